@@ -1,0 +1,48 @@
+# make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
+# make test          the tests
+# make check         lint and types
+# make install       .venv with everything; the others call it
+
+PYTHON ?= python3.11
+DATA ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+ifeq ($(DATA),)
+NAME := demo
+SOURCE := synthetic
+RECIPE := demo
+else
+NAME := $(notdir $(patsubst %/,%,$(DATA)))
+SOURCE := folder:$(DATA)
+RECIPE := imagenette
+endif
+RUN := runs/$(NAME)
+
+.PHONY: install demo test check clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: install
+	rm -rf $(RUN)
+	$(BIN)/python -m sqznet.data --source=$(SOURCE) --out=data/$(NAME)
+	$(BIN)/python -m sqznet.train --data=data/$(NAME) --recipe=$(RECIPE) --strategy=mirrored --replicas=2 --run_dir=$(RUN)
+	$(BIN)/python -m sqznet.evaluate --model=$(RUN) --data=data/$(NAME)
+	$(BIN)/python -m sqznet.export --model=$(RUN) --data=data/$(NAME) --format=all --out=export/artifacts/$(NAME)
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,82 @@
+"""What the commands show: lines, tables, progress bars. Progress and notes go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+
+def _console(to_stderr: bool) -> Console:
+    # Tables and bars cut to the 80 columns assumed of a log file would lose what they are for.
+    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=None if terminal else 160)
+
+
+_out = _console(to_stderr=False)
+_err = _console(to_stderr=True)
+
+
+def say(text: str) -> None:
+    """A line about what is being done."""
+    _err.print(text, markup=False)
+
+
+def result(text: str) -> None:
+    """A line of what the command was asked for."""
+    _out.print(text, markup=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table; numbers to the right, words to the left, as their first row decides."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    drawn = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        first = rows[0][index] if rows else ""
+        numeric = first.lstrip("-").replace(",", "").replace(".", "").replace(" %", "").replace("e-", "").isdigit()
+        drawn.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    _out.print(drawn)
+
+
+class _Speed(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self.unit}", style="progress.data.speed")
+
+
+def progress(unit: str) -> Progress:
+    """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Speed(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_err,
+        speed_estimate_period=30,
+    )
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"

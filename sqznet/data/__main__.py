@@ -1,0 +1,89 @@
+"""Photographs to TFRecord shards.
+
+  python -m sqznet.data --source=folder:photos --out=data/shards
+  python -m sqznet.data --source=ilsvrc:/data/ILSVRC --out=/data/shards --short_side=256
+  python -m sqznet.data --source=tfds:imagenette/320px-v2 --out=data/imagenette
+  python -m sqznet.data --source=synthetic --out=data/demo
+  python -m sqznet.data --verify --out=data/shards
+
+Sources:
+  folder:PATH    train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, split by seed
+  ilsvrc:PATH    ImageNet CLS-LOC: Data/, ImageSets/ and the devkit; 50 of each class are held out as test
+  tfds:NAME      an image-classification set of TensorFlow Datasets, or the folder of one
+  tfrecord:PATH  shards of another ImageNet builder (train-*, validation-*)
+  synthetic      the built-in demo set: 4,100 drawings of ten objects
+
+Writes shards, manifest.json (classes, counts, checksums, channel means) and rejects.csv (files that could not be
+used, and why). Killed at any point, the same command finishes the set. Full ImageNet takes about
+1,281,167 / (250 x cores) seconds, since every photograph is decoded once to be checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from sqznet import cli, console
+from sqznet.errors import InputError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser("sqznet.data", __doc__)
+    parser.add_argument("--source", help="where the photographs are; see above")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--seed", type=int, default=0, help="decides splits and order")
+    parser.add_argument(
+        "--holdout_per_class", type=int, help="photographs of each class moved from train to test; ilsvrc: 50"
+    )
+    parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
+    parser.add_argument("--label_offset", type=int, default=0, help="tfrecord: added to every label")
+    parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
+    parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
+    parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
+    parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; default all cores"
+    )
+    parser.add_argument("--verify", action="store_true", help="re-read the set in --out against its manifest")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    from sqznet import startup
+    from sqznet.data import build, report, shards, sources
+
+    startup.load_tensorflow()
+
+    if args.verify:
+        manifest = build.verify(args.out)
+        report.print_counts(manifest)
+        console.result(f"{args.out}: every byte and record is as the manifest says")
+        return 0
+    if not args.source:
+        raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
+    for name in ("holdout_per_class", "short_side", "max_pixels", "shard_records", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < (0 if name == "holdout_per_class" else 1):
+            raise InputError(f"--{name}={value} must be at least {0 if name == 'holdout_per_class' else 1}")
+    listing_options = {name: getattr(args, name) for name in ("holdout_per_class", "blacklist", "label_offset")}
+    source = sources.open_source(args.source, seed=args.seed, **listing_options)
+    for note in source.notes:
+        console.say(note)
+    manifest = build.build(
+        source,
+        args.out,
+        spec=args.source,
+        seed=args.seed,
+        options=shards.Options(args.max_pixels, args.short_side, args.strict),
+        listing_options=listing_options,
+        shard_records=args.shard_records,
+        workers=args.workers,
+    )
+    report.print_counts(manifest)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,227 @@
+"""Builds a set: maps `shards.write` over processes, resumably, then writes the manifest.
+
+A shard that stands is finished. While a build is under way, `.build/` holds its options and a description of each
+finished shard; manifest.json, written last, marks the set as complete.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sqznet import console, files, startup
+from sqznet.data import manifest as manifests
+from sqznet.data import shards
+from sqznet.data.sources import Source
+from sqznet.errors import InputError
+
+
+def build(
+    source: Source,
+    out: Path,
+    *,
+    spec: str,
+    seed: int,
+    options: shards.Options,
+    listing_options: dict[str, Any],
+    shard_records: int | None = None,
+    workers: int = 1,
+) -> manifests.Manifest:
+    """Builds, or finishes building, the set of `source` in `out`. The result depends on neither workers nor kills.
+
+    Args:
+        spec: the source as the user named it, for the manifest.
+        listing_options: what else decided the source's listing, for the manifest.
+
+    Raises:
+        InputError: `out` holds another set, or something else; or a class lost all its photographs.
+    """
+    plan = shards.plan(source, seed=seed, shard_records=shard_records)
+    identity = {
+        "source": spec,
+        "seed": seed,
+        "options": {
+            **listing_options,
+            "max_pixels": options.max_pixels,
+            "short_side": options.short_side,
+            "shard_records": shard_records,
+        },
+        "listing_sha256": _listing_sha256(source),
+    }
+    if _already_built(out, identity):
+        return manifests.load(out)
+    _claim(out, identity)
+    done = {shard.file for shard in plan if (out / shard.file).is_file()}
+    _write_missing(source, [shard for shard in plan if shard.file not in done], plan, out, options, workers)
+    described = [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
+    _finish(out, source, identity, described)
+    return manifests.load(out)
+
+
+def _listing_sha256(source: Source) -> str:
+    digest = hashlib.sha256()
+    for split, photos in sorted(source.splits.items()):
+        for photo in photos:
+            digest.update(f"{split}\0{photo.key}\0{photo.label}\n".encode())
+    return digest.hexdigest()
+
+
+def _already_built(out: Path, identity: dict[str, Any]) -> bool:
+    path = out / manifests.FILE
+    if not path.is_file():
+        return False
+    _require_same(path, manifests.load(out).content, identity)
+    files.remove(out / ".build")
+    return True
+
+
+def _require_same(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
+    for name, wanted in identity.items():
+        if found.get(name) != wanted:
+            what = "other photographs" if name == "listing_sha256" else f"{name} {found.get(name)!r}, not {wanted!r}"
+            raise InputError(f"{path.parent} was built from {what}; choose another --out, or remove that folder")
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Marks `out` as this build's, or finds that it is."""
+    path = out / ".build" / "build.json"
+    if path.is_file():
+        _require_same(path.parent, json.loads(path.read_text()), identity)
+    elif out.is_dir() and any(each.name not in (".build", ".gitkeep") for each in out.iterdir()):
+        raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
+    else:
+        files.write_json(path, identity)
+    for leftover in [*out.glob(f"{files.TEMPORARY_PREFIX}*"), *(out / ".build").glob(f"{files.TEMPORARY_PREFIX}*")]:
+        files.remove(leftover)
+
+
+def _start_worker() -> None:
+    """Loads TensorFlow, and ends the worker when its parent is gone: it would wait for work for ever."""
+    startup.load_tensorflow()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _write_missing(
+    source: Source,
+    missing: list[shards.Shard],
+    plan: list[shards.Shard],
+    out: Path,
+    options: shards.Options,
+    workers: int,
+) -> None:
+    total = sum(len(shard.photos) for shard in plan)
+    if missing and len(missing) < len(plan):
+        console.say(f"{len(plan) - len(missing)} of {len(plan)} shards stand already; writing the others")
+    with console.progress("images/s") as bar:
+        task = bar.add_task(f"writing {out}", total=total)
+        bar.update(task, completed=total - sum(len(shard.photos) for shard in missing))
+        if workers <= 1 or len(missing) == 1:
+            for shard in missing:
+                shards.write(source, shard, out, options)
+                bar.advance(task, len(shard.photos))
+            return
+        context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
+        with concurrent.futures.ProcessPoolExecutor(
+            min(workers, max(1, len(missing))), mp_context=context, initializer=_start_worker
+        ) as pool:
+            futures = {pool.submit(shards.write, source, shard, out, options): shard for shard in missing}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+                    bar.advance(task, len(futures[future].photos))
+            except BrokenProcessPool:
+                raise InputError(
+                    "a worker process was killed, perhaps for want of memory; the finished shards stand: run the "
+                    f"same command again, with fewer --workers than {workers} if it was memory"
+                ) from None
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finish(out: Path, source: Source, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
+    splits: dict[str, Any] = {}
+    sum_of_means = np.zeros(3)
+    for each in described:
+        counts = splits.setdefault(each["split"], {"records": 0, "bytes": 0, "per_class": [0] * len(source.classes)})
+        counts["records"] += each["records"]
+        counts["bytes"] += each["bytes"]
+        for label, count in each["per_class"].items():
+            counts["per_class"][int(label)] += count
+        if each["split"] == "train":
+            sum_of_means += each["sum_of_means"]
+    for label, count in enumerate(splits["train"]["per_class"]):
+        if not count:
+            reasons = {reason for each in described for _, reason in each["rejects"]}
+            raise InputError(
+                f"class {source.classes[label]!r} has no usable photograph in train; rejected for: "
+                f"{'; '.join(sorted(reasons)[:3])}. Mend the files, remove {out} and build again"
+            )
+    rejects = [(key, each["split"], reason) for each in described for key, reason in each["rejects"]]
+    _write_rejects(out / "rejects.csv", rejects)
+    files.write_json(
+        out / manifests.FILE,
+        {
+            "format": manifests.FORMAT,
+            **identity,
+            "classes": source.classes,
+            "label_base": 0,
+            "channel_means": (sum_of_means / splits["train"]["records"]).tolist(),
+            "splits": splits,
+            "shards": [
+                {key: each[key] for key in ("file", "split", "records", "bytes", "sha256")} for each in described
+            ],
+            "rejected": len(rejects),
+            "notes": source.notes,
+        },
+    )
+    files.remove(out / ".build")
+
+
+def _write_rejects(path: Path, rejects: Iterable[tuple[str, str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "split", "reason"])
+    writer.writerows(sorted(rejects))
+    files.write_text(path, text.getvalue())
+
+
+def verify(folder: Path) -> manifests.Manifest:
+    """Re-reads a built set against its manifest: every byte, every record.
+
+    Raises:
+        InputError: names the first shard, and where possible the record, that is not as the manifest says.
+    """
+    manifest = manifests.load(folder)
+    with console.progress("records/s") as bar:
+        task = bar.add_task(f"verifying {folder}", total=sum(shard.records for shard in manifest.shards))
+        for shard in manifest.shards:
+            size = shard.path.stat().st_size
+            if size != shard.bytes:
+                raise InputError(f"{shard.path} has {size} bytes; the manifest says {shard.bytes}")
+            records = shards.check(shard.path, len(manifest.classes))
+            if records != shard.records:
+                raise InputError(f"{shard.path} has {records} records; the manifest says {shard.records}")
+            digest = files.sha256_of(shard.path)
+            if digest != shard.sha256:
+                raise InputError(f"{shard.path} has sha256 {digest}; the manifest says {shard.sha256}")
+            bar.advance(task, records)
+    return manifest

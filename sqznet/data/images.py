@@ -1,0 +1,87 @@
+"""Whatever bytes a photograph comes in, to a JPEG that TensorFlow, LiteRT users and browsers all decode alike.
+
+File names are never trusted: the content decides. An image that cannot be used raises `Reject` with the reason.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+JPEG_QUALITY = 95  # for what has to be re-encoded; ImageNet's own median is about 96
+MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
+EXIF_ORIENTATION = 0x0112
+# Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+
+
+class Reject(Exception):
+    """This image cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    content: bytes
+    height: int  # pixels
+    width: int  # pixels
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255
+
+
+def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Jpeg:
+    """Checks an encoded image by decoding all of it, and re-encodes it where it must be.
+
+    An upright RGB or greyscale JPEG keeps its bytes. Everything else (PNG, WebP, CMYK, 16 bits, transparency,
+    which goes onto white, a rotation noted in EXIF) becomes an upright RGB JPEG.
+
+    Args:
+        content: the encoded image.
+        max_pixels: larger images are rejected by their header, before they are decoded.
+        short_side: shrink images whose short side is longer than this, in pixels; None leaves sizes alone.
+
+    Raises:
+        Reject: not an image, broken, cut short, or too large.
+    """
+    if not content:
+        raise Reject("empty file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and odd metadata; our own limit below decides.
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise Reject(f"{image.width}x{image.height} pixels, more than the limit of {max_pixels} pixels")
+            image.load()
+            upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
+            keeps_bytes = image.format == "JPEG" and image.mode in ("RGB", "L") and upright
+            rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise Reject(f"not an image (starts with {content[:8]!r})") from None
+    except Image.DecompressionBombError as error:
+        raise Reject(str(error)) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
+        raise Reject(f"broken: {error}") from None
+
+    if short_side is not None and min(rgb.size) > short_side:
+        scale = short_side / min(rgb.size)
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+        keeps_bytes = False
+    red, green, blue = np.asarray(rgb).mean(axis=(0, 1), dtype=np.float64)
+    if not keeps_bytes:
+        buffer = io.BytesIO()
+        rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
+        content = buffer.getvalue()
+    return Jpeg(content, rgb.height, rgb.width, (float(red), float(green), float(blue)))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion would clip at 255
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")

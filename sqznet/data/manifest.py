@@ -1,0 +1,101 @@
+"""manifest.json: what a built set of shards holds. Written by `build`, read by everything else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqznet.errors import InputError
+
+FILE = "manifest.json"
+FORMAT = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Shard:
+    path: Path
+    split: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A built set: its classes in the order of their labels, its shards, its counts."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255, of the training split
+    shards: tuple[Shard, ...]
+    content: dict[str, Any]  # the whole file
+
+    @property
+    def splits(self) -> list[str]:
+        return [split for split in SPLITS if any(shard.split == split for shard in self.shards)]
+
+    def shards_of(self, split: str) -> list[Shard]:
+        """The shards of a split, in order.
+
+        Raises:
+            InputError: the set has no such split.
+        """
+        shards = [shard for shard in self.shards if shard.split == split]
+        if not shards:
+            raise InputError(f"{self.folder} has no {split!r} split; it has {', '.join(self.splits)}")
+        return shards
+
+    def records(self, split: str) -> int:
+        return sum(shard.records for shard in self.shards_of(split))
+
+
+def load(folder: Path) -> Manifest:
+    """Reads and checks the manifest of a built set.
+
+    Raises:
+        InputError: no such folder, no manifest, one of another format, missing shards, labels not from 0.
+    """
+    path = folder / FILE
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder} (expected shards; `python -m sqznet.data --help` builds them)")
+    if not path.is_file():
+        unfinished = (folder / ".build").is_dir()
+        raise InputError(
+            f"{folder} has no {FILE}: "
+            + (
+                "its build is unfinished; run the same `python -m sqznet.data` command again"
+                if unfinished
+                else f"build it first: python -m sqznet.data --source=folder:PHOTOGRAPHS --out={folder} "
+                "(shards made by another tool: --source=tfrecord:FOLDER)"
+            )
+        )
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise InputError(f"{path} has format {content['format']}; this version reads format {FORMAT}: build again")
+        if content["label_base"] != 0:
+            raise InputError(
+                f"{path}: labels run from {content['label_base']}, and sqznet's run from 0. Rebuild the set: "
+                f"python -m sqznet.data --source=tfrecord:{folder} --label_offset=-{content['label_base']} --out=NEW"
+            )
+        red, green, blue = content["channel_means"]
+        shards = tuple(
+            Shard(folder / shard["file"], shard["split"], shard["records"], shard["bytes"], shard["sha256"])
+            for shard in content["shards"]
+        )
+        classes = tuple(content["classes"])
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); build again"
+        ) from None
+    for shard in shards:
+        if shard.path.parent.resolve() != folder.resolve():
+            raise InputError(f"{path} names a shard outside its folder: {shard.path}")
+        if not shard.path.is_file():
+            raise InputError(f"{shard.path} is missing; remove {path} and run the build command again")
+    return Manifest(folder, classes, (red, green, blue), shards, content)

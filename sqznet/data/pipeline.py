@@ -1,0 +1,154 @@
+"""Shards to batches of uint8 images, with tf.data.
+
+Order and crops depend on (seed, epoch, place in the epoch) only: not on threads, replicas or workers, nor on
+whether the run was stopped and resumed on the way. Records that a resumed run has already used are skipped
+before they are decoded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from sqznet.data import preprocess, records
+from sqznet.data.manifest import Manifest
+from sqznet.recipes import Recipe
+from sqznet.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+READERS = 16  # shards read at a time
+
+
+def training_batches(
+    manifest: Manifest,
+    schedule: Schedule,
+    *,
+    replicas: int,
+    start_step: int = 0,
+    worker: int = 0,
+    workers: int = 1,
+) -> tf.data.Dataset:
+    """All batches of a run from `start_step` on: one after the other, epoch after epoch.
+
+    Args:
+        replicas: over all workers; the global batch is split evenly among them, in order.
+        worker: number of the machine this runs on, of `workers`; each takes its replicas' part of every batch.
+
+    Returns:
+        (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
+        follows the recipe's train_sizes.
+    """
+    import tensorflow as tf
+
+    recipe = schedule.recipe
+    batch = recipe.global_batch_size
+    shards = tf.constant([str(shard.path) for shard in manifest.shards_of("train")])
+    classes = len(manifest.classes)
+    start_epoch, skipped_steps = divmod(start_step, schedule.steps_per_epoch)
+    sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)])
+
+    def seed_of(epoch):
+        return tf.random.experimental.stateless_fold_in(tf.constant([recipe.seed, 0], tf.int64), epoch)
+
+    def epoch_records(epoch):
+        epoch_seed = seed_of(epoch)
+        order = tf.random.experimental.stateless_shuffle(shards, epoch_seed)
+        stream = tf.data.Dataset.from_tensor_slices(order).interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=READERS,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        stream = stream.shuffle(recipe.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = stream.take(schedule.steps_per_epoch * batch).enumerate()
+        used = tf.constant(skipped_steps * batch, tf.int64)
+        stream = stream.skip(tf.where(epoch == start_epoch, used, 0))
+        return stream.map(lambda place, record: (epoch, place, record))
+
+    def mine(epoch, place, record):
+        return place % batch // (batch // workers) == worker
+
+    def example(epoch, place, record):
+        jpeg, label = records.parse(record)
+        seed = tf.random.experimental.stateless_fold_in(seed_of(epoch), place)
+        image = preprocess.preprocess_for_train(jpeg, seed, recipe, sizes[epoch])
+        return image, _checked(label, classes)
+
+    stream = tf.data.Dataset.range(start_epoch, schedule.epochs).flat_map(epoch_records)
+    if workers > 1:
+        stream = stream.filter(mine)
+    stream = stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    stream = stream.batch(batch // replicas, drop_remainder=True)
+    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def evaluation_batches(
+    manifest: Manifest,
+    split: str,
+    recipe: Recipe,
+    *,
+    batch_size: int,
+    multiple_of: int = 1,
+    worker: int = 0,
+    workers: int = 1,
+) -> tf.data.Dataset:
+    """Every record of a split once, in the order of the shards, in full batches.
+
+    Args:
+        batch_size: images in a batch.
+        multiple_of: pad with blank images until the number of batches is a multiple of this (replicas need
+            as many batches each).
+
+    Returns:
+        (images uint8 (batch, size, size, 3), labels int64 (batch,), weights float32 (batch,)); weight 1 for a
+        record, 0 for padding.
+    """
+    import tensorflow as tf
+
+    shards = [str(shard.path) for shard in manifest.shards_of(split)]
+    classes = len(manifest.classes)
+    size = recipe.image_size
+    padding = -manifest.records(split) % (batch_size * multiple_of)
+
+    def example(record):
+        jpeg, label = records.parse(record)
+        image = tf.ensure_shape(preprocess.preprocess_for_eval(jpeg, recipe), [size, size, 3])
+        return image, _checked(label, classes), tf.constant(1.0)
+
+    blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
+    stream = tf.data.TFRecordDataset(shards).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    stream = stream.concatenate(tf.data.Dataset.from_tensors(blank).repeat(padding))
+    stream = stream.batch(batch_size, drop_remainder=True)
+    if workers > 1:
+        stream = stream.shard(workers, worker)
+    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _checked(label: tf.Tensor, classes: int) -> tf.Tensor:
+    import tensorflow as tf
+
+    message = f"a label is outside 0..{classes - 1}, the manifest's classes; do the labels start at 1?"
+    with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [message, label])]):
+        return tf.identity(label)
+
+
+def _options() -> tf.data.Options:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.deterministic = True
+    # The datasets above already hold this worker's part; TensorFlow must not divide them again.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
+
+
+def examples(manifest: Manifest, split: str, recipe: Recipe, count: int | None, batch_size: int):
+    """Yields (images, labels) as numpy arrays for the first `count` records of a split (None: all), unpadded."""
+    wanted = manifest.records(split) if count is None else min(count, manifest.records(split))
+    batches = evaluation_batches(manifest, split, recipe, batch_size=batch_size)
+    for images, labels, weights in itertools.islice(batches.as_numpy_iterator(), -(-wanted // batch_size)):
+        kept = min(int(weights.sum()), wanted)
+        wanted -= kept
+        yield images[:kept], labels[:kept]

@@ -1,0 +1,79 @@
+"""The TFRecord schema: the keys that ImageNet builders have used since TF-Slim, labels 0-based."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def encode(jpeg: bytes, *, label: int, synset: str, filename: str, height: int, width: int) -> bytes:
+    """One record: a serialized tf.train.Example.
+
+    Args:
+        jpeg: the photograph's JPEG bytes, RGB or greyscale.
+        label: 0-based.
+        synset: the class's name in the manifest (for ImageNet its WordNet id).
+        filename: where the photograph came from, relative to its source.
+        height: in pixels, of the decoded photograph; `width` likewise.
+    """
+    import tensorflow as tf
+
+    def feature(value: bytes | str | int) -> tf.train.Feature:
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        content = value.encode() if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+
+    features = {
+        "image/encoded": feature(jpeg),
+        "image/format": feature("JPEG"),
+        "image/class/label": feature(label),
+        "image/class/synset": feature(synset),
+        "image/filename": feature(filename),
+        "image/height": feature(height),
+        "image/width": feature(width),
+    }
+    # Protobuf maps may be serialized in any order; the same photograph must give the same bytes.
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A serialized record to (JPEG bytes, label as int64); both scalars."""
+    import tensorflow as tf
+
+    features = tf.io.parse_single_example(
+        serialized,
+        {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+        },
+    )
+    return features["image/encoded"], features["image/class/label"]
+
+
+def read(path: Path) -> Iterator[Any]:
+    """The features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
+
+    Raises:
+        InputError: a record's checksum is wrong, it is cut short, or it is no tf.train.Example; names it.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    stream = iter(tf.data.TFRecordDataset(str(path)))
+    for number in itertools.count():
+        try:
+            yield tf.train.Example.FromString(next(stream).numpy()).features.feature
+        except StopIteration:
+            return
+        except (tf.errors.OpError, DecodeError) as error:
+            reason = str(getattr(error, "message", error)).splitlines()[0]
+            raise InputError(f"{path}, record {number} (0 first), is corrupt: {reason}") from None

@@ -1,0 +1,9 @@
+"""The one error that a user can cause and mend."""
+
+
+class InputError(ValueError):
+    """Something given to sqznet is wrong: a path, a flag, a file's content.
+
+    Its text says what was expected, what came, where, and what to do. The commands print it
+    without a traceback and exit with code 1; any other exception is a bug of ours and keeps its traceback.
+    """

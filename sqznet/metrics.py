@@ -1,0 +1,70 @@
+"""Counting hits honestly: top-1 (rank-1), top-5 (rank-5), intervals, per class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Z_95 = 1.959964  # two-sided 95 % quantile of the standard normal
+
+
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927, JASA 22): right near 0 and 1 and for small n too."""
+    if n == 0:
+        return 0.0, 1.0
+    share, square = hits / n, Z_95**2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The rank (1 first) of each true class, int (n,); among equal probabilities it counts as the last.
+
+    So a model that answers the same for every class scores nothing, rather than everything.
+    """
+    own = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)
+    return (probabilities >= own).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of an evaluation over n labelled records."""
+
+    n: int
+    top1_hits: int
+    top5_hits: int
+    confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
+
+    @property
+    def top1(self) -> float:
+        return self.top1_hits / self.n
+
+    @property
+    def top5(self) -> float:
+        return self.top5_hits / self.n
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        return wilson_interval(self.top1_hits, self.n)
+
+    @property
+    def top5_interval(self) -> tuple[float, float]:
+        return wilson_interval(self.top5_hits, self.n)
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
+    """Scores probabilities (n, classes) against labels (n,).
+
+    Raises:
+        ValueError: a probability is not a number.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the model put out values that are not numbers (NaN or infinite)")
+    classes = probabilities.shape[1]
+    ranks = rank_of_label(probabilities, labels)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    return Score(len(labels), int((ranks <= 1).sum()), int((ranks <= min(5, classes)).sum()), confusion)

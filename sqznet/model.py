@@ -1,0 +1,181 @@
+"""SqueezeNet as a Keras functional model (Iandola et al. 2016, arXiv 1602.07360).
+
+Input: uint8 RGB pixels 0..255, NHWC, (batch, height, width, 3). Output: float32 logits, (batch, classes).
+Normalisation is the first layer, so whoever holds the model needs to know of no preprocessing but a resize.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Arch:
+    """What tells the versions apart: conv1, and the fire modules after which the map is pooled."""
+
+    conv1_filters: int
+    conv1_kernel: int
+    pooled_after: frozenset[str]
+
+
+ARCHS = {
+    "v1.0": Arch(96, 7, frozenset({"conv1", "fire4", "fire8"})),  # paper, table 1
+    "v1.1": Arch(64, 3, frozenset({"conv1", "fire3", "fire5"})),  # the authors' later release, 2.4 times less work
+}
+
+FIRES = {  # name: (squeeze filters, filters of each expand branch); paper, table 1; the same in both versions
+    "fire2": (16, 64),
+    "fire3": (16, 64),
+    "fire4": (32, 128),
+    "fire5": (32, 128),
+    "fire6": (48, 192),
+    "fire7": (48, 192),
+    "fire8": (64, 256),
+    "fire9": (64, 256),
+}
+
+BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})  # paper, section 6: where input and output shapes agree
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that decides a network's shape; `build` makes it, `describe` reads it back from a model."""
+
+    classes: int
+    arch: str = "v1.0"
+    activation: str = "relu"
+    batch_norm: bool = False
+    bypass: bool = False
+    image_size: int = 227
+
+
+def build(
+    network: Network,
+    *,
+    channel_means: tuple[float, float, float] | None,
+    dropout: float | None = None,
+    seed: int = 0,
+    fixed_size: bool = False,
+    logits_activation: bool | None = None,
+) -> keras.Model:
+    """A SqueezeNet with fresh weights.
+
+    The activation follows every convolution, conv10 included, as in the paper and in the article. With batch norm
+    conv10 has neither: its output, averaged over the map, is the logits.
+
+    Args:
+        network: its shape. Pools keep the published geometry (ceil mode) at `image_size`.
+        channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer; None for a
+            network whose conv1 has absorbed them (`export.fold`), which takes the pixels as float32.
+        dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
+        seed: of the dropout.
+        fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
+            other sizes, with the same weights.
+        logits_activation: whether conv10 is followed by the activation; None means as said above.
+
+    Raises:
+        InputError: the image is so small that a pool would have nothing to pool.
+    """
+    import keras
+    from keras import layers
+
+    arch = ARCHS[network.arch]
+    # Caffe's "xavier" is Keras's lecun_uniform: with pixels left at their 0..255 scale it keeps the first logits of
+    # the published recipes small. conv10: a Gaussian of deviation 0.01 (both from the paper's released network).
+    kernel_initializer = "lecun_uniform"
+
+    def convolve(x, filters: int, kernel: int, name: str, *, strides: int = 1, padding: str = "valid"):
+        x = layers.Conv2D(
+            filters,
+            kernel,
+            strides=strides,
+            padding=padding,
+            use_bias=not network.batch_norm,
+            kernel_initializer=kernel_initializer,
+            name=name,
+        )(x)
+        if network.batch_norm:
+            # Statistics over the global batch: any number of replicas trains the same network.
+            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
+        return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x)
+
+    def fire(x, name: str):
+        squeeze_filters, expand_filters = FIRES[name]
+        squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
+        expanded = layers.Concatenate(name=name)(
+            [
+                convolve(squeezed, expand_filters, 1, f"{name}_expand1x1"),
+                convolve(squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
+            ]
+        )
+        if network.bypass and name in BYPASSED:
+            return layers.Add(name=f"{name}_bypass")([expanded, x])
+        return expanded
+
+    map_size = (network.image_size - arch.conv1_kernel) // 2 + 1
+
+    def pool(x, after: str):
+        nonlocal map_size
+        if map_size < 2:
+            raise InputError(
+                f"SqueezeNet {network.arch} cannot take images of {network.image_size} pixels: nothing is left to "
+                f"pool after {after}; use a larger --image_size"
+            )
+        # Caffe pools in ceil mode. For windows of 3 at strides of 2 that is TensorFlow's "same" on an even side
+        # and "valid" on an odd one.
+        padding = "same" if map_size % 2 == 0 else "valid"
+        map_size = map_size // 2
+        return layers.MaxPooling2D(3, strides=2, padding=padding, name=f"{after}_pool")(x)
+
+    side = network.image_size if fixed_size else None
+    image = keras.Input((side, side, 3), dtype="uint8" if channel_means else "float32", name="image")
+    x = image
+    if channel_means is not None:
+        x = layers.Rescaling(1.0, offset=[-mean for mean in channel_means], name="subtract_mean")(x)
+    x = convolve(x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
+    if "conv1" in arch.pooled_after:
+        x = pool(x, "conv1")
+    for name in FIRES:
+        x = fire(x, name)
+        if name in arch.pooled_after:
+            x = pool(x, name)
+    if dropout is not None:
+        x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    x = layers.Conv2D(
+        network.classes, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="conv10"
+    )(x)
+    if logits_activation is None:
+        logits_activation = not network.batch_norm
+    if logits_activation:
+        x = layers.Activation(network.activation, name=f"conv10_{network.activation}")(x)
+    logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
+    return keras.Model(image, logits, name="squeezenet")
+
+
+def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float, float, float]]:
+    """The network of a model made by `build`, and its channel means (R, G, B).
+
+    Raises:
+        InputError: the model is not one of ours.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    try:
+        kernel = layers["conv1"].kernel_size[0]
+        network = Network(
+            classes=layers["conv10"].filters,
+            arch=next(name for name, arch in ARCHS.items() if arch.conv1_kernel == kernel),
+            activation="elu" if "conv1_elu" in layers else "relu",
+            batch_norm="conv1_bn" in layers,
+            bypass="fire3_bypass" in layers,
+            image_size=image_size,
+        )
+        red, green, blue = (-float(offset) for offset in layers["subtract_mean"].offset)
+    except (KeyError, StopIteration) as missing:
+        raise InputError(f"{model.name!r} is not a SqueezeNet trained by this package: it lacks {missing}") from None
+    return network, (red, green, blue)

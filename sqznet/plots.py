@@ -1,0 +1,81 @@
+"""Pictures: the training curve, a sheet of predictions, a confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sqznet import files
+
+
+def _figure(width: float, height: float) -> Any:
+    # The object interface: pyplot would look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
+    """Loss and accuracy over the epochs, as PNG; `history` holds the lines of metrics.csv."""
+    epochs = [line["epoch"] for line in history]
+    figure = _figure(10, 4)
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, names, label in (
+        (loss, ("train_loss", "val_loss"), "cross-entropy"),
+        (accuracy, ("train_top1", "val_top1", "val_top5"), "accuracy, %"),
+    ):
+        scale = 100 if axes is accuracy else 1
+        for name in names:
+            axes.plot(epochs, [scale * line[name] for line in history], label=name.replace("_", " "), marker=".")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def prediction_sheet(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: Path, colours: Sequence[str] | None = None
+) -> None:
+    """Images (uint8 RGB) in rows of four, each with its caption, as PNG."""
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = _figure(2.4 * columns, 2.9 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for index, (axes, image, caption) in enumerate(zip(grid.flat, images, captions, strict=False)):
+        axes.imshow(image)
+        axes.set_title(caption, fontsize=8, color=colours[index] if colours else "black")
+    _save(figure, path)
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Rows are the true classes, columns the predicted ones, each row as per cent of its class, as PNG."""
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(4.0, min(12.0, 0.45 * len(classes) + 2))
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(drawn, ax=axes, label="% of the true class")
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if len(classes) <= 40:
+        axes.set_xticks(range(len(classes)), classes, rotation=90)
+        axes.set_yticks(range(len(classes)), classes)
+        if len(classes) <= 20:
+            for (row, column), share in np.ndenumerate(shares):
+                if share >= 0.5:
+                    colour = "white" if share > 50 else "black"
+                    axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    _save(figure, path)

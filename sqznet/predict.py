@@ -1,0 +1,84 @@
+"""The five likeliest classes of any photographs.
+
+  python -m sqznet.predict photo.jpg
+      with the newest run
+  python -m sqznet.predict --model=export/artifacts/NAME/model.tflite holiday/*.jpg --picture=sheet.png
+
+--model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file. Photographs may be in any
+format that Pillow reads (JPEG, PNG, WebP, ...). --picture writes a sheet of them with their predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqznet import cli, console
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sqznet.inference import Predictor
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser("sqznet.predict", __doc__)
+    parser.add_argument("photos", nargs="+", type=Path, help="image files")
+    parser.add_argument("--model", type=Path, help="default the newest run")
+    parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
+    parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    if args.top < 1:
+        raise InputError(f"--top={args.top} must be 1 or more")
+    from sqznet import inference, startup
+    from sqznet.training import run_folder
+
+    path = args.model or run_folder.newest(run_folder.BEST)
+    startup.load_tensorflow()
+    predictor = inference.load(path)
+    names = predictor.class_names or tuple(str(label) for label in range(predictor.runtime.classes))
+    rows, images, captions = [], [], []
+    for photo in args.photos:
+        image = read(photo, predictor)
+        (probabilities,) = predictor.predict(image[None])
+        best = probabilities.argsort()[::-1][: args.top]
+        rows += [
+            [str(photo) if rank == 1 else "", rank, names[label], console.percent(probabilities[label])]
+            for rank, label in enumerate(best, start=1)
+        ]
+        images.append(image)
+        captions.append(f"{photo.name}\n{names[best[0]]} {100 * probabilities[best[0]]:.0f} %")
+    console.table(["photograph", "rank", "class", "probability"], rows, title=str(path))
+    if args.picture:
+        from sqznet import plots
+
+        plots.prediction_sheet(images, captions, args.picture)
+        console.result(f"picture: {args.picture}")
+    return 0
+
+
+def read(photo: Path, predictor: Predictor) -> np.ndarray:
+    """The pixels that the model sees of a photograph, uint8 (size, size, 3).
+
+    Raises:
+        InputError: no such file, or not an image.
+    """
+    from sqznet.data import images, preprocess
+
+    try:
+        jpeg = images.to_jpeg(photo.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {photo}: {error.strerror}") from None
+    except images.Reject as reason:
+        raise InputError(f"{photo}: {reason}") from None
+    return preprocess.preprocess_for_eval(jpeg.content, predictor.recipe).numpy()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,191 @@
+"""Every hyper-parameter, once: a frozen dataclass and the named recipes made from it.
+
+A recipe holds all that decides what a training run computes, except the data and the machines.
+`python -m sqznet.train --recipe=NAME --learning_rate=0.02` takes a named recipe and overrides one field of it;
+the result is stored in the run's config.json, and `--recipe=RUN/config.json` takes it from there again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqznet.errors import InputError
+
+ARCHS = ("v1.0", "v1.1")
+ACTIVATIONS = ("relu", "elu")
+CROPS = ("window", "resized")
+OPTIMIZERS = ("sgd", "nesterov")
+SCHEDULES = ("step", "linear", "cosine")
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a training run; each field's help text is what `train --help` prints."""
+
+    name: str = _setting("custom", "what the run is called in file names and reports")
+
+    # The network.
+    arch: str = _setting("v1.0", "SqueezeNet version; v1.1 does the same in 2.4 times less work", ARCHS)
+    activation: str = _setting("elu", "nonlinearity after every convolution", ACTIVATIONS)
+    batch_norm: bool = _setting(False, "batch norm after every convolution but conv10; folded away at export")
+    bypass: bool = _setting(False, "identity shortcuts around fire3, 5, 7, 9 (paper, section 6)")
+    dropout: float = _setting(0.5, "fraction of fire9's activations dropped in training, 0 to below 1")
+    image_size: int = _setting(227, "side of the square the network sees, in pixels")
+
+    # The input.
+    resize_short: int = _setting(256, "short side a photograph is scaled to before cropping, in pixels")
+    crop: str = _setting("window", "training crop: a window moved about, or a resized random region", CROPS)
+    min_crop_area: float = _setting(0.08, "crop=resized: smallest region, as a fraction of the photograph")
+    train_sizes: tuple[tuple[int, int], ...] = _setting(
+        (), "train smaller first, as EPOCH:PIXELS,...: from that epoch (0 first) on, that size; empty: image_size"
+    )
+    shuffle_buffer: int = _setting(16_384, "records held in memory, encoded, to shuffle among")
+
+    # The optimisation.
+    epochs: int = _setting(80, "passes over the training split")
+    total_steps: int | None = _setting(None, "updates in all, instead of epochs")
+    global_batch_size: int = _setting(128, "images an update, over all replicas")
+    optimizer: str = _setting("sgd", "SGD with classical or with Nesterov momentum", OPTIMIZERS)
+    momentum: float = _setting(0.9, "momentum of SGD, 0 to below 1")
+    learning_rate: float = _setting(0.01, "highest learning rate of the schedule")
+    schedule: str = _setting("step", "how the learning rate falls over the run", SCHEDULES)
+    warmup_epochs: float = _setting(0.0, "epochs of linear rise to learning_rate")
+    milestones: tuple[int, ...] = _setting((50, 65, 75), "schedule=step: epochs at which it is divided by ten")
+    weight_decay: float = _setting(2e-4, "L2 on convolution kernels (not on biases or norms), added to the loss")
+    label_smoothing: float = _setting(0.0, "share of the target spread evenly over the classes, 0 to below 1")
+    seed: int = _setting(0, "decides initial weights, order, crops and dropout")
+
+    # How it runs; does not change what is computed.
+    steps_per_call: int = _setting(10, "updates done before control returns to Python")
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            choices, value = setting.metadata["choices"], getattr(self, setting.name)
+            if choices and value not in choices:
+                raise InputError(f"{setting.name} is {value!r}; it must be one of {', '.join(choices)}")
+        for name in ("image_size", "resize_short", "epochs", "global_batch_size", "steps_per_call", "shuffle_buffer"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("dropout", "momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        for name in ("learning_rate", "min_crop_area"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("weight_decay", "warmup_epochs", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.resize_short < self.image_size:
+            raise InputError(
+                f"resize_short is {self.resize_short} and image_size {self.image_size}: a crop of {self.image_size} "
+                "pixels does not fit; raise --resize_short or lower --image_size"
+            )
+
+    def replace(self, **changes: Any) -> Recipe:
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+ARTICLE = Recipe(name="article")
+"""The article's run (see its figures in the README): ELU, SGD 1e-2 divided by ten at 50, 65 and 75 of 80 epochs."""
+
+PAPER = Recipe(
+    name="paper",
+    activation="relu",
+    total_steps=170_000,  # 70.7 epochs of ILSVRC's 1,281,167 training images less 50 of each class
+    global_batch_size=512,
+    learning_rate=0.04,
+    schedule="linear",
+)
+"""The paper's released solver: ReLU, 0.04 falling linearly to 0 over 170,000 steps of 512 images."""
+
+IMAGENETTE = Recipe(
+    name="imagenette",
+    arch="v1.1",
+    activation="relu",
+    batch_norm=True,
+    bypass=True,
+    dropout=0.2,
+    image_size=128,
+    resize_short=128,
+    crop="resized",
+    min_crop_area=0.35,
+    train_sizes=((0, 64), (20, 96), (32, 128)),
+    epochs=36,
+    global_batch_size=64,
+    optimizer="nesterov",
+    learning_rate=0.1,
+    schedule="cosine",
+    warmup_epochs=5,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+)
+"""The best found for ten classes from scratch in minutes on two processor cores."""
+
+DEMO = IMAGENETTE.replace(
+    name="demo",
+    image_size=64,
+    resize_short=64,
+    train_sizes=(),
+    epochs=16,
+    warmup_epochs=2,
+)
+"""`imagenette` cut down for the built-in drawings."""
+
+RECIPES = {recipe.name: recipe for recipe in (ARTICLE, PAPER, IMAGENETTE, DEMO)}
+
+
+def load(name: str) -> Recipe:
+    """The recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
+
+    Raises:
+        InputError: no such name or file, or a field that recipes do not have.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    path = Path(name)
+    if path.suffix != ".json":
+        raise InputError(f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file")
+    try:
+        content = json.loads(path.read_text())
+        fields = content.get("recipe", content)
+        assert isinstance(fields, dict)
+    except (OSError, ValueError, AttributeError, AssertionError) as error:
+        raise InputError(f"{path} is not a recipe file (expected JSON with a recipe's fields): {error}") from None
+    return from_dict(fields, where=str(path))
+
+
+def from_dict(fields: dict[str, Any], where: str) -> Recipe:
+    """A recipe from parsed JSON; lists become tuples, unknown fields are refused."""
+    known = {setting.name for setting in dataclasses.fields(Recipe)}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise InputError(f"{where}: a recipe has no field {', '.join(unknown)}")
+    values = dict(fields)
+    for name in ("milestones", "train_sizes"):
+        if name in values:
+            values[name] = tuple(tuple(each) if isinstance(each, list) else each for each in values[name])
+    return Recipe(**values)
+
+
+def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """`0:64,20:96` to ((0, 64), (20, 96))."""
+    pairs = tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
+    if pairs and (pairs[0][0] != 0 or list(pairs) != sorted(set(pairs))):
+        raise ValueError("epochs must start at 0 and rise")
+    return pairs
+
+
+def parse_milestones(text: str) -> tuple[int, ...]:
+    """`50,65,75` to (50, 65, 75)."""
+    return tuple(int(each) for each in text.split(",") if each)

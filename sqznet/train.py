@@ -1,0 +1,146 @@
+"""Train a SqueezeNet on shards.
+
+  python -m sqznet.train --strategy=mirrored
+      without --data: on data/shards if that is built, else on the built-in demo set (2 minutes on two cores)
+  python -m sqznet.train --data=data/imagenet --strategy=mirrored
+      the article's run: v1.0 with ELU, SGD 1e-2 divided by ten at epochs 50, 65 and 75 of 80
+  python -m sqznet.train --data=data/imagenette --recipe=imagenette
+      ten classes from scratch in under half an hour on two cores
+  python -m sqznet.train --data=data/mine --recipe=imagenette --epochs=60 --learning_rate=0.05
+      any field of the recipe can be overridden
+  python -m sqznet.train --resume
+      go on with the newest run; --run_dir=runs/NAME names another
+
+Writes a run folder (config.json, metrics.csv, best.keras, checkpoint.npz, curve.png, TensorBoard events).
+Ctrl-C or SIGTERM saves the state first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from sqznet import cli, console, recipes
+from sqznet.errors import InputError
+from sqznet.recipes import Recipe
+
+SHARDS = Path("data/shards")
+DEMO = Path("data/demo")
+PARSERS = {"train_sizes": recipes.parse_train_sizes, "milestones": recipes.parse_milestones}
+TYPES = {"str": str, "int": int, "float": float, "int | None": int}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser("sqznet.train", __doc__)
+    parser.add_argument("--data", type=Path, help="folder of shards, made by sqznet.data")
+    parser.add_argument(
+        "--recipe",
+        help=f"{', '.join(recipes.RECIPES)}, or a .json file such as a run's config.json; default article, "
+        "or demo on the demo set",
+    )
+    parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
+    parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
+    parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
+    parser.add_argument("--resume", action="store_true", help="go on where --run_dir, or the newest run, stopped")
+    fields = parser.add_argument_group("fields of the recipe", "each overrides the recipe's own value")
+    for setting in dataclasses.fields(Recipe):
+        if setting.name == "name":
+            continue
+        options: dict[str, Any] = {"default": argparse.SUPPRESS}
+        note = f"article's: {setting.default}" if setting.default not in ((), None) else "article's: none"
+        options["help"] = f"{setting.metadata['help'].replace('%', '%%')} ({note})"
+        if setting.type == "bool":
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = PARSERS.get(setting.name) or TYPES[str(setting.type)]
+            options["metavar"] = "|".join(setting.metadata["choices"] or ()) or None
+        fields.add_argument(f"--{setting.name}", **options)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    overrides = {
+        setting.name: getattr(args, setting.name)
+        for setting in dataclasses.fields(Recipe)
+        if setting.name != "name" and hasattr(args, setting.name)
+    }
+    if args.replicas is not None and args.replicas < 1:
+        raise InputError(f"--replicas={args.replicas} must be 1 or more")
+    data, recipe, run_dir = _resumed(args, overrides) if args.resume else _fresh(args, overrides)
+
+    from sqznet import startup
+
+    startup.load_tensorflow()
+    from sqznet.data import manifest
+    from sqznet.training import run
+
+    # The replicas have to be made before the first operation runs; the demo set, if it is to be built, after.
+    if data == DEMO:
+        _build_demo()
+    try:
+        run.train(
+            manifest.load(data),
+            recipe,
+            strategy_name=args.strategy,
+            replicas=args.replicas,
+            run_dir=run_dir,
+            resume=args.resume,
+        )
+    except run.Stopped as stopped:
+        console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
+        return 128 + stopped.signal_number
+    return 0
+
+
+def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path]:
+    from sqznet.training import run_folder
+
+    data = args.data or (SHARDS if (SHARDS / "manifest.json").is_file() else DEMO)
+    if args.data is None:
+        console.say(
+            f"no --data: using {data}"
+            + (f" (no shards in {SHARDS}; the built-in demo set takes their place)" if data == DEMO else "")
+        )
+    recipe = override(recipes.load(args.recipe or ("demo" if data == DEMO else "article")), overrides)
+    return data, recipe, args.run_dir or run_folder.new(recipe.name)
+
+
+def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path]:
+    from sqznet.training import checkpoint, run_folder
+
+    run_dir = args.run_dir or run_folder.newest(checkpoint.FILE)
+    recipe = run_folder.load_recipe(run_dir)
+    if args.recipe:
+        overrides = {**recipes.load(args.recipe).to_dict(), **overrides}
+    for name, value in overrides.items():
+        if getattr(recipe, name) != value:
+            raise InputError(
+                f"{run_dir} was trained with --{name}={getattr(recipe, name)}, not {value}: a resumed run keeps its "
+                "recipe; leave the flag out, or start another run"
+            )
+    return args.data or Path(run_folder.load_config(run_dir)["data"]), recipe, run_dir
+
+
+def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """The recipe with fields replaced; other fields that only make sense with the replaced ones follow."""
+    changes = dict(overrides)
+    if "epochs" in changes:
+        changes.setdefault("total_steps", None)  # the user counts in epochs
+    if "image_size" in changes:
+        # The crop keeps its share of the photograph, and a plan of smaller sizes made for another size is dropped.
+        changes.setdefault("resize_short", round(recipe.resize_short * changes["image_size"] / recipe.image_size))
+        changes.setdefault("train_sizes", ())
+    return recipe.replace(**changes)
+
+
+def _build_demo() -> None:
+    from sqznet.data import __main__ as data_command
+
+    data_command.main(["--source=synthetic", f"--out={DEMO}"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

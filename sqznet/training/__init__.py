@@ -1,0 +1,1 @@
+"""From shards and a recipe to a trained model."""

@@ -1,0 +1,115 @@
+"""The training and the evaluation step, under any strategy, several steps a call.
+
+Shapes inside a replica: images uint8 (batch, size, size, 3), labels int64 (batch,), logits float32
+(batch, classes), where batch is global_batch_size / replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqznet.recipes import Recipe
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the examples seen; means are taken by dividing once, at the end."""
+
+    loss: float = 0.0
+    top1: float = 0.0
+    top5: float = 0.0
+    count: float = 0.0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.loss + other.loss, self.top1 + other.top1, self.top5 + other.top5, self.count + other.count)
+
+    def means(self) -> dict[str, float]:
+        assert self.count > 0
+        return {name: getattr(self, name) / self.count for name in ("loss", "top1", "top5")}
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    import keras
+
+    return keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.optimizer == "nesterov")
+
+
+def make_train_steps(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, strategy: tf.distribute.Strategy
+) -> Callable[..., tf.Tensor]:
+    """A function of (iterator, learning_rates) that does one update for each learning rate.
+
+    It returns the `Sums` of these steps as a float32 vector of 4; the loss in them is the cross-entropy alone.
+    """
+    import tensorflow as tf
+
+    kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+
+    def replica_step(images, labels):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
+            # Gradients are summed over replicas: divide by the global batch, and count the decay once.
+            loss = tf.reduce_sum(losses) / recipe.global_batch_size
+            if recipe.weight_decay:
+                decay = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+                loss += decay / strategy.num_replicas_in_sync
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return sums_of(losses, labels, logits, tf.ones_like(losses))
+
+    @tf.function(reduce_retracing=True)
+    def train_steps(iterator, learning_rates):
+        total = tf.zeros([4])
+        for learning_rate in learning_rates:
+            optimizer.learning_rate.assign(learning_rate)
+            images, labels = next(iterator)
+            sums = strategy.run(replica_step, args=(images, labels))
+            total += strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        return total
+
+    return train_steps
+
+
+def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
+    """A function of one distributed batch (images, labels, weights) to its `Sums` as a float32 vector of 4."""
+    import tensorflow as tf
+
+    def replica_step(images, labels, weights):
+        logits = model(images, training=False)
+        return sums_of(cross_entropy(labels, logits) * weights, labels, logits, weights)
+
+    @tf.function(reduce_retracing=True)
+    def eval_step(batch):
+        sums = strategy.run(replica_step, args=batch)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return eval_step
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Softmax cross-entropy of each example, (batch,); smoothing as in Szegedy et al. 2015, section 7."""
+    import tensorflow as tf
+
+    if not label_smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    classes = logits.shape[-1]
+    targets = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """[loss, top-1 hits, top-5 hits, examples], float32 (4,); examples of weight 0 count for nothing."""
+    import tensorflow as tf
+
+    def hits(k: int) -> tf.Tensor:
+        hit = tf.math.in_top_k(tf.cast(labels, tf.int32), logits, k=min(k, logits.shape[-1]))
+        return tf.reduce_sum(tf.cast(hit, tf.float32) * weights)
+
+    return tf.stack([tf.reduce_sum(losses), hits(1), hits(5), tf.reduce_sum(weights)])
