@@ -13,7 +13,11 @@ NAME := demo
 SOURCE := synthetic
 RECIPE := demo
 else
-NAME := $(notdir $(patsubst %/,%,$(DATA)))
+# One word: the name becomes part of paths, one of which is removed.
+ifneq ($(words $(notdir $(abspath $(DATA)))),1)
+$(error DATA=$(DATA) must be a folder whose path has no spaces)
+endif
+NAME := demo-$(notdir $(abspath $(DATA)))
 SOURCE := folder:$(DATA)
 RECIPE := imagenette
 endif
@@ -29,6 +33,8 @@ $(VENV)/installed: setup.cfg constraints.txt
 	$(BIN)/python -m pip check
 	touch $@
 
+# On the processor, also where there are GPUs: two logical devices show what several replicas do.
+demo: export CUDA_VISIBLE_DEVICES := -1
 demo: install
 	rm -rf $(RUN)
 	$(BIN)/python -m sqznet.data --source=$(SOURCE) --out=data/$(NAME)

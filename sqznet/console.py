@@ -51,7 +51,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
         drawn.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    _out.print(drawn)
+    # Wider than a narrow terminal rather than cut: a table is read, copied and compared.
+    _out.print(drawn, width=max(_out.width, 160))
 
 
 class _Speed(ProgressColumn):

@@ -18,7 +18,7 @@ TEMPORARY_PREFIX = ".tmp-"
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; it becomes `path` only if the block succeeds.
 
-    Works for files and for folders. A folder that already stands at `path` is replaced.
+    Works for files and for folders; a folder replaces a folder, never a file one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two writers of the same file apart; the name's end keeps its suffix, which formats go by.
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_file():
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        if path.is_dir():
+        if temporary.is_dir() and path.is_dir():
             remove(path)
         temporary.replace(path)
     finally:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CROP_FRACTION = 227 / 256  # of the short side, for a file that comes without its manifest
 
 
+Port = tuple[str, str, list[Any]]  # name, type, shape
+
+
 class Runtime(Protocol):
     """A loaded model. `batch` is the number of images it takes at a time; None means any."""
 
@@ -121,8 +124,13 @@ class TfliteRuntime:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from None
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        _check_ports(
+            path,
+            [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in inputs],
+            [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in outputs],
+        )
+        (self._input,), (self._output,) = inputs, outputs
         batch, self.image_size = (int(each) for each in self._input["shape"][:2])
         self.batch: int | None = batch
         self.classes = int(self._output["shape"][-1])
@@ -144,12 +152,30 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise InputError(f"{path} is not an ONNX file: {error}") from None
-        (self._input,), (self._output,) = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        types = {"tensor(float)": "float32"}
+        _check_ports(
+            path,
+            [(port.name, types.get(port.type, port.type), port.shape) for port in inputs],
+            [(port.name, types.get(port.type, port.type), port.shape) for port in outputs],
+        )
+        (self._input,), (self._output,) = inputs, outputs
         self.image_size = int(self._input.shape[1])
         self.classes = int(self._output.shape[-1])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self._session.run([self._output.name], {self._input.name: images.astype(np.float32)})[0]
+
+
+def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
+    """Refuses a model that does not map one NHWC float32 image to one row of float32 probabilities."""
+    square = len(inputs) == 1 and inputs[0][1] == "float32" and len(inputs[0][2]) == 4 and inputs[0][2][3] == 3
+    square = square and isinstance(inputs[0][2][1], int) and inputs[0][2][1] == inputs[0][2][2]
+    if not square or len(outputs) != 1 or outputs[0][1] != "float32" or len(outputs[0][2]) != 2:
+        raise InputError(
+            f"{path} is not a file exported by sqznet: expected one input, float32 (batch, size, size, 3), and one "
+            f"output, float32 (batch, classes); found {inputs} and {outputs}"
+        )
 
 
 def load_keras(path: Path) -> tuple[keras.Model, dict[str, Any]]:

@@ -62,12 +62,11 @@ def build(
     dropout: float | None = None,
     seed: int = 0,
     fixed_size: bool = False,
-    logits_activation: bool | None = None,
 ) -> keras.Model:
     """A SqueezeNet with fresh weights.
 
-    The activation follows every convolution, conv10 included, as in the paper and in the article. With batch norm
-    conv10 has neither: its output, averaged over the map, is the logits.
+    The activation follows every convolution, conv10 included, as in the paper and in the article; batch norm, where
+    there is any, stands between the two.
 
     Args:
         network: its shape. Pools keep the published geometry (ceil mode) at `image_size`.
@@ -77,7 +76,6 @@ def build(
         seed: of the dropout.
         fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
             other sizes, with the same weights.
-        logits_activation: whether conv10 is followed by the activation; None means as said above.
 
     Raises:
         InputError: the image is so small that a pool would have nothing to pool.
@@ -85,12 +83,22 @@ def build(
     import keras
     from keras import layers
 
+    check_image_size(network.arch, network.image_size)
     arch = ARCHS[network.arch]
     # Caffe's "xavier" is Keras's lecun_uniform: with pixels left at their 0..255 scale it keeps the first logits of
     # the published recipes small. conv10: a Gaussian of deviation 0.01 (both from the paper's released network).
-    kernel_initializer = "lecun_uniform"
+    small_gaussian = keras.initializers.RandomNormal(stddev=0.01)
 
-    def convolve(x, filters: int, kernel: int, name: str, *, strides: int = 1, padding: str = "valid"):
+    def convolve(
+        x,
+        filters: int,
+        kernel: int,
+        name: str,
+        *,
+        strides: int = 1,
+        padding: str = "valid",
+        kernel_initializer: str | keras.initializers.Initializer = "lecun_uniform",
+    ):
         x = layers.Conv2D(
             filters,
             kernel,
@@ -122,11 +130,6 @@ def build(
 
     def pool(x, after: str):
         nonlocal map_size
-        if map_size < 2:
-            raise InputError(
-                f"SqueezeNet {network.arch} cannot take images of {network.image_size} pixels: nothing is left to "
-                f"pool after {after}; use a larger --image_size"
-            )
         # Caffe pools in ceil mode. For windows of 3 at strides of 2 that is TensorFlow's "same" on an even side
         # and "valid" on an odd one.
         padding = "same" if map_size % 2 == 0 else "valid"
@@ -147,15 +150,23 @@ def build(
             x = pool(x, name)
     if dropout is not None:
         x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
-    x = layers.Conv2D(
-        network.classes, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="conv10"
-    )(x)
-    if logits_activation is None:
-        logits_activation = not network.batch_norm
-    if logits_activation:
-        x = layers.Activation(network.activation, name=f"conv10_{network.activation}")(x)
+    x = convolve(x, network.classes, 1, "conv10", kernel_initializer=small_gaussian)
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
     return keras.Model(image, logits, name="squeezenet")
+
+
+def check_image_size(arch: str, size: int) -> None:
+    """Raises InputError if images of `size` pixels are so small that a pool would have nothing to pool."""
+    side = (size - ARCHS[arch].conv1_kernel) // 2 + 1
+    for after in ("conv1", *FIRES):
+        if after in ARCHS[arch].pooled_after:
+            # Two will do in ceil mode, but a network trained at several sizes may have been built without it.
+            if side < 3:
+                raise InputError(
+                    f"SqueezeNet {arch} cannot take images of {size} pixels: too little is left to pool after "
+                    f"{after}; use a larger --image_size"
+                )
+            side //= 2
 
 
 def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float, float, float]]:

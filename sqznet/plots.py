@@ -23,7 +23,7 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
@@ -45,9 +45,7 @@ def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) 
     _save(figure, path)
 
 
-def prediction_sheet(
-    images: Sequence[np.ndarray], captions: Sequence[str], path: Path, colours: Sequence[str] | None = None
-) -> None:
+def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
     """Images (uint8 RGB) in rows of four, each with its caption, as PNG."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
@@ -55,9 +53,9 @@ def prediction_sheet(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, (axes, image, caption) in enumerate(zip(grid.flat, images, captions, strict=False)):
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=8, color=colours[index] if colours else "black")
+        axes.set_title(caption, fontsize=8)
     _save(figure, path)
 
 

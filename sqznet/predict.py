@@ -4,8 +4,8 @@
       with the newest run
   python -m sqznet.predict --model=export/artifacts/NAME/model.tflite holiday/*.jpg --picture=sheet.png
 
---model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file. Photographs may be in any
-format that Pillow reads (JPEG, PNG, WebP, ...). --picture writes a sheet of them with their predictions.
+--model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file. Photographs may be
+JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM. --picture writes a sheet of them with their predictions.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.top < 1:
         raise InputError(f"--top={args.top} must be 1 or more")
+    if args.picture and args.picture.is_dir():
+        raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
     from sqznet import inference, startup
     from sqznet.training import run_folder
 

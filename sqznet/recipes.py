@@ -35,7 +35,7 @@ class Recipe:
     # The network.
     arch: str = _setting("v1.0", "SqueezeNet version; v1.1 does the same in 2.4 times less work", ARCHS)
     activation: str = _setting("elu", "nonlinearity after every convolution", ACTIVATIONS)
-    batch_norm: bool = _setting(False, "batch norm after every convolution but conv10; folded away at export")
+    batch_norm: bool = _setting(False, "batch norm after every convolution; folded away at export")
     bypass: bool = _setting(False, "identity shortcuts around fire3, 5, 7, 9 (paper, section 6)")
     dropout: float = _setting(0.5, "fraction of fire9's activations dropped in training, 0 to below 1")
     image_size: int = _setting(227, "side of the square the network sees, in pixels")
@@ -83,6 +83,13 @@ class Recipe:
         for name in ("weight_decay", "warmup_epochs", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.seed >= 2**32:
+            raise InputError(f"seed is {self.seed}; it must be below 2 to the power of 32")
+        if self.total_steps is not None and self.total_steps < 1:
+            raise InputError(f"total_steps is {self.total_steps}; it must be 1 or more")
+        starts = [epoch for epoch, _ in self.train_sizes]
+        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
+            raise InputError(f"train_sizes begin at epochs {starts}; they must begin at 0 and rise")
         if self.resize_short < self.image_size:
             raise InputError(
                 f"resize_short is {self.resize_short} and image_size {self.image_size}: a crop of {self.image_size} "
@@ -116,12 +123,14 @@ IMAGENETTE = Recipe(
     batch_norm=True,
     bypass=True,
     dropout=0.2,
-    image_size=128,
-    resize_short=128,
+    image_size=112,
+    resize_short=112,
     crop="resized",
     min_crop_area=0.35,
-    train_sizes=((0, 64), (20, 96), (32, 128)),
-    epochs=36,
+    # Cheap epochs first. Random regions make objects look larger than they do in evaluation, so the network does
+    # best on images a little larger than those it was trained on (Touvron et al. 2019, arXiv 1906.06423).
+    train_sizes=((0, 64), (14, 96)),
+    epochs=32,
     global_batch_size=64,
     optimizer="nesterov",
     learning_rate=0.1,
@@ -158,9 +167,8 @@ def load(name: str) -> Recipe:
         raise InputError(f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file")
     try:
         content = json.loads(path.read_text())
-        fields = content.get("recipe", content)
-        assert isinstance(fields, dict)
-    except (OSError, ValueError, AttributeError, AssertionError) as error:
+        fields = dict(content.get("recipe", content))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a recipe file (expected JSON with a recipe's fields): {error}") from None
     return from_dict(fields, where=str(path))
 
@@ -172,18 +180,18 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
     if unknown:
         raise InputError(f"{where}: a recipe has no field {', '.join(unknown)}")
     values = dict(fields)
-    for name in ("milestones", "train_sizes"):
-        if name in values:
-            values[name] = tuple(tuple(each) if isinstance(each, list) else each for each in values[name])
-    return Recipe(**values)
+    try:
+        for name in ("milestones", "train_sizes"):
+            if name in values:
+                values[name] = tuple(tuple(each) if isinstance(each, list) else each for each in values[name])
+        return Recipe(**values)
+    except TypeError as error:
+        raise InputError(f"{where}: a value is of the wrong type: {error}") from None
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
     """`0:64,20:96` to ((0, 64), (20, 96))."""
-    pairs = tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
-    if pairs and (pairs[0][0] != 0 or list(pairs) != sorted(set(pairs))):
-        raise ValueError("epochs must start at 0 and rise")
-    return pairs
+    return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
 
 
 def parse_milestones(text: str) -> tuple[int, ...]:

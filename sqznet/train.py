@@ -28,8 +28,14 @@ from sqznet.recipes import Recipe
 
 SHARDS = Path("data/shards")
 DEMO = Path("data/demo")
-PARSERS = {"train_sizes": recipes.parse_train_sizes, "milestones": recipes.parse_milestones}
-TYPES = {"str": str, "int": int, "float": float, "int | None": int}
+TYPES = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "int | None": int,
+    "tuple[int, ...]": recipes.parse_milestones,
+    "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         if setting.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options["type"] = PARSERS.get(setting.name) or TYPES[str(setting.type)]
+            options["type"] = TYPES[str(setting.type)]
             options["metavar"] = "|".join(setting.metadata["choices"] or ()) or None
         fields.add_argument(f"--{setting.name}", **options)
     return parser
@@ -77,8 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.data import manifest
     from sqznet.training import run
 
-    # The replicas have to be made before the first operation runs; the demo set, if it is to be built, after.
-    if data == DEMO:
+    if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     try:
         run.train(
@@ -113,8 +118,8 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
 
     run_dir = args.run_dir or run_folder.newest(checkpoint.FILE)
     recipe = run_folder.load_recipe(run_dir)
-    if args.recipe:
-        overrides = {**recipes.load(args.recipe).to_dict(), **overrides}
+    if args.recipe:  # the same command with --resume added must do
+        overrides = override(recipes.load(args.recipe), overrides).to_dict()
     for name, value in overrides.items():
         if getattr(recipe, name) != value:
             raise InputError(

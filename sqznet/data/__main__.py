@@ -28,6 +28,11 @@ from sqznet import cli, console
 from sqznet.errors import InputError
 
 
+def _cores() -> int:
+    """Cores that this process may use; macOS and Windows tell only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.data", __doc__)
     parser.add_argument("--source", help="where the photographs are; see above")
@@ -42,9 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
-    parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; default all cores"
-    )
+    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default all cores")
     parser.add_argument("--verify", action="store_true", help="re-read the set in --out against its manifest")
     return parser
 
@@ -63,10 +66,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not args.source:
         raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
-    for name in ("holdout_per_class", "short_side", "max_pixels", "shard_records", "workers"):
+    lowest = {"holdout_per_class": 0, "seed": 0, "short_side": 1, "max_pixels": 1, "shard_records": 1, "workers": 1}
+    for name, least in lowest.items():
         value = getattr(args, name)
-        if value is not None and value < (0 if name == "holdout_per_class" else 1):
-            raise InputError(f"--{name}={value} must be at least {0 if name == 'holdout_per_class' else 1}")
+        if value is not None and value < least:
+            raise InputError(f"--{name}={value} must be at least {least}")
     listing_options = {name: getattr(args, name) for name in ("holdout_per_class", "blacklist", "label_offset")}
     source = sources.open_source(args.source, seed=args.seed, **listing_options)
     for note in source.notes:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
+import dataclasses
 import hashlib
 import io
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
@@ -61,7 +63,10 @@ def build(
         "listing_sha256": _listing_sha256(source),
     }
     if _already_built(out, identity):
-        return manifests.load(out)
+        manifest = manifests.load(out)
+        if options.strict and manifest.content["rejected"]:
+            raise InputError(f"{out} was built without {manifest.content['rejected']} files: see {out / 'rejects.csv'}")
+        return manifest
     _claim(out, identity)
     done = {shard.file for shard in plan if (out / shard.file).is_file()}
     _write_missing(source, [shard for shard in plan if shard.file not in done], plan, out, options, workers)
@@ -109,6 +114,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
 
 def _start_worker() -> None:
     """Loads TensorFlow, and ends the worker when its parent is gone: it would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     startup.load_tensorflow()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -143,7 +149,9 @@ def _write_missing(
         with concurrent.futures.ProcessPoolExecutor(
             min(workers, max(1, len(missing))), mp_context=context, initializer=_start_worker
         ) as pool:
-            futures = {pool.submit(shards.write, source, shard, out, options): shard for shard in missing}
+            # Without the listing, which for ImageNet is 80 MB: reading needs only the shard's own photographs.
+            reader = dataclasses.replace(source, splits={})  # type: ignore[type-var]
+            futures = {pool.submit(shards.write, reader, shard, out, options): shard for shard in missing}
             try:
                 for future in concurrent.futures.as_completed(futures):
                     future.result()

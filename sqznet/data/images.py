@@ -16,7 +16,7 @@ JPEG_QUALITY = 95  # for what has to be re-encoded; ImageNet's own median is abo
 MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
 EXIF_ORIENTATION = 0x0112
 # Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 
 class Reject(Exception):
@@ -49,8 +49,9 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
         raise Reject("empty file")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images and odd metadata; our own limit below decides.
+            # Pillow warns of large images and odd metadata; the limit below decides (Pillow's own is 179 megapixels).
             warnings.simplefilter("ignore")
+            Image.init()  # Pillow loads its decoders lazily, and trips over a named one that is not loaded yet
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > max_pixels:
                 raise Reject(f"{image.width}x{image.height} pixels, more than the limit of {max_pixels} pixels")

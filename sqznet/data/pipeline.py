@@ -7,10 +7,15 @@ before they are decoded.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sqznet.data import preprocess, records
+import numpy as np
+
+from sqznet import console
+from sqznet.data import preprocess, records, shards
 from sqznet.data.manifest import Manifest
 from sqznet.recipes import Recipe
 from sqznet.training.schedule import Schedule
@@ -44,7 +49,7 @@ def training_batches(
 
     recipe = schedule.recipe
     batch = recipe.global_batch_size
-    shards = tf.constant([str(shard.path) for shard in manifest.shards_of("train")])
+    files = tf.constant([str(shard.path) for shard in manifest.shards_of("train")])
     classes = len(manifest.classes)
     start_epoch, skipped_steps = divmod(start_step, schedule.steps_per_epoch)
     sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)])
@@ -54,7 +59,7 @@ def training_batches(
 
     def epoch_records(epoch):
         epoch_seed = seed_of(epoch)
-        order = tf.random.experimental.stateless_shuffle(shards, epoch_seed)
+        order = tf.random.experimental.stateless_shuffle(files, epoch_seed)
         stream = tf.data.Dataset.from_tensor_slices(order).interleave(
             tf.data.TFRecordDataset,
             cycle_length=READERS,
@@ -107,7 +112,7 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
-    shards = [str(shard.path) for shard in manifest.shards_of(split)]
+    files = [str(shard.path) for shard in manifest.shards_of(split)]
     classes = len(manifest.classes)
     size = recipe.image_size
     padding = -manifest.records(split) % (batch_size * multiple_of)
@@ -118,7 +123,7 @@ def evaluation_batches(
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
-    stream = tf.data.TFRecordDataset(shards).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    stream = tf.data.TFRecordDataset(files).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     stream = stream.concatenate(tf.data.Dataset.from_tensors(blank).repeat(padding))
     stream = stream.batch(batch_size, drop_remainder=True)
     if workers > 1:
@@ -144,11 +149,36 @@ def _options() -> tf.data.Options:
     return options
 
 
-def examples(manifest: Manifest, split: str, recipe: Recipe, count: int | None, batch_size: int):
-    """Yields (images, labels) as numpy arrays for the first `count` records of a split (None: all), unpadded."""
+@contextlib.contextmanager
+def naming_corrupt_shards(manifest: Manifest) -> Iterator[None]:
+    """Around the use of a dataset: TensorFlow says that some record is corrupt; this finds and names it.
+
+    Raises:
+        InputError: instead of TensorFlow's error, if a shard of the set is corrupt or has a label out of range.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")
+        for shard in manifest.shards:
+            shards.check(shard.path, len(manifest.classes))
+        raise
+
+
+def examples(
+    manifest: Manifest, split: str, recipe: Recipe, count: int | None, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (images, labels) as numpy arrays for the first `count` records of a split (None: all), unpadded.
+
+    Raises:
+        InputError: a record is corrupt; names it.
+    """
     wanted = manifest.records(split) if count is None else min(count, manifest.records(split))
     batches = evaluation_batches(manifest, split, recipe, batch_size=batch_size)
-    for images, labels, weights in itertools.islice(batches.as_numpy_iterator(), -(-wanted // batch_size)):
-        kept = min(int(weights.sum()), wanted)
-        wanted -= kept
-        yield images[:kept], labels[:kept]
+    with naming_corrupt_shards(manifest):
+        for images, labels, weights in itertools.islice(batches.as_numpy_iterator(), -(-wanted // batch_size)):
+            kept = min(int(weights.sum()), wanted)
+            wanted -= kept
+            yield images[:kept], labels[:kept]

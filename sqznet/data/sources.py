@@ -1,12 +1,12 @@
 """Where photographs come from. Each source lists its photographs, then hands out their bytes, undecoded.
 
-`open_source("folder:PATH", ...)` is the way in. A source is cheap to send to another process: it holds names only.
+`open_source("folder:PATH", ...)` is the way in. A source holds names only, no photographs.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ import numpy as np
 from sqznet.data import records, synthetic
 from sqznet.errors import InputError
 
-VAL_FRACTION = TEST_FRACTION = 0.15  # of each class, where a folder comes without splits
+VAL_FRACTION = 0.15  # of each class, where a source has no val split; as much again for test in a plain folder
 ILSVRC_HOLDOUT_PER_CLASS = 50  # the article's own test split
 SPLIT_FOLDERS = {
     "train": "train",
@@ -98,6 +98,7 @@ class TfdsSource:
     def read(self, photos: list[Photo]) -> Iterator[bytes]:
         split = photos[0].key.partition("[")[0]
         first, last = photos[0].position, photos[-1].position
+        assert [photo.position for photo in photos] == sorted(photo.position for photo in photos)
         wanted = {photo.position for photo in photos}
         stream = _tfds_examples(self.folder, f"{split}[{first}:{last + 1}]")
         for position, example in enumerate(stream, start=first):
@@ -116,6 +117,7 @@ class TfrecordSource:
     in_order: bool = True
 
     def read(self, photos: list[Photo]) -> Iterator[bytes]:
+        assert [photo.position for photo in photos] == sorted(photo.position for photo in photos)
         by_file: dict[str, set[int]] = {}
         for photo in photos:
             by_file.setdefault(photo.key.partition("[")[0], set()).add(int(photo.key.partition("[")[2][:-1]))
@@ -165,8 +167,12 @@ def open_source(
     source = openers[kind]()
     if holdout_per_class is None:
         holdout_per_class = ILSVRC_HOLDOUT_PER_CLASS if kind == "ilsvrc" else 0
+    source.splits = {split: photos for split, photos in source.splits.items() if photos}
     if holdout_per_class:
         source.splits = hold_out(source.splits, source.classes, holdout_per_class, seed)
+    if "val" not in source.splits and source.splits.get("train"):
+        source.splits = _move(source.splits, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
+        source.notes.append(f"no val split: {VAL_FRACTION:.0%} of each class of train took its place")
     _check(source, spec)
     return source
 
@@ -175,33 +181,30 @@ def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> S
     """Moves `per_class` photographs of each class from train to test, chosen by seed (the article, REFERENCE)."""
     if "test" in splits:
         raise InputError("the source has a test split of its own: leave out --holdout_per_class")
-    train, test = [], []
-    for label, photos in _by_label(splits.get("train", []), len(classes)):
-        if len(photos) <= per_class:
+    counts = Counter(photo.label for photo in splits.get("train", []))
+    for label, name in enumerate(classes):
+        if counts[label] <= per_class:
             raise InputError(
-                f"class {classes[label]!r} has {len(photos)} training photographs; holding out {per_class} of each "
-                "class would leave none to train on: lower --holdout_per_class"
+                f"class {name!r} has {counts[label]} training photographs; holding out {per_class} of each class "
+                "would leave none to train on: lower --holdout_per_class"
             )
-        kept, held = _split_off(photos, per_class, np.random.default_rng([seed, label]))
-        train += kept
-        test += held
-    return {**splits, "train": train, "test": test}
+    return _move(splits, "test", lambda count: per_class, [seed])
 
 
-def _by_label(photos: Iterable[Photo], classes: int) -> Iterator[tuple[int, list[Photo]]]:
-    grouped: dict[int, list[Photo]] = {label: [] for label in range(classes)}
-    for photo in photos:
-        grouped[photo.label].append(photo)
-    yield from grouped.items()
-
-
-def _split_off(photos: list[Photo], count: int, rng: np.random.Generator) -> tuple[list[Photo], list[Photo]]:
-    """(the rest, `count` chosen at random), both in the given order."""
-    chosen = set(rng.choice(len(photos), size=count, replace=False).tolist())
-    return (
-        [photo for index, photo in enumerate(photos) if index not in chosen],
-        [photo for index, photo in enumerate(photos) if index in chosen],
-    )
+def _move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:
+    """Moves `share(n)` of the n photographs of each class from train to another split; both keep their order."""
+    by_label: dict[int, list[Photo]] = {}
+    for photo in splits["train"]:
+        by_label.setdefault(photo.label, []).append(photo)
+    moved: set[Photo] = set()
+    for label, photos in sorted(by_label.items()):
+        rng = np.random.default_rng([*seed, label])
+        moved.update(photos[index] for index in rng.choice(len(photos), size=share(len(photos)), replace=False))
+    return {
+        **splits,
+        "train": [photo for photo in splits["train"] if photo not in moved],
+        to: [photo for photo in splits["train"] if photo in moved],
+    }
 
 
 def _check(source: Source, spec: str) -> None:
@@ -246,19 +249,17 @@ def _open_folder(root: Path, seed: int) -> FolderSource:
         raise InputError(f"{root} has no folders in it; expected train/<class>/ and val/<class>/, or <class>/")
     if all(each.name.lower() in SPLIT_FOLDERS for each in top):
         return _open_split_folder(root, top)
-    classes = [each.name for each in top]
-    splits: Splits = {"train": [], "val": [], "test": []}
-    for label, folder in enumerate(top):
-        photos = [Photo(file.relative_to(root).as_posix(), label) for file in _files(folder)]
-        val, test = round(len(photos) * VAL_FRACTION), round(len(photos) * TEST_FRACTION)
-        rng = np.random.default_rng([seed, label])
-        photos, held = _split_off(photos, val, rng)
-        splits["val"] += held
-        photos, held = _split_off(photos, test, rng)
-        splits["test"] += held
-        splits["train"] += photos
-    note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val, {TEST_FRACTION:.0%} to test"
-    return FolderSource(root, classes, {name: photos for name, photos in splits.items() if photos}, [note])
+    if any(each.name.lower() in ("train", "training") for each in top):
+        strangers = [each.name for each in top if each.name.lower() not in SPLIT_FOLDERS]
+        raise InputError(f"{root} has {', '.join(strangers)} beside train; is it a class? Move it out, or into train/")
+    photos = [
+        Photo(file.relative_to(root).as_posix(), label) for label, folder in enumerate(top) for file in _files(folder)
+    ]
+    # As many for test as for val, of what is left after val has been taken.
+    splits = _move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
+    splits = _move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
+    note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val, as many to test"
+    return FolderSource(root, [each.name for each in top], splits, [note])
 
 
 def _open_split_folder(root: Path, split_folders: list[Path]) -> FolderSource:
@@ -321,13 +322,14 @@ def _open_ilsvrc(root: Path, blacklist: bool) -> FolderSource:
     if blacklist:
         file = _find(root, "ILSVRC2015_clsloc_validation_blacklist.txt")
         excluded = {int(line) for line in _lines(file)}
-        notes.append(f"val: {len(excluded)} blacklisted photographs excluded ({file.name})")
     val = []
     for number, (name, class_id) in enumerate(zip(names, truth, strict=True), start=1):
         if class_id not in classes_by_id:
             raise InputError(f"{truth_file}, line {number}: class {class_id} is not in map_clsloc.txt")
         if number not in excluded:
             val.append(Photo(f"Data/CLS-LOC/val/{name}.JPEG", label_of[classes_by_id[class_id]]))
+    if blacklist:
+        notes.append(f"val: {len(names) - len(val)} blacklisted photographs excluded ({file.name})")
     return FolderSource(root, classes, {"train": train, "val": val}, notes)
 
 

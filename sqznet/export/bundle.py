@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 QUANTIZATIONS = ("none", "float16")
 MANIFEST = "manifest.json"
-DEFAULT_BUDGET = "5MiB"
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,23 @@ def export(
                     raise InputError(_over_budget(name, size, budget, quantize))
                 exported.append(Exported(name, path, size, verify.prove(temporary, quantize, against)))
     except BaseException:
-        for path in paths.values():  # an older export must not be taken for this one
-            files.remove(path)
+        _withdraw(list(paths.values()), out)  # an older export must not be taken for this one
         raise
     model_file = source / "best.keras" if source.is_dir() else source
     _describe(out, config, exported, against, quantize, files.sha256_of(model_file), recipe)
     return exported, against
+
+
+def _withdraw(paths: list[Path], out: Path) -> None:
+    """Removes files and what manifest.json says of them."""
+    for path in paths:
+        files.remove(path)
+    manifest = out / MANIFEST
+    if manifest.is_file():
+        content = json.loads(manifest.read_text())
+        gone = {path.name for path in paths}
+        content["files"] = {name: entry for name, entry in content["files"].items() if name not in gone}
+        files.write_json(manifest, content)
 
 
 def _over_budget(name: str, size: int, budget: int, quantize: str) -> str:

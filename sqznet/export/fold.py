@@ -34,8 +34,6 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
         dataclasses.replace(network, batch_norm=False),
         channel_means=None,
         fixed_size=True,
-        # With batch norm, conv10 has no activation (see `model.build`).
-        logits_activation=not network.batch_norm,
     )
     layers = {layer.name: layer for layer in trained.layers}
     for layer in folded.layers:

@@ -23,7 +23,7 @@ def write(model: keras.Model, path: Path, quantize: str) -> None:
 
     module = serving.module(model, batch=None)
     proto, _ = tf2onnx.convert.from_function(module.serve, module.serve.input_signature, opset=OPSET)
-    _name_ports(proto)
+    _name_everything(proto)
     if quantize == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
@@ -36,13 +36,28 @@ def write(model: keras.Model, path: Path, quantize: str) -> None:
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _name_ports(proto) -> None:
-    """tf2onnx names the output after a TensorFlow tensor (`Identity:0`) and the batch `unk__1`."""
-    (image,), (output,) = proto.graph.input, proto.graph.output
-    renamed = {image.name: "image", output.name: "probabilities"}
-    for node in proto.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
+def _name_everything(proto) -> None:
+    """Names by position: tf2onnx's come from counters of the process, and the same model must give the same bytes.
+
+    The ports become `image` and `probabilities`, and the batch `batch`.
+    """
+    graph = proto.graph
+    (image,), (output,) = graph.input, graph.output
+    named = {image.name: "image", output.name: "probabilities"}
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{index}"
+        for position, name in enumerate(node.input):
+            named.setdefault(name, f"{node.name}_input_{position}" if name else "")
+        for position, name in enumerate(node.output):
+            named.setdefault(name, f"{node.name}_output_{position}")
+    for node in graph.node:
+        node.input[:] = [named[name] for name in node.input]
+        node.output[:] = [named[name] for name in node.output]
+    for value in (image, output, *graph.initializer, *graph.value_info):
+        value.name = named[value.name]
+    weights = sorted(graph.initializer, key=lambda weight: weight.name)
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
     for port in (image, output):
-        port.name = renamed[port.name]
         port.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.name, graph.doc_string = "squeezenet", ""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sqznet import __version__, console, files, model, plots
-from sqznet.data import pipeline, shards
+from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
@@ -31,6 +32,9 @@ COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
     "images_per_second", "seconds",
 )  # fmt: skip
+
+
+ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
 
 class Stopped(Exception):
@@ -83,6 +87,8 @@ class Run:
         )
         self.writes = strategies.is_chief(strategy)
         self.progressed = Progressed()
+        for _, size in recipe.train_sizes:
+            model.check_image_size(recipe.arch, size)
         keras.utils.set_random_seed(recipe.seed)
         # TensorFlow's own global seed is not needed (Keras passes its seeds on), and tf.data takes no tensor as the
         # seed of a shuffle while it is set.
@@ -114,6 +120,10 @@ class Run:
 
     def save(self) -> None:
         arrays = checkpoint.read(self.variables)  # on all workers: some variables are averaged when read
+        for name, array in arrays.items():
+            # Not left to the loss: a ReLU makes 0 of what is not a number, and the loss stays that of chance.
+            if not np.isfinite(array).all():
+                raise InputError(f"{name} is no longer finite by step {self.progressed.step}: {ADVICE}")
         if self.writes:
             checkpoint.save(self.run_dir / checkpoint.FILE, arrays, self.progressed.to_json())
 
@@ -147,8 +157,9 @@ class Run:
         )
         iterator = iter(batches)
         events = tf.summary.create_file_writer(str(self.run_dir / "events")) if self.writes else None
-        with self._catching_signals(), _naming_corrupt_shards(self.manifest):
-            for epoch in range(self.progressed.step // self.schedule.steps_per_epoch, self.schedule.epochs):
+        with self._catching_signals(), pipeline.naming_corrupt_shards(self.manifest):
+            # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
+            for epoch in range(len(self.progressed.history), self.schedule.epochs):
                 self._train_epoch(epoch, iterator)
                 self._end_epoch(epoch, events)
 
@@ -166,9 +177,12 @@ class Run:
                 means = self.progressed.sums.means()
                 description = f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
                 bar.update(task, advance=len(steps) * batch, description=description)
-                if self._signal is not None:
-                    self.save()
-                    raise Stopped(self._signal)
+                self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._signal is not None:
+            self.save()
+            raise Stopped(self._signal)
 
     def _train_call(self, iterator: Any, steps: range) -> None:
         started = time.perf_counter()
@@ -177,7 +191,7 @@ class Run:
         if not math.isfinite(sums.loss):
             raise InputError(
                 f"the loss became {sums.loss} in steps {steps.start} to {steps.stop - 1} (learning rate "
-                f"{float(rates[-1]):g}): try a lower --learning_rate or a longer --warmup_epochs"
+                f"{float(rates[-1]):g}): {ADVICE}"
             )
         progressed = self.progressed
         progressed.sums += sums
@@ -186,6 +200,7 @@ class Run:
 
     def _end_epoch(self, epoch: int, events: Any) -> None:
         progressed = self.progressed
+        self.save()  # a kill during the evaluation must not cost the epoch
         train, val = progressed.sums.means(), self.evaluate("val")
         line = {
             "epoch": epoch + 1,
@@ -242,6 +257,7 @@ class Run:
         )
         total = tf.zeros([4], tf.float64)
         for batch in batches:
+            self._stop_if_asked()
             total += tf.cast(self.eval_step(batch), tf.float64)
         sums = Sums(*total.numpy().tolist())
         expected = self.manifest.records(split)
@@ -262,17 +278,6 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _naming_corrupt_shards(manifest: Manifest) -> Iterator[None]:
-    """TensorFlow says that some record is corrupt; this finds which, and says so instead."""
-    try:
-        yield
-    except tf.errors.OpError:
-        for shard in manifest.shards:
-            shards.check(shard.path, len(manifest.classes))
-        raise
 
 
 def config(run: Run, strategy_name: str) -> dict[str, Any]:
@@ -311,13 +316,16 @@ def train(
         InputError: what was given does not fit together; each message says what to change.
         Stopped: a signal ended the run; its state is saved.
     """
-    run = Run(manifest, recipe, strategies.create(strategy_name, replicas), run_dir)
+    if resume:
+        _check_same_data(manifest, run_folder.load_config(run_dir), run_dir)
+    strategy = strategies.create(strategy_name, replicas)
+    if not resume and strategies.is_chief(strategy):
+        _check_free(run_dir)
+    run = Run(manifest, recipe, strategy, run_dir)
     if resume:
         run.resume()
         console.say(f"resuming {run_dir} at step {run.progressed.step} of {run.schedule.total_steps}")
-    elif run_dir.exists() and any(run_dir.iterdir()):
-        raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
-    if run.writes:
+    elif run.writes:
         files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name))
     _print_settings(run, strategy_name)
     run.train()
@@ -329,6 +337,28 @@ def train(
             f"{console.percent(best['val_top5'])}, n = {manifest.records('val')}, on {manifest.folder}"
         )
         console.result(f"run folder: {run_dir}")
+
+
+def _check_free(run_dir: Path) -> None:
+    if run_dir.is_file():
+        raise InputError(f"--run_dir={run_dir} is a file; name a folder")
+    if (run_dir / checkpoint.FILE).is_file():
+        raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
+
+
+def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
+    """A resumed run must see what it began with: the means are in its first layer, the records in its steps."""
+    here = {
+        "classes": list(manifest.classes),
+        "channel_means": list(manifest.channel_means),
+        "train_records": manifest.records("train"),
+    }
+    for name, value in here.items():
+        if stored.get(name) != value:
+            raise InputError(
+                f"{run_dir} was trained on other data than {manifest.folder}: {name} was {stored.get(name)} and is "
+                f"{value}; name the same set with --data, or start another run"
+            )
 
 
 def _print_settings(run: Run, strategy_name: str) -> None:

@@ -74,6 +74,7 @@ def _check_tf_config() -> None:
         workers = config["cluster"]["worker"]
         index = config["task"]["index"]
         assert 0 <= index < len(workers)
+        assert set(config["cluster"]) == {"worker"}  # worker 0 is the chief
     except (ValueError, KeyError, TypeError, AssertionError):
         raise InputError(f"TF_CONFIG is {text!r}; expected {expected}") from None
 

@@ -1,0 +1,94 @@
+"""Fixtures: small photographs, shards and a trained run, made once per session. Real files, no mocks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sqznet import startup
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests are about the processor, also where there are GPUs
+startup.load_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+# Before anything runs: the machine's processor as two devices, so that replicas can be tested without GPUs.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+from sqznet import recipes  # noqa: E402
+from sqznet.data import build, shards, sources, synthetic  # noqa: E402
+from sqznet.data.manifest import Manifest  # noqa: E402
+from sqznet.training import run  # noqa: E402
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+CLASSES = ("ball", "house", "star")
+COUNTS = {"train": 40, "val": 11, "test": 9}
+
+TINY = recipes.IMAGENETTE.replace(
+    name="tiny",
+    image_size=32,
+    resize_short=32,
+    train_sizes=(),
+    epochs=3,
+    warmup_epochs=1,
+    global_batch_size=8,
+    learning_rate=0.01,
+    steps_per_call=4,
+)
+
+
+@pytest.fixture(scope="session")
+def imagenette() -> Path:
+    folder = SHARED / "imagenette"
+    if not folder.is_dir():
+        pytest.skip(f"needs the photographs of {folder}, which are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/val/test folders of drawn JPEGs in three classes."""
+    root = tmp_path_factory.mktemp("photographs")
+    for split, count in COUNTS.items():
+        for name in CLASSES:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                key = f"{split}/{name}/{index}"
+                content = synthetic.draw(key, synthetic.CLASSES.index(name), seed=0)
+                (folder / f"{index:03d}.jpg").write_bytes(content)
+    return root
+
+
+def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **options) -> Manifest:
+    """What `python -m sqznet.data` does, without the command line."""
+    listing = {name: options.pop(name) for name in ("holdout_per_class", "blacklist") if name in options}
+    shard_records = options.pop("shard_records", 16)
+    source = sources.open_source(spec, seed=seed, **listing)
+    return build.build(
+        source,
+        out,
+        spec=spec,
+        seed=seed,
+        options=shards.Options(**options),
+        listing_options=listing,
+        shard_records=shard_records,
+        workers=workers,
+    )
+
+
+@pytest.fixture(scope="session")
+def shard_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return build_set(f"folder:{photographs}", tmp_path_factory.mktemp("shards") / "set")
+
+
+@pytest.fixture(scope="session")
+def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a small network with every kind of layer, trained for three epochs."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    run.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
+    return run_dir

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from sqznet.data import preprocess, synthetic
+from sqznet.recipes import IMAGENETTE, Recipe
+
+JPEG = synthetic.draw("train/boat/7", 2, seed=0)  # 96 x 96
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A smooth gradient: red grows to the right, green downwards."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([255 * x / (width - 1), 255 * y / (height - 1), np.full_like(x, 128.0)], axis=-1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.round().astype(np.uint8)).save(buffer, "JPEG", quality=98)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (256, 256), (1000, 260), (40, 30)])
+def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, height):
+    recipe = Recipe(image_size=227, resize_short=256)
+    content = photograph(width, height)
+    got = preprocess.preprocess_for_eval(tf.constant(content), recipe).numpy().astype(int)
+
+    image = Image.open(io.BytesIO(content))
+    scale = 256 / min(width, height)
+    image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    left, top = (image.width - 227) // 2, (image.height - 227) // 2
+    expected = np.asarray(image.crop((left, top, left + 227, top + 227))).astype(int)
+    assert got.shape == (227, 227, 3)
+    # The box is in whole pixels of the photograph: half of one is how far the two may lie apart.
+    assert np.abs(got - expected).mean() < 1 + 255 / min(width, height) / 2
+
+
+def test_a_greyscale_jpeg_becomes_three_equal_channels():
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(JPEG)).convert("L").save(buffer, "JPEG")
+    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), Recipe(image_size=64, resize_short=64)).numpy()
+    assert (got[..., 0] == got[..., 1]).all() and (got[..., 0] == got[..., 2]).all()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(image_size=48, resize_short=56), IMAGENETTE], ids=["window", "resized"])
+def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
+    seeds = tf.constant([[1, 2], [3, 4], [5, 6]], tf.int64)
+    eager = [preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 32).numpy() for seed in seeds]
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
+        lambda seed: preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 32)
+    )
+    np.testing.assert_array_equal(np.stack(eager), np.stack(list(mapped.as_numpy_iterator())))
+    assert eager[0].dtype == np.uint8
+    assert not (eager[0] == eager[1]).all()
+
+
+def test_half_of_the_crops_are_mirrored():
+    recipe = Recipe(image_size=64, resize_short=64)  # a window of the whole image: only the mirror is random
+    content = tf.constant(photograph(96, 96))
+    crops = [preprocess.preprocess_for_train(content, tf.constant([0, i], tf.int64), recipe, 64) for i in range(200)]
+    mirrored = sum(int(crop[0, 0, 0]) > int(crop[0, -1, 0]) for crop in crops)
+    assert 70 < mirrored < 130
+
+
+def test_resized_crops_keep_to_their_areas_and_aspect_ratios():
+    rng = np.random.default_rng(0)
+    height, width = 300, 400
+    areas, aspects = [], []
+    for area_draw, aspect_draw in rng.random((300, 2), np.float32):
+        h, w = preprocess.resized_crop(tf.constant(height), tf.constant(width), area_draw, aspect_draw, 0.25)
+        assert 1 <= int(h) <= height and 1 <= int(w) <= width
+        areas.append(int(h) * int(w) / (height * width))
+        if int(h) < height and int(w) < width:  # not clipped
+            aspects.append(int(w) / int(h))
+    assert 0.24 < min(areas) < 0.3 and max(areas) > 0.85
+    assert min(aspects) > 0.74 and max(aspects) < 1.35
+
+
+def test_what_is_broken_raises():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        preprocess.preprocess_for_eval(tf.constant(b"not a jpeg"), Recipe())

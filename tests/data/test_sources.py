@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sqznet.data import sources
+from sqznet.data.sources import open_source
+from sqznet.errors import InputError
+
+from ..conftest import CLASSES, COUNTS
+from .conftest import WNIDS
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"content")
+
+
+def keys(source, split: str) -> set[str]:
+    return {photo.key for photo in source.splits[split]}
+
+
+def test_a_folder_with_splits_keeps_them(photographs):
+    source = open_source(f"folder:{photographs}", seed=0)
+    assert source.classes == list(CLASSES)
+    assert {split: len(photos) for split, photos in source.splits.items()} == {s: 3 * n for s, n in COUNTS.items()}
+
+
+def test_a_folder_of_classes_is_split_by_seed(tmp_path):
+    touch(tmp_path, *(f"{name}/{index}.jpg" for name in "ab" for index in range(40)))
+    source = open_source(f"folder:{tmp_path}", seed=1)
+    counts = {s: Counter(photo.label for photo in photos) for s, photos in source.splits.items()}
+    assert counts == {"train": {0: 28, 1: 28}, "val": {0: 6, 1: 6}, "test": {0: 6, 1: 6}}
+    assert not keys(source, "train") & keys(source, "test") and not keys(source, "val") & keys(source, "test")
+    assert open_source(f"folder:{tmp_path}", seed=1).splits == source.splits
+    assert open_source(f"folder:{tmp_path}", seed=2).splits != source.splits
+
+
+def test_a_source_without_val_gives_some_of_train_for_it(tmp_path):
+    touch(tmp_path, *(f"train/{name}/{index}.jpg" for name in "ab" for index in range(20)))
+    touch(tmp_path, "test/a/1.jpg", "test/b/1.jpg")
+    (tmp_path / "val").mkdir()
+    source = open_source(f"folder:{tmp_path}", seed=0)
+    assert Counter(photo.label for photo in source.splits["val"]) == {0: 3, 1: 3}
+    assert Counter(photo.label for photo in source.splits["train"]) == {0: 17, 1: 17}
+    assert any("no val split" in note for note in source.notes)
+
+
+def test_hold_out_takes_its_test_split_from_train(tmp_path):
+    touch(tmp_path, *(f"train/{name}/{index}.jpg" for name in "ab" for index in range(9)))
+    touch(tmp_path, "val/a/0.jpg", "val/b/0.jpg")
+    source = open_source(f"folder:{tmp_path}", seed=0, holdout_per_class=4)
+    assert Counter(photo.label for photo in source.splits["test"]) == {0: 4, 1: 4}
+    assert Counter(photo.label for photo in source.splits["train"]) == {0: 5, 1: 5}
+    assert not keys(source, "train") & keys(source, "test")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "has no folders in it; expected train/<class>/ and val/<class>/, or <class>/"),
+        (["train/a/1.jpg", "train/b/.hidden"], "class 'b' has no photographs in train"),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], "val/c: no class of that name in"),
+        (["val/a/1.jpg", "test/a/1.jpg"], "has no train/ folder beside test, val"),
+        (["train/a/1.jpg"], "has one class"),
+        (["train/a/1.jpg", "train/b/1.jpg", "notes/x.txt"], "has notes beside train; is it a class"),
+    ],
+)
+def test_a_folder_that_does_not_hold_together_is_refused(files, message, tmp_path):
+    touch(tmp_path, *files)
+    with pytest.raises(InputError, match=message):
+        open_source(f"folder:{tmp_path}", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("folder:/no/such/place", "no such folder: /no/such/place"),
+        ("photos", "unknown source 'photos'; expected folder:PATH, ilsvrc:PATH, tfds:NAME, tfrecord:PATH or synthetic"),
+        ("folder:", "unknown source 'folder:'"),
+        ("tfds:no_such_dataset_anywhere", "tfds cannot provide 'no_such_dataset_anywhere'"),
+    ],
+)
+def test_an_unknown_source_is_refused(spec, message):
+    with pytest.raises(InputError, match=message):
+        open_source(spec, seed=0)
+
+
+# The CLS-LOC layout, in miniature
+
+
+def test_ilsvrc_holds_out_50_of_each_class(ilsvrc):
+    source = open_source(f"ilsvrc:{ilsvrc}", seed=0)
+    counts = {s: Counter(photo.label for photo in photos) for s, photos in source.splits.items()}
+    assert counts["train"] == {0: 12, 1: 12, 2: 12}
+    assert counts["test"] == {0: 50, 1: 50, 2: 50}
+    assert counts["val"] == {0: 4, 1: 4, 2: 4}
+    assert not keys(source, "train") & keys(source, "test")
+    assert open_source(f"ilsvrc:{ilsvrc}", seed=0).splits == source.splits
+    assert keys(open_source(f"ilsvrc:{ilsvrc}", seed=1), "test") != keys(source, "test")
+
+
+def test_ilsvrc_labels_are_the_sorted_wnids(ilsvrc):
+    source = open_source(f"ilsvrc:{ilsvrc}", seed=0)
+    assert source.classes == sorted(WNIDS)
+    for split in ("train", "test"):
+        assert all(f"/train/{source.classes[photo.label]}/" in photo.key for photo in source.splits[split])
+    # Val photographs 1 to 4 are of the first wnid, by way of the devkit's own ids.
+    assert {p.label for p in source.splits["val"] if p.key.endswith(("01.JPEG", "04.JPEG"))} == {0}
+
+
+def test_ilsvrc_blacklist_is_left_out_on_request_and_counted(ilsvrc):
+    source = open_source(f"ilsvrc:{ilsvrc}", seed=0, blacklist=True)
+    assert len(source.splits["val"]) == 10
+    assert not any(photo.key.endswith(("_00000002.JPEG", "_00000005.JPEG")) for photo in source.splits["val"])
+    assert any("2 blacklisted photographs excluded" in note for note in source.notes)
+
+
+def test_ilsvrc_refuses_a_hold_out_that_leaves_nothing(ilsvrc):
+    with pytest.raises(InputError, match="has 62 training photographs; holding out 62 of each class"):
+        open_source(f"ilsvrc:{ilsvrc}", seed=0, holdout_per_class=62)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("ImageSets/CLS-LOC/val.txt", None, "val.txt is missing: expected the ILSVRC CLS-LOC layout"),
+        ("ImageSets/CLS-LOC/val.txt", "ILSVRC2012_val_00000001 1\n", "lists 1 photographs, .* has 12 labels"),
+        ("ImageSets/CLS-LOC/train_cls.txt", "n09999999/x 1\n", "names a class that map_clsloc.txt does not have"),
+        ("ImageSets/CLS-LOC/train_cls.txt", "n01440764/../../../secret 1\n", "leads out of the folder"),
+        ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt is nowhere below"),
+    ],
+)
+def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(ilsvrc, copy)
+    if content is None:
+        (copy / file).unlink()
+    else:
+        (copy / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_source(f"ilsvrc:{copy}", seed=0)
+
+
+# TensorFlow Datasets
+
+
+def test_tfds_reads_the_encoded_bytes_undecoded(photographs, tmp_path):
+    import tensorflow_datasets as tfds
+
+    class Drawings(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=list(CLASSES))}
+            )
+            return self.dataset_info_from_configs(features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples("train"), "validation": self._generate_examples("val")}
+
+        def _generate_examples(self, split):
+            for path in sorted((photographs / split).rglob("*.jpg")):
+                yield str(path), {"image": str(path), "label": path.parent.name}
+
+    builder = Drawings(data_dir=tmp_path)
+    builder.download_and_prepare()
+    source = open_source(f"tfds:{builder.data_dir}", seed=0)
+    assert source.classes == list(CLASSES)
+    assert {split: len(photos) for split, photos in source.splits.items()} == {"train": 120, "val": 33}
+    originals = {path.read_bytes(): path.parent.name for path in (photographs / "train").rglob("*.jpg")}
+    some = source.splits["train"][30:90:7]
+    contents = list(source.read(some))
+    assert [originals[content] for content in contents] == [CLASSES[photo.label] for photo in some]
+
+
+def test_tfds_takes_an_image_folder(photographs):
+    source = open_source(f"tfds:{photographs}", seed=0)
+    assert {split: len(photos) for split, photos in source.splits.items()} == {s: 3 * n for s, n in COUNTS.items()}
+
+
+# Shards of other builders
+
+
+def write_foreign(path: Path, labels: list[int], content: bytes = b"jpeg") -> None:
+    import tensorflow as tf
+
+    from sqznet.data import records
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for label in labels:
+            writer.write(records.encode(content, label=label, synset=f"n{label}", filename="x", height=1, width=1))
+
+
+def test_foreign_shards_with_labels_from_1_are_refused_or_shifted(tmp_path):
+    write_foreign(tmp_path / "train-00000-of-00001", [1, 2, 3, 1])
+    write_foreign(tmp_path / "validation-00000-of-00001", [2])
+    with pytest.raises(InputError, match=r"labels run from 1 to 3; .* add --label_offset=-1"):
+        open_source(f"tfrecord:{tmp_path}", seed=0)
+    source = open_source(f"tfrecord:{tmp_path}", seed=0, label_offset=-1)
+    assert source.classes == ["n1", "n2", "n3"]
+    assert [photo.label for photo in source.splits["train"]] == [0, 1, 2, 0]
+    assert list(source.read(source.splits["train"][1:3])) == [b"jpeg", b"jpeg"]
+
+
+def test_a_corrupt_foreign_shard_is_named_with_its_record(tmp_path):
+    path = tmp_path / "train-00000-of-00001"
+    write_foreign(path, [0, 1, 0, 1])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4 * 2 + 40] ^= 0xFF  # within the third record
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"train-00000-of-00001, record 2 \(0 first\), is corrupt"):
+        open_source(f"tfrecord:{tmp_path}", seed=0)
+
+
+def test_the_demo_set_has_the_counts_it_says():
+    source = open_source("synthetic", seed=0)
+    assert len(source.classes) == 10
+    assert {split: len(photos) for split, photos in source.splits.items()} == {
+        split: 10 * count for split, count in sources.synthetic.PER_CLASS.items()
+    }

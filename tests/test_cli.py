@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from sqznet import predict, train
+from sqznet.data import __main__ as data_command
+from sqznet.errors import InputError
+from sqznet.export import __main__ as export_command
+
+COMMANDS = ("sqznet.data", "sqznet.train", "sqznet.evaluate", "sqznet.predict", "sqznet.export")
+
+
+def command(*args: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *args], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_answers_without_tensorflow(module):
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert f"python -m {module}" in done.stdout
+    assert "usage:" in done.stdout and "--" in done.stdout
+    assert min(times) < 1  # the contract's second; without TensorFlow it is a tenth of one
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sqznet.data", "--source=folder:nowhere", "--out=x"], "error: no such folder: nowhere"),
+        (["sqznet.data", "--out=x"], "error: give --source=folder:PATH"),
+        (["sqznet.train", "--data=nowhere"], "error: no such folder: nowhere"),
+        (["sqznet.train", "--recipe=artcle"], "error: no recipe 'artcle'; there are article, paper"),
+        (["sqznet.train", "--resume"], "error: no run with a checkpoint.npz in runs/"),
+        (["sqznet.evaluate"], "error: no run with a best.keras in runs/"),
+        (["sqznet.export", "--budget=big"], "error: --budget=big is not a size"),
+        (["sqznet.export", "--format=tflight"], "error: no format 'tflight'; there are savedmodel, tflite, onnx"),
+        (["sqznet.predict", "--model=nowhere", "x.jpg"], "error: no such model: nowhere"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_1(args, message, tmp_path):
+    done = command(*args, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flags_are_not_abbreviated(capsys):
+    with pytest.raises(SystemExit):
+        train.make_parser().parse_args(["--learning=1"])
+    assert "unrecognized arguments: --learning=1" in capsys.readouterr().err
+
+
+def test_a_build_prints_its_counts(photographs, tmp_path, capsys):
+    code = data_command.main([f"--source=folder:{photographs}", f"--out={tmp_path / 'set'}", "--workers=1"])
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "train" in printed and "120" in printed and "channel means of train" in printed
+    assert data_command.main(["--verify", f"--out={tmp_path / 'set'}"]) == 0
+    assert "every byte and record is as the manifest says" in capsys.readouterr().out
+
+
+def test_predict_names_the_likeliest_classes(trained_run, photographs, tmp_path, capsys):
+    Image.open(photographs / "val" / "ball" / "000.jpg").save(tmp_path / "ball.png")
+    picture = tmp_path / "sheet.png"
+    flags = [f"--model={trained_run}", f"--picture={picture}", "--top=2"]
+    assert predict.main([*flags, str(tmp_path / "ball.png"), str(photographs / "val" / "star" / "001.jpg")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" % ") >= 4
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if " % " in line]
+    assert [rank for _, rank, _, _ in rows] == ["1", "2", "1", "2"]
+    assert all(name in ("ball", "house", "star") for _, _, name, _ in rows)
+    assert float(rows[0][3].removesuffix(" %")) >= float(rows[1][3].removesuffix(" %"))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_predict_refuses_what_is_no_photograph(trained_run, tmp_path):
+    (tmp_path / "x.jpg").write_text("no photograph")
+    with pytest.raises(InputError, match=r"x.jpg: not an image"):
+        predict.main([f"--model={trained_run}", str(tmp_path / "x.jpg")])
+    with pytest.raises(InputError, match=r"cannot read .*y.jpg: No such file"):
+        predict.main([f"--model={trained_run}", str(tmp_path / "y.jpg")])
+
+
+def test_export_prints_the_table(trained_run, shard_set, tmp_path, capsys):
+    flags = [f"--model={trained_run}", "--format=tflite", "--budget=5MB", f"--out={tmp_path / 'out'}"]
+    assert export_command.main(flags) == 0
+    printed = capsys.readouterr().out
+    for column in ("bytes", "MB", "MiB", "within budget", "largest difference", "top-1", "top-5", "top-1 agreement"):
+        assert column in printed
+    assert "27 records" in printed and "Keras model" in printed

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sqznet import metrics
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(50, 100, 0.4038, 0.5962), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_interval_matches_published_values(hits, n, low, high):
+    # 81 of 263: Newcombe 1998, Statistics in Medicine 17, table I.
+    assert metrics.wilson_interval(hits, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_top1_and_top5_count_by_rank():
+    probabilities = np.array([[0.4, 0.3, 0.1, 0.08, 0.07, 0.05]] * 6, np.float32)
+    score = metrics.score(probabilities, np.arange(6))
+    assert (score.n, score.top1_hits, score.top5_hits) == (6, 1, 5)
+    assert score.confusion[:, 0].tolist() == [1] * 6
+
+
+def test_a_model_that_answers_nothing_scores_nothing():
+    score = metrics.score(np.full((8, 10), 0.1, np.float32), np.arange(8))
+    assert (score.top1_hits, score.top5_hits) == (0, 0)
+
+
+def test_with_fewer_than_six_classes_top5_is_sure_for_the_last_rank_only_if_ranked():
+    score = metrics.score(np.array([[0.7, 0.2, 0.1]], np.float32), np.array([2]))
+    assert (score.top1, score.top5) == (0.0, 1.0)
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="not numbers"):
+        metrics.score(np.array([[np.nan, 1.0]]), np.array([0]))
