@@ -81,12 +81,12 @@ def main(argv: list[str] | None = None) -> int:
 
     startup.load_tensorflow()
     from sqznet.data import manifest
-    from sqznet.training import run
+    from sqznet.training import run, start
 
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     try:
-        run.train(
+        start.train(
             manifest.load(data),
             recipe,
             strategy_name=args.strategy,

@@ -22,7 +22,7 @@ tf.config.set_logical_device_configuration(
 from sqznet import recipes  # noqa: E402
 from sqznet.data import build, shards, sources, synthetic  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
-from sqznet.training import run  # noqa: E402
+from sqznet.training import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("ball", "house", "star")
@@ -90,5 +90,5 @@ def shard_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
 def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small network with every kind of layer, trained for three epochs."""
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    run.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
+    start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
     return run_dir

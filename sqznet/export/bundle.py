@@ -87,7 +87,8 @@ def export(
     trained, config = inference.load_keras(source)
     recipe = recipes.from_dict(config["recipe"], where=str(source))
     folded = fold.inference_model(trained, recipe.image_size)
-    console.say(f"running the Keras model on {records or 'all'} records of {split}")
+    total = manifest.records(split)
+    console.say(f"running the Keras model on {min(records or total, total):,} of {total:,} records of {split}")
     against = verify.reference(inference.load(source), manifest, split, records)
     exported = []
     paths = {name: out / FORMATS[name].file_names[quantize] for name in formats}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sqznet.data import sources
+from sqznet.data import synthetic
 from sqznet.data.sources import open_source
 from sqznet.errors import InputError
 
@@ -222,5 +222,5 @@ def test_the_demo_set_has_the_counts_it_says():
     source = open_source("synthetic", seed=0)
     assert len(source.classes) == 10
     assert {split: len(photos) for split, photos in source.splits.items()} == {
-        split: 10 * count for split, count in sources.synthetic.PER_CLASS.items()
+        split: 10 * count for split, count in synthetic.PER_CLASS.items()
     }

@@ -17,7 +17,7 @@ import tensorflow as tf
 from sqznet import inference, recipes, train
 from sqznet.data import manifest
 from sqznet.errors import InputError
-from sqznet.training import checkpoint, loop, run, run_folder, strategy
+from sqznet.training import checkpoint, loop, run, run_folder, start, strategy
 from sqznet.training.run import COLUMNS, Run
 
 from ..conftest import CLASSES, TINY
@@ -117,7 +117,7 @@ def test_resuming_a_finished_run_changes_nothing(shard_set, tmp_path):
 def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
     other = dataclasses.replace(shard_set, channel_means=(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="was trained on other data than .*: channel_means was"):
-        run.train(other, TINY, strategy_name="one", replicas=None, run_dir=trained_run, resume=True)
+        start.train(other, TINY, strategy_name="one", replicas=None, run_dir=trained_run, resume=True)
 
 
 def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_refused(trained_run, tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_written_over(trained_run, shard_set):
     with pytest.raises(InputError, match="holds a run already: add --resume"):
-        run.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=trained_run, resume=False)
+        start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=trained_run, resume=False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(shard_set, tmp_path):

@@ -1,0 +1,109 @@
+"""Where photographs come from. Each source lists its photographs, then hands out their bytes, undecoded.
+
+`open_source("folder:PATH", ...)` is the way in; one module a kind of source, and `listing` is what they share. A source
+holds names only, no photographs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from sqznet.data.sources.drawings import open_synthetic
+from sqznet.data.sources.folder import open_folder
+from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
+from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move
+from sqznet.data.sources.tfds import open_tfds
+from sqznet.data.sources.tfrecord import open_tfrecord
+from sqznet.errors import InputError
+
+__all__ = ["Photo", "Source", "Splits", "hold_out", "open_source"]
+
+
+def open_source(
+    spec: str,
+    *,
+    seed: int,
+    holdout_per_class: int | None = None,
+    blacklist: bool = False,
+    label_offset: int = 0,
+) -> Source:
+    """The source that `spec` names, listed and split.
+
+    Args:
+        spec: `folder:PATH`, `ilsvrc:PATH`, `tfds:NAME`, `tfrecord:PATH` or `synthetic`.
+        seed: decides which photographs are held out.
+        holdout_per_class: photographs of each class moved from train into a test split; None means 50 for
+            ilsvrc, as in the article, and 0 elsewhere.
+        blacklist: ilsvrc only: leave out the validation photographs that the devkit blacklists.
+        label_offset: tfrecord only: added to every label.
+
+    Raises:
+        InputError: an unknown source, a missing path, or a listing that does not hold together.
+    """
+    kind, _, where = spec.partition(":")
+    openers = {
+        "folder": lambda: open_folder(_existing(where, spec), seed),
+        "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
+        "tfds": lambda: open_tfds(where, seed),
+        "tfrecord": lambda: open_tfrecord(_existing(where, spec), label_offset),
+        "synthetic": lambda: open_synthetic(seed),
+    }
+    if kind not in openers or (kind != "synthetic" and not where):
+        raise InputError(
+            f"unknown source {spec!r}; expected folder:PATH, ilsvrc:PATH, tfds:NAME, tfrecord:PATH or synthetic"
+        )
+    if blacklist and kind != "ilsvrc":
+        raise InputError(f"--blacklist is about ILSVRC's validation set; {spec!r} has none")
+    if label_offset and kind != "tfrecord":
+        raise InputError(f"--label_offset is for tfrecord: sources; labels of {spec!r} already start at 0")
+    source = openers[kind]()
+    if holdout_per_class is None:
+        holdout_per_class = HOLDOUT_PER_CLASS if kind == "ilsvrc" else 0
+    source.splits = {split: photos for split, photos in source.splits.items() if photos}
+    if holdout_per_class:
+        source.splits = hold_out(source.splits, source.classes, holdout_per_class, seed)
+    if "val" not in source.splits and source.splits.get("train"):
+        source.splits = move(source.splits, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
+        source.notes.append(f"no val split: {VAL_FRACTION:.0%} of each class of train took its place")
+    _check(source, spec)
+    return source
+
+
+def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> Splits:
+    """Moves `per_class` photographs of each class from train to test, chosen by seed (the article, REFERENCE)."""
+    if "test" in splits:
+        raise InputError("the source has a test split of its own: leave out --holdout_per_class")
+    counts = Counter(photo.label for photo in splits.get("train", []))
+    for label, name in enumerate(classes):
+        if counts[label] <= per_class:
+            raise InputError(
+                f"class {name!r} has {counts[label]} training photographs; holding out {per_class} of each class "
+                "would leave none to train on: lower --holdout_per_class"
+            )
+    return move(splits, "test", lambda count: per_class, [seed])
+
+
+def _check(source: Source, spec: str) -> None:
+    if not source.splits.get("train"):
+        raise InputError(f"{spec} has no training photographs")
+    for split, photos in source.splits.items():
+        counts = Counter(photo.label for photo in photos)
+        empty = [name for label, name in enumerate(source.classes) if not counts[label]]
+        if split == "train" and empty:
+            raise InputError(
+                f"{spec}: class {empty[0]!r} has no photographs in train"
+                + (f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else "")
+                + "; add some, or remove its folder"
+            )
+        if empty:
+            source.notes.append(f"{split}: {len(empty)} of {len(source.classes)} classes have no photographs")
+    if len(source.classes) < 2:
+        raise InputError(f"{spec} has one class ({source.classes[0]!r}); a classifier needs two or more")
+
+
+def _existing(where: str, spec: str) -> Path:
+    path = Path(where).expanduser()
+    if not path.is_dir():
+        raise InputError(f"no such folder: {path} (from --source={spec})")
+    return path

@@ -1,0 +1,112 @@
+"""From a built set and a recipe to a finished run folder: checks, settings, `Run`, and what is left at its end."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sqznet import __version__, console, files, plots
+from sqznet.data.manifest import Manifest
+from sqznet.errors import InputError
+from sqznet.recipes import Recipe
+from sqznet.training import checkpoint, run_folder
+from sqznet.training import strategy as strategies
+from sqznet.training.run import Run
+
+
+def config(run: Run, strategy_name: str) -> dict[str, Any]:
+    """What config.json holds."""
+    return {
+        "sqznet": __version__,
+        "recipe": run.recipe.to_dict(),
+        "data": str(run.manifest.folder),
+        "classes": list(run.manifest.classes),
+        "channel_means": list(run.manifest.channel_means),
+        "train_records": run.manifest.records("train"),
+        "total_steps": run.schedule.total_steps,
+        "strategy": strategy_name,
+        "replicas": run.strategy.num_replicas_in_sync,
+        "command": ["python", "-m", "sqznet.train", *sys.argv[1:]],
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def train(
+    manifest: Manifest,
+    recipe: Recipe,
+    *,
+    strategy_name: str,
+    replicas: int | None,
+    run_dir: Path,
+    resume: bool,
+) -> None:
+    """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
+
+    Raises:
+        InputError: what was given does not fit together; each message says what to change.
+        Stopped: a signal ended the run; its state is saved.
+    """
+    if resume:
+        _check_same_data(manifest, run_folder.load_config(run_dir), run_dir)
+    strategy = strategies.create(strategy_name, replicas)
+    if not resume and strategies.is_chief(strategy):
+        _check_free(run_dir)
+    run = Run(manifest, recipe, strategy, run_dir)
+    if resume:
+        run.resume()
+        console.say(f"resuming {run_dir} at step {run.progressed.step} of {run.schedule.total_steps}")
+    elif run.writes:
+        files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name))
+    _print_settings(run, strategy_name)
+    run.train()
+    if run.writes:
+        plots.training_curve(run.progressed.history, run_dir / "curve.png", title=run_dir.name)
+        best = max(run.progressed.history, key=lambda line: line["val_top1"])
+        console.result(
+            f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
+            f"{console.percent(best['val_top5'])}, n = {manifest.records('val')}, on {manifest.folder}"
+        )
+        console.result(f"run folder: {run_dir}")
+
+
+def _check_free(run_dir: Path) -> None:
+    if run_dir.is_file():
+        raise InputError(f"--run_dir={run_dir} is a file; name a folder")
+    if (run_dir / checkpoint.FILE).is_file():
+        raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
+
+
+def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
+    """A resumed run must see what it began with: the means are in its first layer, the records in its steps."""
+    here = {
+        "classes": list(manifest.classes),
+        "channel_means": list(manifest.channel_means),
+        "train_records": manifest.records("train"),
+    }
+    for name, value in here.items():
+        if stored.get(name) != value:
+            raise InputError(
+                f"{run_dir} was trained on other data than {manifest.folder}: {name} was {stored.get(name)} and is "
+                f"{value}; name the same set with --data, or start another run"
+            )
+
+
+def _print_settings(run: Run, strategy_name: str) -> None:
+    recipe = run.recipe
+    norm = ", batch norm" if recipe.batch_norm else ""
+    bypass = ", bypass" if recipe.bypass else ""
+    console.say(
+        f"SqueezeNet {recipe.arch}, {recipe.activation}{norm}{bypass}, {run.network.classes} classes, "
+        f"{recipe.image_size} px, recipe {recipe.name}; {run.schedule.total_steps:,} steps of "
+        f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
+        f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
+    )
