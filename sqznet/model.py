@@ -83,90 +83,99 @@ def build(
     import keras
     from keras import layers
 
-    check_image_size(network.arch, network.image_size)
-    arch = ARCHS[network.arch]
-    # Caffe's "xavier" is Keras's lecun_uniform: with pixels left at their 0..255 scale it keeps the first logits of
-    # the published recipes small. conv10: a Gaussian of deviation 0.01 (both from the paper's released network).
-    small_gaussian = keras.initializers.RandomNormal(stddev=0.01)
+    arch, paddings = ARCHS[network.arch], pool_paddings(network.arch, network.image_size)
 
-    def convolve(
-        x,
-        filters: int,
-        kernel: int,
-        name: str,
-        *,
-        strides: int = 1,
-        padding: str = "valid",
-        kernel_initializer: str | keras.initializers.Initializer = "lecun_uniform",
-    ):
-        x = layers.Conv2D(
-            filters,
-            kernel,
-            strides=strides,
-            padding=padding,
-            use_bias=not network.batch_norm,
-            kernel_initializer=kernel_initializer,
-            name=name,
-        )(x)
-        if network.batch_norm:
-            # Statistics over the global batch: any number of replicas trains the same network.
-            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
-        return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x)
-
-    def fire(x, name: str):
-        squeeze_filters, expand_filters = FIRES[name]
-        squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
-        expanded = layers.Concatenate(name=name)(
-            [
-                convolve(squeezed, expand_filters, 1, f"{name}_expand1x1"),
-                convolve(squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
-            ]
-        )
-        if network.bypass and name in BYPASSED:
-            return layers.Add(name=f"{name}_bypass")([expanded, x])
-        return expanded
-
-    map_size = (network.image_size - arch.conv1_kernel) // 2 + 1
-
-    def pool(x, after: str):
-        nonlocal map_size
-        # Caffe pools in ceil mode. For windows of 3 at strides of 2 that is TensorFlow's "same" on an even side
-        # and "valid" on an odd one.
-        padding = "same" if map_size % 2 == 0 else "valid"
-        map_size = map_size // 2
-        return layers.MaxPooling2D(3, strides=2, padding=padding, name=f"{after}_pool")(x)
+    def pool_if_due(x, after: str):
+        if after not in paddings:
+            return x
+        return layers.MaxPooling2D(3, strides=2, padding=paddings[after], name=f"{after}_pool")(x)
 
     side = network.image_size if fixed_size else None
     image = keras.Input((side, side, 3), dtype="uint8" if channel_means else "float32", name="image")
     x = image
     if channel_means is not None:
         x = layers.Rescaling(1.0, offset=[-mean for mean in channel_means], name="subtract_mean")(x)
-    x = convolve(x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
-    if "conv1" in arch.pooled_after:
-        x = pool(x, "conv1")
+    x = _convolve(network, x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
+    x = pool_if_due(x, "conv1")
     for name in FIRES:
-        x = fire(x, name)
-        if name in arch.pooled_after:
-            x = pool(x, name)
+        x = pool_if_due(_fire(network, x, name), name)
     if dropout is not None:
         x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
-    x = convolve(x, network.classes, 1, "conv10", kernel_initializer=small_gaussian)
+    # A Gaussian of deviation 0.01, as in the paper's released network.
+    x = _convolve(network, x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
     return keras.Model(image, logits, name="squeezenet")
 
 
-def check_image_size(arch: str, size: int) -> None:
-    """Raises InputError if images of `size` pixels are so small that a pool would have nothing to pool."""
-    side = (size - ARCHS[arch].conv1_kernel) // 2 + 1
+def _convolve(
+    network: Network,
+    x: keras.KerasTensor,
+    filters: int,
+    kernel: int,
+    name: str,
+    *,
+    strides: int = 1,
+    padding: str = "valid",
+    # Caffe's "xavier", of the paper's released network: with pixels left at their 0..255 scale it keeps the first
+    # logits of the published recipes small.
+    initializer: str | keras.initializers.Initializer = "lecun_uniform",
+) -> keras.KerasTensor:
+    """Convolution, batch norm where the network has it, activation."""
+    from keras import layers
+
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides=strides,
+        padding=padding,
+        use_bias=not network.batch_norm,
+        kernel_initializer=initializer,
+        name=name,
+    )(x)
+    if network.batch_norm:
+        # Statistics over the global batch: any number of replicas trains the same network.
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
+    return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x)
+
+
+def _fire(network: Network, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """The fire module of that name (paper, section 3.2)."""
+    from keras import layers
+
+    squeeze_filters, expand_filters = FIRES[name]
+    squeezed = _convolve(network, x, squeeze_filters, 1, f"{name}_squeeze1x1")
+    expanded = layers.Concatenate(name=name)(
+        [
+            _convolve(network, squeezed, expand_filters, 1, f"{name}_expand1x1"),
+            _convolve(network, squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
+        ]
+    )
+    if network.bypass and name in BYPASSED:
+        return layers.Add(name=f"{name}_bypass")([expanded, x])
+    return expanded
+
+
+def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
+    """The layers that are followed by a pool, each with the padding that makes the pool Caffe's.
+
+    Caffe pools in ceil mode. For windows of 3 at strides of 2 that is TensorFlow's "same" on an even side and "valid"
+    on an odd one.
+
+    Raises:
+        InputError: images of that size (in pixels) leave a pool less than one whole window.
+    """
+    side = (image_size - ARCHS[arch].conv1_kernel) // 2 + 1
+    paddings = {}
     for after in ("conv1", *FIRES):
         if after in ARCHS[arch].pooled_after:
-            # Two will do in ceil mode, but a network trained at several sizes may have been built without it.
             if side < 3:
                 raise InputError(
-                    f"SqueezeNet {arch} cannot take images of {size} pixels: too little is left to pool after "
+                    f"SqueezeNet {arch} cannot take images of {image_size} pixels: too little is left to pool after "
                     f"{after}; use a larger --image_size"
                 )
+            paddings[after] = "same" if side % 2 == 0 else "valid"
             side //= 2
+    return paddings
 
 
 def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float, float, float]]:

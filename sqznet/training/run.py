@@ -86,7 +86,7 @@ class Run:
         self.writes = strategies.is_chief(strategy)
         self.progressed = Progressed()
         for _, size in recipe.train_sizes:
-            model.check_image_size(recipe.arch, size)
+            model.pool_paddings(recipe.arch, size)  # raises where it is too small
         keras.utils.set_random_seed(recipe.seed)
         # TensorFlow's own global seed is not needed (Keras passes its seeds on), and tf.data takes no tensor as the
         # seed of a shuffle while it is set.

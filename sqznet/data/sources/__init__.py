@@ -71,7 +71,7 @@ def open_source(
 
 
 def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> Splits:
-    """Moves `per_class` photographs of each class from train to test, chosen by seed (the article, REFERENCE)."""
+    """Moves `per_class` photographs of each class from train to test, chosen by seed, as the article did."""
     if "test" in splits:
         raise InputError("the source has a test split of its own: leave out --holdout_per_class")
     counts = Counter(photo.label for photo in splits.get("train", []))
