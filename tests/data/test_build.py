@@ -63,7 +63,7 @@ def test_a_build_killed_ten_times_ends_byte_identical(photographs, tmp_path):
         "import sys, time; from pathlib import Path; from tests.conftest import build_set\n"
         "from sqznet.data import images, shards\n"
         "real = images.to_jpeg\n"
-        "images.to_jpeg = lambda *args, **kwargs: (time.sleep(0.02), real(*args, **kwargs))[1]\n"
+        "images.to_jpeg = lambda *args, **kwargs: (time.sleep(0.03), real(*args, **kwargs))[1]\n"
         "print('ready', flush=True)\n"
         "build_set(sys.argv[1], Path(sys.argv[2]), shard_records=6)\n"
     )
@@ -72,7 +72,7 @@ def test_a_build_killed_ten_times_ends_byte_identical(photographs, tmp_path):
     while kills < 10:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.05, 0.4))
+        time.sleep(rng.uniform(0.05, 0.7))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
         assert not (out / manifest.FILE).exists(), "the build finished before it could be killed ten times"
