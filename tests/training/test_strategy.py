@@ -22,7 +22,7 @@ def weights_after(steps: int, shard_set, recipe, name: str, replicas: int | None
 
 
 def test_two_replicas_train_the_same_weights_as_one(shard_set, tmp_path):
-    # Without dropout, whose masks each replica draws for itself.
+    # Without dropout: the replicas draw the same masks, each for its part of the batch.
     recipe = TINY.replace(batch_norm=False, dropout=0.0, learning_rate=0.005, weight_decay=5e-3)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
