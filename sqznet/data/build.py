@@ -104,7 +104,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     path = out / ".build" / "build.json"
     if path.is_file():
         _require_same(path.parent, json.loads(path.read_text()), identity)
-    elif out.is_dir() and any(each.name not in (".build", ".gitkeep") for each in out.iterdir()):
+    elif out.is_dir() and any(each.name != ".build" for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
         files.write_json(path, identity)
