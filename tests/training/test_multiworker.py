@@ -47,4 +47,4 @@ def test_two_workers_on_loopback_train_the_same_weights_as_one(shard_set, tmp_pa
     expected, _ = checkpoint.load(tmp_path / "alone" / checkpoint.FILE)
     assert set(together) == set(expected)
     for name, array in expected.items():
-        np.testing.assert_allclose(together[name], array, rtol=2e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(together[name], array, rtol=5e-3, atol=5e-4, err_msg=name)

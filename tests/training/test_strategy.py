@@ -30,7 +30,7 @@ def test_two_replicas_train_the_same_weights_as_one(shard_set, tmp_path):
     two = weights_after(6, shard_set, recipe, "mirrored", 2, tmp_path / "two")
     fresh = weights_after(1, shard_set, recipe.replace(learning_rate=1e-12), "one", None, tmp_path / "one")
     for name in one:
-        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=1e-4, err_msg=name)
     moved = max(float(np.abs(one[name] - fresh[name]).max()) for name in one)
     assert moved > 1e-3  # the test would pass if nothing were trained
 
