@@ -1,7 +1,7 @@
 """Train a SqueezeNet on shards.
 
   python -m sqznet.train --strategy=mirrored
-      without --data: on data/shards if that is built, else on the built-in demo set (2 minutes on two cores)
+      without --data: on data/shards if that is built, else on the built-in demo set (about 3 minutes on two cores)
   python -m sqznet.train --data=data/imagenet --strategy=mirrored
       the article's run: v1.0 with ELU, SGD 1e-2 divided by ten at epochs 50, 65 and 75 of 80
   python -m sqznet.train --data=data/imagenette --recipe=imagenette

@@ -14,8 +14,7 @@ Sources:
   synthetic      the built-in demo set: 4,100 drawings of ten objects
 
 Writes shards, manifest.json (classes, counts, checksums, channel means) and rejects.csv (files that could not be
-used, and why). Killed at any point, the same command finishes the set. Full ImageNet takes about
-1,281,167 / (250 x cores) seconds, since every photograph is decoded once to be checked.
+used, and why). Killed at any point, the same command finishes the set.
 """
 
 from __future__ import annotations

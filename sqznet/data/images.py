@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-JPEG_QUALITY = 95  # for what has to be re-encoded; ImageNet's own median is about 96
+JPEG_QUALITY = 95  # for what has to be re-encoded
 MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
 EXIF_ORIENTATION = 0x0112
 # Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
