@@ -4,16 +4,17 @@
       the newest run, on the data it was trained with
   python -m sqznet.evaluate --model=runs/NAME --data=data/imagenet --split=test
   python -m sqznet.evaluate --model=export/artifacts/NAME/model.tflite --data=data/imagenet --split=val
+  python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/imagenet --split=val
 
---model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; each runs in its own
-runtime. Prints accuracy with 95 % intervals and a table by class; writes a JSON report and the confusion matrix.
-Rank-1 is top-1, rank-5 is top-5; a class ranks behind those of equal probability.
+--model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, each of which runs in its own
+runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
+intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; a class
+ranks behind those of equal probability. The data may have some of the model's classes only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ CLASSES_SHOWN = 20
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.evaluate", __doc__)
-    parser.add_argument("--model", type=Path, help="what to evaluate; default the newest run")
+    parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
     parser.add_argument("--data", type=Path, help="folder of shards; default the one the run was trained with")
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
     parser.add_argument("--out", type=Path, help="folder for the report; default the run folder, or the file's")
@@ -42,27 +43,18 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     from sqznet import inference, startup
     from sqznet.data import manifest as manifests
+    from sqznet.keras_file import trained_on
     from sqznet.training import run_folder
 
     path = args.model or run_folder.newest(run_folder.BEST)
     startup.load_tensorflow()
     predictor = inference.load(path)
-    manifest = manifests.load(args.data or _trained_on(path))
+    manifest = manifests.load(args.data or trained_on(predictor.card, path))
     split = args.split or ("test" if "test" in manifest.splits else "val")
     score = evaluate(predictor, manifest, split)
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else path.parent)
     report(score, predictor, manifest, split, out)
     return 0
-
-
-def _trained_on(path: Path) -> Path:
-    """The data folder named in the run's config.json, or in the manifest.json beside an exported file."""
-    for file in (path / "config.json", path.parent / "config.json", path.parent / "manifest.json"):
-        if file.is_file():
-            data = json.loads(file.read_text()).get("data")
-            if data:
-                return Path(data)
-    raise InputError(f"nothing beside {path} says which data it was trained with: give --data=FOLDER")
 
 
 def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
@@ -76,14 +68,14 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     from sqznet import metrics
     from sqznet.data import pipeline
 
-    predictor.check_classes(manifest.classes, manifest.folder)
+    outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     total = manifest.records(split)
     probabilities, labels = [], []
     with console.progress("images/s") as bar:
         task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
-        for images, some_labels in pipeline.examples(manifest, split, predictor.recipe, None, BATCH):
+        for images, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
             probabilities.append(predictor.predict(images))
-            labels.append(some_labels)
+            labels.append(outputs[some_labels])
             bar.advance(task, len(some_labels))
     try:
         score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
@@ -95,14 +87,24 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
 
 def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, out: Path) -> None:
     """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`."""
-    from sqznet import plots
+    import numpy as np
 
-    stem = split if predictor.path.suffix not in (".tflite", ".onnx") else f"{split}-{predictor.path.name}"
+    from sqznet import labels, plots
+    from sqznet.training import run_folder
+
+    outputs = predictor.outputs_of(manifest.classes, manifest.folder)
+    # Of a model with more classes than the data, all are there to be mistaken for, but only the data's are drawn.
+    shares = 100 * score.confusion / np.maximum(score.confusion.sum(axis=1, keepdims=True), 1)
+    names = labels.readable(manifest.classes)
+    note = _contamination(predictor, manifest, split)
+    is_run = predictor.path.is_dir() and (predictor.path / run_folder.CONFIG).is_file()
+    stem = split if is_run else f"{split}-{predictor.path.name}"
     plots.confusion_matrix(
-        score.confusion, manifest.classes, out / f"confusion-{stem}.png", f"{predictor.path.name} on {split}"
+        shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", f"{predictor.path.name} on {split}"
     )
-    files.write_json(out / f"evaluation-{stem}.json", to_json(score, predictor, manifest, split))
-    _print_by_class(score, manifest.classes)
+    files.write_json(out / f"evaluation-{stem}.json", to_json(score, predictor, manifest, split, note))
+    all_names = labels.readable(predictor.card.classes or manifest.classes)
+    _print_by_class(score, all_names)
     console.table(
         ["data", "split", "n", "measure", "accuracy", "95 % interval"],
         [
@@ -114,10 +116,31 @@ def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, o
         ],
         title=str(predictor.path),
     )
+    if note:
+        console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
 
 
-def to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str) -> dict[str, Any]:
+def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str | None:
+    """A warning where the network has seen these photographs in its training, or may have."""
+    from sqznet.data import provenance
+
+    if predictor.card.pretrained_on is None:
+        return None
+    seen = provenance.imagenet_train_photographs(manifest, split)
+    if not seen:
+        return None
+    return (
+        f"{seen:,} of {manifest.records(split):,} records of {split} are named like ImageNet train photographs, and "
+        f"published weights that this model stems from were trained on {predictor.card.pretrained_on}: this is its "
+        "accuracy on photographs it has seen, and says little of new ones"
+    )
+
+
+def to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str, note: str | None) -> dict[str, Any]:
+    """The report; `confusion` lists [true output, predicted output, records], where there are any."""
+    import numpy as np
+
     return {
         "model": str(predictor.path),
         "data": str(manifest.folder),
@@ -128,10 +151,11 @@ def to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str) 
         "top1_interval_95": score.top1_interval,
         "top5": score.top5,
         "top5_interval_95": score.top5_interval,
-        "image_size": predictor.runtime.image_size,
-        "resize_short": predictor.resize_short,
-        "classes": list(manifest.classes),
-        "confusion": score.confusion.tolist(),
+        "pretrained_on": predictor.card.pretrained_on,
+        "note": note,
+        "preprocessing": predictor.card.preprocessing.to_dict(),
+        "classes": list(predictor.card.classes or manifest.classes),
+        "confusion": [[*map(int, pair), int(score.confusion[tuple(pair)])] for pair in np.argwhere(score.confusion)],
     }
 
 
@@ -146,11 +170,11 @@ def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
         others[label] = 0
         mistaken = f"{classes[others.argmax()]} ({others.max()})" if others.any() else "-"
         rows.append((row[label] / row.sum(), [name, row.sum(), console.percent(row[label] / row.sum()), mistaken]))
-    title = "by class"
+    title, shown = "by class", rows
     if len(rows) > CLASSES_SHOWN:
-        rows = sorted(rows, key=lambda row: row[0])[:CLASSES_SHOWN]
-        title = f"the {CLASSES_SHOWN} worst of {len(classes)} classes (all are in the report)"
-    console.table(["class", "n", "top-1", "most often taken for"], [row for _, row in rows], title=title)
+        shown = sorted(rows, key=lambda row: row[0])[:CLASSES_SHOWN]
+        title = f"the {CLASSES_SHOWN} worst of {len(rows)} classes (all are in the report)"
+    console.table(["class", "n", "top-1", "most often taken for"], [row for _, row in shown], title=title)
 
 
 def _interval(interval: tuple[float, float]) -> str:

@@ -1,4 +1,4 @@
-"""One face for every file that classifies: a run folder, .keras, SavedModel, .tflite or .onnx.
+"""One face for everything that classifies: a run folder, .keras, SavedModel, .tflite, .onnx, or published weights.
 
 `load(path)` runs each in its own runtime. A `Predictor` takes uint8 RGB pixels 0..255, (n, size, size, 3), and
 gives float32 probabilities, (n, classes).
@@ -7,16 +7,19 @@ gives float32 probabilities, (n, classes).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import recipes
+from sqznet import keras_file, weights
 from sqznet.errors import InputError
-from sqznet.recipes import Recipe
+from sqznet.keras_file import Card
+from sqznet.recipes import Preprocessing
 from sqznet.training import run_folder
+from sqznet.weights.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     import keras
@@ -45,13 +48,7 @@ class Predictor:
 
     path: Path
     runtime: Runtime
-    class_names: tuple[str, ...] | None
-    resize_short: int  # pixels; see data.preprocess
-
-    @property
-    def recipe(self) -> Recipe:
-        """The preprocessing that the model was made for, in the form that `data.preprocess` takes."""
-        return Recipe(image_size=self.runtime.image_size, resize_short=self.resize_short)
+    card: Card
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3) to float32 probabilities (n, classes)."""
@@ -59,16 +56,31 @@ class Predictor:
         parts = [self.runtime(images[start : start + batch]) for start in range(0, len(images), batch)]
         return np.concatenate(parts)
 
-    def check_classes(self, class_names: tuple[str, ...], where: Path) -> None:
-        """Raises InputError if the data's classes are not the model's."""
-        if self.runtime.classes != len(class_names):
-            raise InputError(f"{self.path} has {self.runtime.classes} classes, {where} has {len(class_names)}")
-        if self.class_names is not None and self.class_names != class_names:
-            index = next(i for i, (a, b) in enumerate(zip(self.class_names, class_names, strict=True)) if a != b)
+    def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
+        """The output that stands for each class of a data set, int64 (classes,).
+
+        The data may have all of the model's classes, in the same order, or some of them, in any.
+
+        Raises:
+            InputError: the data's classes are not the model's.
+        """
+        known = self.card.classes
+        if self.runtime.classes == len(classes):
+            if known is not None and known != classes:
+                index = next(i for i, (a, b) in enumerate(zip(known, classes, strict=True)) if a != b)
+                raise InputError(
+                    f"{self.path} and {where} order their classes differently: class {index} is "
+                    f"{known[index]!r} in the model and {classes[index]!r} in the data"
+                )
+            return np.arange(len(classes))
+        outputs = {name: output for output, name in enumerate(known or ())}
+        stranger = next((name for name in classes if name not in outputs), None)
+        if stranger is not None:
             raise InputError(
-                f"{self.path} and {where} order their classes differently: class {index} is "
-                f"{self.class_names[index]!r} in the model and {class_names[index]!r} in the data"
+                f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does not "
+                f"know {stranger!r}"
             )
+        return np.array([outputs[name] for name in classes])
 
 
 class KerasRuntime:
@@ -167,6 +179,9 @@ class OnnxRuntime:
         return self._session.run([self._output.name], {self._input.name: images.astype(np.float32)})[0]
 
 
+FILE_RUNTIMES: dict[str, Callable[[Path], Runtime]] = {".tflite": TfliteRuntime, ".onnx": OnnxRuntime}
+
+
 def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
     """Refuses a model that does not map one NHWC float32 image to one row of float32 probabilities."""
     square = len(inputs) == 1 and inputs[0][1] == "float32" and len(inputs[0][2]) == 4 and inputs[0][2][3] == 3
@@ -178,56 +193,55 @@ def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
         )
 
 
-def load_keras(path: Path) -> tuple[keras.Model, dict[str, Any]]:
-    """The Keras model of a run folder, or of the best.keras in one, and the run's config.
+def load_keras(path: Path) -> tuple[keras.Model, Card]:
+    """The Keras model, and its card, of a run folder, a .keras file, a file of published weights or the name of one.
 
     Raises:
-        InputError: the file is missing, damaged, or has no config.json beside it.
+        InputError: the file is missing or damaged, or not what this package writes or imports.
     """
-    import keras
-
-    file = path / run_folder.BEST if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
-    config = run_folder.load_config(file.parent)
-    try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True), config
-    except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
-        raise InputError(f"{file} cannot be loaded as a Keras model: {error}") from None
+    if path.is_dir():
+        run_folder.load_config(path)  # raises where it is no run folder
+        if not (path / run_folder.BEST).is_file():
+            raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
+        return keras_file.load(path / run_folder.BEST)
+    if path.suffix == ".keras":
+        return keras_file.load(path)
+    return weights.load(path)
 
 
 def load(path: Path) -> Predictor:
-    """Loads any model file of this package in the runtime that its users run it in.
+    """Loads any model of this package in the runtime that its users run it in; published weights, too.
 
     Raises:
-        InputError: no such path, an unknown kind, or a damaged file.
+        InputError: no such path or name, an unknown kind, or a damaged file.
     """
-    if not path.exists():
-        raise InputError(f"no such model: {path} (expected a run folder, .keras, SavedModel, .tflite or .onnx)")
-    if path.suffix == ".keras" or (path / run_folder.CONFIG).is_file():
-        model, config = load_keras(path)
-        recipe = recipes.from_dict(config["recipe"], where=str(path))
-        return Predictor(path, KerasRuntime(model, recipe.image_size), tuple(config["classes"]), recipe.resize_short)
-    runtime: Runtime
-    if path.suffix == ".tflite":
-        runtime = TfliteRuntime(path)
-    elif path.suffix == ".onnx":
-        runtime = OnnxRuntime(path)
-    elif (path / "saved_model.pb").is_file():
-        runtime = SavedModelRuntime(path)
-    else:
-        raise InputError(f"{path} is none of: run folder, .keras, SavedModel folder, .tflite, .onnx")
-    class_names, resize_short = _beside(path, runtime.image_size)
-    return Predictor(path, runtime, class_names, resize_short)
+    if path.suffix in FILE_RUNTIMES and path.is_file():
+        return _with_manifest(path, FILE_RUNTIMES[path.suffix](path))
+    if (path / "saved_model.pb").is_file():
+        return _with_manifest(path, SavedModelRuntime(path))
+    if path.exists() or str(path) in CATALOGUE:
+        if path.is_dir() and not (path / run_folder.CONFIG).is_file():
+            raise InputError(f"{path} is neither a run folder nor a SavedModel folder")
+        return of_keras(path, *load_keras(path))
+    raise InputError(
+        f"no such model: {path} (expected a run folder, .keras, SavedModel, .tflite or .onnx, a file of published "
+        f"weights, or one of {', '.join(CATALOGUE)})"
+    )
 
 
-def _beside(path: Path, image_size: int) -> tuple[tuple[str, ...] | None, int]:
-    """Class names and short side from the manifest.json that export writes beside its files, if it is there."""
+def of_keras(path: Path, model: keras.Model, card: Card) -> Predictor:
+    """A predictor of a model that is loaded already."""
+    return Predictor(path, KerasRuntime(model, card.preprocessing.image_size), card)
+
+
+def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
+    """With what the manifest.json says that export writes beside its files, if it is there."""
     manifest = path.parent / "manifest.json"
     if not manifest.is_file():
-        return None, round(image_size / CROP_FRACTION)
+        resize_to = round(runtime.image_size / CROP_FRACTION)
+        return Predictor(path, runtime, Card(None, Preprocessing(runtime.image_size, resize_to)))
     try:
         content = json.loads(manifest.read_text())
-        return tuple(content["classes"]), int(content["preprocessing"]["resize_short"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{manifest} cannot be read ({type(error).__name__}: {error})") from None
+    except ValueError as error:
+        raise InputError(f"{manifest} cannot be read: {error}") from None
+    return Predictor(path, runtime, keras_file.card_from_dict(content, where=str(manifest)))

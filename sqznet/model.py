@@ -40,18 +40,27 @@ FIRES = {  # name: (squeeze filters, filters of each expand branch); paper, tabl
     "fire9": (64, 256),
 }
 
-BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})  # paper, section 6: where input and output shapes agree
+MODULES = ("conv1", *FIRES, "conv10")  # the parts of the network, in order
+
+# Paper, section 6: fire modules whose input and output shapes agree. A simple bypass adds the one to the other; a
+# complex bypass does so too, and leads a 1x1 convolution around each of the other fire modules.
+SIMPLY_BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})
 
 
 @dataclass(frozen=True)
 class Network:
-    """All that decides a network's shape; `build` makes it, `describe` reads it back from a model."""
+    """All that decides a network's shape; `build` makes it, `describe` reads it back from a model.
+
+    Values of `arch`, `activation` and `bypass` are those of the recipe's fields. `conv10_padding` is the width of the
+    rim of zeros around conv10's input: 1 in the published v1.0, 0 elsewhere.
+    """
 
     classes: int
     arch: str = "v1.0"
     activation: str = "relu"
     batch_norm: bool = False
-    bypass: bool = False
+    bypass: str = "none"
+    conv10_padding: int = 0
     image_size: int = 227
 
 
@@ -101,6 +110,8 @@ def build(
         x = pool_if_due(_fire(network, x, name), name)
     if dropout is not None:
         x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    if network.conv10_padding:
+        x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
     # A Gaussian of deviation 0.01, as in the paper's released network.
     x = _convolve(network, x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
@@ -116,11 +127,12 @@ def _convolve(
     *,
     strides: int = 1,
     padding: str = "valid",
+    activate: bool = True,
     # Caffe's "xavier", of the paper's released network: with pixels left at their 0..255 scale it keeps the first
     # logits of the published recipes small.
     initializer: str | keras.initializers.Initializer = "lecun_uniform",
 ) -> keras.KerasTensor:
-    """Convolution, batch norm where the network has it, activation."""
+    """Convolution, batch norm where the network has it, activation unless told otherwise."""
     from keras import layers
 
     x = layers.Conv2D(
@@ -135,7 +147,7 @@ def _convolve(
     if network.batch_norm:
         # Statistics over the global batch: any number of replicas trains the same network.
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
-    return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x)
+    return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x) if activate else x
 
 
 def _fire(network: Network, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -150,9 +162,11 @@ def _fire(network: Network, x: keras.KerasTensor, name: str) -> keras.KerasTenso
             _convolve(network, squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
         ]
     )
-    if network.bypass and name in BYPASSED:
-        return layers.Add(name=f"{name}_bypass")([expanded, x])
-    return expanded
+    if network.bypass == "complex" and name not in SIMPLY_BYPASSED:
+        x = _convolve(network, x, 2 * expand_filters, 1, f"{name}_bypass1x1", activate=False)
+    elif network.bypass == "none" or name not in SIMPLY_BYPASSED:
+        return expanded
+    return layers.Add(name=f"{name}_bypass")([expanded, x])
 
 
 def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
@@ -192,7 +206,8 @@ def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float,
             arch=next(name for name, arch in ARCHS.items() if arch.conv1_kernel == kernel),
             activation="elu" if "conv1_elu" in layers else "relu",
             batch_norm="conv1_bn" in layers,
-            bypass="fire3_bypass" in layers,
+            bypass="complex" if "fire2_bypass" in layers else "simple" if "fire3_bypass" in layers else "none",
+            conv10_padding=1 if "conv10_pad" in layers else 0,
             image_size=image_size,
         )
         red, green, blue = (-float(offset) for offset in layers["subtract_mean"].offset)

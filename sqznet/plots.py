@@ -59,9 +59,8 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
     _save(figure, path)
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
-    """Rows are the true classes, columns the predicted ones, each row as per cent of its class, as PNG."""
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+def confusion_matrix(shares: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Rows are the true classes, columns the predicted ones, shares in per cent of the true class, as PNG."""
     side = max(4.0, min(12.0, 0.45 * len(classes) + 2))
     figure = _figure(side + 1, side)
     axes = figure.subplots()

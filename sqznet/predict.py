@@ -3,9 +3,11 @@
   python -m sqznet.predict photo.jpg
       with the newest run
   python -m sqznet.predict --model=export/artifacts/NAME/model.tflite holiday/*.jpg --picture=sheet.png
+  python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg
+      with published weights, which know 1,000 things (python -m sqznet.weights --list)
 
---model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file. Photographs may be
-JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM. --picture writes a sheet of them with their predictions.
+--model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, or published weights.
+Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM. --picture writes a sheet of them with the predictions.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.predict", __doc__)
     parser.add_argument("photos", nargs="+", type=Path, help="image files")
-    parser.add_argument("--model", type=Path, help="default the newest run")
+    parser.add_argument("--model", "--weights", type=Path, help="default the newest run")
     parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     return parser
@@ -38,13 +40,13 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--top={args.top} must be 1 or more")
     if args.picture and args.picture.is_dir():
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
-    from sqznet import inference, startup
+    from sqznet import inference, labels, startup
     from sqznet.training import run_folder
 
     path = args.model or run_folder.newest(run_folder.BEST)
     startup.load_tensorflow()
     predictor = inference.load(path)
-    names = predictor.class_names or tuple(str(label) for label in range(predictor.runtime.classes))
+    names = labels.readable(predictor.card.classes or map(str, range(predictor.runtime.classes)))
     rows, images, captions = [], [], []
     for photo in args.photos:
         image = read(photo, predictor)
@@ -79,7 +81,7 @@ def read(photo: Path, predictor: Predictor) -> np.ndarray:
         raise InputError(f"cannot read {photo}: {error.strerror}") from None
     except images.Reject as reason:
         raise InputError(f"{photo}: {reason}") from None
-    return preprocess.preprocess_for_eval(jpeg.content, predictor.recipe).numpy()
+    return preprocess.preprocess_for_eval(jpeg.content, predictor.card.preprocessing).numpy()
 
 
 if __name__ == "__main__":

@@ -17,13 +17,68 @@ from sqznet.errors import InputError
 
 ARCHS = ("v1.0", "v1.1")
 ACTIVATIONS = ("relu", "elu")
+BYPASSES = ("none", "simple", "complex")
+RESIZES = ("short", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic")
 CROPS = ("window", "resized")
 OPTIMIZERS = ("sgd", "nesterov")
+FREEZES = tuple(f"until:{module}" for module in (*(f"fire{number}" for number in range(2, 10)), "conv10"))
 SCHEDULES = ("step", "linear", "cosine")
+
+
+NETWORK_FIELDS = ("arch", "activation", "batch_norm", "bypass", "conv10_padding")  # of a recipe, that weights go with
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes the square that a network sees: the part of a recipe that every file made from it keeps.
+
+    Raises:
+        InputError: the values do not go together, or are none that exist.
+    """
+
+    image_size: int  # side of the square, in pixels
+    resize_to: int  # side that the photograph is scaled to before the square is cut from its centre, in pixels
+    resize: str = "short"  # the short side is scaled to that, or ("squash") both sides
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        _check_choice("resize", self.resize, RESIZES)
+        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        for name in ("image_size", "resize_to"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be a whole number, 1 or more")
+        if self.resize_to < self.image_size:
+            raise InputError(
+                f"resize_to is {self.resize_to} and image_size {self.image_size}: a crop of {self.image_size} "
+                "pixels does not fit; raise --resize_to or lower --image_size"
+            )
+
+    @property
+    def steps(self) -> str:
+        """What to do, in words."""
+        scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
+        return (
+            f"{scaled} to {self.resize_to} pixels ({self.interpolation}, antialiased), cut out the central square of "
+            f"{self.image_size}, and give the pixels as they are: no mean, no scale"
+        )
+
+    def at(self, image_size: int) -> Preprocessing:
+        """The same for another size: the crop keeps its share of the photograph."""
+        resize_to = round(self.resize_to * image_size / self.image_size)
+        return dataclasses.replace(self, image_size=image_size, resize_to=resize_to)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -36,12 +91,22 @@ class Recipe:
     arch: str = _setting("v1.0", "SqueezeNet version; v1.1 does the same in 2.4 times less work", ARCHS)
     activation: str = _setting("elu", "nonlinearity after every convolution", ACTIVATIONS)
     batch_norm: bool = _setting(False, "batch norm after every convolution; folded away at export")
-    bypass: bool = _setting(False, "identity shortcuts around fire3, 5, 7, 9 (paper, section 6)")
+    bypass: str = _setting(
+        "none",
+        "shortcuts around fire modules (paper, section 6): simple around fire3, 5, 7, 9; complex around all, with 1x1 "
+        "convolutions where shapes differ",
+        BYPASSES,
+    )
+    conv10_padding: int = _setting(0, "rim of zeros around conv10's input, 0 or 1; the published v1.0 has 1")
     dropout: float = _setting(0.5, "fraction of fire9's activations dropped in training, 0 to below 1")
     image_size: int = _setting(227, "side of the square the network sees, in pixels")
 
     # The input.
-    resize_short: int = _setting(256, "short side a photograph is scaled to before cropping, in pixels")
+    resize: str = _setting(
+        "short", "before cropping: scale the short side to resize_to, or squash both sides to it", RESIZES
+    )
+    resize_to: int = _setting(256, "side a photograph is scaled to before cropping, in pixels")
+    interpolation: str = _setting("bilinear", "how photographs are scaled, always antialiased", INTERPOLATIONS)
     crop: str = _setting("window", "training crop: a window moved about, or a resized random region", CROPS)
     min_crop_area: float = _setting(0.08, "crop=resized: smallest region, as a fraction of the photograph")
     train_sizes: tuple[tuple[int, int], ...] = _setting(
@@ -60,6 +125,16 @@ class Recipe:
     warmup_epochs: float = _setting(0.0, "epochs of linear rise to learning_rate")
     milestones: tuple[int, ...] = _setting((50, 65, 75), "schedule=step: epochs at which it is divided by ten")
     weight_decay: float = _setting(2e-4, "L2 on convolution kernels (not on biases or norms), added to the loss")
+    freeze: str | None = _setting(
+        None, "until:MODULE keeps what comes before that module (conv1, fire2 to fire9, conv10) as it was loaded"
+    )
+    layer_decay: float = _setting(
+        1.0, "learning rate of each module as a fraction of that of the next, above 0 to 1; conv10 has all of it"
+    )
+    distill_weight: float = _setting(
+        0.5, "with --teacher: share of the teacher in the loss, 0 to 1; the rest is labels"
+    )
+    distill_temperature: float = _setting(4.0, "with --teacher: both networks' logits are divided by it")
     label_smoothing: float = _setting(0.0, "share of the target spread evenly over the classes, 0 to below 1")
     seed: int = _setting(0, "decides initial weights, order, crops and dropout")
 
@@ -69,17 +144,27 @@ class Recipe:
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             choices, value = setting.metadata["choices"], getattr(self, setting.name)
-            if choices and value not in choices:
-                raise InputError(f"{setting.name} is {value!r}; it must be one of {', '.join(choices)}")
-        for name in ("image_size", "resize_short", "epochs", "global_batch_size", "steps_per_call", "shuffle_buffer"):
+            if choices:
+                _check_choice(setting.name, value, choices)
+        _ = self.preprocessing  # checks its own
+        for name in ("epochs", "global_batch_size", "steps_per_call", "shuffle_buffer"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("dropout", "momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        for name in ("learning_rate", "min_crop_area"):
+        if self.freeze is not None and self.freeze not in FREEZES:
+            raise InputError(f"freeze is {self.freeze!r}; it must be one of {', '.join(FREEZES)}")
+        for name in ("layer_decay", "min_crop_area"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1")
+        if not 0 <= self.distill_weight <= 1:
+            raise InputError(f"distill_weight is {self.distill_weight}; it must be 0 to 1")
+        for name in ("learning_rate", "distill_temperature"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.conv10_padding not in (0, 1):
+            raise InputError(f"conv10_padding is {self.conv10_padding}; it must be 0 or 1")
         for name in ("weight_decay", "warmup_epochs", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
@@ -90,11 +175,10 @@ class Recipe:
         starts = [epoch for epoch, _ in self.train_sizes]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise InputError(f"train_sizes begin at epochs {starts}; they must begin at 0 and rise")
-        if self.resize_short < self.image_size:
-            raise InputError(
-                f"resize_short is {self.resize_short} and image_size {self.image_size}: a crop of {self.image_size} "
-                "pixels does not fit; raise --resize_short or lower --image_size"
-            )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.image_size, self.resize_to, self.resize, self.interpolation)
 
     def replace(self, **changes: Any) -> Recipe:
         return dataclasses.replace(self, **changes)
@@ -109,6 +193,7 @@ ARTICLE = Recipe(name="article")
 PAPER = Recipe(
     name="paper",
     activation="relu",
+    conv10_padding=1,
     total_steps=170_000,  # 70.7 epochs of ILSVRC's 1,281,167 training images less 50 of each class
     global_batch_size=512,
     learning_rate=0.04,
@@ -121,10 +206,10 @@ IMAGENETTE = Recipe(
     arch="v1.1",
     activation="relu",
     batch_norm=True,
-    bypass=True,
+    bypass="simple",
     dropout=0.2,
     image_size=112,
-    resize_short=112,
+    resize_to=112,
     crop="resized",
     min_crop_area=0.35,
     # Cheap epochs first. Random regions make objects look larger than they do in evaluation, so the network does
@@ -144,7 +229,7 @@ IMAGENETTE = Recipe(
 DEMO = IMAGENETTE.replace(
     name="demo",
     image_size=64,
-    resize_short=64,
+    resize_to=64,
     train_sizes=(),
     epochs=16,
     warmup_epochs=2,

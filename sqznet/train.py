@@ -8,6 +8,10 @@
       ten classes from scratch in under half an hour on two cores
   python -m sqznet.train --data=data/mine --recipe=imagenette --epochs=60 --learning_rate=0.05
       any field of the recipe can be overridden
+  python -m sqznet.train --data=data/mine --recipe=finetune --init_weights=squeezenet-v1.1
+      your own photographs in minutes, from published ImageNet weights
+  python -m sqznet.train --data=data/mine --recipe=imagenette --teacher=runs/LARGER
+      learn from a larger network, too
   python -m sqznet.train --resume
       go on with the newest run; --run_dir=runs/NAME names another
 
@@ -33,6 +37,7 @@ TYPES = {
     "int": int,
     "float": float,
     "int | None": int,
+    "str | None": str,
     "tuple[int, ...]": recipes.parse_milestones,
     "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
 }
@@ -48,6 +53,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
     parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
+    parser.add_argument(
+        "--init_weights",
+        type=Path,
+        help="start from this network: a run folder, a .keras file, or published weights (a file, or a name such as "
+        "squeezenet-v1.1)",
+    )
+    parser.add_argument("--teacher", type=Path, help="learn from this model, too: anything that sqznet.evaluate takes")
     parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
     parser.add_argument("--resume", action="store_true", help="go on where --run_dir, or the newest run, stopped")
     fields = parser.add_argument_group("fields of the recipe", "each overrides the recipe's own value")
@@ -75,14 +87,18 @@ def main(argv: list[str] | None = None) -> int:
     }
     if args.replicas is not None and args.replicas < 1:
         raise InputError(f"--replicas={args.replicas} must be 1 or more")
-    data, recipe, run_dir = _resumed(args, overrides) if args.resume else _fresh(args, overrides)
+    data, recipe, run_dir, teacher = _resumed(args, overrides) if args.resume else _fresh(args, overrides)
 
     from sqznet import startup
 
     startup.load_tensorflow()
+    from sqznet import inference
     from sqznet.data import manifest
-    from sqznet.training import run, start
+    from sqznet.training import finetune, run, start
 
+    origin = finetune.load(args.init_weights) if args.init_weights and not args.resume else None
+    if origin:
+        recipe = origin.adapt(recipe, chosen=set(overrides))
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     try:
@@ -93,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
             replicas=args.replicas,
             run_dir=run_dir,
             resume=args.resume,
+            origin=origin,
+            teacher=inference.load(teacher) if teacher else None,
         )
     except run.Stopped as stopped:
         console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
@@ -100,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path]:
+def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:
     from sqznet.training import run_folder
 
     data = args.data or (SHARDS if (SHARDS / "manifest.json").is_file() else DEMO)
@@ -110,23 +128,40 @@ def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, R
             + (f" (no shards in {SHARDS}; the built-in demo set takes their place)" if data == DEMO else "")
         )
     recipe = override(recipes.load(args.recipe or ("demo" if data == DEMO else "article")), overrides)
-    return data, recipe, args.run_dir or run_folder.new(recipe.name)
+    if recipe.freeze and args.init_weights is None:
+        raise InputError(
+            f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
+            "--init_weights=squeezenet-v1.1, a run folder or a file"
+        )
+    return data, recipe, args.run_dir or run_folder.new(recipe.name), args.teacher
 
 
-def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path]:
+def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:
     from sqznet.training import checkpoint, run_folder
 
     run_dir = args.run_dir or run_folder.newest(checkpoint.FILE)
-    recipe = run_folder.load_recipe(run_dir)
+    recipe, config = run_folder.load_recipe(run_dir), run_folder.load_config(run_dir)
     if args.recipe:  # the same command with --resume added must do
+        chosen = set(overrides)
         overrides = override(recipes.load(args.recipe), overrides).to_dict()
+        if config["init_weights"]:  # which decided these fields
+            overrides = {
+                name: overrides[name] for name in overrides if name in chosen or name not in recipes.NETWORK_FIELDS
+            }
+    origin = config["init_weights"]["path"] if config["init_weights"] else None
+    for name, given, stored in (
+        ("init_weights", args.init_weights, origin),
+        ("teacher", args.teacher, config["teacher"]),
+    ):
+        if given is not None and str(given) != stored:
+            raise InputError(f"{run_dir} was trained with --{name}={stored}, not {given}; leave the flag out")
     for name, value in overrides.items():
         if getattr(recipe, name) != value:
             raise InputError(
                 f"{run_dir} was trained with --{name}={getattr(recipe, name)}, not {value}: a resumed run keeps its "
                 "recipe; leave the flag out, or start another run"
             )
-    return args.data or Path(run_folder.load_config(run_dir)["data"]), recipe, run_dir
+    return args.data or Path(config["data"]), recipe, run_dir, Path(config["teacher"]) if config["teacher"] else None
 
 
 def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
@@ -136,7 +171,7 @@ def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         changes.setdefault("total_steps", None)  # the user counts in epochs
     if "image_size" in changes:
         # The crop keeps its share of the photograph, and a plan of smaller sizes made for another size is dropped.
-        changes.setdefault("resize_short", round(recipe.resize_short * changes["image_size"] / recipe.image_size))
+        changes.setdefault("resize_to", recipe.preprocessing.at(changes["image_size"]).resize_to)
         changes.setdefault("train_sizes", ())
     return recipe.replace(**changes)
 

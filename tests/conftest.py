@@ -31,7 +31,7 @@ COUNTS = {"train": 40, "val": 11, "test": 9}
 TINY = recipes.IMAGENETTE.replace(
     name="tiny",
     image_size=32,
-    resize_short=32,
+    resize_to=32,
     train_sizes=(),
     epochs=3,
     warmup_epochs=1,
@@ -66,7 +66,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **options) -> Manifest:
     """What `python -m sqznet.data` does, without the command line."""
-    listing = {name: options.pop(name) for name in ("holdout_per_class", "blacklist") if name in options}
+    listing = {name: options.pop(name) for name in ("holdout_per_class", "blacklist", "test_files") if name in options}
     shard_records = options.pop("shard_records", 16)
     source = sources.open_source(spec, seed=seed, **listing)
     return build.build(

@@ -12,7 +12,7 @@ from sqznet.data import __main__ as data_command
 from sqznet.errors import InputError
 from sqznet.export import __main__ as export_command
 
-COMMANDS = ("sqznet.data", "sqznet.train", "sqznet.evaluate", "sqznet.predict", "sqznet.export")
+COMMANDS = ("sqznet.data", "sqznet.train", "sqznet.evaluate", "sqznet.predict", "sqznet.weights", "sqznet.export")
 
 
 def command(*args: str, cwd=None) -> subprocess.CompletedProcess:

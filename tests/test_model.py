@@ -16,6 +16,13 @@ def test_parameter_counts_are_the_published_ones(arch, parameters):
     assert built.count_params() == parameters
 
 
+@pytest.mark.parametrize(("bypass", "parameters"), [("simple", 1_248_424), ("complex", 1_248_424 + 339_968 + 1_280)])
+def test_a_simple_bypass_costs_nothing_and_a_complex_one_four_convolutions(bypass, parameters):
+    """96 x 128, 128 x 256, 256 x 384 and 384 x 512 weights around fire2, 4, 6 and 8, and their biases."""
+    built = model.build(Network(1000, "v1.0", bypass=bypass), channel_means=MEANS)
+    assert built.count_params() == parameters
+
+
 @pytest.mark.parametrize(
     ("arch", "size", "sides"),
     [
@@ -52,8 +59,9 @@ def test_the_activation_follows_every_convolution(activation):
 @pytest.mark.parametrize(
     "network",
     [
-        Network(7, "v1.0", "elu", False, False, 227),
-        Network(10, "v1.1", "relu", True, True, 64),
+        Network(7, "v1.0", "elu", False, "none", 1, 227),
+        Network(10, "v1.1", "relu", True, "simple", 0, 64),
+        Network(10, "v1.1", "elu", True, "complex", 0, 64),
     ],
 )
 def test_a_model_describes_the_network_it_was_built_from(network):

@@ -39,6 +39,12 @@ def test_a_recipe_survives_json(name, tmp_path):
         ({"epochs": 0}, "epochs is 0; it must be 1 or more"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"bypass": "double"}, "bypass is 'double'; it must be one of none, simple, complex"),
+        ({"conv10_padding": 2}, "conv10_padding is 2; it must be 0 or 1"),
+        ({"resize": "stretch"}, "resize is 'stretch'; it must be one of short, squash"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5; it must be above 0 and at most 1"),
+        ({"distill_weight": -0.1}, "distill_weight is -0.1; it must be 0 to 1"),
+        ({"distill_temperature": 0.0}, "distill_temperature is 0.0; it must be above 0"),
         ({"image_size": 300}, "a crop of 300 pixels does not fit"),
     ],
 )
@@ -65,6 +71,8 @@ def test_an_unknown_field_is_refused(tmp_path):
         (["--learning_rate=0.5"], {"learning_rate": 0.5}),
         (["--batch_norm"], {"batch_norm": True}),
         (["--no-batch_norm"], {"batch_norm": False}),
+        (["--freeze=until:fire8"], {"freeze": "until:fire8"}),
+        (["--bypass=complex"], {"bypass": "complex"}),
         (["--milestones=3,5"], {"milestones": (3, 5)}),
         (["--train_sizes=0:64,4:96"], {"train_sizes": ((0, 64), (4, 96))}),
     ],
@@ -80,4 +88,4 @@ def test_counting_in_epochs_replaces_counting_in_steps():
 
 def test_another_image_size_keeps_the_share_of_the_crop():
     changed = train.override(recipes.ARTICLE, {"image_size": 113})
-    assert (changed.image_size, changed.resize_short) == (113, 127)
+    assert (changed.image_size, changed.resize_to) == (113, 127)

@@ -40,6 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--holdout_per_class", type=int, help="photographs of each class moved from train to test; ilsvrc: 50"
     )
+    parser.add_argument(
+        "--test_files", help="photographs with such file names make up the test split, as in 'ILSVRC2012_val_*'"
+    )
     parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
     parser.add_argument("--label_offset", type=int, default=0, help="tfrecord: added to every label")
     parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
@@ -70,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name}={value} must be at least {least}")
-    listing_options = {name: getattr(args, name) for name in ("holdout_per_class", "blacklist", "label_offset")}
+    names = ("holdout_per_class", "blacklist", "label_offset", "test_files")
+    listing_options = {name: getattr(args, name) for name in names}
     source = sources.open_source(args.source, seed=args.seed, **listing_options)
     for note in source.notes:
         console.say(note)

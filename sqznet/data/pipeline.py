@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +17,13 @@ import numpy as np
 from sqznet import console
 from sqznet.data import preprocess, records, shards
 from sqznet.data.manifest import Manifest
-from sqznet.recipes import Recipe
+from sqznet.recipes import Preprocessing
 from sqznet.training.schedule import Schedule
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from sqznet.inference import Predictor
 
 READERS = 16  # shards read at a time
 
@@ -34,16 +36,18 @@ def training_batches(
     start_step: int = 0,
     worker: int = 0,
     workers: int = 1,
+    teacher: Predictor | None = None,
 ) -> tf.data.Dataset:
     """All batches of a run from `start_step` on: one after the other, epoch after epoch.
 
     Args:
         replicas: over all workers; the global batch is split evenly among them, in order.
         worker: number of the machine this runs on, of `workers`; each takes its replicas' part of every batch.
+        teacher: a model that is shown the same crops, at the size that it was made for.
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
-        follows the recipe's train_sizes.
+        follows the recipe's train_sizes. With a teacher, its probabilities come third: float32 (batch, classes).
     """
     import tensorflow as tf
 
@@ -79,20 +83,47 @@ def training_batches(
         jpeg, label = records.parse(record)
         seed = tf.random.experimental.stateless_fold_in(seed_of(epoch), place)
         image = preprocess.preprocess_for_train(jpeg, seed, recipe, sizes[epoch])
-        return image, _checked(label, classes)
+        if teacher is None:
+            return image, _checked(label, classes)
+        # The same seed is the same crop.
+        shown = preprocess.preprocess_for_train(jpeg, seed, recipe, teacher.runtime.image_size)
+        return image, _checked(label, classes), shown
 
     stream = tf.data.Dataset.range(start_epoch, schedule.epochs).flat_map(epoch_records)
     if workers > 1:
         stream = stream.filter(mine)
     stream = stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     stream = stream.batch(batch // replicas, drop_remainder=True)
+    if teacher is not None:
+        stream = stream.map(_asking(teacher, manifest))  # one call at a time: not every runtime bears more
     return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Replaces the images that are the teacher's by its probabilities of the data's classes.
+
+    Raises:
+        InputError: the teacher does not know these classes.
+    """
+    import tensorflow as tf
+
+    outputs = teacher.outputs_of(manifest.classes, manifest.folder)
+
+    def ask(images: np.ndarray) -> np.ndarray:
+        probabilities = teacher.predict(images)[:, outputs]
+        return probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-10)
+
+    def answer(images, labels, shown):
+        probabilities = tf.numpy_function(ask, [shown], tf.float32)
+        return images, labels, tf.ensure_shape(probabilities, [None, len(outputs)])
+
+    return answer
 
 
 def evaluation_batches(
     manifest: Manifest,
     split: str,
-    recipe: Recipe,
+    preprocessing: Preprocessing,
     *,
     batch_size: int,
     multiple_of: int = 1,
@@ -114,12 +145,12 @@ def evaluation_batches(
 
     files = [str(shard.path) for shard in manifest.shards_of(split)]
     classes = len(manifest.classes)
-    size = recipe.image_size
+    size = preprocessing.image_size
     padding = -manifest.records(split) % (batch_size * multiple_of)
 
     def example(record):
         jpeg, label = records.parse(record)
-        image = tf.ensure_shape(preprocess.preprocess_for_eval(jpeg, recipe), [size, size, 3])
+        image = tf.ensure_shape(preprocess.preprocess_for_eval(jpeg, preprocessing), [size, size, 3])
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
@@ -168,7 +199,7 @@ def naming_corrupt_shards(manifest: Manifest) -> Iterator[None]:
 
 
 def examples(
-    manifest: Manifest, split: str, recipe: Recipe, count: int | None, batch_size: int
+    manifest: Manifest, split: str, preprocessing: Preprocessing, count: int | None, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (images, labels) as numpy arrays for the first `count` records of a split (None: all), unpadded.
 
@@ -176,7 +207,7 @@ def examples(
         InputError: a record is corrupt; names it.
     """
     wanted = manifest.records(split) if count is None else min(count, manifest.records(split))
-    batches = evaluation_batches(manifest, split, recipe, batch_size=batch_size)
+    batches = evaluation_batches(manifest, split, preprocessing, batch_size=batch_size)
     with naming_corrupt_shards(manifest):
         for images, labels, weights in itertools.islice(batches.as_numpy_iterator(), -(-wanted // batch_size)):
             kept = min(int(weights.sum()), wanted)

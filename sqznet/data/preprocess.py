@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from sqznet.recipes import Recipe
+    from sqznet.recipes import Preprocessing, Recipe
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
 
@@ -23,7 +23,7 @@ def preprocess_for_train(jpeg: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size:
     Args:
         jpeg: scalar string.
         seed: int64, (2,); the same seed gives the same crop.
-        recipe: crop, min_crop_area, image_size, resize_short.
+        recipe: its crop, min_crop_area and preprocessing.
         size: side of the result in pixels.
 
     Returns:
@@ -36,17 +36,18 @@ def preprocess_for_train(jpeg: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size:
     if recipe.crop == "resized":
         box_height, box_width = resized_crop(height, width, draws[0], draws[1], recipe.min_crop_area)
     else:
-        box_height = box_width = _window(height, width, recipe)
+        box_height, box_width = _window(height, width, recipe.preprocessing)
     top = tf.cast(draws[2] * tf.cast(height - box_height + 1, tf.float32), tf.int32)
     left = tf.cast(draws[3] * tf.cast(width - box_width + 1, tf.float32), tf.int32)
-    image = _decode_box(jpeg, top, left, box_height, box_width, size)
+    image = _decode_box(jpeg, top, left, box_height, box_width, size, recipe.interpolation)
     return tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
-def preprocess_for_eval(jpeg: tf.Tensor, recipe: Recipe) -> tf.Tensor:
-    """The central square.
+def preprocess_for_eval(jpeg: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """The centre of the photograph.
 
-    Equals scaling the short side to `recipe.resize_short` and cutting `recipe.image_size` out of the middle.
+    Equals scaling the short side (or, squashed, both) to `resize_to` and cutting `image_size` out of the middle, up to
+    the fraction of a pixel that rounding the box costs.
 
     Args:
         jpeg: scalar string.
@@ -55,8 +56,9 @@ def preprocess_for_eval(jpeg: tf.Tensor, recipe: Recipe) -> tf.Tensor:
         uint8, (image_size, image_size, 3).
     """
     height, width = _shape(jpeg)
-    side = _window(height, width, recipe)
-    return _decode_box(jpeg, (height - side) // 2, (width - side) // 2, side, side, recipe.image_size)
+    box_height, box_width = _window(height, width, preprocessing)
+    top, left = (height - box_height) // 2, (width - box_width) // 2
+    return _decode_box(jpeg, top, left, box_height, box_width, preprocessing.image_size, preprocessing.interpolation)
 
 
 def resized_crop(
@@ -85,18 +87,23 @@ def _shape(jpeg: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return shape[0], shape[1]
 
 
-def _window(height: tf.Tensor, width: tf.Tensor, recipe: Recipe) -> tf.Tensor:
-    """The square that becomes image_size pixels once the short side is resize_short, in the photograph's pixels."""
+def _window(height: tf.Tensor, width: tf.Tensor, preprocessing: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width, in the photograph's pixels, of what becomes image_size pixels square once it is scaled."""
     import tensorflow as tf
 
-    short = tf.minimum(height, width)
-    side = tf.round(tf.cast(short, tf.float32) * (recipe.image_size / recipe.resize_short))
-    return tf.clip_by_value(tf.cast(side, tf.int32), 1, short)
+    def part(side):
+        share = preprocessing.image_size / preprocessing.resize_to
+        return tf.clip_by_value(tf.cast(tf.round(tf.cast(side, tf.float32) * share), tf.int32), 1, side)
+
+    if preprocessing.resize == "squash":
+        return part(height), part(width)
+    square = part(tf.minimum(height, width))
+    return square, square
 
 
-def _decode_box(jpeg, top, left, height, width, size) -> tf.Tensor:
+def _decode_box(jpeg, top, left, height, width, size, interpolation) -> tf.Tensor:
     import tensorflow as tf
 
     pixels = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, height, width]), channels=3)
-    resized = tf.image.resize(pixels, [size, size], antialias=True)
+    resized = tf.image.resize(pixels, [size, size], interpolation, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

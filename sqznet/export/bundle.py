@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__, console, files, inference, metrics, recipes
+from sqznet import console, files, inference, labels, metrics
 from sqznet.errors import InputError
 from sqznet.export import budget as sizes
 from sqznet.export import fold, onnx, saved_model, tflite, verify
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from sqznet.data.manifest import Manifest
+    from sqznet.keras_file import Card
 
 QUANTIZATIONS = ("none", "float16")
 MANIFEST = "manifest.json"
@@ -65,6 +67,8 @@ def choose(format_name: str, quantize: str) -> list[str]:
 
 def export(
     source: Path,
+    trained: keras.Model,
+    card: Card,
     manifest: Manifest,
     *,
     formats: list[str],
@@ -77,19 +81,18 @@ def export(
     """Writes, reloads, compares; keeps the files only if every one of them holds.
 
     Args:
-        source: a run folder or the best.keras in one.
+        source: where `trained` and its card come from, for messages.
         manifest: the records to compare on, `records` of `split` (None: all).
         budget: most bytes a file, or a SavedModel folder, may have.
 
     Raises:
         InputError: over budget, or not equal to the Keras model; nothing of the asked-for formats is left in `out`.
     """
-    trained, config = inference.load_keras(source)
-    recipe = recipes.from_dict(config["recipe"], where=str(source))
-    folded = fold.inference_model(trained, recipe.image_size)
+    assert card.classes is not None
+    folded = fold.inference_model(trained, card.preprocessing.image_size)
     total = manifest.records(split)
     console.say(f"running the Keras model on {min(records or total, total):,} of {total:,} records of {split}")
-    against = verify.reference(inference.load(source), manifest, split, records)
+    against = verify.reference(inference.of_keras(source, trained, card), manifest, split, records)
     exported = []
     paths = {name: out / FORMATS[name].file_names[quantize] for name in formats}
     try:
@@ -104,8 +107,7 @@ def export(
     except BaseException:
         _withdraw(list(paths.values()), out)  # an older export must not be taken for this one
         raise
-    model_file = source / "best.keras" if source.is_dir() else source
-    _describe(out, config, exported, against, quantize, files.sha256_of(model_file), recipe)
+    _describe(out, card, exported, against, quantize, _sha256_of_weights(folded))
     return exported, against
 
 
@@ -131,16 +133,23 @@ def _over_budget(name: str, size: int, budget: int, quantize: str) -> str:
     )
 
 
+def _sha256_of_weights(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _describe(
     out: Path,
-    config: dict[str, Any],
+    card: Card,
     exported: list[Exported],
     against: verify.Reference,
     quantize: str,
     model_sha256: str,
-    recipe: recipes.Recipe,
 ) -> None:
     """Writes labels.txt and manifest.json; drops what an earlier model of the same name left."""
+    assert card.classes is not None
     path = out / MANIFEST
     entries: dict[str, Any] = {}
     if path.is_file():
@@ -153,23 +162,19 @@ def _describe(
                 if name not in new and Path(name).name == name:
                     files.remove(out / name)
     for each in exported:
-        entries[each.path.name] = _entry(each, against, quantize, recipe.image_size, len(config["classes"]))
-    files.write_text(out / "labels.txt", "".join(f"{name}\n" for name in config["classes"]))
+        entries[each.path.name] = _entry(each, against, quantize, card.preprocessing.image_size, len(card.classes))
+    files.write_text(out / "labels.txt", "".join(f"{name}\n" for name in labels.readable(card.classes)))
     files.write_json(
         path,
         {
-            "sqznet": __version__,
+            **card.to_dict(),
             "model_sha256": model_sha256,
-            "data": config["data"],
-            "classes": config["classes"],
             "preprocessing": {
+                **card.preprocessing.to_dict(),
                 "colour_order": "RGB",
                 "range": [0, 255],
                 "layout": "NHWC",
-                "image_size": recipe.image_size,
-                "resize_short": recipe.resize_short,
-                "steps": f"scale the short side to {recipe.resize_short} pixels, cut out the central square of "
-                f"{recipe.image_size}, and give the pixels as they are: no mean, no scale",
+                "steps": card.preprocessing.steps,
             },
             "files": entries,
         },

@@ -47,11 +47,11 @@ class Proof:
 
 def reference(predictor: Predictor, manifest: Manifest, split: str, count: int | None) -> Reference:
     """Runs the Keras model on the first `count` records of a split (None: all)."""
-    predictor.check_classes(manifest.classes, manifest.folder)
+    outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     images, labels, probabilities = [], [], []
-    for some, some_labels in pipeline.examples(manifest, split, predictor.recipe, count, BATCH):
+    for some, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, count, BATCH):
         images.append(some)
-        labels.append(some_labels)
+        labels.append(outputs[some_labels])
         probabilities.append(predictor.predict(some))
     return Reference(manifest.folder, split, images, np.concatenate(labels), np.concatenate(probabilities))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqznet.recipes import Recipe
+from sqznet.training import finetune
 
 if TYPE_CHECKING:
     import keras
@@ -45,23 +46,32 @@ def make_train_steps(
 ) -> Callable[..., tf.Tensor]:
     """A function of (iterator, learning_rates) that does one update for each learning rate.
 
-    It returns the `Sums` of these steps as a float32 vector of 4; the loss in them is the cross-entropy, against
-    smoothed labels where the recipe smooths them, without weight decay.
+    The iterator gives (images, labels), and with a teacher its probabilities, float32 (batch, classes), as the third.
+
+    It returns the `Sums` of these steps as a float32 vector of 4; the loss in them is what is minimised, without weight
+    decay: the cross-entropy, against smoothed labels where the recipe smooths them, or with a teacher the mixture.
     """
     import tensorflow as tf
 
+    scales = finetune.rate_scales(model, recipe)
+
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
 
-    def replica_step(images, labels):
+    def replica_step(images, labels, *teacher):
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
+            for probabilities in teacher:
+                share = recipe.distill_weight
+                losses = (1 - share) * losses + share * distillation(probabilities, logits, recipe.distill_temperature)
             # Gradients are summed over replicas: divide by the global batch, and count the decay once.
             loss = tf.reduce_sum(losses) / recipe.global_batch_size
             if recipe.weight_decay:
                 decay = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
                 loss += decay / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, model.trainable_variables)
+        # To SGD, a gradient scaled is a learning rate scaled.
+        gradients = [each if scale == 1 else each * scale for each, scale in zip(gradients, scales, strict=True)]
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return sums_of(losses, labels, logits, tf.ones_like(losses))
 
@@ -70,8 +80,7 @@ def make_train_steps(
         total = tf.zeros([4])
         for learning_rate in learning_rates:
             optimizer.learning_rate.assign(learning_rate)
-            images, labels = next(iterator)
-            sums = strategy.run(replica_step, args=(images, labels))
+            sums = strategy.run(replica_step, args=next(iterator))
             total += strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
         return total
 
@@ -103,6 +112,23 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
     classes = logits.shape[-1]
     targets = tf.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def distillation(teacher: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """How far the student is from its teacher, example by example, (batch,): 0 where they agree.
+
+    The Kullback-Leibler divergence of both at `temperature`, times its square, which keeps the gradients as large as
+    those of the labels (Hinton et al. 2015, arXiv 1503.02531, section 2).
+
+    Args:
+        teacher: probabilities, (batch, classes). Their logarithms are its logits up to a constant that softmax ignores.
+        logits: of the student, (batch, classes).
+    """
+    import tensorflow as tf
+
+    wanted = tf.nn.log_softmax(tf.math.log(tf.maximum(teacher, 1e-10)) / temperature)
+    given = tf.nn.log_softmax(logits / temperature)
+    return temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=1)
 
 
 def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -17,12 +17,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet import console, files, model
+from sqznet import console, files, keras_file, model
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
+from sqznet.inference import Predictor
+from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, loop, run_folder, schedule
+from sqznet.training import checkpoint, finetune, loop, run_folder, schedule
 from sqznet.training import strategy as strategies
 from sqznet.training.loop import Sums
 
@@ -64,7 +66,22 @@ class Progressed:
 class Run:
     """The objects of one run, made once, and the steps that use them."""
 
-    def __init__(self, manifest: Manifest, recipe: Recipe, strategy: tf.distribute.Strategy, run_dir: Path) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        recipe: Recipe,
+        strategy: tf.distribute.Strategy,
+        run_dir: Path,
+        *,
+        stems_from: dict[str, Any] | None = None,
+        teacher: Predictor | None = None,
+    ) -> None:
+        """
+        Args:
+            stems_from: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
+                random ones. Their channel means stay the network's; random weights get those of the training split.
+            teacher: a model to learn from besides the labels.
+        """
         replicas = strategy.num_replicas_in_sync
         if recipe.global_batch_size % replicas:
             raise InputError(
@@ -74,6 +91,15 @@ class Run:
         if "val" not in manifest.splits:
             raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
+        self.teacher = teacher
+        self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
+        self.card = Card(
+            classes=manifest.classes,
+            preprocessing=recipe.preprocessing,
+            data=str(manifest.folder),
+            pretrained_on=stems_from["pretrained_on"] if stems_from else None,
+            weights=stems_from["weights"] if stems_from else None,
+        )
         self.schedule = schedule.plan(recipe, manifest.records("train"))
         self.network = model.Network(
             classes=len(manifest.classes),
@@ -81,6 +107,7 @@ class Run:
             activation=recipe.activation,
             batch_norm=recipe.batch_norm,
             bypass=recipe.bypass,
+            conv10_padding=recipe.conv10_padding,
             image_size=recipe.image_size,
         )
         self.writes = strategies.is_chief(strategy)
@@ -93,6 +120,7 @@ class Run:
         tf.random.set_seed(None)
         with strategy.scope():
             self.model = self._build_model()
+            finetune.freeze(self.model, recipe)
             self.optimizer = loop.make_optimizer(recipe)
             self.optimizer.build(self.model.trainable_variables)
         self.variables = checkpoint.variables(self.model, self.optimizer)
@@ -103,7 +131,7 @@ class Run:
     def _build_model(self) -> keras.Model:
         return model.build(
             self.network,
-            channel_means=self.manifest.channel_means,
+            channel_means=self.channel_means,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed,
         )
@@ -131,8 +159,7 @@ class Run:
             host = self._build_model()  # without the strategy, whose variables do not belong in a file
             for name, variable in checkpoint.model_variables(host).items():
                 variable.assign(arrays[name])
-            with files.replacing(self.run_dir / run_folder.BEST) as temporary:
-                host.save(temporary)
+            keras_file.save(host, self.card, self.run_dir / run_folder.BEST)
 
     # Training.
 
@@ -151,6 +178,7 @@ class Run:
                 start_step=self.progressed.step,
                 worker=context.input_pipeline_id,
                 workers=context.num_input_pipelines,
+                teacher=self.teacher,
             )
         )
         iterator = iter(batches)
@@ -246,7 +274,7 @@ class Run:
             lambda context: pipeline.evaluation_batches(
                 self.manifest,
                 split,
-                self.recipe,
+                self.recipe.preprocessing,
                 batch_size=self.recipe.global_batch_size // replicas,
                 multiple_of=replicas,
                 worker=context.input_pipeline_id,

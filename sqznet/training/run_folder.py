@@ -54,7 +54,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}")
     try:
         config = json.loads(path.read_text())
-        config["recipe"], config["classes"], config["channel_means"]
+        _ = [config[key] for key in ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")]
         return config
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a run's config ({type(error).__name__}: {error})") from None

@@ -8,26 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sqznet import __version__, console, files, plots
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
+from sqznet.inference import Predictor
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, run_folder
 from sqznet.training import strategy as strategies
+from sqznet.training.finetune import Origin
 from sqznet.training.run import Run
 
 
-def config(run: Run, strategy_name: str) -> dict[str, Any]:
+def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any]:
     """What config.json holds."""
     return {
         "sqznet": __version__,
         "recipe": run.recipe.to_dict(),
         "data": str(run.manifest.folder),
         "classes": list(run.manifest.classes),
-        "channel_means": list(run.manifest.channel_means),
+        "channel_means": list(run.channel_means),
+        "data_channel_means": list(run.manifest.channel_means),
         "train_records": run.manifest.records("train"),
+        "init_weights": origin.stored() if origin else None,
+        "teacher": str(run.teacher.path) if run.teacher else None,
         "total_steps": run.schedule.total_steps,
         "strategy": strategy_name,
         "replicas": run.strategy.num_replicas_in_sync,
@@ -48,24 +54,38 @@ def train(
     replicas: int | None,
     run_dir: Path,
     resume: bool,
+    origin: Origin | None = None,
+    teacher: Predictor | None = None,
 ) -> None:
     """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
+
+    Args:
+        origin: the trained network that a fresh run starts from; None for random weights.
+        teacher: a model to learn from besides the labels.
 
     Raises:
         InputError: what was given does not fit together; each message says what to change.
         Stopped: a signal ended the run; its state is saved.
     """
+    stems_from = origin.stored() if origin else None
     if resume:
-        _check_same_data(manifest, run_folder.load_config(run_dir), run_dir)
+        stored = run_folder.load_config(run_dir)
+        _check_same_data(manifest, stored, run_dir)
+        stems_from = stored["init_weights"]
+    if recipe.freeze and stems_from is None:
+        raise InputError(f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with --init_weights")
     strategy = strategies.create(strategy_name, replicas)
     if not resume and strategies.is_chief(strategy):
         _check_free(run_dir)
-    run = Run(manifest, recipe, strategy, run_dir)
+    run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=teacher)
     if resume:
         run.resume()
         console.say(f"resuming {run_dir} at step {run.progressed.step} of {run.schedule.total_steps}")
-    elif run.writes:
-        files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name))
+    else:
+        if origin:
+            _take_over(origin, run)
+        if run.writes:
+            files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
     _print_settings(run, strategy_name)
     run.train()
     if run.writes:
@@ -76,6 +96,13 @@ def train(
             f"{console.percent(best['val_top5'])}, n = {manifest.records('val')}, on {manifest.folder}"
         )
         console.result(f"run folder: {run_dir}")
+
+
+def _take_over(origin: Origin, run: Run) -> None:
+    with run.strategy.scope():
+        known = origin.put_into(run.model, run.manifest.classes)
+    anew = run.network.classes - known
+    console.say(f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew")
 
 
 def _check_free(run_dir: Path) -> None:
@@ -89,7 +116,7 @@ def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) 
     """A resumed run must see what it began with: the means are in its first layer, the records in its steps."""
     here = {
         "classes": list(manifest.classes),
-        "channel_means": list(manifest.channel_means),
+        "data_channel_means": list(manifest.channel_means),
         "train_records": manifest.records("train"),
     }
     for name, value in here.items():
@@ -103,10 +130,20 @@ def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) 
 def _print_settings(run: Run, strategy_name: str) -> None:
     recipe = run.recipe
     norm = ", batch norm" if recipe.batch_norm else ""
-    bypass = ", bypass" if recipe.bypass else ""
+    bypass = f", {recipe.bypass} bypass" if recipe.bypass != "none" else ""
     console.say(
         f"SqueezeNet {recipe.arch}, {recipe.activation}{norm}{bypass}, {run.network.classes} classes, "
         f"{recipe.image_size} px, recipe {recipe.name}; {run.schedule.total_steps:,} steps of "
         f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
         f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
     )
+    if recipe.freeze:
+        moving = sum(int(np.prod(each.shape)) for each in run.model.trainable_variables)
+        console.say(
+            f"frozen until {recipe.freeze[6:]}: {moving:,} of {run.model.count_params():,} parameters are trained"
+        )
+    if run.teacher:
+        console.say(
+            f"teacher {run.teacher.path}, {run.teacher.runtime.image_size} px: weight {recipe.distill_weight:g}, "
+            f"temperature {recipe.distill_temperature:g}"
+        )

@@ -91,7 +91,9 @@ def test_sizes_grow_as_the_recipe_says(shard_set):
 
 @pytest.mark.parametrize(("batch_size", "multiple_of"), [(8, 1), (10, 2), (33, 1), (64, 1)])
 def test_evaluation_has_every_record_once_in_full_batches(shard_set, batch_size, multiple_of):
-    dataset = pipeline.evaluation_batches(shard_set, "val", TINY, batch_size=batch_size, multiple_of=multiple_of)
+    dataset = pipeline.evaluation_batches(
+        shard_set, "val", TINY.preprocessing, batch_size=batch_size, multiple_of=multiple_of
+    )
     got = list(dataset.as_numpy_iterator())
     assert len(got) % multiple_of == 0
     assert all(len(images) == batch_size for images, _, _ in got)
@@ -102,7 +104,7 @@ def test_evaluation_has_every_record_once_in_full_batches(shard_set, batch_size,
 
 @pytest.mark.parametrize(("count", "expected"), [(None, 33), (20, 20), (1, 1), (100, 33)])
 def test_examples_are_the_first_records_unpadded(shard_set, count, expected):
-    got = list(pipeline.examples(shard_set, "val", TINY, count, 8))
+    got = list(pipeline.examples(shard_set, "val", TINY.preprocessing, count, 8))
     assert sum(len(labels) for _, labels in got) == sum(len(images) for images, _ in got) == expected
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from sqznet.data import preprocess, synthetic
-from sqznet.recipes import IMAGENETTE, Recipe
+from sqznet.recipes import IMAGENETTE, Preprocessing, Recipe
 
 JPEG = synthetic.draw("train/boat/7", 2, seed=0)  # 96 x 96
 
@@ -24,9 +24,8 @@ def photograph(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (256, 256), (1000, 260), (40, 30)])
 def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, height):
-    recipe = Recipe(image_size=227, resize_short=256)
     content = photograph(width, height)
-    got = preprocess.preprocess_for_eval(tf.constant(content), recipe).numpy().astype(int)
+    got = preprocess.preprocess_for_eval(tf.constant(content), Preprocessing(227, 256)).numpy().astype(int)
 
     image = Image.open(io.BytesIO(content))
     scale = 256 / min(width, height)
@@ -38,14 +37,35 @@ def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, he
     assert np.abs(got - expected).mean() < 1 + 255 / min(width, height) / 2
 
 
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 500), (256, 256)])
+def test_squashing_scales_both_sides_and_cuts_out_the_middle(width, height):
+    content = photograph(width, height)
+    preprocessing = Preprocessing(227, 256, "squash", "bicubic")
+    got = preprocess.preprocess_for_eval(tf.constant(content), preprocessing).numpy().astype(int)
+
+    image = Image.open(io.BytesIO(content)).resize((256, 256), Image.Resampling.BICUBIC)
+    expected = np.asarray(image.crop((14, 14, 241, 241))).astype(int)
+    assert got.shape == (227, 227, 3)
+    # Half a pixel of 256 lies between a crop at 14 and one in the middle.
+    assert np.abs(got - expected).mean() < 1.5
+
+
+def test_interpolations_differ_where_there_is_detail():
+    got = [
+        preprocess.preprocess_for_eval(tf.constant(JPEG), Preprocessing(64, 64, "short", interpolation)).numpy()
+        for interpolation in ("bilinear", "bicubic")
+    ]
+    assert (got[0] != got[1]).mean() > 0.01
+
+
 def test_a_greyscale_jpeg_becomes_three_equal_channels():
     buffer = io.BytesIO()
     Image.open(io.BytesIO(JPEG)).convert("L").save(buffer, "JPEG")
-    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), Recipe(image_size=64, resize_short=64)).numpy()
+    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), Preprocessing(64, 64)).numpy()
     assert (got[..., 0] == got[..., 1]).all() and (got[..., 0] == got[..., 2]).all()
 
 
-@pytest.mark.parametrize("recipe", [Recipe(image_size=48, resize_short=56), IMAGENETTE], ids=["window", "resized"])
+@pytest.mark.parametrize("recipe", [Recipe(image_size=48, resize_to=56), IMAGENETTE], ids=["window", "resized"])
 def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
     seeds = tf.constant([[1, 2], [3, 4], [5, 6]], tf.int64)
     eager = [preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 32).numpy() for seed in seeds]
@@ -58,7 +78,7 @@ def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
 
 
 def test_half_of_the_crops_are_mirrored():
-    recipe = Recipe(image_size=64, resize_short=64)  # a window of the whole image: only the mirror is random
+    recipe = Recipe(image_size=64, resize_to=64)  # a window of the whole image: only the mirror is random
     content = tf.constant(photograph(96, 96))
     crops = [preprocess.preprocess_for_train(content, tf.constant([0, i], tf.int64), recipe, 64) for i in range(200)]
     mirrored = sum(int(crop[0, 0, 0]) > int(crop[0, -1, 0]) for crop in crops)

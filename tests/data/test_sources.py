@@ -10,7 +10,7 @@ from sqznet.data import synthetic
 from sqznet.data.sources import open_source
 from sqznet.errors import InputError
 
-from ..conftest import CLASSES, COUNTS
+from ..conftest import CLASSES, COUNTS, build_set
 from .conftest import WNIDS
 
 
@@ -224,3 +224,33 @@ def test_the_demo_set_has_the_counts_it_says():
     assert {split: len(photos) for split, photos in source.splits.items()} == {
         split: 10 * count for split, count in synthetic.PER_CLASS.items()
     }
+
+
+# Files chosen by name
+
+
+def test_files_of_a_name_make_up_the_test_split(photographs):
+    with pytest.raises(InputError, match="the source has a test split of its own: leave out --test_files"):
+        open_source(f"folder:{photographs}", seed=0, test_files="00*")
+
+
+def test_files_of_a_name_are_taken_from_every_split(photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "copy", ignore=shutil.ignore_patterns("test"))
+    source = open_source(f"folder:{tmp_path / 'copy'}", seed=0, test_files="003.*")
+    assert keys(source, "test") == {f"{s}/{c}/003.jpg" for s in ("train", "val") for c in source.classes}
+    assert not any(key.endswith("/003.jpg") for split in ("train", "val") for key in keys(source, split))
+    with pytest.raises(InputError, match=r"--test_files=\*.png matches no photograph's file name"):
+        open_source(f"folder:{tmp_path / 'copy'}", seed=0, test_files="*.png")
+
+
+def test_one_photograph_a_class_is_enough_to_evaluate_on(photographs, tmp_path):
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        shutil.copy(photographs / "train" / name / "000.jpg", tmp_path / name)
+    source = open_source(f"folder:{tmp_path}", seed=0)
+    assert set(source.splits) == {"train"}
+    assert source.notes == [
+        "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train"
+    ]
+    built = build_set(f"folder:{tmp_path}", tmp_path / "set")
+    assert built.splits == ["train"] and built.records("train") == 3

@@ -23,7 +23,7 @@ BUDGET = 5 * 1024**2
 
 def export(run_dir: Path, shard_set, out: Path, **changes):
     options = {"formats": list(bundle.FORMATS), "quantize": "none", "budget": BUDGET, "split": "val", "records": None}
-    return bundle.export(run_dir, shard_set, out=out, **{**options, **changes})
+    return bundle.export(run_dir, *inference.load_keras(run_dir), shard_set, out=out, **{**options, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,9 @@ def artifacts(trained_run, shard_set, tmp_path_factory) -> Path:
 
 
 def images_of(shard_set, predictor) -> np.ndarray:
-    return np.concatenate([images for images, _ in pipeline.examples(shard_set, "val", predictor.recipe, None, 8)])
+    return np.concatenate(
+        [images for images, _ in pipeline.examples(shard_set, "val", predictor.card.preprocessing, None, 8)]
+    )
 
 
 @pytest.mark.parametrize(

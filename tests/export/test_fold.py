@@ -30,7 +30,7 @@ def randomised(network: Network):
     [
         Network(10, "v1.0", "elu", image_size=113),
         Network(10, "v1.1", "relu", batch_norm=True, image_size=64),
-        Network(10, "v1.1", "elu", batch_norm=True, bypass=True, image_size=57),
+        Network(10, "v1.1", "elu", batch_norm=True, bypass="complex", image_size=57),
     ],
     ids=["v1.0-elu", "v1.1-batch_norm", "v1.1-elu-batch_norm-bypass"],
 )

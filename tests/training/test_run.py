@@ -92,7 +92,7 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, 
 
 def test_a_run_of_another_architecture_is_not_resumed(shard_set, tmp_path):
     fresh_run(shard_set, tmp_path / "run").save()
-    other = fresh_run(shard_set, tmp_path / "run", arch="v1.0", image_size=48, resize_short=48)
+    other = fresh_run(shard_set, tmp_path / "run", arch="v1.0", image_size=48, resize_to=48)
     with pytest.raises(InputError, match=r"of another architecture: model/conv1/kernel is \(3, 3, 3, 64\) there and"):
         other.resume()
     other = fresh_run(shard_set, tmp_path / "run", batch_norm=False)
@@ -116,12 +116,12 @@ def test_resuming_a_finished_run_changes_nothing(shard_set, tmp_path):
 
 def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
     other = dataclasses.replace(shard_set, channel_means=(1.0, 2.0, 3.0))
-    with pytest.raises(InputError, match="was trained on other data than .*: channel_means was"):
+    with pytest.raises(InputError, match="was trained on other data than .*: data_channel_means was"):
         start.train(other, TINY, strategy_name="one", replicas=None, run_dir=trained_run, resume=True)
 
 
 def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
-    """Fields that follow from a flag (resize_short from image_size) are no contradiction."""
+    """Fields that follow from a flag (resize_to from image_size) are no contradiction."""
     recipe = train.override(recipes.IMAGENETTE, {"image_size": 96})
     config = json.loads((trained_run / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "recipe": recipe.to_dict()}))
@@ -178,7 +178,7 @@ def test_a_set_without_val_is_refused(shard_set, tmp_path):
 @pytest.mark.parametrize("recipe", ["article", "paper"])
 def test_the_published_recipes_start_sanely(shard_set, tmp_path, recipe):
     """Raw pixel scale, no batch norm: the first loss is that of chance, and it stays finite."""
-    small = recipes.load(recipe).replace(global_batch_size=8, total_steps=6, image_size=113, resize_short=128)
+    small = recipes.load(recipe).replace(global_batch_size=8, total_steps=6, image_size=113, resize_to=128)
     made = Run(shard_set, small, strategy.create("one"), tmp_path)
     made.train()
     assert made.progressed.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)

@@ -49,7 +49,7 @@ from sqznet.training import checkpoint, strategy
 from sqznet.training.run import Run
 from tests.conftest import TINY
 
-recipe = TINY.replace(dropout=0.0, image_size=64, resize_short=64, global_batch_size=32, total_steps=1)
+recipe = TINY.replace(dropout=0.0, image_size=64, resize_to=64, global_batch_size=32, total_steps=1)
 recipe = recipe.replace(learning_rate=0.1, warmup_epochs=0.0)
 changes = []
 for name, replicas in (("one", None), ("mirrored", 2)):

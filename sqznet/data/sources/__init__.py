@@ -6,8 +6,9 @@ holds names only, no photographs.
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import open_folder
@@ -27,6 +28,7 @@ def open_source(
     holdout_per_class: int | None = None,
     blacklist: bool = False,
     label_offset: int = 0,
+    test_files: str | None = None,
 ) -> Source:
     """The source that `spec` names, listed and split.
 
@@ -37,6 +39,8 @@ def open_source(
             ilsvrc, as in the article, and 0 elsewhere.
         blacklist: ilsvrc only: leave out the validation photographs that the devkit blacklists.
         label_offset: tfrecord only: added to every label.
+        test_files: photographs whose file name matches this pattern (`*`, `?`) make up the test split, wherever they
+            are.
 
     Raises:
         InputError: an unknown source, a missing path, or a listing that does not hold together.
@@ -58,16 +62,42 @@ def open_source(
     if label_offset and kind != "tfrecord":
         raise InputError(f"--label_offset is for tfrecord: sources; labels of {spec!r} already start at 0")
     source = openers[kind]()
+    if test_files is not None:
+        source.splits = hold_out_files(source.splits, test_files)
     if holdout_per_class is None:
-        holdout_per_class = HOLDOUT_PER_CLASS if kind == "ilsvrc" else 0
-    source.splits = {split: photos for split, photos in source.splits.items() if photos}
+        holdout_per_class = HOLDOUT_PER_CLASS if kind == "ilsvrc" and test_files is None else 0
+    source.splits = _without_empty(source.splits)
     if holdout_per_class:
         source.splits = hold_out(source.splits, source.classes, holdout_per_class, seed)
     if "val" not in source.splits and source.splits.get("train"):
         source.splits = move(source.splits, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
-        source.notes.append(f"no val split: {VAL_FRACTION:.0%} of each class of train took its place")
+        source.splits = _without_empty(source.splits)
+        source.notes.append(
+            f"no val split: {VAL_FRACTION:.0%} of each class of train took its place"
+            if "val" in source.splits
+            else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train"
+        )
     _check(source, spec)
     return source
+
+
+def _without_empty(splits: Splits) -> Splits:
+    return {split: photos for split, photos in splits.items() if photos}
+
+
+def hold_out_files(splits: Splits, pattern: str) -> Splits:
+    """Moves the photographs whose file name matches a pattern to the test split, from all others."""
+
+    def matches(photo: Photo) -> bool:
+        return fnmatch.fnmatchcase(PurePosixPath(photo.key).name, pattern)
+
+    if "test" in splits:
+        raise InputError("the source has a test split of its own: leave out --test_files")
+    test = [photo for photos in splits.values() for photo in photos if matches(photo)]
+    if not test:
+        raise InputError(f"--test_files={pattern} matches no photograph's file name")
+    kept = {split: [photo for photo in photos if not matches(photo)] for split, photos in splits.items()}
+    return {**kept, "test": test}
 
 
 def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> Splits:

@@ -43,8 +43,8 @@ def open_folder(root: Path, seed: int) -> FolderSource:
     # As many for test as for val, of what is left after val has been taken.
     splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
     splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
-    note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val, as many to test"
-    return FolderSource(root, [each.name for each in top], splits, [note])
+    notes = [f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val, as many to test"]
+    return FolderSource(root, [each.name for each in top], splits, notes if splits["val"] else [])
 
 
 def _open_split_folder(root: Path, split_folders: list[Path]) -> FolderSource:

@@ -1,0 +1,116 @@
+"""Published weights, in whatever file they come, as a Keras model of this package: `python -m sqznet.weights`.
+
+`read` finds out what a file holds, without TensorFlow; `build` makes the model. Whatever the network was fed with when
+it was trained, the model takes RGB pixels 0..255 as every other one here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqznet import files, labels
+from sqznet.errors import InputError
+from sqznet.keras_file import Card
+from sqznet.model import Network
+from sqznet.weights import convolutions, download, formats
+from sqznet.weights.catalogue import CATALOGUE
+from sqznet.weights.convolutions import Found
+from sqznet.weights.pixels import CONVENTIONS, Convention
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGENET_TRAIN = "ImageNet (ILSVRC 2012) train"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user knows of a file and the file does not say; None leaves it to the file, or to its format."""
+
+    input: str | None = None  # key of pixels.CONVENTIONS
+    activation: str | None = None
+    image_size: int | None = None
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checked SqueezeNet, ready to be built."""
+
+    found: Found
+    network: Network
+    convention: Convention
+    card: Card
+
+
+def read(source: Path, options: Options = Options()) -> Published:
+    """What a file of weights holds; `source` is its path, or a name of the catalogue, which is then fetched.
+
+    Raises:
+        InputError: it is damaged or no SqueezeNet, or something has to be known that neither file nor options say.
+    """
+    entry = CATALOGUE.get(str(source)) if not source.exists() else None
+    if entry is None and not source.exists():
+        raise InputError(f"no such file: {source}; nor is it one of {', '.join(CATALOGUE)}")
+    path = source if entry is None else download.fetch(str(source), entry, download.cache_folder())
+    format_name, found = formats.read(path)
+    if options.activation is not None:
+        found = dataclasses.replace(found, activation=options.activation)
+    network = convolutions.check(found, str(path))
+    pixels = options.input or found.pixels
+    if pixels is None:
+        known = "; ".join(f"{name}: {convention.about}" for name, convention in CONVENTIONS.items())
+        raise InputError(f"{path} does not say which pixels the network was trained on: give --input. {known}")
+    if pixels not in CONVENTIONS:
+        raise InputError(f"no input {pixels!r}; there are {', '.join(CONVENTIONS)}")
+    convention = CONVENTIONS[pixels]
+    size = options.image_size or found.image_size
+    preprocessing = convention.preprocessing.at(size) if size else convention.preprocessing
+    classes, is_imagenet = _classes(network.classes, options.classes, path)
+    card = Card(
+        classes=classes,
+        preprocessing=preprocessing,
+        pretrained_on=IMAGENET_TRAIN if is_imagenet else None,
+        weights={
+            "file": path.name,
+            "sha256": files.sha256_of(path),
+            "format": format_name,
+            "input": pixels,
+            **(entry.to_dict() if entry else {}),
+        },
+    )
+    network = dataclasses.replace(network, image_size=preprocessing.image_size)
+    return Published(found, network, convention, card)
+
+
+def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tuple[str, ...], bool]:
+    """The names of the classes, and whether they are ImageNet's thousand."""
+    imagenet = tuple(labels.imagenet())
+    if given is not None:
+        if len(given) != count:
+            raise InputError(f"{path} has {count} classes, and {len(given)} labels are given")
+        return given, given == imagenet
+    return (imagenet, True) if count == len(imagenet) else (tuple(map(str, range(count))), False)
+
+
+def build(published: Published) -> keras.Model:
+    """The Keras model: uint8 RGB pixels 0..255 to logits, to be trained further, evaluated or exported."""
+    from sqznet import model as models
+
+    model = models.build(published.network, channel_means=published.convention.means)
+    for name, each in published.found.convolutions.items():
+        kernel = published.convention.kernel(each.kernel) if name == "conv1" else each.kernel
+        # (out, in, height, width) to (height, width, in, out)
+        model.get_layer(name).set_weights([np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), each.bias])
+    return model
+
+
+def load(source: Path, options: Options = Options()) -> tuple[keras.Model, Card]:
+    """`read`, then `build`."""
+    published = read(source, options)
+    return build(published), published.card

@@ -1,0 +1,128 @@
+"""What every importer hands over: the convolutions of a SqueezeNet, and the check that it is one.
+
+Kernels are float32 (out, in, height, width), biases float32 (out,), as the published files have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sqznet.errors import InputError
+from sqznet.model import ARCHS, FIRES, Network
+
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Convolution:
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """The content of a file of weights; None is for what the file does not say."""
+
+    convolutions: dict[str, Convolution]  # by our names, such as fire2_expand3x3
+    pixels: str | None = None  # key of pixels.CONVENTIONS
+    activation: str | None = None
+    bypass: str | None = None
+    conv10_padding: int | None = None  # None: as the published network of that version
+    image_size: int | None = None
+
+
+def names() -> list[str]:
+    """The 26 convolutions that every SqueezeNet has, in the order of the network."""
+    fires = [f"{fire}_{part}" for fire in FIRES for part in ("squeeze1x1", "expand1x1", "expand3x3")]
+    return ["conv1", *fires, "conv10"]
+
+
+def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
+    """The kernel shape of each convolution of that network."""
+    arch = ARCHS[network.arch]
+    expected = {"conv1": (arch.conv1_filters, 3, arch.conv1_kernel, arch.conv1_kernel)}
+    channels = arch.conv1_filters
+    for fire, (squeeze, expand) in FIRES.items():
+        expected[f"{fire}_squeeze1x1"] = (squeeze, channels, 1, 1)
+        expected[f"{fire}_expand1x1"] = (expand, squeeze, 1, 1)
+        expected[f"{fire}_expand3x3"] = (expand, squeeze, 3, 3)
+        if network.bypass == "complex" and channels != 2 * expand:
+            expected[f"{fire}_bypass1x1"] = (2 * expand, channels, 1, 1)
+        channels = 2 * expand
+    expected["conv10"] = (network.classes, channels, 1, 1)
+    return expected
+
+
+def as_float32(array: np.ndarray, what: str) -> np.ndarray:
+    """Raises InputError if the array holds no floating-point numbers."""
+    if array.dtype.name not in FLOATS:
+        raise InputError(f"{what} holds {array.dtype.name}; expected one of {', '.join(FLOATS)}")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused for that
+        return array.astype(np.float32)
+
+
+def pair(arrays: dict[str, np.ndarray], suffixes: tuple[str, str], where: str) -> dict[str, Convolution]:
+    """Convolutions from arrays named <layer><suffix>, by layer, in the order of the kernels.
+
+    Raises:
+        InputError: a kernel without its bias, a bias without its kernel, or a name with neither suffix.
+    """
+    kernel_suffix, bias_suffix = suffixes
+    layers = [name.removesuffix(kernel_suffix) for name in arrays if name.endswith(kernel_suffix)]
+    known = {layer + suffix for layer in layers for suffix in suffixes}
+    for name in arrays:
+        if name not in known:
+            raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
+    for layer in layers:
+        if layer + bias_suffix not in arrays:
+            raise InputError(f"{where} is not a SqueezeNet: {layer + kernel_suffix!r} comes without a bias")
+    return {layer: Convolution(arrays[layer + kernel_suffix], arrays[layer + bias_suffix]) for layer in layers}
+
+
+def check(found: Found, where: str) -> Network:
+    """The network that these convolutions make up.
+
+    Raises:
+        InputError: they do not make up a SqueezeNet; names the first that is missing, unknown, of another shape, or not
+            finite.
+    """
+    convolutions = found.convolutions
+    for name in ("conv1", "conv10"):
+        if name not in convolutions:
+            raise InputError(f"{where} is not a SqueezeNet: it has no {name}; it has {_some(list(convolutions))}")
+    first = convolutions["conv1"].kernel.shape
+    arch = next((arch for arch in ARCHS if shapes(Network(1, arch))["conv1"] == first), None)
+    if arch is None:
+        known = " and ".join(f"{shapes(Network(1, arch))['conv1']} in {arch}" for arch in ARCHS)
+        raise InputError(f"{where} is not a SqueezeNet: conv1 is {first}, where it is {known}")
+    network = Network(
+        classes=len(convolutions["conv10"].kernel),
+        arch=arch,
+        activation=found.activation or "relu",
+        bypass=found.bypass or "none",
+        # Published with a rim of zeros around the last map; v1.1 came without.
+        conv10_padding=(1 if arch == "v1.0" else 0) if found.conv10_padding is None else found.conv10_padding,
+    )
+    expected = shapes(network)
+    for name, shape in expected.items():
+        if name not in convolutions:
+            raise InputError(f"{where} is not a SqueezeNet {arch}: it has no {name}")
+        kernel, bias = convolutions[name].kernel, convolutions[name].bias
+        if kernel.shape != shape or bias.shape != shape[:1]:
+            raise InputError(
+                f"{where} is not a SqueezeNet {arch}: {name} has a kernel of {kernel.shape} and a bias of "
+                f"{bias.shape}, where {shape} and {shape[:1]} are expected"
+            )
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise InputError(f"{where}: {name} has values that are not finite; the file is damaged")
+    for name in convolutions:
+        if name not in expected:
+            raise InputError(f"{where} is not a SqueezeNet {arch}: it has {name}, which is not part of one")
+    return network
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5]) or "no convolution"
+    return f"{shown}, ..." if len(names) > 5 else shown

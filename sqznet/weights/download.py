@@ -1,0 +1,100 @@
+"""Fetching a file of the catalogue once: resumed where it stopped, and kept only if its hash is right.
+
+The cache is the folder that SQZNET_CACHE names, else ~/.cache/sqznet. A file put there by hand will do as well, under
+the name it has in the catalogue's address.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from sqznet import console, files
+from sqznet.errors import InputError
+from sqznet.weights.catalogue import Entry
+
+ATTEMPTS = 3
+TIMEOUT = 30  # seconds without a byte
+_CHUNK = 64 * 1024  # bytes
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("SQZNET_CACHE") or Path.home() / ".cache" / "sqznet")
+
+
+def fetch(name: str, entry: Entry, cache: Path) -> Path:
+    """The cached file, downloaded if it is not there yet.
+
+    Raises:
+        InputError: it cannot be reached, or is not the file that the catalogue describes; the cache then holds no file
+            of that name, but may hold what has arrived so far (`.part`), where going on makes sense.
+    """
+    path = cache / entry.file_name
+    if path.is_file():
+        _check(path, name, entry)
+        return path
+    partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
+    cache.mkdir(parents=True, exist_ok=True)
+    console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
+    _download(name, entry, partial, path)
+    _check(partial, name, entry)
+    partial.replace(path)
+    return path
+
+
+def _check(path: Path, name: str, entry: Entry) -> None:
+    size = path.stat().st_size
+    found = files.sha256_of(path)
+    if found != entry.sha256:
+        files.remove(path)
+        raise InputError(
+            f"{path} is not {name}: {entry.bytes:,} bytes with sha256 {entry.sha256} are expected, and it had {size:,} "
+            f"with {found}; it was removed"
+        )
+
+
+def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
+    """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            console.say(f"{name}: {reason}; trying again")
+            time.sleep(attempt)
+        try:
+            _download_rest(name, entry, partial)
+        except (OSError, HTTPException) as error:  # urllib's errors are OSErrors
+            reason = str(error)
+            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code != 416:
+                break
+        else:
+            if _size(partial) >= entry.bytes:
+                return
+            reason = f"the connection ended after {_size(partial):,} of {entry.bytes:,} bytes"
+    raise InputError(
+        f"cannot fetch {name} from {entry.url}: {reason}. Run the command again to go on, or fetch the file in "
+        f"another way and put it at {path}"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _download_rest(name: str, entry: Entry, partial: Path) -> None:
+    have = _size(partial)
+    if have >= entry.bytes:
+        return
+    request = urllib.request.Request(entry.url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response, console.progress("bytes/s") as bar:
+        if response.status != 206:  # the server sends the whole file, whatever was asked for
+            have = 0
+        task = bar.add_task(f"fetching {name}", total=entry.bytes, completed=have)
+        with partial.open("ab" if have else "wb") as file:
+            while have <= entry.bytes and (chunk := response.read(_CHUNK)):  # one byte too many is enough to know
+                file.write(chunk)
+                have += len(chunk)
+                bar.update(task, completed=have)

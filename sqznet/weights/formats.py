@@ -1,0 +1,75 @@
+"""Which format a file of weights is in, by its content, and its importer. Neither TensorFlow nor a pickle is loaded."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from sqznet.errors import InputError
+from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors
+from sqznet.weights.convolutions import Found
+
+LARGEST = 48 * 2**20  # bytes of a file: ten times those of a SqueezeNet
+
+# In this order: a Deep Compression file has no magic number but 26 counts that hardly any other file has at its head,
+# and a protobuf has little of one.
+FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, str], Found]]] = {
+    "Deep Compression": (deep_compression.looks_like, deep_compression.read),
+    "npz": (lambda content: content.startswith(b"PK\x03\x04"), npz.read),
+    "MXNet params": (lambda content: content.startswith(mxnet.MAGIC), mxnet.read),
+    "safetensors": (safetensors.looks_like, safetensors.read),
+    "ONNX": (onnx_graph.looks_like, onnx_graph.read),
+    "caffemodel": (caffemodel.looks_like, caffemodel.read),
+}
+_STRANGERS = {  # beginning: what it is, what to do
+    b"\x80": "a Python pickle, which is not loaded: it can run code; save the weights as .safetensors",
+    b"\x89HDF\r\n": "an HDF5 file; save the model as ONNX",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
+    b"<!": "a web page, perhaps of a failed download",
+}
+
+
+def read(path: Path) -> tuple[str, Found]:
+    """The name of the file's format, and what the file holds.
+
+    Raises:
+        InputError: no such file, too large, of no known format, damaged, or no SqueezeNet.
+    """
+    try:
+        size = path.stat().st_size
+        if path.is_dir() or size > LARGEST:
+            what = "is a folder" if path.is_dir() else f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
+            raise InputError(f"{path} {what}; expected a file of weights of at most {LARGEST:,} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes, where: str) -> tuple[str, Found]:
+    """`read`, of what a file holds; `where` is its name in messages."""
+    for name, (looks_like, importer) in FORMATS.items():
+        if looks_like(content):
+            if name == "npz":
+                _refuse_other_archives(content, where)
+            return name, importer(content, where)
+    for beginning, what in _STRANGERS.items():
+        if content.startswith(beginning):
+            raise InputError(f"{where} is {what}")
+    if content[4:8] == b"TFL3":
+        raise InputError(f"{where} is a TFLite file, whose weights may be quantised; import the model it was made from")
+    raise InputError(f"{where} is of no known format; expected one of {', '.join(FORMATS)}")
+
+
+def _refuse_other_archives(content: bytes, where: str) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.namelist()
+    except Exception:  # damaged: the importer says how
+        return
+    if any(name.endswith("data.pkl") for name in members):
+        raise InputError(f"{where} is a PyTorch pickle, which is not loaded: it can run code; save it as .safetensors")
+    if "model.weights.h5" in members:
+        raise InputError(f"{where} is a Keras model already; it needs no import")

@@ -1,0 +1,112 @@
+"""MXNet's `.params`: a list of arrays, then their names (apache/mxnet, src/ndarray/ndarray.cc).
+
+Little-endian: uint64 0x112, uint64 0, uint64 count, the arrays, uint64 count, the names (uint64 length, bytes). Each
+array is, by its first uint32:
+
+  0xF993FACA, 0xF993FAC9   int32 storage type (0: dense), shape
+  0xF993FAC8               shape
+  anything else            that number is the number of dimensions, each of which follows as uint32
+
+and then int32 device type, int32 device number, int32 type of the values, the values. A shape is a uint32 number of
+dimensions and an int64 for each.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+
+import numpy as np
+
+from sqznet.errors import InputError
+from sqznet.weights.convolutions import Convolution, Found, as_float32, names, pair
+
+MAGIC = struct.pack("<Q", 0x112)
+_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+_DTYPES = {0: "<f4", 1: "<f8", 2: "<f2"}  # mshadow's type flags; the others are whole numbers
+_MOST_DIMENSIONS = 8
+
+# What the names of the layers say of the network: Gluon's model zoo numbers its blocks, MXNet itself unnamed layers.
+_GLUON = re.compile(r"(squeezenet\d+_)?conv0$|features\.0$")
+_UNNAMED = re.compile(r"convolution\d+$")
+
+
+class _Reader:
+    """Takes what is there, and never more."""
+
+    def __init__(self, content: bytes, where: str) -> None:
+        self._content, self._where, self._offset = content, where, 0
+
+    def take(self, count: int) -> bytes:
+        part = self._content[self._offset : self._offset + count]
+        if len(part) < count:
+            raise InputError(
+                f"{self._where} is cut short: {count:,} bytes are expected at {self._offset:,}, and there are "
+                f"{len(part):,}"
+            )
+        self._offset += count
+        return part
+
+    def number(self, kind: str) -> int:
+        return struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))[0]
+
+    def expect_end(self) -> None:
+        if self._offset < len(self._content):
+            raise InputError(f"{self._where} is damaged: {len(self._content) - self._offset:,} bytes follow its end")
+
+
+def read(content: bytes, where: str) -> Found:
+    """Raises InputError for a damaged file, or arrays that no SqueezeNet has."""
+    reader = _Reader(content, where)
+    reader.take(len(MAGIC) + 8)
+    count = reader.number("Q")
+    arrays = []
+    for index in range(count):  # each takes bytes, so that a false count ends with the file
+        arrays.append(_array(reader, f"{where}, array {index}"))
+    if reader.number("Q") != count:
+        raise InputError(f"{where} is damaged: it holds {count} arrays and another number of names")
+    labels = [reader.take(reader.number("Q")).decode("utf-8", "replace") for _ in range(count)]
+    reader.expect_end()
+    named = {label.removeprefix("arg:"): array for label, array in zip(labels, arrays, strict=True)}
+    if len(named) < count:
+        raise InputError(f"{where} is damaged: two arrays share a name")
+    suffixes = (".weight", ".bias") if any(name.endswith(".weight") for name in named) else ("_weight", "_bias")
+    layers = pair(named, suffixes, where)
+    convolutions = _in_order(layers)
+    if any(_GLUON.match(name) for name in layers):
+        return Found(convolutions, pixels="torchvision", activation="relu", conv10_padding=0)
+    if all(_UNNAMED.match(name) for name in layers):
+        return Found(convolutions, pixels="article", activation="elu", conv10_padding=0)
+    return Found(convolutions, conv10_padding=0)
+
+
+def _array(reader: _Reader, what: str) -> np.ndarray:
+    first = reader.number("I")
+    if first in (_V2, _V3) and reader.number("i") != 0:
+        raise InputError(f"{what} is sparse; weights of a SqueezeNet are dense")
+    dimensions, kind = (reader.number("I"), "q") if first in (_V1, _V2, _V3) else (first, "I")
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise InputError(f"{what} has {dimensions} dimensions; the file is damaged, or not MXNet's")
+    shape = tuple(reader.number(kind) for _ in range(dimensions))
+    reader.take(8)  # the device that it lay on
+    flag = reader.number("i")
+    if flag not in _DTYPES:
+        raise InputError(f"{what} holds values of type {flag}; expected one of {', '.join(map(str, _DTYPES))}")
+    if min(shape) < 1:
+        raise InputError(f"{what} has the shape {shape}; the file is damaged")
+    dtype = np.dtype(_DTYPES[flag])
+    values = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype)
+    return as_float32(values.reshape(shape), what)
+
+
+def _in_order(layers: dict[str, Convolution]) -> dict[str, Convolution]:
+    """By our names: as the file names them, or, numbered as MXNet does by itself, in the order of their numbers."""
+    ours = {name.replace("/", "_"): each for name, each in layers.items()}
+    if "conv1" in ours or len(ours) != len(names()):
+        return ours
+
+    def by_number(name: str) -> list[tuple[str, int]]:
+        return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D+)(\d{0,9})", name)]
+
+    return dict(zip(names(), (layers[name] for name in sorted(layers, key=by_number)), strict=True))

@@ -1,0 +1,56 @@
+"""Caffe weights as a NumPy archive: `<layer>/weights` (out, in, height, width), `<layer>/bias`, by Caffe's layer names.
+
+The archive is read here rather than by `numpy.load`, which trusts the sizes that a header claims.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+
+import numpy as np
+from numpy.lib import format as npy
+
+from sqznet.errors import InputError
+from sqznet.weights.convolutions import Found, as_float32, pair
+
+LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: a dozen times those of a SqueezeNet
+
+
+def read(content: bytes, where: str) -> Found:
+    """Raises InputError for a damaged archive, arrays of objects, or layers that Caffe's SqueezeNet does not have."""
+    arrays, left = {}, LARGEST
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    unpacked = file.read(left + 1)  # not the size that the archive claims
+                left -= len(unpacked)
+                if left < 0:
+                    raise InputError(f"{where} unpacks to more than {LARGEST:,} bytes, which no SqueezeNet has")
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = as_float32(_array(unpacked, f"{where}, {name}"), f"{where}, {name}")
+    except InputError:
+        raise
+    except Exception as error:  # zipfile raises what its damaged file makes it stumble over, struct.error among it
+        raise InputError(f"{where} is damaged: {error}") from None
+    found = pair(arrays, ("/weights", "/bias"), where)
+    return Found({name.replace("/", "_"): each for name, each in found.items()}, pixels="caffe")
+
+
+def _array(content: bytes, what: str) -> np.ndarray:
+    file = io.BytesIO(content)
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise InputError(f"{what} is of NumPy's format {version}; expected (1, 0) or (2, 0)")
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(file)
+    if dtype.hasobject:
+        raise InputError(f"{what} holds Python objects, which are not loaded: they can run code")
+    if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise InputError(
+            f"{what} has {len(content) - file.tell():,} bytes of data, which {dtype} {shape} does not fill"
+        )
+    array = np.frombuffer(content, dtype, offset=file.tell())
+    return array.reshape(shape, order="F" if fortran_order else "C")

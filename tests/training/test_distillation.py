@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sqznet import inference
+from sqznet.data import pipeline
+from sqznet.errors import InputError
+from sqznet.export import bundle
+from sqznet.training import loop, schedule, start
+
+from ..conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def teachers(trained_run, shard_set, tmp_path_factory):
+    """The same network as everything that evaluate takes."""
+    out = tmp_path_factory.mktemp("teachers")
+    options = {"quantize": "none", "budget": 5 * 1024**2, "split": "val", "records": 8, "out": out}
+    bundle.export(trained_run, *inference.load_keras(trained_run), shard_set, formats=list(bundle.FORMATS), **options)
+    return {"run": trained_run, **{name: out / name for name in ("savedmodel", "model.tflite", "model.onnx")}}
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_the_loss_is_the_scaled_divergence_at_the_temperature():
+    rng = np.random.default_rng(0)
+    teacher_logits, logits = rng.normal(0, 3, (2, 6, 4)).astype(np.float32)
+    wanted, given = softmax(teacher_logits / 2.5), softmax(logits / 2.5)
+    expected = 2.5**2 * (wanted * np.log(wanted / given)).sum(axis=1)
+    got = loop.distillation(softmax(teacher_logits), logits, 2.5)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    np.testing.assert_allclose(loop.distillation(softmax(logits), logits, 2.5), np.zeros(6), atol=1e-5)
+
+
+def test_a_teacher_that_rules_a_class_out_gives_a_finite_loss():
+    """An int8 teacher's probabilities are often 0."""
+    got = loop.distillation(tf.constant([[1.0, 0.0, 0.0]]), tf.constant([[0.0, 5.0, 1.0]]), 1.0)
+    assert np.isfinite(got).all() and got[0] > 1
+
+
+@pytest.mark.parametrize("kind", ["run", "savedmodel", "model.tflite", "model.onnx"])
+def test_the_teacher_sees_the_same_crops(teachers, shard_set, kind):
+    teacher = inference.load(teachers[kind])
+    plan = schedule.plan(TINY, shard_set.records("train"))
+    batches = pipeline.training_batches(shard_set, plan, replicas=1, teacher=teacher)
+    for images, _, probabilities in batches.take(3).as_numpy_iterator():
+        # Its size is the student's here, so that what it saw is the batch itself.
+        np.testing.assert_allclose(probabilities, inference.load(teachers["run"]).predict(images), atol=1e-4)
+
+
+def test_a_student_of_another_size_gets_the_same_crops_scaled(teachers, shard_set):
+    plan = schedule.plan(TINY.replace(image_size=64, resize_to=64), shard_set.records("train"))
+    batches = pipeline.training_batches(shard_set, plan, replicas=1, teacher=inference.load(teachers["run"]))
+    images, _, probabilities = next(batches.as_numpy_iterator())
+    assert images.shape[1:] == (64, 64, 3)
+    smaller = tf.image.resize(images, [32, 32], antialias=True).numpy().round().astype(np.uint8)
+    expected = inference.load(teachers["run"]).predict(smaller)
+    assert np.abs(probabilities - expected).max() < 0.15  # scaled twice is not quite the same
+    assert (probabilities.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.8
+
+
+@pytest.mark.parametrize("kind", ["run", "model.tflite"])
+def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, kind, capsys):
+    recipe = TINY.replace(epochs=2, distill_weight=1.0, distill_temperature=2.0, dropout=0.0, seed=1)
+    teacher = inference.load(teachers[kind])
+    options = {"strategy_name": "mirrored", "replicas": 2, "run_dir": tmp_path / "run", "resume": False}
+    start.train(shard_set, recipe, teacher=teacher, **options)
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    losses = [float(line.split(",")[3]) for line in lines[1:]]
+    assert losses[1] < losses[0]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["teacher"] == str(teachers[kind])
+    assert "teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_of_other_classes_is_refused(teachers, shard_set):
+    import dataclasses
+
+    other = dataclasses.replace(shard_set, classes=("ball", "house", "moon"))
+    plan = schedule.plan(TINY, shard_set.records("train"))
+    with pytest.raises(InputError, match="class 2 is 'star' in the model and 'moon' in the data"):
+        pipeline.training_batches(other, plan, replicas=1, teacher=inference.load(teachers["run"]))
+
+
+def test_a_teacher_may_know_more_classes(teachers, shard_set):
+    """Its probabilities of the data's classes are scaled to add up to 1."""
+    import dataclasses
+
+    fewer = dataclasses.replace(shard_set, classes=("star", "house"), shards=shard_set.shards)
+    ask = pipeline._asking(inference.load(teachers["run"]), fewer)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    _, _, probabilities = ask(tf.zeros([4]), tf.zeros([4]), tf.constant(images))
+    whole = inference.load(teachers["run"]).predict(images)[:, [2, 1]]
+    np.testing.assert_allclose(probabilities, whole / whole.sum(axis=1, keepdims=True), rtol=1e-5)

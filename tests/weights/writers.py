@@ -1,0 +1,231 @@
+"""Files of weights written byte by byte to each published layout, without the importers' own code."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from sqznet.weights.convolutions import Convolution
+
+Convolutions = dict[str, Convolution]
+
+POOLED = {"v1.0": ("conv1", "fire4", "fire8"), "v1.1": ("conv1", "fire3", "fire5")}
+FIRES = [f"fire{number}" for number in range(2, 10)]
+PARTS = ("squeeze1x1", "expand1x1", "expand3x3")
+
+
+def arch_of(convolutions: Convolutions) -> str:
+    return "v1.0" if convolutions["conv1"].kernel.shape[2] == 7 else "v1.1"
+
+
+def caffe_name(name: str) -> str:
+    return name.replace("_", "/")
+
+
+def deep_compression(convolutions: Convolutions) -> bytes:
+    """Fillers of entry 0 bridge gaps of more than 16 places, as in the release."""
+    heads, bodies = [], []
+    for each in convolutions.values():
+        flat = each.kernel.reshape(-1)
+        codebook = np.concatenate([[0.0], np.setdiff1d(flat, [0.0])]).astype("<f4")
+        assert len(codebook) <= 256
+        codes, positions, last = [], [], -1
+        for place in np.flatnonzero(flat):
+            while place - last > 16:
+                codes.append(0)
+                positions.append(15)
+                last += 16
+            codes.append(int(np.flatnonzero(codebook == flat[place])[0]))
+            positions.append(int(place - last - 1))
+            last = int(place)
+        halves = [*positions, 0][: 2 * ((len(positions) + 1) // 2)]
+        packed = bytes(low | high << 4 for low, high in zip(halves[::2], halves[1::2], strict=True))
+        padded = np.zeros(256, "<f4")
+        padded[: len(codebook)] = codebook
+        heads.append(struct.pack("<I", len(codes)))
+        bodies.append(padded.tobytes() + each.bias.astype("<f4").tobytes() + bytes(codes) + packed)
+    return b"".join(heads + bodies)
+
+
+def npz(convolutions: Convolutions) -> bytes:
+    arrays = {}
+    for name, each in convolutions.items():
+        arrays[f"{caffe_name(name)}/weights"] = each.kernel
+        arrays[f"{caffe_name(name)}/bias"] = each.bias
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+# Protobuf on the wire.
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def caffemodel(convolutions: Convolutions, conv10_pad: int | None = None) -> bytes:
+    """NetParameter.layer, as Caffe writes it since 2014."""
+    net = field(1, b"SqueezeNet")
+    for name, each in convolutions.items():
+        layer = field(1, caffe_name(name).encode()) + field(2, b"Convolution")
+        for array in (each.kernel, each.bias):
+            shape = field(7, field(1, b"".join(map(varint, array.shape))))
+            layer += field(7, field(5, array.astype("<f4").tobytes()) + shape)
+        layer += field(106, _convolution_parameter(name, each.kernel, convolutions, conv10_pad))
+        net += field(100, layer)
+        net += field(100, field(1, f"relu_{name}".encode()) + field(2, b"ReLU"))
+    return net
+
+
+def caffemodel_v1(convolutions: Convolutions) -> bytes:
+    """NetParameter.layers, with the old four dimensions of each array and values one by one."""
+    net = field(1, b"SqueezeNet")
+    for name, each in convolutions.items():
+        layer = field(4, caffe_name(name).encode()) + field(5, 4)
+        for array in (each.kernel, each.bias):
+            shape = (1,) * (4 - array.ndim) + array.shape
+            blob = b"".join(field(number, side) for number, side in enumerate(shape, start=1))
+            values = array.astype("<f4").reshape(-1)
+            blob += b"".join(b"\x2d" + value.tobytes() for value in values)  # field 5, 32 bits, not packed
+            layer += field(6, blob)
+        layer += field(10, _convolution_parameter(name, each.kernel, convolutions, None))
+        net += field(2, layer)
+        net += field(2, field(4, f"relu_{name}".encode()) + field(5, 18))
+    return net
+
+
+def _convolution_parameter(name: str, kernel: np.ndarray, convolutions: Convolutions, conv10_pad: int | None) -> bytes:
+    pad = 1 if name.endswith("3x3") else 0
+    if name == "conv10":
+        pad = (1 if arch_of(convolutions) == "v1.0" else 0) if conv10_pad is None else conv10_pad
+    stride = 2 if name == "conv1" else 1
+    return field(1, len(kernel)) + field(3, pad) + field(4, kernel.shape[2]) + field(6, stride)
+
+
+# MXNet.
+
+
+def mxnet(
+    convolutions: Convolutions, version: int = 2, name: Callable[[int], str] = lambda index: f"arg:convolution{index}"
+) -> bytes:
+    arrays, labels = [], []
+    for index, each in enumerate(convolutions.values()):
+        for array, suffix in ((each.kernel, "_weight"), (each.bias, "_bias")):
+            labels.append((name(index) + suffix).encode())
+            if version == 0:
+                head = struct.pack(f"<I{array.ndim}I", array.ndim, *array.shape)
+            else:
+                magic = struct.pack("<I", 0xF993FAC7 + version)
+                storage = struct.pack("<i", 0) if version >= 2 else b""
+                head = magic + storage + struct.pack(f"<I{array.ndim}q", array.ndim, *array.shape)
+            arrays.append(head + struct.pack("<iii", 1, 0, 0) + array.astype("<f4").tobytes())
+    order = np.random.default_rng(0).permutation(len(arrays))  # a dictionary's, not the network's
+    names = b"".join(struct.pack("<Q", len(labels[index])) + labels[index] for index in order)
+    count = struct.pack("<Q", len(arrays))
+    return struct.pack("<QQ", 0x112, 0) + count + b"".join(arrays[index] for index in order) + count + names
+
+
+# PyTorch.
+
+
+def safetensors(convolutions: Convolutions) -> bytes:
+    indices = {"v1.0": (3, 4, 5, 7, 8, 9, 10, 12), "v1.1": (3, 4, 6, 7, 9, 10, 11, 12)}[arch_of(convolutions)]
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, each in convolutions.items():
+        if name in ("conv1", "conv10"):
+            layer = {"conv1": "features.0", "conv10": "classifier.1"}[name]
+        else:
+            fire, part = name.split("_")
+            layer = f"features.{indices[FIRES.index(fire)]}.{part.replace('squeeze1x1', 'squeeze')}"
+        for array, suffix in ((each.kernel, "weight"), (each.bias, "bias")):
+            content = array.astype("<f4").tobytes()
+            offsets = [len(data), len(data) + len(content)]
+            header[f"{layer}.{suffix}"] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
+            data += content
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+# ONNX, node by node, with Caffe's geometry: ceil-mode pools, conv10 of v1.0 padded.
+
+
+def onnx(convolutions: Convolutions, *, bypass: str = "none", conv10_pad: int | None = None) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    arch, classes = arch_of(convolutions), len(convolutions["conv10"].kernel)
+    nodes, weights = [], []
+    padding = (1 if arch == "v1.0" else 0) if conv10_pad is None else conv10_pad
+
+    def conv(x: str, name: str, stride: int = 1, pad: int = 0, activate: bool = True) -> str:
+        each = convolutions[name]
+        weights.append(numpy_helper.from_array(each.kernel, f"{name}_w"))
+        weights.append(numpy_helper.from_array(each.bias, f"{name}_b"))
+        side = each.kernel.shape[2]
+        shape = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+        nodes.append(helper.make_node("Conv", [x, f"{name}_w", f"{name}_b"], [name], name=name, **shape))
+        if not activate:
+            return name
+        nodes.append(helper.make_node("Relu", [name], [f"{name}_relu"], name=f"{name}_relu"))
+        return f"{name}_relu"
+
+    def pool_if_due(x: str, after: str) -> str:
+        if after not in POOLED[arch]:
+            return x
+        name, shape = f"{after}_pool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}
+        nodes.append(helper.make_node("MaxPool", [x], [name], name=name, **shape))
+        return name
+
+    x = pool_if_due(conv("image_bgr", "conv1", stride=2), "conv1")
+    for fire in FIRES:
+        squeezed = conv(x, f"{fire}_squeeze1x1")
+        branches = [conv(squeezed, f"{fire}_expand1x1"), conv(squeezed, f"{fire}_expand3x3", pad=1)]
+        nodes.append(helper.make_node("Concat", branches, [fire], name=fire, axis=1))
+        simple = int(fire[4:]) % 2 == 1
+        if bypass == "complex" and not simple:
+            nodes.append(helper.make_node("Add", [fire, conv(x, f"{fire}_bypass1x1", activate=False)], [f"{fire}_sum"]))
+        elif bypass != "none" and simple:
+            nodes.append(helper.make_node("Add", [x, fire], [f"{fire}_sum"]))
+        summed = f"{fire}_sum" if bypass == "complex" or (bypass == "simple" and simple) else fire
+        x = pool_if_due(summed, fire)
+    x = conv(x, "conv10", pad=padding)
+    nodes.append(helper.make_node("GlobalAveragePool", [x], ["averaged"], name="average"))
+    nodes.append(helper.make_node("Flatten", ["averaged"], ["logits"], name="flatten"))
+    nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], name="softmax", axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "squeezenet",
+        [helper.make_tensor_value_info("image_bgr", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+WRITERS: dict[str, Callable[[Convolutions], bytes]] = {
+    "npz": npz,
+    "caffemodel": caffemodel,
+    "caffemodel V1": caffemodel_v1,
+    "MXNet params": mxnet,
+    "MXNet params V0": lambda convolutions: mxnet(convolutions, 0),
+    "MXNet params V1": lambda convolutions: mxnet(convolutions, 1),
+    "MXNet params V3": lambda convolutions: mxnet(convolutions, 3),
+    "MXNet params of Gluon": lambda convolutions: mxnet(convolutions, name=lambda index: f"squeezenet0_conv{index}"),
+    "safetensors": safetensors,
+    "ONNX": onnx,
+}
