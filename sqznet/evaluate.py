@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
     parser.add_argument("--data", type=Path, help="folder of shards; default the one the run was trained with")
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
-    parser.add_argument("--out", type=Path, help="folder for the report; default the run folder, or the file's")
+    parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
     return parser
 
 
@@ -52,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     manifest = manifests.load(args.data or trained_on(predictor.card, path))
     split = args.split or ("test" if "test" in manifest.splits else "val")
     score = evaluate(predictor, manifest, split)
-    out = args.out or (path if (path / run_folder.CONFIG).is_file() else path.parent)
+    # Beside what was evaluated; weights that go by name only are in no folder of the user's.
+    beside = path.parent if path.exists() else run_folder.RUNS / path.name
+    out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
     report(score, predictor, manifest, split, out)
     return 0
 

@@ -189,7 +189,8 @@ def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
     if not square or len(outputs) != 1 or outputs[0][1] != "float32" or len(outputs[0][2]) != 2:
         raise InputError(
             f"{path} is not a file exported by sqznet: expected one input, float32 (batch, size, size, 3), and one "
-            f"output, float32 (batch, classes); found {inputs} and {outputs}"
+            f"output, float32 (batch, classes); found {inputs} and {outputs}. A SqueezeNet of another program can be "
+            f"imported: python -m sqznet.weights --source={path} --out=model.keras"
         )
 
 
@@ -244,4 +245,10 @@ def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
         content = json.loads(manifest.read_text())
     except ValueError as error:
         raise InputError(f"{manifest} cannot be read: {error}") from None
-    return Predictor(path, runtime, keras_file.card_from_dict(content, where=str(manifest)))
+    card = keras_file.card_from_dict(content, where=str(manifest))
+    if card.classes is not None and len(card.classes) != runtime.classes:
+        raise InputError(
+            f"{path} has {runtime.classes} outputs, and {manifest} lists {len(card.classes)} classes: it is the "
+            "manifest of other files; keep exported files together with their own"
+        )
+    return Predictor(path, runtime, card)

@@ -78,7 +78,7 @@ def load(path: Path) -> tuple[keras.Model, Card]:
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except KeyError:
-        raise InputError(f"{path} was not written by sqznet: it holds no {MEMBER}") from None
+        raise InputError(f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}") from None
     except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
         raise InputError(f"{path} cannot be loaded as a Keras model: {error}") from None
     card = card_from_dict(content, where=f"{path}, {MEMBER}")

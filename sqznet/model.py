@@ -14,6 +14,8 @@ from sqznet.errors import InputError
 if TYPE_CHECKING:
     import keras
 
+Channels = tuple[float, float, float]  # R, G, B
+
 
 @dataclass(frozen=True)
 class Arch:
@@ -67,7 +69,8 @@ class Network:
 def build(
     network: Network,
     *,
-    channel_means: tuple[float, float, float] | None,
+    channel_means: Channels | None,
+    channel_deviations: Channels = (1.0, 1.0, 1.0),
     dropout: float | None = None,
     seed: int = 0,
     fixed_size: bool = False,
@@ -81,6 +84,8 @@ def build(
         network: its shape. Pools keep the published geometry (ceil mode) at `image_size`.
         channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer; None for a
             network whose conv1 has absorbed them (`export.fold`), which takes the pixels as float32.
+        channel_deviations: R, G, B on the 0..255 scale, by which the first layer divides what is left; ones for all
+            networks of this package's own recipes, others for weights that were trained so.
         dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
         seed: of the dropout.
         fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
@@ -103,7 +108,9 @@ def build(
     image = keras.Input((side, side, 3), dtype="uint8" if channel_means else "float32", name="image")
     x = image
     if channel_means is not None:
-        x = layers.Rescaling(1.0, offset=[-mean for mean in channel_means], name="subtract_mean")(x)
+        pairs = list(zip(channel_means, channel_deviations, strict=True))
+        scale, offset = [1 / deviation for _, deviation in pairs], [-mean / deviation for mean, deviation in pairs]
+        x = layers.Rescaling(scale, offset, name="normalise")(x)
     x = _convolve(network, x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
     x = pool_if_due(x, "conv1")
     for name in FIRES:
@@ -178,22 +185,35 @@ def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
     Raises:
         InputError: images of that size (in pixels) leave a pool less than one whole window.
     """
+    return {
+        after: "same" if side % 2 == 0 else "valid"
+        for after, side in map_sides(arch, image_size).items()
+        if after in ARCHS[arch].pooled_after
+    }
+
+
+def map_sides(arch: str, image_size: int) -> dict[str, int]:
+    """The side of the map that conv1 and each fire module puts out, before it is pooled, in pixels.
+
+    Raises:
+        InputError: as `pool_paddings`.
+    """
     side = (image_size - ARCHS[arch].conv1_kernel) // 2 + 1
-    paddings = {}
+    sides = {}
     for after in ("conv1", *FIRES):
+        sides[after] = side
         if after in ARCHS[arch].pooled_after:
             if side < 3:
                 raise InputError(
                     f"SqueezeNet {arch} cannot take images of {image_size} pixels: too little is left to pool after "
                     f"{after}; use a larger --image_size"
                 )
-            paddings[after] = "same" if side % 2 == 0 else "valid"
             side //= 2
-    return paddings
+    return sides
 
 
-def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float, float, float]]:
-    """The network of a model made by `build`, and its channel means (R, G, B).
+def describe(model: keras.Model, image_size: int) -> tuple[Network, Channels, Channels]:
+    """The network of a model made by `build`, its channel means and its channel deviations (R, G, B).
 
     Raises:
         InputError: the model is not one of ours.
@@ -210,7 +230,8 @@ def describe(model: keras.Model, image_size: int) -> tuple[Network, tuple[float,
             conv10_padding=1 if "conv10_pad" in layers else 0,
             image_size=image_size,
         )
-        red, green, blue = (-float(offset) for offset in layers["subtract_mean"].offset)
+        scales, offsets = layers["normalise"].scale, layers["normalise"].offset
+        red, green, blue = ((-offset / scale, 1 / scale) for scale, offset in zip(scales, offsets, strict=True))
     except (KeyError, StopIteration) as missing:
         raise InputError(f"{model.name!r} is not a SqueezeNet trained by this package: it lacks {missing}") from None
-    return network, (red, green, blue)
+    return network, (red[0], green[0], blue[0]), (red[1], green[1], blue[1])

@@ -92,13 +92,9 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet import startup
 
     startup.load_tensorflow()
-    from sqznet import inference
     from sqznet.data import manifest
-    from sqznet.training import finetune, run, start
+    from sqznet.training import run, start
 
-    origin = finetune.load(args.init_weights) if args.init_weights and not args.resume else None
-    if origin:
-        recipe = origin.adapt(recipe, chosen=set(overrides))
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     try:
@@ -109,8 +105,9 @@ def main(argv: list[str] | None = None) -> int:
             replicas=args.replicas,
             run_dir=run_dir,
             resume=args.resume,
-            origin=origin,
-            teacher=inference.load(teacher) if teacher else None,
+            init_weights=args.init_weights,
+            chosen=set(overrides),
+            teacher=teacher,
         )
     except run.Stopped as stopped:
         console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
@@ -128,11 +125,9 @@ def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, R
             + (f" (no shards in {SHARDS}; the built-in demo set takes their place)" if data == DEMO else "")
         )
     recipe = override(recipes.load(args.recipe or ("demo" if data == DEMO else "article")), overrides)
-    if recipe.freeze and args.init_weights is None:
-        raise InputError(
-            f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
-            "--init_weights=squeezenet-v1.1, a run folder or a file"
-        )
+    idle = [name for name in overrides if name.startswith("distill_")]
+    if idle and args.teacher is None:
+        raise InputError(f"--{idle[0]} says how to learn from a teacher: say from which, with --teacher")
     return data, recipe, args.run_dir or run_folder.new(recipe.name), args.teacher
 
 

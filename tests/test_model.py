@@ -66,9 +66,9 @@ def test_the_activation_follows_every_convolution(activation):
 )
 def test_a_model_describes_the_network_it_was_built_from(network):
     built = model.build(network, channel_means=MEANS, dropout=0.5)
-    described, means = model.describe(built, network.image_size)
+    described, means, deviations = model.describe(built, network.image_size)
     assert described == network
-    assert means == MEANS
+    assert means == pytest.approx(MEANS) and deviations == (1.0, 1.0, 1.0)
 
 
 def test_too_small_an_image_is_refused():

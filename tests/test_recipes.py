@@ -54,7 +54,7 @@ def test_a_value_out_of_range_is_refused(changes, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match="no recipe 'artcle'; there are article, paper, imagenette, demo"):
+    with pytest.raises(InputError, match="no recipe 'artcle'; there are article, paper, imagenette, demo, finetune"):
         recipes.load("artcle")
 
 

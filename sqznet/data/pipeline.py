@@ -85,8 +85,11 @@ def training_batches(
         image = preprocess.preprocess_for_train(jpeg, seed, recipe, sizes[epoch])
         if teacher is None:
             return image, _checked(label, classes)
+        size = teacher.runtime.image_size
         # The same seed is the same crop.
-        shown = preprocess.preprocess_for_train(jpeg, seed, recipe, teacher.runtime.image_size)
+        shown = tf.cond(
+            sizes[epoch] == size, lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, size)
+        )
         return image, _checked(label, classes), shown
 
     stream = tf.data.Dataset.range(start_epoch, schedule.epochs).flat_map(epoch_records)

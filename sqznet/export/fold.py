@@ -29,7 +29,7 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
     """
     import keras
 
-    network, channel_means = models.describe(trained, image_size)
+    network, channel_means, channel_deviations = models.describe(trained, image_size)
     folded = models.build(
         dataclasses.replace(network, batch_norm=False),
         channel_means=None,
@@ -40,7 +40,8 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
         if isinstance(layer, keras.layers.Conv2D):
             kernel, bias = _fold_batch_norm(layers[layer.name], layers.get(f"{layer.name}_bn"))
             if layer.name == "conv1":
-                # conv(x - m) = conv(x) - sum of kernel * m; exact because conv1 pads nothing.
+                # conv((x - m) / d) = conv'(x) - sum of kernel' * m, kernel' = kernel / d; exact: conv1 pads nothing.
+                kernel = kernel / np.asarray(channel_deviations, np.float64)[:, None]
                 bias = bias - np.einsum("hwio,i->o", kernel, np.asarray(channel_means, np.float64))
             layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     probabilities = keras.layers.Softmax(name="probabilities")(folded.output)

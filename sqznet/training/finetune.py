@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from sqznet import inference
 from sqznet import model as models
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
-from sqznet.model import MODULES, Network
+from sqznet.model import MODULES, Channels, Network
 from sqznet.recipes import NETWORK_FIELDS, Recipe
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ class Origin:
 
     path: Path
     network: Network
-    channel_means: tuple[float, float, float]
+    channel_means: Channels
+    channel_deviations: Channels
     card: Card
     arrays: dict[tuple[str, str], np.ndarray]
 
-    def adapt(self, recipe: Recipe, chosen: set[str]) -> Recipe:
+    def adapt(self, recipe: Recipe, chosen: Container[str]) -> Recipe:
         """The recipe for this network: what the user has not `chosen` (by field) is as the weights need it."""
         fields = {name: getattr(self.network, name) for name in NETWORK_FIELDS if name not in chosen}
         return recipe.replace(**fields)
@@ -39,6 +41,7 @@ class Origin:
         return {
             "path": str(self.path),
             "channel_means": list(self.channel_means),
+            "channel_deviations": list(self.channel_deviations),
             "pretrained_on": self.card.pretrained_on,
             "weights": self.card.weights,
         }
@@ -87,9 +90,9 @@ def load(path: Path) -> Origin:
         InputError: it cannot be read, or is not a SqueezeNet of this package.
     """
     model, card = inference.load_keras(path)
-    network, channel_means = models.describe(model, card.preprocessing.image_size)
+    network, channel_means, channel_deviations = models.describe(model, card.preprocessing.image_size)
     arrays = {(layer.name, each.name): np.asarray(each) for layer in model.layers for each in layer.variables}
-    return Origin(path, network, channel_means, card, arrays)
+    return Origin(path, network, channel_means, channel_deviations, card, arrays)
 
 
 def module_of(layer_name: str) -> str:

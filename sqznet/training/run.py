@@ -79,7 +79,7 @@ class Run:
         """
         Args:
             stems_from: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
-                random ones. Their channel means stay the network's; random weights get those of the training split.
+                random ones. What they subtract from the pixels stays; random weights get the training split's means.
             teacher: a model to learn from besides the labels.
         """
         replicas = strategy.num_replicas_in_sync
@@ -93,11 +93,13 @@ class Run:
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher = teacher
         self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
+        self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
         self.card = Card(
             classes=manifest.classes,
             preprocessing=recipe.preprocessing,
             data=str(manifest.folder),
-            pretrained_on=stems_from["pretrained_on"] if stems_from else None,
+            # A student has learnt from what its teacher has seen, too.
+            pretrained_on=(stems_from or {}).get("pretrained_on") or (teacher.card.pretrained_on if teacher else None),
             weights=stems_from["weights"] if stems_from else None,
         )
         self.schedule = schedule.plan(recipe, manifest.records("train"))
@@ -112,6 +114,8 @@ class Run:
         )
         self.writes = strategies.is_chief(strategy)
         self.progressed = Progressed()
+        if teacher:
+            teacher.outputs_of(manifest.classes, manifest.folder)  # raises where it knows other classes
         for _, size in recipe.train_sizes:
             model.pool_paddings(recipe.arch, size)  # raises where it is too small
         keras.utils.set_random_seed(recipe.seed)
@@ -132,6 +136,7 @@ class Run:
         return model.build(
             self.network,
             channel_means=self.channel_means,
+            channel_deviations=self.channel_deviations,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet import __version__, console, files, plots
+from sqznet import __version__, console, files, inference, plots
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
-from sqznet.inference import Predictor
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, run_folder
+from sqznet.training import checkpoint, finetune, run_folder
 from sqznet.training import strategy as strategies
 from sqznet.training.finetune import Origin
 from sqznet.training.run import Run
@@ -54,30 +54,39 @@ def train(
     replicas: int | None,
     run_dir: Path,
     resume: bool,
-    origin: Origin | None = None,
-    teacher: Predictor | None = None,
+    init_weights: Path | None = None,
+    chosen: Container[str] = (),
+    teacher: Path | None = None,
 ) -> None:
     """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
 
     Args:
-        origin: the trained network that a fresh run starts from; None for random weights.
+        init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
+            follows it, but for the fields that the user has `chosen`.
         teacher: a model to learn from besides the labels.
 
     Raises:
         InputError: what was given does not fit together; each message says what to change.
         Stopped: a signal ended the run; its state is saved.
     """
-    stems_from = origin.stored() if origin else None
+    stored = run_folder.load_config(run_dir) if resume else {}
     if resume:
-        stored = run_folder.load_config(run_dir)
         _check_same_data(manifest, stored, run_dir)
-        stems_from = stored["init_weights"]
-    if recipe.freeze and stems_from is None:
-        raise InputError(f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with --init_weights")
+    elif recipe.freeze and init_weights is None:
+        raise InputError(
+            f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
+            "--init_weights=squeezenet-v1.1, a run folder or a file"
+        )
+    # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
     strategy = strategies.create(strategy_name, replicas)
     if not resume and strategies.is_chief(strategy):
         _check_free(run_dir)
-    run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=teacher)
+    origin = finetune.load(init_weights) if init_weights and not resume else None
+    if origin:
+        recipe = origin.adapt(recipe, chosen)
+    stems_from = origin.stored() if origin else stored.get("init_weights")
+    learns_from = inference.load(teacher) if teacher else None
+    run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from)
     if resume:
         run.resume()
         console.say(f"resuming {run_dir} at step {run.progressed.step} of {run.schedule.total_steps}")

@@ -60,12 +60,17 @@ def read(source: Path, options: Options = Options()) -> Published:
     path = source if entry is None else download.fetch(str(source), entry, download.cache_folder())
     format_name, found = formats.read(path)
     if options.activation is not None:
+        if found.activation not in (None, options.activation):
+            raise InputError(f"{source} has {found.activation} after its convolutions, not {options.activation}")
         found = dataclasses.replace(found, activation=options.activation)
     network = convolutions.check(found, str(path))
     pixels = options.input or found.pixels
     if pixels is None:
         known = "; ".join(f"{name}: {convention.about}" for name, convention in CONVENTIONS.items())
-        raise InputError(f"{path} does not say which pixels the network was trained on: give --input. {known}")
+        raise InputError(
+            f"{path} does not say which pixels the network was trained on; import it with "
+            f"`python -m sqznet.weights --source={path} --input=... --out=model.keras`. {known}"
+        )
     if pixels not in CONVENTIONS:
         raise InputError(f"no input {pixels!r}; there are {', '.join(CONVENTIONS)}")
     convention = CONVENTIONS[pixels]
@@ -94,7 +99,7 @@ def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tup
     if given is not None:
         if len(given) != count:
             raise InputError(f"{path} has {count} classes, and {len(given)} labels are given")
-        return given, given == imagenet
+        return given, count == len(imagenet)  # in other words, perhaps
     return (imagenet, True) if count == len(imagenet) else (tuple(map(str, range(count))), False)
 
 
@@ -102,9 +107,10 @@ def build(published: Published) -> keras.Model:
     """The Keras model: uint8 RGB pixels 0..255 to logits, to be trained further, evaluated or exported."""
     from sqznet import model as models
 
-    model = models.build(published.network, channel_means=published.convention.means)
+    convention = published.convention
+    model = models.build(published.network, channel_means=convention.means, channel_deviations=convention.deviations)
     for name, each in published.found.convolutions.items():
-        kernel = published.convention.kernel(each.kernel) if name == "conv1" else each.kernel
+        kernel = convention.kernel(each.kernel) if name == "conv1" else each.kernel
         # (out, in, height, width) to (height, width, in, out)
         model.get_layer(name).set_weights([np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), each.bias])
     return model

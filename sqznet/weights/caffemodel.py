@@ -7,16 +7,22 @@ declared; protobuf skips the others. Names are declared as bytes: protobuf leave
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.weights.convolutions import Convolution, Found, as_float32
+from sqznet.weights import protobuf
+from sqznet.weights.convolutions import Convolution, Found, as_float32, shaped
 
-_V1_CONVOLUTION, _V1_ELTWISE = 4, 25
-_ACTIVATIONS = {b"ReLU": "relu", b"ELU": "elu", 18: "relu"}
+# The types of layers that a SqueezeNet may have, for training too; by name, and by number in the old list.
+_CONVOLUTION, _POOLING, _ELTWISE = {b"Convolution", 4}, {b"Pooling", 17}, {b"Eltwise", 25}
+_ACTIVATIONS = {b"ReLU": "relu", 18: "relu", b"ELU": "elu"}
+_OTHERS = {
+    *(b"Concat", b"Dropout", b"Softmax", b"SoftmaxWithLoss", b"Accuracy", b"Input", b"Data", b"ImageData", b"Split"),
+    *(3, 6, 20, 21, 1, 5, 12, 22),
+}
+_BYPASSES = {0: "none", 4: "simple", 8: "complex"}  # by the number of sums
 
 _MESSAGES = {  # message: {field: (number, type, repeated)}
     "BlobShape": {"dim": (1, "int64", True)},
@@ -29,20 +35,50 @@ _MESSAGES = {  # message: {field: (number, type, repeated)}
         "shape": (7, "BlobShape", False),
         "double_data": (8, "double", True),
     },
-    "Convolution": {"pad": (3, "uint32", True), "group": (5, "uint32", False), "stride": (6, "uint32", True)},
+    "Convolution": {
+        "pad": (3, "uint32", True),
+        "group": (5, "uint32", False),
+        "stride": (6, "uint32", True),
+        "pad_h": (9, "uint32", False),
+        "pad_w": (10, "uint32", False),
+        "stride_h": (13, "uint32", False),
+        "stride_w": (14, "uint32", False),
+        "dilation": (18, "uint32", True),
+    },
+    "Pooling": {
+        "pool": (1, "int32", False),
+        "kernel_size": (2, "uint32", False),
+        "stride": (3, "uint32", False),
+        "pad": (4, "uint32", False),
+    },
+    "ReLU": {"negative_slope": (1, "float", False)},
+    "ELU": {"alpha": (1, "float", False)},
     "Layer": {
         "name": (1, "bytes", False),
         "type": (2, "bytes", False),
         "blobs": (7, "Blob", True),
         "convolution_param": (106, "Convolution", False),
+        "pooling_param": (121, "Pooling", False),
+        "relu_param": (123, "ReLU", False),
+        "elu_param": (140, "ELU", False),
     },
     "V1Layer": {
         "name": (4, "bytes", False),
         "type": (5, "int32", False),
         "blobs": (6, "Blob", True),
         "convolution_param": (10, "Convolution", False),
+        "pooling_param": (19, "Pooling", False),
+        "relu_param": (30, "ReLU", False),
     },
     "Net": {"name": (1, "bytes", False), "layers": (2, "V1Layer", True), "layer": (100, "Layer", True)},
+}
+
+# For `protobuf.check`: messages that are declared above and repeated; text, and the values, which are packed.
+_BLOB: protobuf.Schema = {5: None, 6: None, 8: None, 9: None, 7: {}}
+_SCHEMA: protobuf.Schema = {
+    1: None,
+    2: {2: None, 3: None, 4: None, 6: _BLOB, 10: {}},
+    100: {1: None, 2: None, 3: None, 4: None, 7: _BLOB, 106: {}},
 }
 
 
@@ -77,6 +113,7 @@ def read(content: bytes, where: str) -> Found:
     """Raises InputError for a damaged file, or layers that are not of a SqueezeNet."""
     from google.protobuf.message import DecodeError
 
+    protobuf.check(content, _SCHEMA, where)
     try:
         net = message_class("Net").FromString(content)
     except DecodeError as error:
@@ -84,67 +121,76 @@ def read(content: bytes, where: str) -> Found:
     layers = list(net.layers) or list(net.layer)
     if not layers:
         raise InputError(f"{where} is a protobuf without layers; expected a caffemodel")
-    convolutions, padding = {}, None
+    convolutions: dict[str, Convolution] = {}
+    padding = None
     for layer in layers:
-        if not layer.blobs:
-            continue
         called = layer.name.decode("utf-8", "replace")
-        if layer.type not in (b"Convolution", _V1_CONVOLUTION) or len(layer.blobs) != 2:
-            raise InputError(
-                f"{where} is not a SqueezeNet: {called!r} is a layer of type {_text(layer.type)} with "
-                f"{len(layer.blobs)} arrays; only convolutions with kernel and bias are expected"
-            )
-        kernel, bias = (_array(blob, f"{where}, {called}") for blob in layer.blobs)
-        name = called.replace("/", "_")
-        if name in convolutions:
-            raise InputError(f"{where} is damaged: two layers are called {called!r}")
-        convolutions[name] = Convolution(kernel, bias.reshape(-1))  # old files have it as (1, 1, 1, out)
-        if layer.HasField("convolution_param"):
-            _check_geometry(name, layer.convolution_param, where)
-            if name == "conv10":
+        _check_layer(layer, called, where)
+        if layer.blobs:
+            kernel, bias = (_array(blob, f"{where}, {called}") for blob in layer.blobs)
+            name = called.replace("/", "_")
+            if name in convolutions:
+                raise InputError(f"{where} is damaged: two layers are called {called!r}")
+            convolutions[name] = Convolution(kernel, bias.reshape(-1))  # old files have it as (1, 1, 1, out)
+            if name == "conv10" and layer.HasField("convolution_param"):
                 padding = max(layer.convolution_param.pad, default=0)
     kinds = {_ACTIVATIONS[layer.type] for layer in layers if layer.type in _ACTIVATIONS}
     if len(kinds) > 1:
         raise InputError(f"{where} is not a SqueezeNet: it has several activations, {' and '.join(sorted(kinds))}")
-    bypasses = sum(layer.type in (b"Eltwise", _V1_ELTWISE) for layer in layers)
-    if bypasses not in (0, 4):
-        raise InputError(f"{where} is not a SqueezeNet: it has {bypasses} bypasses, where 0 or 4 are expected")
+    sums = sum(layer.type in _ELTWISE for layer in layers)
+    if sums not in _BYPASSES:
+        raise InputError(f"{where} is not a SqueezeNet: it has {sums} bypasses, where 0, 4 or 8 are expected")
     return Found(
         convolutions,
         pixels="caffe",
         activation=next(iter(kinds), None),
-        bypass="simple" if bypasses else "none",
+        bypass=_BYPASSES[sums],
         conv10_padding=padding,
     )
 
 
-def _text(layer_type: bytes | int) -> str:
-    return layer_type.decode("utf-8", "replace") if isinstance(layer_type, bytes) else str(layer_type)
+def _check_layer(layer: Any, called: str, where: str) -> None:
+    """Raises InputError if a SqueezeNet has no such layer."""
+    if layer.type in _CONVOLUTION and len(layer.blobs) == 2:
+        wrong = _wrong_in_convolution(called.replace("/", "_"), layer.convolution_param)
+    elif layer.blobs or layer.type not in {*_OTHERS, *_POOLING, *_ELTWISE, *_ACTIVATIONS, *_CONVOLUTION}:
+        kind = layer.type.decode("utf-8", "replace") if isinstance(layer.type, bytes) else layer.type
+        wrong = f"is a layer of type {kind} with {len(layer.blobs)} arrays; expected convolutions with kernel and bias"
+    elif layer.type in _POOLING and layer.pooling_param.pool == 0:  # the average at the end is the other kind
+        pool = layer.pooling_param
+        found = (pool.kernel_size, pool.stride, pool.pad)
+        wrong = "" if found in ((3, 2, 0), (0, 0, 0)) else f"pools by {found[0]} at a stride of {found[1]}, not 3 at 2"
+    elif layer.type in (b"ReLU", 18) and layer.relu_param.negative_slope:
+        wrong = f"is a leaky ReLU, of slope {layer.relu_param.negative_slope:g}"
+    elif layer.type == b"ELU" and layer.elu_param.HasField("alpha") and layer.elu_param.alpha != 1:
+        wrong = f"is an ELU with an alpha of {layer.elu_param.alpha:g}, not 1"
+    else:
+        wrong = ""
+    if wrong:
+        raise InputError(f"{where} is not a SqueezeNet: {called!r} {wrong}")
 
 
-def _check_geometry(name: str, parameters: Any, where: str) -> None:
-    expected = {
-        "stride": (2 if name == "conv1" else 1,),
-        "pad": (0, 1) if name == "conv10" else (1,) if name.endswith("expand3x3") else (0,),
-        "group": (1,),
+def _wrong_in_convolution(name: str, parameters: Any) -> str:
+    strides = {2 if name == "conv1" else 1}
+    pads = {0, 1} if name == "conv10" else {1} if name.endswith("expand3x3") else {0}
+    given = {
+        "stride": (strides, [*parameters.stride, *_if_set(parameters, "stride_h", "stride_w")]),
+        "pad": (pads, [*parameters.pad, *_if_set(parameters, "pad_h", "pad_w")]),
+        "dilation": ({1}, list(parameters.dilation)),
+        "group": ({1}, _if_set(parameters, "group")),
     }
-    found = {
-        "stride": list(parameters.stride) or [1],
-        "pad": list(parameters.pad) or [0],
-        "group": [parameters.group if parameters.HasField("group") else 1],
-    }
-    for what, allowed in expected.items():
-        if any(value not in allowed for value in found[what]):
-            raise InputError(
-                f"{where} is not a SqueezeNet: {name} has a {what} of {found[what][0]}, where "
-                f"{' or '.join(map(str, allowed))} is expected"
-            )
+    for what, (allowed, values) in given.items():
+        for value in values:
+            if value not in allowed:
+                return f"has a {what} of {value}, where {' or '.join(map(str, sorted(allowed)))} is expected"
+    return ""
+
+
+def _if_set(message: Any, *names: str) -> list[int]:
+    return [getattr(message, name) for name in names if message.HasField(name)]
 
 
 def _array(blob: Any, what: str) -> np.ndarray:
     values = np.array(blob.data, np.float32) if blob.data else np.array(blob.double_data, np.float64)
-    old = (blob.num, blob.channels, blob.height, blob.width)
-    shape = tuple(blob.shape.dim) if blob.HasField("shape") else old
-    if min(shape, default=0) < 0 or math.prod(shape) != values.size:
-        raise InputError(f"{what} is damaged: {values.size:,} values do not fill the shape {shape}")
-    return as_float32(values.reshape(shape), what)
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    return as_float32(shaped(values, shape, what), what)

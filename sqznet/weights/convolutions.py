@@ -5,6 +5,9 @@ Kernels are float32 (out, in, height, width), biases float32 (out,), as the publ
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +30,8 @@ class Found:
 
     convolutions: dict[str, Convolution]  # by our names, such as fire2_expand3x3
     pixels: str | None = None  # key of pixels.CONVENTIONS
-    activation: str | None = None
+    activation: str | None = None  # as the file states it
+    usual_activation: str = "relu"  # of networks in such files
     bypass: str | None = None
     conv10_padding: int | None = None  # None: as the published network of that version
     image_size: int | None = None
@@ -53,6 +57,15 @@ def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
         channels = 2 * expand
     expected["conv10"] = (network.classes, channels, 1, 1)
     return expected
+
+
+def shaped(values: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
+    """Raises InputError if the shape is none of a kernel or a bias, or the values do not fill it."""
+    if not 1 <= len(shape) <= 4 or min(shape) < 1 or math.prod(shape) != values.size:
+        raise InputError(
+            f"{what} is damaged: {values.size:,} values do not make up an array of {_some(map(str, shape))}"
+        )
+    return values.reshape(shape)
 
 
 def as_float32(array: np.ndarray, what: str) -> np.ndarray:
@@ -91,7 +104,7 @@ def check(found: Found, where: str) -> Network:
     convolutions = found.convolutions
     for name in ("conv1", "conv10"):
         if name not in convolutions:
-            raise InputError(f"{where} is not a SqueezeNet: it has no {name}; it has {_some(list(convolutions))}")
+            raise InputError(f"{where} is not a SqueezeNet: it has no {name}; it has {_some(convolutions)}")
     first = convolutions["conv1"].kernel.shape
     arch = next((arch for arch in ARCHS if shapes(Network(1, arch))["conv1"] == first), None)
     if arch is None:
@@ -100,7 +113,7 @@ def check(found: Found, where: str) -> Network:
     network = Network(
         classes=len(convolutions["conv10"].kernel),
         arch=arch,
-        activation=found.activation or "relu",
+        activation=found.activation or found.usual_activation,
         bypass=found.bypass or "none",
         # Published with a rim of zeros around the last map; v1.1 came without.
         conv10_padding=(1 if arch == "v1.0" else 0) if found.conv10_padding is None else found.conv10_padding,
@@ -123,6 +136,6 @@ def check(found: Found, where: str) -> Network:
     return network
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5]) or "no convolution"
-    return f"{shown}, ..." if len(names) > 5 else shown
+def _some(parts: Iterable[str]) -> str:
+    first = list(itertools.islice(parts, 6))
+    return ", ".join(first[:5]) + (", ..." if len(first) > 5 else "") or "nothing"

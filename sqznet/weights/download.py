@@ -6,16 +6,23 @@ the name it has in the catalogue's address.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
 from sqznet import console, files
 from sqznet.errors import InputError
 from sqznet.weights.catalogue import Entry
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
@@ -34,16 +41,34 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
             of that name, but may hold what has arrived so far (`.part`), where going on makes sense.
     """
     path = cache / entry.file_name
-    if path.is_file():
-        _check(path, name, entry)
-        return path
-    partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
-    cache.mkdir(parents=True, exist_ok=True)
-    console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
-    _download(name, entry, partial, path)
-    _check(partial, name, entry)
-    partial.replace(path)
+    try:
+        if path.is_file():  # also where nothing may be written
+            _check(path, name, entry)
+            return path
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f".{entry.file_name}.lock"):
+            if not path.is_file():  # another process may have fetched it meanwhile
+                partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
+                console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
+                _download(name, entry, partial, path)
+                _check(partial, name, entry)
+                partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep {name} in {cache}: {error.strerror or error}; name another folder in SQZNET_CACHE"
+        ) from None
     return path
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time: two would write into the same unfinished file. Released when the process ends, too."""
+    if fcntl is None:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _check(path: Path, name: str, entry: Entry) -> None:
@@ -66,7 +91,7 @@ def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
             time.sleep(attempt)
         try:
             _download_rest(name, entry, partial)
-        except (OSError, HTTPException) as error:  # urllib's errors are OSErrors
+        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
             reason = str(error)
             if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code != 416:
                 break

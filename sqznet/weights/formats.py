@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +50,6 @@ def parse(content: bytes, where: str) -> tuple[str, Found]:
     """`read`, of what a file holds; `where` is its name in messages."""
     for name, (looks_like, importer) in FORMATS.items():
         if looks_like(content):
-            if name == "npz":
-                _refuse_other_archives(content, where)
             return name, importer(content, where)
     for beginning, what in _STRANGERS.items():
         if content.startswith(beginning):
@@ -61,15 +57,3 @@ def parse(content: bytes, where: str) -> tuple[str, Found]:
     if content[4:8] == b"TFL3":
         raise InputError(f"{where} is a TFLite file, whose weights may be quantised; import the model it was made from")
     raise InputError(f"{where} is of no known format; expected one of {', '.join(FORMATS)}")
-
-
-def _refuse_other_archives(content: bytes, where: str) -> None:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.namelist()
-    except Exception:  # damaged: the importer says how
-        return
-    if any(name.endswith("data.pkl") for name in members):
-        raise InputError(f"{where} is a PyTorch pickle, which is not loaded: it can run code; save it as .safetensors")
-    if "model.weights.h5" in members:
-        raise InputError(f"{where} is a Keras model already; it needs no import")

@@ -20,12 +20,12 @@ import struct
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.weights.convolutions import Convolution, Found, as_float32, names, pair
+from sqznet.weights.convolutions import Convolution, Found, as_float32, names, pair, shaped
 
 MAGIC = struct.pack("<Q", 0x112)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DTYPES = {0: "<f4", 1: "<f8", 2: "<f2"}  # mshadow's type flags; the others are whole numbers
-_MOST_DIMENSIONS = 8
+_MOST_ARRAYS = 1000
 
 # What the names of the layers say of the network: Gluon's model zoo numbers its blocks, MXNet itself unnamed layers.
 _GLUON = re.compile(r"(squeezenet\d+_)?conv0$|features\.0$")
@@ -61,9 +61,9 @@ def read(content: bytes, where: str) -> Found:
     reader = _Reader(content, where)
     reader.take(len(MAGIC) + 8)
     count = reader.number("Q")
-    arrays = []
-    for index in range(count):  # each takes bytes, so that a false count ends with the file
-        arrays.append(_array(reader, f"{where}, array {index}"))
+    if count > _MOST_ARRAYS:
+        raise InputError(f"{where} is not a SqueezeNet: it has {count:,} arrays, where {2 * len(names())} are expected")
+    arrays = [_array(reader, f"{where}, array {index}") for index in range(count)]
     if reader.number("Q") != count:
         raise InputError(f"{where} is damaged: it holds {count} arrays and another number of names")
     labels = [reader.take(reader.number("Q")).decode("utf-8", "replace") for _ in range(count)]
@@ -75,10 +75,10 @@ def read(content: bytes, where: str) -> Found:
     layers = pair(named, suffixes, where)
     convolutions = _in_order(layers)
     if any(_GLUON.match(name) for name in layers):
-        return Found(convolutions, pixels="torchvision", activation="relu", conv10_padding=0)
+        return Found(convolutions, pixels="torchvision", conv10_padding=0)
     if all(_UNNAMED.match(name) for name in layers):
-        return Found(convolutions, pixels="article", activation="elu", conv10_padding=0)
-    return Found(convolutions, conv10_padding=0)
+        return Found(convolutions, pixels="article", usual_activation="elu", conv10_padding=0)
+    return Found(convolutions)  # perhaps Caffe's, under their own names
 
 
 def _array(reader: _Reader, what: str) -> np.ndarray:
@@ -86,24 +86,22 @@ def _array(reader: _Reader, what: str) -> np.ndarray:
     if first in (_V2, _V3) and reader.number("i") != 0:
         raise InputError(f"{what} is sparse; weights of a SqueezeNet are dense")
     dimensions, kind = (reader.number("I"), "q") if first in (_V1, _V2, _V3) else (first, "I")
-    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+    if not 1 <= dimensions <= 4:
         raise InputError(f"{what} has {dimensions} dimensions; the file is damaged, or not MXNet's")
     shape = tuple(reader.number(kind) for _ in range(dimensions))
     reader.take(8)  # the device that it lay on
     flag = reader.number("i")
     if flag not in _DTYPES:
         raise InputError(f"{what} holds values of type {flag}; expected one of {', '.join(map(str, _DTYPES))}")
-    if min(shape) < 1:
-        raise InputError(f"{what} has the shape {shape}; the file is damaged")
     dtype = np.dtype(_DTYPES[flag])
-    values = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype)
-    return as_float32(values.reshape(shape), what)
+    values = np.frombuffer(reader.take(max(0, math.prod(shape)) * dtype.itemsize), dtype)
+    return as_float32(shaped(values, shape, what), what)
 
 
 def _in_order(layers: dict[str, Convolution]) -> dict[str, Convolution]:
     """By our names: as the file names them, or, numbered as MXNet does by itself, in the order of their numbers."""
     ours = {name.replace("/", "_"): each for name, each in layers.items()}
-    if "conv1" in ours or len(ours) != len(names()):
+    if "fire2_squeeze1x1" in ours or len(ours) != len(names()):
         return ours
 
     def by_number(name: str) -> list[tuple[str, int]]:

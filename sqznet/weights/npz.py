@@ -15,14 +15,17 @@ from numpy.lib import format as npy
 from sqznet.errors import InputError
 from sqznet.weights.convolutions import Found, as_float32, pair
 
-LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: a dozen times those of a SqueezeNet
+LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
+_LARGEST_DIRECTORY = 64 * 1024  # bytes; a SqueezeNet's has 4,000
 
 
 def read(content: bytes, where: str) -> Found:
     """Raises InputError for a damaged archive, arrays of objects, or layers that Caffe's SqueezeNet does not have."""
     arrays, left = {}, LARGEST
+    _check_directory(content, where)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _refuse_others(archive.namelist(), where)
             for member in archive.infolist():
                 with archive.open(member) as file:
                     unpacked = file.read(left + 1)  # not the size that the archive claims
@@ -37,6 +40,28 @@ def read(content: bytes, where: str) -> Found:
         raise InputError(f"{where} is damaged: {error}") from None
     found = pair(arrays, ("/weights", "/bias"), where)
     return Found({name.replace("/", "_"): each for name, each in found.items()}, pixels="caffe")
+
+
+def _check_directory(content: bytes, where: str) -> None:
+    """Refuses, before `zipfile` makes objects of it, a list of members that no SqueezeNet has.
+
+    The last 22 bytes of an archive without a comment say how long the list is; a record of 20 bytes before them says
+    that the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither comment nor record.
+    """
+    size = int.from_bytes(content[-10:-6], "little")
+    plain = content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0" and content[-42:-38] != b"PK\x06\x07"
+    if not plain or size > _LARGEST_DIRECTORY:
+        raise InputError(
+            f"{where} is damaged, or an archive that NumPy has not written. PyTorch's are pickles, which are not "
+            "loaded because they can run code: save the weights as .safetensors"
+        )
+
+
+def _refuse_others(members: list[str], where: str) -> None:
+    if any(name.endswith("data.pkl") for name in members):
+        raise InputError(f"{where} is a PyTorch pickle, which is not loaded: it can run code; save it as .safetensors")
+    if "model.weights.h5" in members:
+        raise InputError(f"{where} is a Keras model already; it needs no import")
 
 
 def _array(content: bytes, what: str) -> np.ndarray:

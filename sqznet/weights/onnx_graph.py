@@ -11,16 +11,30 @@ from typing import Any
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.model import ARCHS, FIRES, SIMPLY_BYPASSED
+from sqznet.model import ARCHS, FIRES, SIMPLY_BYPASSED, map_sides
+from sqznet.weights import protobuf
 from sqznet.weights.convolutions import Convolution, Found, as_float32
 
 _ACTIVATIONS = {"Relu": "relu", "Elu": "elu"}
-_UNCHANGING = {"Dropout", "Identity", "Transpose"}
-_ENDING = {"GlobalAveragePool", "AveragePool", "ReduceMean", "Reshape", "Flatten", "Squeeze", "Softmax", *_UNCHANGING}
+_AVERAGES = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
+_UNCHANGING = {"Dropout", "Identity", "Cast", "Transpose"}
+_AFTER_LOGITS = {"Reshape", "Flatten", "Squeeze", "Softmax", *_UNCHANGING}
+_SHAPE_ARITHMETIC = {"Shape", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast"}  # for a Reshape of logits
+_FLOATS = (1, 10, 11)  # TensorProto's float32, float16, float64
 _ATTRIBUTES = {float: (1, "f"), int: (2, "i"), bytes: (3, "s"), list: (7, "ints")}  # AttributeProto: type, field
-_LAYOUTS = ([0, 3, 1, 2], [0, 2, 3, 1])
+_TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 _RAW = " (not activated)"  # marks a place whose activation is still to come
 _BLOCKS = ("conv1", *FIRES)  # what is pooled and squeezed
+
+# For `protobuf.check`: every message that the library makes an object of, in an ordinary file.
+_PROPERTIES: protobuf.Schema = {1: None, 2: None}
+_TENSOR: protobuf.Schema = {4: None, 8: None, 9: None, 10: None, 12: None, 13: _PROPERTIES, 16: _PROPERTIES}
+_TYPE: protobuf.Schema = {1: {2: {1: {2: None, 3: None}}}, 6: None}
+_VALUE: protobuf.Schema = {1: None, 2: _TYPE, 3: None, 4: _PROPERTIES}
+_ATTRIBUTE: protobuf.Schema = {1: None, 4: None, 5: _TENSOR, 13: None}
+_NODE: protobuf.Schema = {1: None, 2: None, 3: None, 4: None, 5: _ATTRIBUTE, 6: None, 7: None, 8: None, 9: _PROPERTIES}
+_GRAPH: protobuf.Schema = {1: _NODE, 2: None, 5: _TENSOR, 10: None, 11: _VALUE, 12: _VALUE, 13: _VALUE, 16: _PROPERTIES}
+_MODEL: protobuf.Schema = {2: None, 3: None, 4: None, 6: None, 7: _GRAPH, 8: {1: None}, 14: _PROPERTIES}
 
 
 def looks_like(content: bytes) -> bool:
@@ -33,6 +47,7 @@ def read(content: bytes, where: str) -> Found:
     import onnx
     from google.protobuf.message import DecodeError
 
+    protobuf.check(content, _MODEL, where)
     try:
         graph = onnx.ModelProto.FromString(content).graph
     except DecodeError as error:
@@ -61,7 +76,10 @@ class _Walk:
         self.at[inputs[0].name] = "image"
         shape = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
         self.image_size = shape[2] if len(shape) == 4 and shape[2] > 0 else None
-        self.ours = inputs[0].name == "image" and shape[3:] == [3]  # NHWC: our own exports, and they take raw pixels
+        self.channels_last = {inputs[0].name} if shape[3:] == [3] and shape[1] != 3 else set()
+        self.outputs = [each.name for each in graph.output]
+        # Our own exports, which take raw pixels.
+        self.ours = bool(self.channels_last) and inputs[0].name == "image" and self.outputs == ["probabilities"]
 
     def refuse(self, node: Any, why: str) -> InputError:
         return InputError(
@@ -85,21 +103,45 @@ class _Walk:
             return
         if not node.output or not node.input:
             raise self.refuse(node, "has no input or no output")
+        if node.op_type in ("Identity", "Cast") and node.input[0] in self.weights:
+            self.weights[node.output[0]] = self.weights[node.input[0]]
+            return
         places = [self.at[name] for name in node.input if name in self.at]
         if not places:
             raise self.refuse(node, "takes nothing that the image has led to")
+        self._check_layout(node)
+        self.at[node.output[0]] = self._place(node, places)
+
+    def _place(self, node: Any, places: list[str]) -> str:
+        """The part of a SqueezeNet that the node's output is."""
+        place, op = places[0], node.op_type
         handlers = {"Conv": self._conv, "Concat": self._concat, "Add": self._add, "MaxPool": self._max_pool}
-        if node.op_type in _ACTIVATIONS:
-            place = self._activation(node, places[0])
-        elif node.op_type in handlers:
-            place = handlers[node.op_type](node, places)
-        elif node.op_type == "Transpose" and self.attribute(node, "perm", []) not in _LAYOUTS:
-            raise self.refuse(node, "does something else than to change between NHWC and NCHW")
-        elif node.op_type in _UNCHANGING or (places[0] == "conv10" and node.op_type in _ENDING):
-            place = places[0]
-        else:
-            raise self.refuse(node, f"after {places[0]} is not part of one")
-        self.at[node.output[0]] = place
+        if op in _SHAPE_ARITHMETIC and (place == "shape" or (place == "logits" and op == "Shape")):
+            return "shape"
+        if op in _ACTIVATIONS:
+            return self._activation(node, place)
+        if op in handlers:
+            return handlers[op](node, places)
+        if op in _AVERAGES and place == "conv10":
+            self._check_average(node)
+            return "logits"
+        if op == "Cast" and self.attribute(node, "to", 1) not in _FLOATS:
+            raise self.refuse(node, "rounds to whole numbers")
+        if op in _UNCHANGING or (place == "logits" and op in _AFTER_LOGITS):
+            return place
+        raise self.refuse(node, f"after {place} is not part of one")
+
+    def _check_layout(self, node: Any) -> None:
+        """Follows whether the channels come second, as ONNX's operators have them, or last."""
+        last = node.input[0] in self.channels_last
+        if node.op_type == "Transpose":
+            if self.attribute(node, "perm", []) != (_TO_NCHW if last else _TO_NHWC):
+                raise self.refuse(node, "does something else than to change between NHWC and NCHW")
+            last = not last
+        elif last and node.op_type in ("Conv", "MaxPool", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean"):
+            raise self.refuse(node, "takes channels last, where they have to come second")
+        if last:
+            self.channels_last.add(node.output[0])
 
     def _constant(self, node: Any) -> None:
         for attribute in node.attribute:
@@ -133,8 +175,9 @@ class _Walk:
             raise self.refuse(node, f"stands where {place} does already")
         padding = 1 if place.endswith("expand3x3") else 0
         given = self.attribute(node, "pads", [0] * 4)
-        if self.attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", b""):
-            given = [padding] * 4  # SAME, of an odd kernel at a stride of 1, which is checked below
+        if self.attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+            # Of an odd kernel at a stride of 1, half of the kernel; at conv1's stride of 2 it is never Caffe's.
+            given = [kernel.shape[2] // 2] * 4
         if place == "conv10" and given == [1] * 4:
             self.conv10_padding = padding = 1
         stride = 2 if place == "conv1" else 1
@@ -200,14 +243,49 @@ class _Walk:
         raise self.refuse(node, f"adds {' and '.join(places)}, which no bypass does")
 
     def _max_pool(self, node: Any, places: list[str]) -> str:
+        block = places[0]
         kernel, strides = self.attribute(node, "kernel_shape", []), self.attribute(node, "strides", [1, 1])
-        begins = self.attribute(node, "pads", [0] * 4)[:2]
-        if places[0] not in _BLOCKS or kernel != [3, 3] or strides != [2, 2] or any(begins):
-            raise self.refuse(
-                node,
-                f"pools {places[0]} by {kernel} at strides of {strides}; expected [3, 3] at [2, 2] without padding",
-            )
-        return f"{places[0]}_pool"
+        dilations, pads = self.attribute(node, "dilations", [1, 1]), self.attribute(node, "pads", [0] * 4)
+        if block not in _BLOCKS or (kernel, strides, dilations) != ([3, 3], [2, 2], [1, 1]):
+            raise self.refuse(node, f"pools {block} by {kernel} at strides of {strides}; expected [3, 3] at [2, 2]")
+        same = self.attribute(node, "auto_pad", b"NOTSET") == b"SAME_UPPER"
+        if same or pads != [0, 0, 1, 1]:  # a rim at the end is Caffe's ceil mode on any side
+            ceil = self.attribute(node, "ceil_mode", 0) == 1 and not same
+            side = self._side(node, block)
+            if any(pads) or not (ceil or (side and side % 2 == (0 if same else 1))):
+                raise self.refuse(
+                    node, f"pools {block} in another way than Caffe's, which lets the last window hang over"
+                )
+        return f"{block}_pool"
+
+    def _side(self, node: Any, block: str) -> int:
+        """Of the map that a block puts out, in pixels; 0 if the file does not say for which images it is made."""
+        try:
+            return map_sides(self.arch, self.image_size)[block] if self.image_size else 0
+        except InputError as error:
+            raise self.refuse(node, f"does not fit: {error}") from None
+
+    def _check_average(self, node: Any) -> None:
+        """Raises InputError unless the average is over the whole map."""
+        if node.op_type == "AveragePool":
+            side = self._side(node, "fire9") + 2 * self.conv10_padding if self.image_size else 0
+            if self.attribute(node, "kernel_shape", []) != [side, side]:
+                raise self.refuse(node, "does not average over the whole map")
+        if node.op_type == "ReduceMean":
+            axes = self.attribute(node, "axes", [])
+            if len(node.input) > 1:
+                axes = self._numbers(node, 1)
+            if sorted(axis % 4 for axis in axes) != [2, 3]:
+                raise self.refuse(node, f"averages over the axes {axes}, where 2 and 3 are expected")
+
+    def _numbers(self, node: Any, index: int) -> list[int]:
+        from onnx import numpy_helper
+
+        try:
+            numbers = numpy_helper.to_array(self.weights[node.input[index]])
+            return [int(number) for number in numbers.reshape(-1)[:8]]
+        except Exception as error:
+            raise self.refuse(node, f"has damaged numbers {node.input[index]!r} ({error})") from None
 
     def _activation(self, node: Any, place: str) -> str:
         if node.op_type == "Elu" and self.attribute(node, "alpha", 1.0) != 1.0:
@@ -218,6 +296,11 @@ class _Walk:
         return place.removesuffix(_RAW)
 
     def found(self) -> Found:
+        if not any(self.at.get(name) == "logits" for name in self.outputs):
+            ends = ", ".join(self.at.get(name, "nothing") for name in self.outputs[:5]) or "no output"
+            raise InputError(
+                f"{self.where} is not a SqueezeNet: it ends with {ends}, where averaged conv10 is expected"
+            )
         if len(self.activations) > 1:
             raise InputError(f"{self.where} is not a SqueezeNet: it has both ReLU and ELU")
         complex_bypass = any(name.endswith("_bypass1x1") for name in self.convolutions)

@@ -20,16 +20,8 @@ class Convention:
     preprocessing: Preprocessing  # the evaluation that the published accuracy was measured with
 
     def kernel(self, conv1: np.ndarray) -> np.ndarray:
-        """conv1's kernel (out, in, height, width) for RGB pixels less `means`.
-
-        The order of the colours and the division by the deviations go into it; the subtraction stays the first layer's.
-        """
-        if self.colour_order == "BGR":
-            conv1 = conv1[:, ::-1]
-        if self.deviations == (1.0, 1.0, 1.0):
-            return conv1
-        scaled = conv1.astype(np.float64) / np.asarray(self.deviations)[None, :, None, None]
-        return scaled.astype(np.float32)
+        """conv1's kernel (out, in, height, width) for RGB pixels."""
+        return conv1[:, ::-1] if self.colour_order == "BGR" else conv1
 
 
 _ONES = (1.0, 1.0, 1.0)

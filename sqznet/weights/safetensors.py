@@ -8,10 +8,10 @@ import numpy as np
 
 from sqznet.errors import InputError
 from sqznet.model import FIRES
-from sqznet.weights.convolutions import Found, as_float32, pair
+from sqznet.weights.convolutions import Found, as_float32, pair, shaped
 
-LARGEST_HEADER = 2**20  # bytes; a SqueezeNet's has 5,000
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+LARGEST_HEADER = 256 * 1024  # bytes; a SqueezeNet's has 5,000
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _FIRE_PART = re.compile(r"features\.(\d{1,3})\.(squeeze|expand1x1|expand3x3)")
 
 
@@ -35,15 +35,16 @@ def read(content: bytes, where: str) -> Found:
     for name, tensor in tensors:
         if tensor["dtype"] not in _DTYPES:
             raise InputError(f"{where}, {name}: holds {tensor['dtype']}; expected one of {', '.join(_DTYPES)}")
-        array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        arrays[name] = as_float32(array, f"{where}, {name}")
+        values = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+        if tensor["dtype"] == "BF16":  # the upper half of a float32
+            values = (values.astype("<u4") << 16).view("<f4")
+        arrays[name] = as_float32(shaped(values, tensor["shape"], f"{where}, {name}"), f"{where}, {name}")
     layers = pair(dict(sorted(arrays.items())), (".weight", ".bias"), where)
     indices = sorted({int(match[1]) for name in layers if (match := _FIRE_PART.fullmatch(name))})
     fires = dict(zip(indices, FIRES, strict=False))  # features.3 is fire2, and so on
     return Found(
         {_our_name(name, fires): each for name, each in layers.items()},
         pixels="torchvision",
-        activation="relu",
         conv10_padding=0,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import evaluate, files, inference, model
+from sqznet import evaluate, files, inference, model, predict
 from sqznet.data import pipeline
 from sqznet.errors import InputError
 from sqznet.export import bundle, fold, onnx, saved_model, tflite, verify
@@ -233,3 +233,18 @@ def test_evaluate_scores_an_exported_file_like_the_model(artifacts, trained_run,
 def test_the_proof_compares_on_the_records_it_says(trained_run, shard_set):
     against = verify.reference(inference.load(trained_run), shard_set, "val", 20)
     assert len(against.labels) == len(against.probabilities) == sum(map(len, against.images)) == 20
+
+
+def test_the_program_of_the_readme_answers_as_the_model_does(artifacts, trained_run, photographs, tmp_path):
+    readme = Path(__file__).parents[2] / "export" / "README.md"
+    program = readme.read_text().split("```python\n")[1].split("```")[0]
+    for name in ("manifest.json", "labels.txt", "model.tflite"):
+        shutil.copy(artifacts / name, tmp_path)
+    shutil.copy(photographs / "val" / "star" / "000.jpg", tmp_path / "photo.jpg")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    predictor = inference.load(trained_run)
+    (expected,) = predictor.predict(predict.read(tmp_path / "photo.jpg", predictor)[None])
+    name, probability = done.stdout.split()
+    assert name == CLASSES[expected.argmax()]
+    assert float(probability) == pytest.approx(expected.max(), abs=0.05)  # Pillow scales a little differently

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import inference
+from sqznet import inference, train
 from sqznet.data import pipeline
 from sqznet.errors import InputError
 from sqznet.export import bundle
@@ -66,12 +67,11 @@ def test_a_student_of_another_size_gets_the_same_crops_scaled(teachers, shard_se
     assert (probabilities.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.8
 
 
-@pytest.mark.parametrize("kind", ["run", "model.tflite"])
-def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, kind, capsys):
+@pytest.mark.parametrize(("kind", "replicas"), [("run", 2), ("model.tflite", 1)])
+def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, kind, replicas, capsys):
     recipe = TINY.replace(epochs=2, distill_weight=1.0, distill_temperature=2.0, dropout=0.0, seed=1)
-    teacher = inference.load(teachers[kind])
-    options = {"strategy_name": "mirrored", "replicas": 2, "run_dir": tmp_path / "run", "resume": False}
-    start.train(shard_set, recipe, teacher=teacher, **options)
+    options = {"strategy_name": "mirrored", "replicas": replicas, "run_dir": tmp_path / "run", "resume": False}
+    start.train(shard_set, recipe, teacher=teachers[kind], **options)
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     losses = [float(line.split(",")[3]) for line in lines[1:]]
     assert losses[1] < losses[0]
@@ -80,18 +80,27 @@ def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, ki
 
 
 def test_a_teacher_of_other_classes_is_refused(teachers, shard_set):
-    import dataclasses
-
     other = dataclasses.replace(shard_set, classes=("ball", "house", "moon"))
     plan = schedule.plan(TINY, shard_set.records("train"))
     with pytest.raises(InputError, match="class 2 is 'star' in the model and 'moon' in the data"):
         pipeline.training_batches(other, plan, replicas=1, teacher=inference.load(teachers["run"]))
 
 
+def test_a_wrong_teacher_leaves_no_run_behind(teachers, shard_set, tmp_path):
+    other = dataclasses.replace(shard_set, classes=("ball", "house", "moon"))
+    options = {"strategy_name": "one", "replicas": None, "run_dir": tmp_path / "run", "resume": False}
+    with pytest.raises(InputError, match="class 2 is 'star' in the model and 'moon' in the data"):
+        start.train(other, TINY, teacher=teachers["run"], **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_temperature_without_a_teacher_is_refused(shard_set):
+    with pytest.raises(InputError, match="--distill_temperature says how to learn from a teacher: say from which"):
+        train.main([f"--data={shard_set.folder}", "--distill_temperature=2"])
+
+
 def test_a_teacher_may_know_more_classes(teachers, shard_set):
     """Its probabilities of the data's classes are scaled to add up to 1."""
-    import dataclasses
-
     fewer = dataclasses.replace(shard_set, classes=("star", "house"), shards=shard_set.shards)
     ask = pipeline._asking(inference.load(teachers["run"]), fewer)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)

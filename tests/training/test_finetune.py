@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,9 @@ import pytest
 import tensorflow as tf
 
 from sqznet import inference, keras_file, model, recipes, train
+from sqznet.data import pipeline
 from sqznet.errors import InputError
+from sqznet.export import fold
 from sqznet.keras_file import Card
 from sqznet.model import Network
 from sqznet.recipes import Preprocessing
@@ -41,9 +46,9 @@ def recipe_for(origin: finetune.Origin, **changes) -> recipes.Recipe:
 
 def train_from(imported: Path, shard_set, run_dir: Path, **changes) -> dict[str, np.ndarray]:
     """The variables of best.keras after an epoch from these weights."""
-    origin = finetune.load(imported)
-    recipe = recipe_for(origin, **changes)
-    start.train(shard_set, recipe, strategy_name="one", replicas=None, run_dir=run_dir, resume=False, origin=origin)
+    recipe = TINY.replace(epochs=1, warmup_epochs=0, learning_rate=1e-3, **changes)
+    options = {"strategy_name": "one", "replicas": None, "resume": False, "chosen": set(changes)}
+    start.train(shard_set, recipe, run_dir=run_dir, init_weights=imported, **options)
     trained, _ = inference.load_keras(run_dir)
     return {f"{layer.name}/{each.name}": np.asarray(each) for layer in trained.layers for each in layer.variables}
 
@@ -137,8 +142,6 @@ def test_each_module_learns_at_its_own_rate(imported, shard_set, tmp_path):
         made.model.get_layer("conv10").kernel.assign(tf.ones((1, 1, 512, 3)) * 0.01)
         before = checkpoint.read(made.variables)
         made.schedule = made.schedule.__class__(recipe, made.schedule.steps_per_epoch, 1)
-        from sqznet.data import pipeline
-
         batches = iter(pipeline.training_batches(shard_set, made.schedule, replicas=1))
         made.train_steps(batches, tf.constant([0.001]))
         after = checkpoint.read(made.variables)
@@ -169,6 +172,34 @@ def test_the_same_command_with_resume_added_will_do_here_too(imported, shard_set
     assert train.main([*flags, "--resume"]) == 0
     with pytest.raises(InputError, match=r"was trained with --init_weights=.*weights.keras, not other.keras"):
         train.main([*flags[:-2], "--init_weights=other.keras", "--resume"])
+
+
+def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trained_run, shard_set, tmp_path):
+    """In a process of its own: its devices are set up before anything is loaded, as on any machine."""
+    flags = ["--recipe=demo", "--image_size=32", "--epochs=1", "--global_batch_size=8", "--learning_rate=0.001"]
+    flags += [f"--data={shard_set.folder}", f"--run_dir={tmp_path / 'run'}", "--strategy=mirrored", "--replicas=2"]
+    flags += [f"--init_weights={imported}", f"--teacher={trained_run}"]
+    command = [sys.executable, "-m", "sqznet.train", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
+    assert done.returncode == 0, done.stderr
+    assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replica(s)" in done.stderr
+
+
+def test_a_scaled_first_layer_survives_fine_tuning_and_export(shard_set, tmp_path):
+    """A torchvision network divides its pixels; folded into conv1 they would change how fast conv1 learns."""
+    network = Network(3, "v1.1", image_size=32)
+    deviations = (58.395, 57.12, 57.375)
+    card = Card(CLASSES, Preprocessing(32, 32))
+    keras_file.save(
+        model.build(network, channel_means=MEANS, channel_deviations=deviations), card, tmp_path / "x.keras"
+    )
+    train_from(tmp_path / "x.keras", shard_set, tmp_path / "run")
+    trained, _ = inference.load_keras(tmp_path / "run")
+    _, means, kept = model.describe(trained, 32)
+    assert means == pytest.approx(MEANS) and kept == pytest.approx(deviations)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    folded = fold.inference_model(trained, 32)(images.astype(np.float32)).numpy()
+    np.testing.assert_allclose(folded, inference.KerasRuntime(trained, 32)(images), atol=1e-5)
 
 
 def test_freezing_random_weights_is_refused(shard_set, tmp_path):

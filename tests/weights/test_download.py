@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.server
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +68,11 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
+def files_in(cache: Path) -> list[str]:
+    """But for the lock, which is empty."""
+    return [each.name for each in cache.iterdir() if not each.name.endswith(".lock")]
+
+
 def entry(server: Server, content: bytes = CONTENT) -> Entry:
     return Entry(server.url, len(content), hashlib.sha256(content).hexdigest(), "MIT", "none")
 
@@ -79,7 +87,7 @@ def test_a_file_is_fetched_once_and_then_taken_from_the_cache(server, tmp_path):
     assert path.read_bytes() == CONTENT
     assert download.fetch("x", entry(server), tmp_path) == path
     assert len(server.ranges) == 1
-    assert [each.name for each in tmp_path.iterdir()] == ["weights.bin"]
+    assert files_in(tmp_path) == ["weights.bin"]
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
@@ -92,7 +100,7 @@ def test_a_later_run_goes_on_where_the_last_one_stopped(server, tmp_path):
     server.break_after = [10_000, 0, 0]
     with pytest.raises(InputError, match="the connection ended after 10,000 of 300,000 bytes.*Run the command again"):
         download.fetch("x", entry(server), tmp_path)
-    assert [each.suffix for each in tmp_path.iterdir()] == [".part"]
+    assert [name.rsplit(".", 1)[1] for name in files_in(tmp_path)] == ["part"]
     server.ranges.clear()
     assert download.fetch("x", entry(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == ["bytes=10000-"]
@@ -108,14 +116,14 @@ def test_a_wrong_file_leaves_nothing_in_the_cache(server, tmp_path, content):
     server.content = content
     with pytest.raises(InputError, match=r"is not x: 300,000 bytes with sha256 .* are expected.*; it was removed"):
         download.fetch("x", entry(server), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 def test_a_wrong_file_in_the_cache_is_removed(server, tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"something else")
     with pytest.raises(InputError, match="is not x"):
         download.fetch("x", entry(server), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again(server, tmp_path):
@@ -131,6 +139,29 @@ def test_a_server_that_cannot_be_reached_is_named(server, tmp_path):
         InputError, match=r"cannot fetch x from http://127.0.0.1:1/weights.bin: .*put it at .*weights.bin"
     ):
         download.fetch("x", gone, tmp_path)
+
+
+def test_several_that_fetch_at_once_do_not_disturb_each_other(server, tmp_path):
+    """Such as the workers of a cluster with a shared home."""
+    code = (
+        "import sys; from pathlib import Path; from sqznet.weights import catalogue, download; "
+        "url, count, digest, cache = sys.argv[1:]; "
+        "print(download.fetch('x', catalogue.Entry(url, int(count), digest, '', ''), Path(cache)))"
+    )
+    wanted = entry(server)
+    command = [sys.executable, "-c", code, server.url, str(wanted.bytes), wanted.sha256, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    for each in running:
+        each.communicate()
+    assert [each.returncode for each in running] == [0, 0, 0, 0]
+    assert (tmp_path / "weights.bin").read_bytes() == CONTENT
+    assert len(server.ranges) == 1
+
+
+def test_an_unusable_cache_is_named(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"cannot keep x in .*file/cache: Not a directory; name another folder in SQZ"):
+        download.fetch("x", entry(server), tmp_path / "file" / "cache")
 
 
 def test_a_name_is_fetched_imported_and_written(server, tmp_path, monkeypatch, capsys):

@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import json
+import math
+import struct
+
 import numpy as np
 import pytest
 
 from sqznet import weights
 from sqznet.errors import InputError
+from sqznet.model import Network
 from sqznet.weights import formats
-from sqznet.weights.convolutions import Convolution
+from sqznet.weights.convolutions import Convolution, shapes
 
 from . import writers
 from .conftest import published, published_file, random_convolutions
 
 CAFFE = weights.Options(input="caffe")
+UNNAMED = ("MXNet params", "MXNet params V0", "MXNet params V1", "MXNet params V3")
 
 
 def keras_weights(published: weights.Published) -> dict[str, np.ndarray]:
     return {each.path: np.asarray(each) for each in weights.build(published).variables}
 
 
+def decoded(content: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The published Deep Compression file, code by code and without our reader: kernels (out, in, ...) and biases."""
+    counts, offset, layers = struct.unpack("<26I", content[:104]), 104, {}
+    for (name, shape), count in zip(shapes(Network(1000, "v1.0")).items(), counts, strict=True):
+        codebook = np.frombuffer(content, "<f4", 256, offset)
+        bias = np.frombuffer(content, "<f4", shape[0], offset + 1024)
+        codes = content[offset + 1024 + 4 * shape[0] :][:count]
+        packed = content[offset + 1024 + 4 * shape[0] + count :][: (count + 1) // 2]
+        kernel, place = np.full(math.prod(shape), codebook[0], np.float32), -1
+        for index, code in enumerate(codes):
+            place += 1 + (packed[index // 2] >> 4 * (index % 2) & 15)
+            kernel[place] = codebook[code]
+        layers[name] = (kernel.reshape(shape), bias)
+        offset += 1024 + 4 * shape[0] + count + (count + 1) // 2
+    assert offset == len(content)
+    return layers
+
+
 @pytest.fixture(scope="module")
 def expected() -> dict[str, dict[str, np.ndarray]]:
-    """By version, what the real files in the shared data are imported as."""
-    return {arch: keras_weights(published(arch)) for arch in ("v1.0", "v1.1")}
-
-
-def names_without_model(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {path: array for path, array in arrays.items() if "seed" not in path}
+    """By version, what the real files of the shared data must become, taken from them without the importers."""
+    with np.load(published_file("v1.1")) as stored:
+        caffe = {key: stored[key].astype(np.float32) for key in stored.files}
+    names = {name: name.replace("_", "/") for name in shapes(Network(1000, "v1.1"))}
+    layers = {
+        "v1.0": decoded(published_file("v1.0").read_bytes()),
+        "v1.1": {name: (caffe[f"{theirs}/weights"], caffe[f"{theirs}/bias"]) for name, theirs in names.items()},
+    }
+    made: dict[str, dict[str, np.ndarray]] = {}
+    for arch, each in layers.items():
+        made[arch] = {}
+        for name, (kernel, bias) in each.items():
+            turned = kernel[:, ::-1] if name == "conv1" else kernel  # BGR to RGB
+            made[arch][f"{name}/kernel"] = np.ascontiguousarray(turned.transpose(2, 3, 1, 0))
+            made[arch][f"{name}/bias"] = bias
+    return made
 
 
 @pytest.mark.parametrize("arch", ["v1.0", "v1.1"])
@@ -37,10 +71,21 @@ def test_every_format_of_the_same_weights_gives_the_same_bits(name, arch, expect
     path.write_bytes(writers.WRITERS[name](published(arch).found.convolutions))
     read = weights.read(path, CAFFE)
     assert name.startswith(read.card.weights["format"])
+    # Caffe's v1.0 pads conv10; the others say, or are known, not to.
+    caffe = name in ("npz", "caffemodel", "caffemodel V1", "ONNX")
+    activation = "elu" if name in UNNAMED else "relu"
+    assert read.network == Network(1000, arch, activation, conv10_padding=1 if caffe and arch == "v1.0" else 0)
     got = keras_weights(read)
     assert got.keys() == expected[arch].keys()
     for key, array in expected[arch].items():
         assert array.dtype == got[key].dtype and array.tobytes() == got[key].tobytes(), key
+
+
+@pytest.mark.parametrize("arch", ["v1.0", "v1.1"])
+def test_the_real_files_are_read_to_the_bit(arch, expected):
+    got = keras_weights(published(arch))
+    assert got.keys() == expected[arch].keys()
+    assert all(array.tobytes() == got[key].tobytes() for key, array in expected[arch].items())
 
 
 def test_a_deep_compression_file_written_anew_gives_the_same_bits(expected, tmp_path):
@@ -49,6 +94,77 @@ def test_a_deep_compression_file_written_anew_gives_the_same_bits(expected, tmp_
     path.write_bytes(content)
     got = keras_weights(weights.read(path))
     assert all(array.tobytes() == got[key].tobytes() for key, array in expected["v1.0"].items())
+
+
+def gluon_name(index: int) -> str:
+    """Of the 26 convolutions, as Gluon saves them since version 1.2."""
+    blocks = [3, 4, 6, 7, 9, 10, 11, 12]
+    if index in (0, 25):
+        return "features.0" if index == 0 else "output.0"
+    return f"features.{blocks[(index - 1) // 3]}.{('0.0', '1.0.0', '1.1.0')[(index - 1) % 3]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [(gluon_name, "."), (lambda index: f"conv{index}", "_"), (lambda index: f"x7_fc{index}", "_")]
+)
+def test_mxnet_arrays_go_by_their_numbers(small, name, suffix, tmp_path):
+    path = tmp_path / "weights.params"
+    content = writers.mxnet(small, name=name, separator=suffix)
+    path.write_bytes(content)
+    _, found = formats.read(path)
+    assert all(np.array_equal(each.kernel, found.convolutions[key].kernel) for key, each in small.items())
+
+
+def test_mxnet_arrays_with_caffes_names_leave_the_rest_open(tmp_path):
+    convolutions = random_convolutions("v1.0")
+    path = tmp_path / "weights.params"
+    path.write_bytes(writers.mxnet(convolutions, name=lambda index: f"arg:{list(convolutions)[index]}"))
+    with pytest.raises(InputError, match="does not say which pixels"):
+        weights.read(path)
+    assert weights.read(path, CAFFE).network.conv10_padding == 1
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32(small):
+    content = writers.safetensors(small)
+    length = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + length], np.frombuffer(content[8 + length :], "<u4")
+    header = json.loads(header.replace(b'"F32"', b'"BF16"'))
+    for key, each in header.items():
+        if key != "__metadata__":
+            each["data_offsets"] = [offset // 2 for offset in each["data_offsets"]]
+    encoded = json.dumps(header).encode()
+    halved = len(encoded).to_bytes(8, "little") + encoded + (data >> 16).astype("<u2").tobytes()
+    found = formats.parse(halved, "x")[1].convolutions
+    np.testing.assert_allclose(found["conv1"].kernel, small["conv1"].kernel, rtol=2**-7)
+
+
+def test_a_caffemodel_may_hold_bypasses_and_other_activations(small):
+    def layers(kind: bytes, count: int, **more: bytes) -> bytes:
+        return b"".join(
+            writers.field(100, writers.field(1, b"x%d" % index) + writers.field(2, kind) + more.get("with_", b""))
+            for index in range(count)
+        )
+
+    content = writers.caffemodel(small)
+    assert formats.parse(content + layers(b"Eltwise", 4), "x")[1].bypass == "simple"
+    for addition, message in (
+        (layers(b"Eltwise", 3), "it has 3 bypasses, where 0, 4 or 8 are expected"),
+        (layers(b"ELU", 1), "it has several activations, elu and relu"),
+        (layers(b"Sigmoid", 1), "'x0' is a layer of type Sigmoid with 0 arrays"),
+        (layers(b"ReLU", 1, with_=writers.field(123, b"\x0d\xcd\xcc\xcc\x3d")), "'x0' is a leaky ReLU, of slope 0.1"),
+        (layers(b"Pooling", 1, with_=writers.field(121, b"\x10\x02\x18\x02")), "'x0' pools by 2 at a stride of 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            formats.parse(content + addition, "x")
+
+
+def test_what_a_file_states_is_not_overruled(small, tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(writers.caffemodel(small))
+    with pytest.raises(InputError, match="has relu after its convolutions, not elu"):
+        weights.read(path, weights.Options(activation="elu"))
+    path.write_bytes(writers.npz(small))
+    assert weights.read(path, weights.Options(activation="elu")).network.activation == "elu"
 
 
 def test_a_kernel_is_transposed_and_its_colours_turned_round():
@@ -61,7 +177,7 @@ def test_a_kernel_is_transposed_and_its_colours_turned_round():
     for red_green_blue in range(3):
         assert kernel[0, 2, red_green_blue, 5] == conv1[5, 2 - red_green_blue, 0, 2]
     assert np.asarray(model.get_layer("fire2_squeeze1x1").kernel)[0, 0, 7, 3] == squeeze[3, 7, 0, 0]
-    assert model.get_layer("subtract_mean").offset == [-123.0, -117.0, -104.0]
+    assert model.get_layer("normalise").offset == [-123.0, -117.0, -104.0]
 
 
 @pytest.mark.parametrize(("arch", "parameters"), [("v1.0", 1_248_424), ("v1.1", 1_235_496)])
@@ -107,7 +223,7 @@ def test_scaled_input_goes_into_conv1(small, tmp_path):
     kernel = small["conv1"].kernel
     patch = scaled[0, 10:13, 20:23, :].transpose(2, 0, 1)
     expected = (patch * kernel[7]).sum() + small["conv1"].bias[7]
-    got = model.get_layer("conv1")(model.get_layer("subtract_mean")(pixels))
+    got = model.get_layer("conv1")(model.get_layer("normalise")(pixels))
     assert np.asarray(got)[0, 5, 10, 7] == pytest.approx(expected, abs=1e-4)
 
 
@@ -203,7 +319,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 def test_an_onnx_file_needs_to_be_told_its_pixels(small, tmp_path):
     path = tmp_path / "weights.onnx"
     path.write_bytes(writers.onnx(small))
-    with pytest.raises(InputError, match="does not say which pixels .*: give --input. caffe: BGR less 104, 117, 123"):
+    with pytest.raises(
+        InputError, match="does not say which pixels .* --input=... --out=model.keras`. caffe: BGR less 104, 117, 123"
+    ):
         weights.read(path)
     with pytest.raises(InputError, match="no input 'bgr'; there are caffe, torchvision, article, raw"):
         weights.read(path, weights.Options(input="bgr"))

@@ -19,6 +19,7 @@ from sqznet.weights import caffemodel, convolutions, deep_compression, formats, 
 
 from . import writers
 from .conftest import random_convolutions
+from .writers import field, varint
 
 MUTATIONS = 2000
 READERS = {
@@ -129,11 +130,23 @@ def mxnet_counts(count: int, dimensions: int, side: int) -> bytes:
     return struct.pack("<QQQ", 0x112, 0, count) + array + bytes(12)
 
 
-def deep_protobuf() -> bytes:
-    content = b""
-    for _ in range(200):
-        content = writers.field(1, content) if len(content) < 2**14 else content
-    return writers.field(100, writers.field(7, content))
+def many_members() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index in range(20_000):
+            archive.writestr(str(index), b"")
+    return buffer.getvalue()
+
+
+def safetensors_of(shape: list[int], size: int = 0) -> bytes:
+    header = json.dumps({"x.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+def caffemodel_of(shape: list[int], values: int = 0) -> bytes:
+    dims = field(7, field(1, b"".join(map(varint, shape))))
+    layer = field(1, b"conv1") + field(2, b"Convolution") + field(7, dims + field(5, bytes(4 * values))) * 2
+    return field(100, layer)
 
 
 HOSTILE = {
@@ -155,13 +168,13 @@ HOSTILE = {
         ),
         "is damaged",
     ),
-    "MXNet arrays without end": (lambda: mxnet_counts(2**63, 2, 10), "is cut short: 400 bytes are expected"),
+    "MXNet arrays without end": (lambda: mxnet_counts(2**63, 2, 10), "it has 9,223,372,036,854,775,808 arrays"),
     "an MXNet array of 2^62 bytes": (lambda: mxnet_counts(1, 2, 2**30), "is cut short"),
-    "an MXNet array of negative size": (lambda: mxnet_counts(1, 2, -5), r"has the shape \(-5, -5\)"),
+    "an MXNet array of negative size": (lambda: mxnet_counts(1, 2, -5), "is cut short|values do not make up"),
     "an MXNet array of 4 billion dimensions": (lambda: mxnet_counts(1, 2**32 - 1, 1), "4294967295 dimensions"),
     "a caffemodel that claims 2 GB": (
         lambda: b"\x0a\x01x" + b"\xa2\x06\xff\xff\xff\xff\x07",
-        "is damaged, or not a caffe",
+        "is damaged: a field of kind 2 does not fit at byte 10",
     ),
     "a caffemodel of another network": (
         lambda: writers.field(
@@ -169,8 +182,35 @@ HOSTILE = {
         ),
         "'fc6' is a layer of type InnerProduct with 2 arrays",
     ),
-    "protobuf nested without reason": (deep_protobuf, "is damaged|is a protobuf without|is not a SqueezeNet"),
-    "an ONNX file that claims 2 GB": (lambda: b"\x08\x08\x3a\xff\xff\xff\xff\x07", "is damaged, or not an ONNX file"),
+    "a caffemodel of a million empty layers": (lambda: b"\xa2\x06\x00" * 10**6, "has more parts than the file of any"),
+    "a caffemodel of a layer of a million empty arrays": (
+        lambda: field(100, b"\x3a\x00" * 10**6),
+        "has more parts than the file of any SqueezeNet",
+    ),
+    "a caffemodel with an array of a million dimensions": (
+        lambda: caffemodel_of([1] * 10**6, 1),
+        "has more parts than the file of any SqueezeNet",
+    ),
+    "a caffemodel with an array of a hundred dimensions": (
+        lambda: caffemodel_of([1] * 100, 1),
+        "1 values do not make up",
+    ),
+    "a caffemodel with an array of no size": (lambda: caffemodel_of([0, 2**62, 2**62]), "0 values do not make up an"),
+    "an ONNX file of a million empty nodes": (
+        lambda: b"\x08\x08" + field(7, b"\x0a\x00" * 10**6),
+        "has more parts than the file of any SqueezeNet",
+    ),
+    "a safetensors array of a hundred dimensions": (lambda: safetensors_of([1] * 100, 4), "1 values do not make up an"),
+    "a safetensors array of no size": (lambda: safetensors_of([0, 2**40, 2**40]), "is damaged"),
+    "MXNet arrays by the million": (
+        lambda: struct.pack("<QQQ", 0x112, 0, 10**6) + struct.pack("<IIiiif", 1, 1, 1, 0, 0, 0) * 10**6,
+        "it has 1,000,000 arrays, where 52 are expected",
+    ),
+    "an npz of twenty thousand members": (many_members, "an archive that NumPy has not written"),
+    "an ONNX file that claims 2 GB": (
+        lambda: b"\x08\x08\x3a\xff\xff\xff\xff\x07",
+        "is damaged: a field of kind 2 does not fit at byte 8",
+    ),
     "a pickle": (lambda: pickle.dumps({"conv1": print}), "is a Python pickle, which is not loaded"),
 }
 
@@ -227,7 +267,13 @@ def test_reading_weights_loads_neither_tensorflow_nor_keras(tmp_path):
     path.write_bytes(write("caffemodel"))
     code = (
         "import sys; from pathlib import Path; from sqznet import weights; weights.read(Path(sys.argv[1])); "
-        "print(sorted({'tensorflow', 'keras', 'pickle5'} & set(sys.modules)))"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_module_of_the_importers_unpickles():
+    folder = Path(formats.__file__).parent
+    for module in folder.glob("*.py"):
+        assert "import pickle" not in module.read_text() and "allow_pickle=True" not in module.read_text()

@@ -69,8 +69,11 @@ def test_bypasses_are_found_and_computed_alike(arch, bypass, tmp_path):
     np.testing.assert_allclose(got, run_onnx(content, images), atol=1e-4)
 
 
-@pytest.mark.parametrize("bypass", ["none", "simple", "complex"])
-def test_our_own_exports_can_be_imported(bypass, tmp_path):
+@pytest.mark.parametrize(
+    ("bypass", "quantize", "tolerance"),
+    [("none", "none", 1e-5), ("simple", "none", 1e-5), ("complex", "none", 1e-5), ("none", "float16", 1e-3)],
+)
+def test_our_own_exports_can_be_imported(bypass, quantize, tolerance, tmp_path):
     from sqznet import model as models
     from sqznet.export import fold
     from sqznet.export import onnx as writer
@@ -78,13 +81,13 @@ def test_our_own_exports_can_be_imported(bypass, tmp_path):
 
     network = Network(4, "v1.0", "elu", batch_norm=True, bypass=bypass, conv10_padding=1, image_size=96)
     trained = models.build(network, channel_means=(120.0, 110.0, 100.0))
-    writer.write(fold.inference_model(trained, 96), tmp_path / "model.onnx", "none")
+    writer.write(fold.inference_model(trained, 96), tmp_path / "model.onnx", quantize)
     read = weights.read(tmp_path / "model.onnx")
     assert read.card.weights["input"] == "raw"
     assert (read.network.activation, read.network.bypass, read.network.conv10_padding) == ("elu", bypass, 1)
     images = photographs(96)
     expected = inference.load(tmp_path / "model.onnx").predict(images)
-    np.testing.assert_allclose(inference.KerasRuntime(weights.build(read), 96)(images), expected, atol=1e-5)
+    np.testing.assert_allclose(inference.KerasRuntime(weights.build(read), 96)(images), expected, atol=tolerance)
 
 
 def test_weights_may_be_constants_in_the_graph(small):
@@ -145,6 +148,31 @@ def external_weights(graph) -> None:
     tensor.external_data.add(key="location", value="../../../etc/passwd")
 
 
+def floor_pools(graph) -> None:
+    for node in graph.node:
+        kept = [each for each in node.attribute if each.name != "ceil_mode"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def average_a_part(graph) -> None:
+    change_kind("average", "AveragePool")(graph)
+    change_node("average", kernel_shape=[2, 2])(graph)
+
+
+def end_before_the_average(graph) -> None:
+    graph.output[0].name = "conv10"
+    del graph.node[-4:]
+
+
+def turn_the_map(graph) -> None:
+    node = next(each for each in graph.node if each.name == "conv10")
+    place = list(graph.node).index(node)
+    graph.node.insert(place, helper.make_node("Transpose", [node.input[0]], ["turned"], name="turn", perm=[0, 2, 3, 1]))
+    node = next(each for each in graph.node if each.name == "conv10")
+    node.input[0] = "turned"
+
+
 def scale_pixels(graph) -> None:
     graph.initializer.append(numpy_helper.from_array(np.float32(255), "scale"))
     graph.node.insert(0, helper.make_node("Div", ["image_bgr", "scale"], ["scaled"], name="divide"))
@@ -165,6 +193,13 @@ def scale_pixels(graph) -> None:
         (skip_activation, r"joins fire6_expand1x1 \(not activated\), fire6_expand3x3 along axis 1"),
         (change_kind("fire2_squeeze1x1_relu", "Elu"), "it has both ReLU and ELU"),
         (change_kind("fire2_squeeze1x1_relu", "Sigmoid"), "Sigmoid 'fire2_squeeze1x1_relu' after fire2_squeeze1x1"),
+        (change_node("conv1", pads=[1] * 4), r"\(conv1\) has pads \[1, 1, 1, 1\]"),
+        (change_node("fire3_pool", pads=[0, 0, 2, 2]), "pools fire3 in another way than Caffe's"),
+        (change_node("fire3_pool", dilations=[2, 2]), "MaxPool 'fire3_pool' pools fire3 by"),
+        (floor_pools, "MaxPool 'conv1_pool' pools conv1 in another way than Caffe's"),
+        (average_a_part, "AveragePool 'average' does not average over the whole map"),
+        (end_before_the_average, r"it ends with conv10 \(not activated\), where averaged conv10 is expected"),
+        (turn_the_map, "Conv 'conv10' takes channels last, where they have to come second"),
         (external_weights, "has its weights 'conv1_w' in another file"),
         (scale_pixels, "Div 'divide' after image is not part of one"),
     ],
@@ -179,8 +214,74 @@ def test_a_graph_of_another_meaning_is_refused(small, change, message):
 def test_a_graph_that_ends_early_is_refused(small):
     model = onnx.load_from_string(writers.onnx(small))
     del model.graph.node[40:]
-    with pytest.raises(InputError, match="it has no conv10"):
-        weights.convolutions.check(onnx_graph.read(model.SerializeToString(), "x.onnx"), "x.onnx")
+    with pytest.raises(InputError, match="it ends with nothing, where averaged conv10 is expected"):
+        onnx_graph.read(model.SerializeToString(), "x.onnx")
+
+
+def test_conv1_with_padding_by_name_is_refused(small):
+    model = onnx.load_from_string(writers.onnx(small))
+    node = next(each for each in model.graph.node if each.name == "conv1")
+    del node.attribute[:]
+    node.attribute.extend([helper.make_attribute("auto_pad", "SAME_UPPER"), helper.make_attribute("strides", [2, 2])])
+    with pytest.raises(InputError, match=r"\(conv1\) has pads \[1, 1, 1, 1\], where \[0, 0, 0, 0\]"):
+        onnx_graph.read(model.SerializeToString(), "x.onnx")
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(224, True), (227, False)])
+def test_floor_pools_will_do_where_every_map_is_odd(small, size, accepted):
+    """As of v1.1 at 224 px: 111, 55, 27, 13. That is how older exporters write it."""
+    model = onnx.load_from_string(writers.onnx(small))
+    floor_pools(model.graph)
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.dim_value = size
+    if accepted:
+        assert onnx_graph.read(model.SerializeToString(), "x.onnx").image_size == 224
+    else:
+        with pytest.raises(InputError, match="pools fire3 in another way than Caffe's|pools conv1 in another way"):
+            onnx_graph.read(model.SerializeToString(), "x.onnx")
+
+
+def as_torch_writes_it(graph) -> None:
+    """Identity for equal tensors, casts, and a Reshape by the batch's own size."""
+    graph.node.insert(0, helper.make_node("Identity", ["fire2_expand1x1_b"], ["same"], name="same"))
+    next(each for each in graph.node if each.name == "fire2_expand1x1").input[2] = "same"
+    graph.node.insert(0, helper.make_node("Cast", ["image_bgr"], ["cast"], name="cast", to=onnx.TensorProto.FLOAT))
+    next(each for each in graph.node if each.name == "conv1").input[0] = "cast"
+    flatten = next(each for each in graph.node if each.name == "flatten")
+    place = list(graph.node).index(flatten)
+    flatten.op_type = "Reshape"
+    flatten.input.append("wanted")
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    graph.initializer.append(numpy_helper.from_array(np.array([-1]), "rest"))
+    for node in reversed(
+        (
+            helper.make_node("Shape", ["averaged"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["size"], axis=0),
+            helper.make_node("Concat", ["size", "rest"], ["wanted"], axis=0),
+        )
+    ):
+        graph.node.insert(place, node)
+
+
+def test_what_exporters_add_is_understood(small):
+    model = onnx.load_from_string(writers.onnx(small))
+    as_torch_writes_it(model.graph)
+    onnx.checker.check_model(model)
+    found = onnx_graph.read(model.SerializeToString(), "x.onnx")
+    assert np.array_equal(found.convolutions["fire2_expand1x1"].bias, small["fire2_expand1x1"].bias)
+
+
+def test_averages_may_be_means_over_the_map(small):
+    for attributes in ({"axes": [2, 3]}, {"axes": [-2, -1]}):
+        model = onnx.load_from_string(writers.onnx(small))
+        change_kind("average", "ReduceMean")(model.graph)
+        change_node("average", **attributes)(model.graph)
+        assert len(onnx_graph.read(model.SerializeToString(), "x.onnx").convolutions) == 26
+    model = onnx.load_from_string(writers.onnx(small))
+    change_kind("average", "ReduceMean")(model.graph)
+    change_node("average", axes=[1, 2])(model.graph)
+    with pytest.raises(InputError, match=r"averages over the axes \[1, 2\], where 2 and 3 are expected"):
+        onnx_graph.read(model.SerializeToString(), "x.onnx")
 
 
 def test_an_activation_may_follow_the_joined_branches(small):

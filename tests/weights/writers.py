@@ -93,15 +93,14 @@ def caffemodel(convolutions: Convolutions, conv10_pad: int | None = None) -> byt
 
 
 def caffemodel_v1(convolutions: Convolutions) -> bytes:
-    """NetParameter.layers, with the old four dimensions of each array and values one by one."""
+    """NetParameter.layers, with the old four dimensions of each array."""
     net = field(1, b"SqueezeNet")
     for name, each in convolutions.items():
         layer = field(4, caffe_name(name).encode()) + field(5, 4)
         for array in (each.kernel, each.bias):
             shape = (1,) * (4 - array.ndim) + array.shape
             blob = b"".join(field(number, side) for number, side in enumerate(shape, start=1))
-            values = array.astype("<f4").reshape(-1)
-            blob += b"".join(b"\x2d" + value.tobytes() for value in values)  # field 5, 32 bits, not packed
+            blob += field(5, array.astype("<f4").tobytes())
             layer += field(6, blob)
         layer += field(10, _convolution_parameter(name, each.kernel, convolutions, None))
         net += field(2, layer)
@@ -121,12 +120,15 @@ def _convolution_parameter(name: str, kernel: np.ndarray, convolutions: Convolut
 
 
 def mxnet(
-    convolutions: Convolutions, version: int = 2, name: Callable[[int], str] = lambda index: f"arg:convolution{index}"
+    convolutions: Convolutions,
+    version: int = 2,
+    name: Callable[[int], str] = lambda index: f"arg:convolution{index}",
+    separator: str = "_",
 ) -> bytes:
     arrays, labels = [], []
     for index, each in enumerate(convolutions.values()):
-        for array, suffix in ((each.kernel, "_weight"), (each.bias, "_bias")):
-            labels.append((name(index) + suffix).encode())
+        for array, suffix in ((each.kernel, "weight"), (each.bias, "bias")):
+            labels.append((name(index) + separator + suffix).encode())
             if version == 0:
                 head = struct.pack(f"<I{array.ndim}I", array.ndim, *array.shape)
             else:

@@ -47,7 +47,7 @@ def open_source(
     """
     kind, _, where = spec.partition(":")
     openers = {
-        "folder": lambda: open_folder(_existing(where, spec), seed),
+        "folder": lambda: open_folder(_existing(where, spec), seed, invent_test=test_files is None),
         "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
         "tfds": lambda: open_tfds(where, seed),
         "tfrecord": lambda: open_tfrecord(_existing(where, spec), label_offset),

@@ -28,7 +28,8 @@ class FolderSource:
                 yield error
 
 
-def open_folder(root: Path, seed: int) -> FolderSource:
+def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource:
+    """A folder of photographs; where it has no splits, a val split is drawn, and a test split if it is wanted."""
     top = subfolders(root)
     if not top:
         raise InputError(f"{root} has no folders in it; expected train/<class>/ and val/<class>/, or <class>/")
@@ -40,11 +41,12 @@ def open_folder(root: Path, seed: int) -> FolderSource:
     photos = [
         Photo(file.relative_to(root).as_posix(), label) for label, folder in enumerate(top) for file in files(folder)
     ]
-    # As many for test as for val, of what is left after val has been taken.
     splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
-    splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
-    notes = [f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val, as many to test"]
-    return FolderSource(root, [each.name for each in top], splits, notes if splits["val"] else [])
+    note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val"
+    if invent_test:  # as many as for val, of what is left after val has been taken
+        splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
+        note += ", as many to test"
+    return FolderSource(root, [each.name for each in top], splits, [note] if splits["val"] else [])
 
 
 def _open_split_folder(root: Path, split_folders: list[Path]) -> FolderSource:
