@@ -99,7 +99,7 @@ def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, o
     shares = 100 * score.confusion / np.maximum(score.confusion.sum(axis=1, keepdims=True), 1)
     names = labels.readable(manifest.classes)
     note = _contamination(predictor, manifest, split)
-    is_run = predictor.path.is_dir() and (predictor.path / run_folder.CONFIG).is_file()
+    is_run = (predictor.path / run_folder.CONFIG).is_file()
     stem = split if is_run else f"{split}-{predictor.path.name}"
     plots.confusion_matrix(
         shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", f"{predictor.path.name} on {split}"

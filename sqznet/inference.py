@@ -187,10 +187,10 @@ def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
     square = len(inputs) == 1 and inputs[0][1] == "float32" and len(inputs[0][2]) == 4 and inputs[0][2][3] == 3
     square = square and isinstance(inputs[0][2][1], int) and inputs[0][2][1] == inputs[0][2][2]
     if not square or len(outputs) != 1 or outputs[0][1] != "float32" or len(outputs[0][2]) != 2:
+        hint = f"; to import it: python -m sqznet.weights --source={path} --out=model.keras"
         raise InputError(
             f"{path} is not a file exported by sqznet: expected one input, float32 (batch, size, size, 3), and one "
-            f"output, float32 (batch, classes); found {inputs} and {outputs}. A SqueezeNet of another program can be "
-            f"imported: python -m sqznet.weights --source={path} --out=model.keras"
+            f"output, float32 (batch, classes); found {inputs} and {outputs}{hint if path.suffix == '.onnx' else ''}"
         )
 
 

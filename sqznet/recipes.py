@@ -248,7 +248,7 @@ FINETUNE = Recipe(
     epochs=4,
     global_batch_size=64,
     optimizer="nesterov",
-    # Without batch norm, little is enough: at 5e-3 the loaded features were worse after an epoch than before.
+    # Without batch norm, little is enough: starting from known classes, 5e-3 ended lower than 1e-3 and 2e-3.
     learning_rate=2e-3,
     schedule="cosine",
     warmup_epochs=0.3,

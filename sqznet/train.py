@@ -135,7 +135,8 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
     from sqznet.training import checkpoint, run_folder
 
     run_dir = args.run_dir or run_folder.newest(checkpoint.FILE)
-    recipe, config = run_folder.load_recipe(run_dir), run_folder.load_config(run_dir)
+    config = run_folder.load_config(run_dir)
+    recipe = recipes.from_dict(config["recipe"], where=str(run_dir / run_folder.CONFIG))
     if args.recipe:  # the same command with --resume added must do
         chosen = set(overrides)
         overrides = override(recipes.load(args.recipe), overrides).to_dict()

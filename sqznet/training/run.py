@@ -94,14 +94,7 @@ class Run:
         self.teacher = teacher
         self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
         self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
-        self.card = Card(
-            classes=manifest.classes,
-            preprocessing=recipe.preprocessing,
-            data=str(manifest.folder),
-            # A student has learnt from what its teacher has seen, too.
-            pretrained_on=(stems_from or {}).get("pretrained_on") or (teacher.card.pretrained_on if teacher else None),
-            weights=stems_from["weights"] if stems_from else None,
-        )
+        self.card = self._make_card(stems_from or {})
         self.schedule = schedule.plan(recipe, manifest.records("train"))
         self.network = model.Network(
             classes=len(manifest.classes),
@@ -131,6 +124,17 @@ class Run:
         self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy)
         self.eval_step = loop.make_eval_step(self.model, strategy)
         self._signal: int | None = None
+
+    def _make_card(self, stems_from: dict[str, Any]) -> Card:
+        taught_by = self.teacher.card.pretrained_on if self.teacher else None
+        return Card(
+            classes=self.manifest.classes,
+            preprocessing=self.recipe.preprocessing,
+            data=str(self.manifest.folder),
+            # A student has learnt from what its teacher has seen, too.
+            pretrained_on=stems_from.get("pretrained_on") or taught_by,
+            weights=stems_from.get("weights"),
+        )
 
     def _build_model(self) -> keras.Model:
         return model.build(

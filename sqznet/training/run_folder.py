@@ -15,9 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqznet import recipes
 from sqznet.errors import InputError
-from sqznet.recipes import Recipe
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -58,7 +56,3 @@ def load_config(run_dir: Path) -> dict[str, Any]:
         return config
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a run's config ({type(error).__name__}: {error})") from None
-
-
-def load_recipe(run_dir: Path) -> Recipe:
-    return recipes.from_dict(load_config(run_dir)["recipe"], where=str(run_dir / CONFIG))

@@ -17,7 +17,7 @@ from sqznet import files, labels
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.model import Network
-from sqznet.weights import convolutions, download, formats
+from sqznet.weights import convolutions, formats
 from sqznet.weights.catalogue import CATALOGUE
 from sqznet.weights.convolutions import Found
 from sqznet.weights.pixels import CONVENTIONS, Convention
@@ -57,7 +57,11 @@ def read(source: Path, options: Options = Options()) -> Published:
     entry = CATALOGUE.get(str(source)) if not source.exists() else None
     if entry is None and not source.exists():
         raise InputError(f"no such file: {source}; nor is it one of {', '.join(CATALOGUE)}")
-    path = source if entry is None else download.fetch(str(source), entry, download.cache_folder())
+    path = source
+    if entry is not None:
+        from sqznet.weights import download  # not before it is needed: HTTP takes a while to import
+
+        path = download.fetch(str(source), entry, download.cache_folder())
     format_name, found = formats.read(path)
     if options.activation is not None:
         if found.activation not in (None, options.activation):

@@ -83,8 +83,8 @@ _SCHEMA: protobuf.Schema = {
 
 
 @functools.cache
-def message_class(name: str) -> Any:
-    """The protobuf class of one of the messages above, built from this table: Caffe itself is not needed."""
+def _net_class() -> Any:
+    """The protobuf class of Net, built from the table above: Caffe itself is not needed."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_type = descriptor_pb2.FieldDescriptorProto
@@ -101,7 +101,7 @@ def message_class(name: str) -> Any:
                 added.options.packed = repeated and kind != "uint32"  # parsed either way
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"sqznet.caffe.{name}"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sqznet.caffe.Net"))
 
 
 def looks_like(content: bytes) -> bool:
@@ -115,7 +115,7 @@ def read(content: bytes, where: str) -> Found:
 
     protobuf.check(content, _SCHEMA, where)
     try:
-        net = message_class("Net").FromString(content)
+        net = _net_class().FromString(content)
     except DecodeError as error:
         raise InputError(f"{where} is damaged, or not a caffemodel: {error}") from None
     layers = list(net.layers) or list(net.layer)

@@ -32,15 +32,14 @@ class Found:
     pixels: str | None = None  # key of pixels.CONVENTIONS
     activation: str | None = None  # as the file states it
     usual_activation: str = "relu"  # of networks in such files
-    bypass: str | None = None
+    bypass: str = "none"
     conv10_padding: int | None = None  # None: as the published network of that version
     image_size: int | None = None
 
 
 def names() -> list[str]:
     """The 26 convolutions that every SqueezeNet has, in the order of the network."""
-    fires = [f"{fire}_{part}" for fire in FIRES for part in ("squeeze1x1", "expand1x1", "expand3x3")]
-    return ["conv1", *fires, "conv10"]
+    return list(shapes(Network(1)))
 
 
 def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
@@ -114,7 +113,7 @@ def check(found: Found, where: str) -> Network:
         classes=len(convolutions["conv10"].kernel),
         arch=arch,
         activation=found.activation or found.usual_activation,
-        bypass=found.bypass or "none",
+        bypass=found.bypass,
         # Published with a rim of zeros around the last map; v1.1 came without.
         conv10_padding=(1 if arch == "v1.0" else 0) if found.conv10_padding is None else found.conv10_padding,
     )
