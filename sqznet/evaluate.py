@@ -5,21 +5,25 @@
   python -m sqznet.evaluate --model=runs/NAME --data=data/imagenet --split=test
   python -m sqznet.evaluate --model=export/artifacts/NAME/model.tflite --data=data/imagenet --split=val
   python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/imagenet --split=val
+  python -m sqznet.evaluate --model=runs/NAME --resize_as=mediapipe
+     what is left where a runtime scales photographs in its own way (docs/resize.md)
 
 --model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, each of which runs in its own
 runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
-intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; a class
-ranks behind those of equal probability. The data may have some of the model's classes only.
+intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of
+equal probabilities the first class ranks first. The data may have some of the model's classes only.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqznet import cli, console, files
 from sqznet.errors import InputError
+from sqznet.preprocessing import RUNTIMES
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
@@ -35,6 +39,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
     parser.add_argument("--data", type=Path, help="folder of shards; default the one the run was trained with")
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
+    parser.add_argument(
+        "--resize_as",
+        choices=RUNTIMES,
+        help="scale photographs as that runtime does by itself, not as the model asks for: what that costs",
+    )
     parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
     return parser
 
@@ -51,12 +60,20 @@ def main(argv: list[str] | None = None) -> int:
     predictor = inference.load(path)
     manifest = manifests.load(args.data or trained_on(predictor.card, path))
     split = args.split or ("test" if "test" in manifest.splits else "val")
+    if args.resize_as:
+        predictor = resizing_as(predictor, args.resize_as)
     score = evaluate(predictor, manifest, split)
     # Beside what was evaluated; weights that go by name only are in no folder of the user's.
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
-    report(score, predictor, manifest, split, out)
+    report(score, predictor, manifest, split, out, args.resize_as)
     return 0
+
+
+def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
+    """The same model, fed with what a runtime of RUNTIMES makes of a photograph by itself."""
+    preprocessing = RUNTIMES[runtime].at(predictor.runtime.image_size)
+    return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
 
 
 def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
@@ -87,8 +104,15 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     return score
 
 
-def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, out: Path) -> None:
-    """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`."""
+def report(
+    score: Score, predictor: Predictor, manifest: Manifest, split: str, out: Path, resize_as: str | None = None
+) -> None:
+    """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`.
+
+    Args:
+        resize_as: the runtime of RUNTIMES that the predictor's preprocessing is of, where it is not the model's own;
+            the files' names have it.
+    """
     import numpy as np
 
     from sqznet import labels, plots
@@ -101,10 +125,11 @@ def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, o
     note = _contamination(predictor, manifest, split)
     is_run = (predictor.path / run_folder.CONFIG).is_file()
     stem = split if is_run else f"{split}-{predictor.path.name}"
-    plots.confusion_matrix(
-        shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", f"{predictor.path.name} on {split}"
-    )
-    files.write_json(out / f"evaluation-{stem}.json", to_json(score, predictor, manifest, split, note))
+    title = f"{predictor.path.name} on {split}"
+    if resize_as:
+        stem, title = f"{stem}-as-{resize_as}", f"{title}, resized as {resize_as} does"
+    plots.confusion_matrix(shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", title)
+    files.write_json(out / f"evaluation-{stem}.json", to_json(score, predictor, manifest, split, note, resize_as))
     all_names = labels.readable(predictor.card.classes or manifest.classes)
     _print_by_class(score, all_names)
     console.table(
@@ -116,7 +141,7 @@ def report(score: Score, predictor: Predictor, manifest: Manifest, split: str, o
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
             )
         ],
-        title=str(predictor.path),
+        title=str(predictor.path) + (f", resized as {resize_as} does" if resize_as else ""),
     )
     if note:
         console.result(f"note: {note}")
@@ -139,7 +164,9 @@ def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str 
     )
 
 
-def to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str, note: str | None) -> dict[str, Any]:
+def to_json(
+    score: Score, predictor: Predictor, manifest: Manifest, split: str, note: str | None, resize_as: str | None = None
+) -> dict[str, Any]:
     """The report; `confusion` lists [true output, predicted output, records], where there are any."""
     import numpy as np
 
@@ -155,6 +182,7 @@ def to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str, 
         "top5_interval_95": score.top5_interval,
         "pretrained_on": predictor.card.pretrained_on,
         "note": note,
+        "resize_as": resize_as,
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "classes": list(predictor.card.classes or manifest.classes),
         "confusion": [[*map(int, pair), int(score.confusion[tuple(pair)])] for pair in np.argwhere(score.confusion)],

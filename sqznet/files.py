@@ -36,6 +36,24 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def remove_abandoned(path: Path) -> None:
+    """Removes what killed processes of this machine left of writing `path`."""
+    for left in path.parent.glob(f"{TEMPORARY_PREFIX}*-{path.name}"):
+        number = left.name.removeprefix(TEMPORARY_PREFIX).removesuffix(f"-{path.name}")
+        if number.isdigit() and not _is_running(int(number)):
+            remove(left)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import keras_file, weights
+from sqznet import files, keras_file, weights
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import Preprocessing
 from sqznet.training import run_folder
 from sqznet.weights.catalogue import CATALOGUE
 
@@ -126,13 +126,13 @@ class SavedModelRuntime:
 
 
 class TfliteRuntime:
-    """LiteRT's interpreter."""
+    """LiteRT's interpreter; float32 or uint8 pixels and probabilities, whichever the file has."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter = Interpreter(model_path=str(path))
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from None
@@ -141,27 +141,44 @@ class TfliteRuntime:
             path,
             [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in inputs],
             [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in outputs],
+            types=("float32", "uint8"),
         )
         (self._input,), (self._output,) = inputs, outputs
-        batch, self.image_size = (int(each) for each in self._input["shape"][:2])
-        self.batch: int | None = batch
+        batch, self.image_size = (int(each) for each in self._input["shape_signature"][:2])
+        self.image_size = int(self._input["shape"][1])
+        self.batch: int | None = None if batch == -1 else batch
         self.classes = int(self._output["shape"][-1])
+        if self._input["dtype"] == np.uint8 and self._input["quantization"] != (1.0, 0):
+            raise InputError(f"{path} wants pixels as steps of {self._input['quantization']}, not as they are")
+        scale, self._zero = self._output["quantization"]
+        self._scale = scale or 1.0  # 0 where there are no steps
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input["index"], images.astype(np.float32))
+        return ((self.raw(images).astype(np.float32) - self._zero) * self._scale).astype(np.float32)
+
+    def raw(self, images: np.ndarray) -> np.ndarray:
+        """What the file itself puts out: probabilities, or their steps as uint8."""
+        if self.batch is None and len(images) != self._interpreter.get_input_details()[0]["shape"][0]:
+            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+            self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(self._input["index"], images.astype(self._input["dtype"]))
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"])
 
 
 class OnnxRuntime:
+    """ONNX Runtime; NHWC or NCHW, whichever the file has."""
+
     batch: int | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise InputError(f"{path} is not an ONNX file: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -172,26 +189,36 @@ class OnnxRuntime:
             [(port.name, types.get(port.type, port.type), port.shape) for port in outputs],
         )
         (self._input,), (self._output,) = inputs, outputs
-        self.image_size = int(self._input.shape[1])
+        self.image_size = int(self._input.shape[2])
         self.classes = int(self._output.shape[-1])
+        self._channels_first = self._input.shape[1] == 3
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        if self._channels_first:
+            images = images.transpose(0, 3, 1, 2)
         return self._session.run([self._output.name], {self._input.name: images.astype(np.float32)})[0]
 
 
-FILE_RUNTIMES: dict[str, Callable[[Path], Runtime]] = {".tflite": TfliteRuntime, ".onnx": OnnxRuntime}
+FILE_RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {".tflite": TfliteRuntime, ".onnx": OnnxRuntime}
 
 
-def _check_ports(path: Path, inputs: list[Port], outputs: list[Port]) -> None:
-    """Refuses a model that does not map one NHWC float32 image to one row of float32 probabilities."""
-    square = len(inputs) == 1 and inputs[0][1] == "float32" and len(inputs[0][2]) == 4 and inputs[0][2][3] == 3
-    square = square and isinstance(inputs[0][2][1], int) and inputs[0][2][1] == inputs[0][2][2]
-    if not square or len(outputs) != 1 or outputs[0][1] != "float32" or len(outputs[0][2]) != 2:
+def _check_ports(path: Path, inputs: list[Port], outputs: list[Port], types: tuple[str, ...] = ("float32",)) -> None:
+    """Refuses a model that does not map square RGB images to rows of probabilities."""
+    right = len(inputs) == 1 and len(outputs) == 1 and _is_image(*inputs[0][1:], types)
+    if not right or outputs[0][1] not in types or len(outputs[0][2]) != 2:
         hint = f"; to import it: python -m sqznet.weights --source={path} --out=model.keras"
         raise InputError(
-            f"{path} is not a file exported by sqznet: expected one input, float32 (batch, size, size, 3), and one "
-            f"output, float32 (batch, classes); found {inputs} and {outputs}{hint if path.suffix == '.onnx' else ''}"
+            f"{path} is not a file exported by sqznet: expected one input, {' or '.join(types)} (batch, size, size, "
+            f"3), and one output, {' or '.join(types)} (batch, classes); found {inputs} and {outputs}"
+            f"{hint if path.suffix == '.onnx' else ''}"
         )
+
+
+def _is_image(dtype: str, shape: list[Any], types: tuple[str, ...]) -> bool:
+    if dtype not in types or len(shape) != 4:
+        return False
+    sides = shape[2:] if shape[1] == 3 else shape[1:3]
+    return 3 in (shape[1], shape[3]) and isinstance(sides[0], int) and sides[0] == sides[1]
 
 
 def load_keras(path: Path) -> tuple[keras.Model, Card]:
@@ -210,14 +237,17 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
     return weights.load(path)
 
 
-def load(path: Path) -> Predictor:
+def load(path: Path, threads: int | None = None) -> Predictor:
     """Loads any model of this package in the runtime that its users run it in; published weights, too.
+
+    Args:
+        threads: for TFLite and ONNX files; None leaves it to the runtime. TensorFlow's are set for the whole process.
 
     Raises:
         InputError: no such path or name, an unknown kind, or a damaged file.
     """
     if path.suffix in FILE_RUNTIMES and path.is_file():
-        return _with_manifest(path, FILE_RUNTIMES[path.suffix](path))
+        return _with_manifest(path, FILE_RUNTIMES[path.suffix](path, threads))
     if (path / "saved_model.pb").is_file():
         return _with_manifest(path, SavedModelRuntime(path))
     if path.exists() or str(path) in CATALOGUE:
@@ -246,9 +276,19 @@ def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
     except ValueError as error:
         raise InputError(f"{manifest} cannot be read: {error}") from None
     card = keras_file.card_from_dict(content, where=str(manifest))
+    _check_sha256(path, content, manifest)
     if card.classes is not None and len(card.classes) != runtime.classes:
         raise InputError(
             f"{path} has {runtime.classes} outputs, and {manifest} lists {len(card.classes)} classes: it is the "
             "manifest of other files; keep exported files together with their own"
         )
     return Predictor(path, runtime, card)
+
+
+def _check_sha256(path: Path, content: dict[str, Any], manifest: Path) -> None:
+    """Refuses a file that is not the one its manifest speaks of."""
+    expected = content.get("files", {}).get(path.name, {}).get("sha256")
+    if path.is_file() and isinstance(expected, str) and files.sha256_of(path) != expected:
+        raise InputError(
+            f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged; export again"
+        )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqznet import __version__, files
 from sqznet.errors import InputError
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import keras
@@ -47,13 +47,18 @@ def card_from_dict(content: Any, where: str) -> Card:
     try:
         return Card(
             classes=tuple(str(name) for name in content["classes"]),
-            preprocessing=Preprocessing(**{key: content["preprocessing"][key] for key in _PREPROCESSING}),
+            preprocessing=_preprocessing(content["preprocessing"]),
             data=content.get("data"),
             pretrained_on=content.get("pretrained_on"),
             weights=content.get("weights"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where} cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _preprocessing(content: dict[str, Any]) -> Preprocessing:
+    content = {"antialias": True, **content}  # version 0.2 knew nothing else, and did not say so
+    return Preprocessing(**{key: content[key] for key in _PREPROCESSING})
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:

@@ -15,12 +15,11 @@ from typing import Any
 
 from sqznet.errors import InputError
 from sqznet.model import MODULES
+from sqznet.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing, check_choice
 
 ARCHS = ("v1.0", "v1.1")
 ACTIVATIONS = ("relu", "elu")
 BYPASSES = ("none", "simple", "complex")
-RESIZES = ("short", "squash")
-INTERPOLATIONS = ("bilinear", "bicubic")
 CROPS = ("window", "resized")
 OPTIMIZERS = ("sgd", "nesterov")
 FREEZES = tuple(f"until:{module}" for module in MODULES[1:])
@@ -32,54 +31,6 @@ NETWORK_FIELDS = ("arch", "activation", "batch_norm", "bypass", "conv10_padding"
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a photograph becomes the square that a network sees: the part of a recipe that every file made from it keeps.
-
-    Raises:
-        InputError: the values do not go together, or are none that exist.
-    """
-
-    image_size: int  # side of the square, in pixels
-    resize_to: int  # side that the photograph is scaled to before the square is cut from its centre, in pixels
-    resize: str = "short"  # the short side is scaled to that, or ("squash") both sides
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        _check_choice("resize", self.resize, RESIZES)
-        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        for name in ("image_size", "resize_to"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be a whole number, 1 or more")
-        if self.resize_to < self.image_size:
-            raise InputError(
-                f"resize_to is {self.resize_to} and image_size {self.image_size}: a crop of {self.image_size} "
-                "pixels does not fit; raise --resize_to or lower --image_size"
-            )
-
-    @property
-    def steps(self) -> str:
-        """What to do, in words."""
-        scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
-        return (
-            f"{scaled} to {self.resize_to} pixels ({self.interpolation}, antialiased), cut out the central square of "
-            f"{self.image_size}, and give the pixels as they are: no mean, no scale"
-        )
-
-    def at(self, image_size: int) -> Preprocessing:
-        """The same for another size: the crop keeps its share of the photograph."""
-        resize_to = round(self.resize_to * image_size / self.image_size)
-        return dataclasses.replace(self, image_size=image_size, resize_to=resize_to)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +58,11 @@ class Recipe:
         "short", "before cropping: scale the short side to resize_to, or squash both sides to it", RESIZES
     )
     resize_to: int = _setting(256, "side a photograph is scaled to before cropping, in pixels")
-    interpolation: str = _setting("bilinear", "how photographs are scaled, always antialiased", INTERPOLATIONS)
+    interpolation: str = _setting("bilinear", "how photographs are scaled", INTERPOLATIONS)
+    antialias: bool = _setting(
+        True,
+        "average the pixels that fall together when a photograph is scaled down; most phones' own scaling does not",
+    )
     crop: str = _setting("window", "training crop: a window moved about, or a resized random region", CROPS)
     min_crop_area: float = _setting(0.08, "crop=resized: smallest region, as a fraction of the photograph")
     train_sizes: tuple[tuple[int, int], ...] = _setting(
@@ -146,7 +101,7 @@ class Recipe:
         for setting in dataclasses.fields(self):
             choices, value = setting.metadata["choices"], getattr(self, setting.name)
             if choices:
-                _check_choice(setting.name, value, choices)
+                check_choice(setting.name, value, choices)
         _ = self.preprocessing  # checks its own
         for name in ("epochs", "global_batch_size", "steps_per_call", "shuffle_buffer"):
             if getattr(self, name) < 1:
@@ -179,7 +134,7 @@ class Recipe:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.image_size, self.resize_to, self.resize, self.interpolation)
+        return Preprocessing(self.image_size, self.resize_to, self.resize, self.interpolation, self.antialias)
 
     def replace(self, **changes: Any) -> Recipe:
         return dataclasses.replace(self, **changes)

@@ -19,9 +19,11 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from sqznet import recipes  # noqa: E402
+from sqznet import inference, recipes  # noqa: E402
 from sqznet.data import build, shards, sources, synthetic  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
+from sqznet.export import bundle as bundles  # noqa: E402
+from sqznet.export import variants  # noqa: E402
 from sqznet.training import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -92,3 +94,27 @@ def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
     return run_dir
+
+
+def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all", quantize: str = "none", **options):
+    """What `python -m sqznet.export` does, without the command line."""
+    gate = {"budget": 5 * 1024**2, "max_drop": 0.1, "split": "val", **options.pop("gate", {})}
+    return bundles.export(
+        run_dir,
+        *inference.load_keras(run_dir),
+        shard_set,
+        variants=variants.choose(files, quantize),
+        gate=bundles.Gate(**gate),
+        out=out,
+        latency_runs=0,
+        calibration_records=32,
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle(trained_run: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported folder with every file that there can be. Read only: copy it to change it."""
+    out = tmp_path_factory.mktemp("artifacts") / "tiny"
+    export(trained_run, shard_set, out, quantize="all")
+    return out

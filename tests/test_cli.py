@@ -12,7 +12,16 @@ from sqznet.data import __main__ as data_command
 from sqznet.errors import InputError
 from sqznet.export import __main__ as export_command
 
-COMMANDS = ("sqznet.data", "sqznet.train", "sqznet.evaluate", "sqznet.predict", "sqznet.weights", "sqznet.export")
+COMMANDS = (
+    "sqznet.data",
+    "sqznet.train",
+    "sqznet.evaluate",
+    "sqznet.predict",
+    "sqznet.weights",
+    "sqznet.export",
+    "sqznet.benchmark",
+    "sqznet.serve",
+)
 
 
 def command(*args: str, cwd=None) -> subprocess.CompletedProcess:

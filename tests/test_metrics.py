@@ -22,9 +22,20 @@ def test_top1_and_top5_count_by_rank():
     assert score.confusion[:, 0].tolist() == [1] * 6
 
 
-def test_a_model_that_answers_nothing_scores_nothing():
-    score = metrics.score(np.full((8, 10), 0.1, np.float32), np.arange(8))
-    assert (score.top1_hits, score.top5_hits) == (0, 0)
+def test_equal_probabilities_rank_in_the_order_of_the_classes():
+    score = metrics.score(np.full((10, 10), 0.1, np.float32), np.arange(10))
+    assert (score.top1_hits, score.top5_hits) == (1, 5)  # no better than always saying the first
+    assert score.confusion[:, 0].tolist() == [1] * 10
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "low", "high"),
+    # By hand: (lost - gained) / (n + 2) plus and minus 1.959964 sqrt(sum - difference^2 / (n + 2)) / (n + 2).
+    [(0, 0, 100, -0.0192, 0.0192), (2, 12, 1000, 0.0024, 0.0175)],
+)
+def test_the_interval_of_a_paired_difference(gained, lost, n, low, high):
+    differences = np.array([-1] * gained + [1] * lost + [0] * (n - gained - lost))
+    assert metrics.paired_interval(differences) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_with_fewer_than_six_classes_top5_is_sure_for_the_last_rank_only_if_ranked():

@@ -17,7 +17,7 @@ import numpy as np
 from sqznet import console
 from sqznet.data import preprocess, records, shards
 from sqznet.data.manifest import Manifest
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import Preprocessing
 from sqznet.training.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -1,18 +1,21 @@
 """One JPEG to the square of pixels the network sees. The only copy: training, evaluation and the proofs share it.
 
 Every function takes one image. Pixels are uint8 RGB, 0..255, (height, width, 3); boxes are (top, left, height,
-width) in pixels of the photograph. A region is cut out while the JPEG is decoded and resized once, with
-antialiasing, so that what is thrown away is never computed.
+width) in pixels of the photograph. A region is cut out while the JPEG is decoded and resized once, so that what is
+thrown away is never computed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqznet.preprocessing import CORNER
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from sqznet.recipes import Preprocessing, Recipe
+    from sqznet.preprocessing import Preprocessing
+    from sqznet.recipes import Recipe
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
 
@@ -39,7 +42,7 @@ def preprocess_for_train(jpeg: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size:
         box_height, box_width = _window(height, width, recipe.preprocessing)
     top = tf.cast(draws[2] * tf.cast(height - box_height + 1, tf.float32), tf.int32)
     left = tf.cast(draws[3] * tf.cast(width - box_width + 1, tf.float32), tf.int32)
-    image = _decode_box(jpeg, top, left, box_height, box_width, size, recipe.interpolation)
+    image = _decode_box(jpeg, (top, left, box_height, box_width), size, recipe.interpolation, recipe.antialias)
     return tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
@@ -58,7 +61,13 @@ def preprocess_for_eval(jpeg: tf.Tensor, preprocessing: Preprocessing) -> tf.Ten
     height, width = _shape(jpeg)
     box_height, box_width = _window(height, width, preprocessing)
     top, left = (height - box_height) // 2, (width - box_width) // 2
-    return _decode_box(jpeg, top, left, box_height, box_width, preprocessing.image_size, preprocessing.interpolation)
+    return _decode_box(
+        jpeg,
+        (top, left, box_height, box_width),
+        preprocessing.image_size,
+        preprocessing.interpolation,
+        preprocessing.antialias,
+    )
 
 
 def resized_crop(
@@ -101,9 +110,14 @@ def _window(height: tf.Tensor, width: tf.Tensor, preprocessing: Preprocessing) -
     return square, square
 
 
-def _decode_box(jpeg, top, left, height, width, size, interpolation) -> tf.Tensor:
+def _decode_box(
+    jpeg: tf.Tensor, box: tuple[tf.Tensor, ...], size: tf.Tensor | int, interpolation: str, antialias: bool
+) -> tf.Tensor:
     import tensorflow as tf
 
-    pixels = tf.image.decode_and_crop_jpeg(jpeg, tf.stack([top, left, height, width]), channels=3)
-    resized = tf.image.resize(pixels, [size, size], interpolation, antialias=True)
+    pixels = tf.image.decode_and_crop_jpeg(jpeg, tf.stack(box), channels=3)
+    if interpolation == CORNER:  # what this operator does by default, as TensorFlow 1 did
+        resized = tf.raw_ops.ResizeBilinear(images=pixels[tf.newaxis], size=[size, size])[0]
+    else:
+        resized = tf.image.resize(pixels, [size, size], interpolation, antialias=antialias)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

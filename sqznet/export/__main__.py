@@ -1,15 +1,20 @@
-"""Export a trained model as SavedModel, TFLite and ONNX, proved against the Keras model.
+"""Export a trained model as SavedModel, TFLite and ONNX files that a mobile team can ship, proved one by one.
 
   python -m sqznet.export --format=tflite
       the newest run, compared on the data it was trained with
-  python -m sqznet.export --model=runs/NAME --format=all --data=data/imagenet
+  python -m sqznet.export --model=runs/NAME --format=all --quantize=all --data=data/imagenet
+      everything: float32, float16, dynamic-range and int8, NHWC and NCHW
   python -m sqznet.export --format=onnx --quantize=float16 --budget=2.5MB
   python -m sqznet.export --model=squeezenet-v1.1 --data=data/imagenet
+  python -m sqznet.export --check=export/artifacts/NAME
+      is a bundle still what was proved?
 
-Every file takes raw RGB pixels 0..255 as float32, NHWC, and gives probabilities: mean subtraction and batch norm
-are folded into the weights. Each is reloaded in its own runtime (TensorFlow, LiteRT, ONNX Runtime) and compared with
-the Keras model on real records; a file over the budget or not equal ends the command with exit code 1 and is not
-written. Writes to export/artifacts/RUN: the files, labels.txt and manifest.json.
+Every file takes raw RGB pixels 0..255 and gives probabilities: mean subtraction and batch norm are folded into the
+weights. Each is reloaded in its own runtime (TensorFlow, LiteRT, ONNX Runtime) and compared with the Keras model on
+real records. A file over the budget, with a foreign operator, in other types than it claims, or that loses more than
+--max_drop of top-1, ends the command with exit code 1, and no folder is left. Otherwise writes to
+export/artifacts/RUN: the files, labels.txt, manifest.json, MODEL_CARD.md, report.html, golden vectors for self-tests
+and constants for Kotlin and Swift.
 """
 
 from __future__ import annotations
@@ -27,15 +32,21 @@ RECORDS = 5000
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.export", __doc__)
-    parser.add_argument("--format", default="all", help="savedmodel, tflite, onnx or all")
+    parser.add_argument("--format", default="all", help="savedmodel, tflite, onnx, onnx_nchw or all")
     parser.add_argument(
         "--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run"
     )
-    parser.add_argument("--quantize", default="none", help="none (float32) or float16 (tflite and onnx)")
+    parser.add_argument("--quantize", default="none", help="none (float32), float16, dynamic, int8 or all")
     parser.add_argument("--budget", default="5MiB", help="most bytes of each file: 5MiB, 5MB, 480kB or plain bytes")
     parser.add_argument("--data", type=Path, help="shards to compare on; default those of the run")
     parser.add_argument("--split", help="split to compare on; default test, or val where there is no test")
     parser.add_argument("--records", type=int, default=RECORDS, help="records to compare on; 0 means all")
+    parser.add_argument("--max_drop", type=float, default=1.0, help="most top-1 a file may lose, in points")
+    parser.add_argument(
+        "--calibration_records", type=int, default=128, help="training records that the steps of int8 are found on"
+    )
+    parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
+    parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
     parser.add_argument("--out", type=Path, help="folder for the files; default export/artifacts/RUN")
     return parser
 
@@ -45,32 +56,56 @@ def main(argv: list[str] | None = None) -> int:
     limit = budget.parse(args.budget)
     if args.records < 0:
         raise InputError(f"--records={args.records} must be 0 (all) or more")
+    if args.calibration_records < 1:
+        raise InputError(f"--calibration_records={args.calibration_records} must be 1 or more")
+    if not 0 <= args.max_drop <= 100:
+        raise InputError(f"--max_drop={args.max_drop:g} must be 0 to 100 points")
+    tflite_batch = _batch(args.tflite_batch)
     from sqznet import inference, keras_file, startup
     from sqznet.data import manifest as manifests
     from sqznet.training import run_folder
 
     startup.load_tensorflow()
-    from sqznet.export import bundle
+    from sqznet.export import bundle, variants
 
-    formats = bundle.choose(args.format, args.quantize)
+    if args.check:
+        return _check(args.check)
+    chosen = variants.choose(args.format, args.quantize)
     source = args.model or run_folder.newest(run_folder.BEST)
     trained, card = inference.load_keras(source)
     manifest = manifests.load(args.data or keras_file.trained_on(card, source))
     out = args.out or ARTIFACTS / _name_of(source)
+    split = args.split or ("test" if "test" in manifest.splits else "val" if "val" in manifest.splits else "train")
     exported, against = bundle.export(
         source,
         trained,
         card,
         manifest,
-        formats=formats,
-        quantize=args.quantize,
-        budget=limit,
-        split=args.split or ("test" if "test" in manifest.splits else "val"),
-        records=args.records or None,
+        variants=chosen,
+        gate=bundle.Gate(limit, args.max_drop / 100, split, args.records or None),
         out=out,
+        calibration_records=args.calibration_records,
+        tflite_batch=tflite_batch,
     )
     bundle.print_table(exported, against, limit)
-    console.result(f"written to {out}")
+    console.result(f"written to {out}; pictures and figures: {out / 'report.html'}")
+    return 0
+
+
+def _batch(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--tflite_batch={text} must be 1 or more, or any")
+    return int(text)
+
+
+def _check(folder: Path) -> int:
+    from sqznet.export import check
+
+    rows = [[name, f"{size:,}", f"{difference:.1e}"] for name, size, difference in check.check(folder)]
+    console.table(["file", "bytes", "golden difference"], rows, title=str(folder))
+    console.result(f"{folder} is what was proved")
     return 0
 
 

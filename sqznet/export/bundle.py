@@ -1,135 +1,188 @@
-"""The folder that leaves the house: every asked-for format, proved, with labels.txt and manifest.json."""
+"""The folder that leaves the house: every asked-for file, proved, with all that goes with it, or no folder at all."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, files, inference, labels, metrics
+from sqznet import console, files, inference, labels, latency, metrics
 from sqznet.errors import InputError
+from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, verify
 from sqznet.export import budget as sizes
-from sqznet.export import fold, onnx, saved_model, tflite, verify
+from sqznet.export.variants import Source, Variant
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from sqznet.data.manifest import Manifest
     from sqznet.keras_file import Card
 
-QUANTIZATIONS = ("none", "float16")
-MANIFEST = "manifest.json"
+MANIFEST = check.MANIFEST
+LABELS = check.LABELS
+OTHERS = ("report.html", "MODEL_CARD.md", LABELS, MANIFEST, golden.FOLDER, "kotlin", "swift")  # beside model files
+REPORTS = ("evaluation-", "confusion-")  # what `evaluate` leaves beside a model
+CALIBRATION_BATCH = 32
+NO_LICENCE = "see MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
-class Format:
-    write: Callable[[keras.Model, Path, str], None]
-    file_names: dict[str, str]  # quantization to file name; only the quantizations that the format has
-    batch: int | None  # images at a time; None: any
+class Gate:
+    """What a file has to hold to."""
 
-
-FORMATS = {
-    "savedmodel": Format(lambda model, path, _: saved_model.write(model, path), {"none": "savedmodel"}, None),
-    "tflite": Format(tflite.write, {"none": "model.tflite", "float16": "model_float16.tflite"}, 1),
-    "onnx": Format(onnx.write, {"none": "model.onnx", "float16": "model_float16.onnx"}, None),
-}
+    budget: int  # most bytes of a file, or of a SavedModel folder
+    max_drop: float = 0.01  # most top-1 accuracy lost against the Keras model, as a share
+    split: str = "test"  # of the records to compare on
+    records: int | None = None  # of them; None: all
 
 
 @dataclass(frozen=True)
 class Exported:
-    format: str
-    path: Path
+    variant: Variant
     bytes: int
     proof: verify.Proof
-
-
-def choose(format_name: str, quantize: str) -> list[str]:
-    """The formats that `--format` and `--quantize` mean.
-
-    Raises:
-        InputError: an unknown name, or a format that has no such quantization.
-    """
-    if format_name != "all" and format_name not in FORMATS:
-        raise InputError(f"no format {format_name!r}; there are {', '.join(FORMATS)}, and all")
-    if quantize not in QUANTIZATIONS:
-        raise InputError(f"no quantization {quantize!r}; there are {', '.join(QUANTIZATIONS)}")
-    able = [name for name, each in FORMATS.items() if quantize in each.file_names]
-    if format_name == "all":
-        return able
-    if format_name not in able:
-        raise InputError(f"{format_name} has no {quantize} variant; {', '.join(able)} have")
-    return [format_name]
 
 
 def export(
     source: Path,
     trained: keras.Model,
-    card: Card,
+    card_of_model: Card,
     manifest: Manifest,
     *,
-    formats: list[str],
-    quantize: str,
-    budget: int,
-    split: str,
-    records: int | None,
+    variants: list[Variant],
+    gate: Gate,
     out: Path,
+    calibration_records: int = 128,
+    tflite_batch: int | None = 1,
+    latency_runs: int = 30,
 ) -> tuple[list[Exported], verify.Reference]:
-    """Writes, reloads, compares; keeps the files only if every one of them holds.
+    """Writes a bundle, proves it, and puts it in place by one rename.
 
     Args:
         source: where `trained` and its card come from, for messages.
-        manifest: the records to compare on, `records` of `split` (None: all).
-        budget: most bytes a file, or a SavedModel folder, may have.
+        manifest: the records to compare on, and, in its train split, to calibrate int8 on.
+        out: the bundle's folder. An older bundle there is removed first: it must not be taken for this one.
+        tflite_batch: images at a time in TFLite files; None means any number.
+        latency_runs: timed runs of each file; 0 leaves latencies out.
 
     Raises:
-        InputError: over budget, or not equal to the Keras model; nothing of the asked-for formats is left in `out`.
+        InputError: a file fails a gate, or `out` holds what no export wrote; nothing of this export is left.
     """
-    assert card.classes is not None
-    folded = fold.inference_model(trained, card.preprocessing.image_size)
-    total = manifest.records(split)
-    console.say(f"running the Keras model on {min(records or total, total):,} of {total:,} records of {split}")
-    against = verify.reference(inference.of_keras(source, trained, card), manifest, split, records)
-    exported = []
-    paths = {name: out / FORMATS[name].file_names[quantize] for name in formats}
-    try:
-        with contextlib.ExitStack() as unfinished:  # all are renamed into place, or none
-            for name, path in paths.items():
-                temporary = unfinished.enter_context(files.replacing(path))
-                FORMATS[name].write(folded, temporary, quantize)
-                size = files.size_of(temporary)
-                if size > budget:
-                    raise InputError(_over_budget(name, size, budget, quantize))
-                exported.append(Exported(name, path, size, verify.prove(temporary, quantize, against)))
-    except BaseException:
-        _withdraw(list(paths.values()), out)  # an older export must not be taken for this one
-        raise
-    _describe(out, card, exported, against, quantize, _sha256_of_weights(folded))
+    classes = card_of_model.classes
+    assert classes is not None
+    if len(classes) < 2:
+        raise InputError(
+            f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
+        )
+    _remove_older(out)
+    folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
+    total = manifest.records(gate.split)
+    count = min(gate.records or total, total)
+    console.say(f"running the Keras model on {count:,} of {total:,} records of {gate.split}")
+    against = verify.reference(inference.of_keras(source, trained, card_of_model), manifest, gate.split, gate.records)
+    photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
+    writers = Source(folded, photographs, tflite_batch)
+    with files.replacing(out) as folder:
+        folder.mkdir()
+        exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
+        paths = {each.file_name: folder / each.file_name for each in variants}
+        golden.write(folder, against, manifest, paths, {each.file_name: each.quantize for each in variants})
+        _describe(folder, card_of_model, exported, against, writers, calibrated_on, latency_runs, gate.budget)
+        check.check(folder)
     return exported, against
 
 
-def _withdraw(paths: list[Path], out: Path) -> None:
-    """Removes files and what manifest.json says of them."""
-    for path in paths:
-        files.remove(path)
-    manifest = out / MANIFEST
-    if manifest.is_file():
-        content = json.loads(manifest.read_text())
-        gone = {path.name for path in paths}
-        content["files"] = {name: entry for name, entry in content["files"].items() if name not in gone}
-        files.write_json(manifest, content)
+def _remove_older(out: Path) -> None:
+    """Removes the bundle that an earlier export left, and what killed ones did.
+
+    Raises:
+        InputError: the folder has something in it that no export wrote.
+    """
+    files.remove_abandoned(out)
+    if not out.exists():
+        return
+    known = set(OTHERS)
+    if (out / MANIFEST).is_file():
+        known |= set(check.load(out)["files"])
+    strangers = [
+        path.name
+        for path in (sorted(out.iterdir()) if out.is_dir() else [out])
+        if path.name not in known and not path.name.startswith((*REPORTS, files.TEMPORARY_PREFIX))
+    ]
+    if strangers:
+        raise InputError(
+            f"{out} would be replaced as a whole, and it holds what no export wrote: {', '.join(strangers[:5])}. Move "
+            "that away, or give another folder with --out"
+        )
+    files.remove(out)
 
 
-def _over_budget(name: str, size: int, budget: int, quantize: str) -> str:
+def _calibration(
+    variants: list[Variant], manifest: Manifest, card_of_model: Card, proof_split: str, records: int
+) -> tuple[list[np.ndarray], dict[str, Any] | None]:
+    """Photographs to find int8's steps on, and what the manifest says of them; none where no file is int8."""
+    from sqznet.data import pipeline
+
+    if not any(each.quantize == "int8" for each in variants):
+        return [], None
+    split = "train" if "train" in manifest.splits else proof_split
+    batches = pipeline.examples(manifest, split, card_of_model.preprocessing, records, CALIBRATION_BATCH)
+    photographs = [images for images, _ in batches]
+    return photographs, {"data": str(manifest.folder), "split": split, "records": sum(map(len, photographs))}
+
+
+def _one(
+    variant: Variant,
+    writers: Source,
+    card_of_model: Card,
+    name: str,
+    against: verify.Reference,
+    gate: Gate,
+    folder: Path,
+) -> Exported:
+    """Writes one file and sends it through every gate."""
+    path = folder / variant.file_name
+    _write(variant, writers, card_of_model, name, path)
+    size = files.size_of(path)
+    if size > gate.budget:
+        raise InputError(_over_budget(variant, size, gate.budget))
+    audit.check(path, variant.quantize)
+    if path.is_file():
+        again = folder / f"{files.TEMPORARY_PREFIX}again{path.suffix}"
+        _write(variant, writers, card_of_model, name, again)
+        if path.read_bytes() != again.read_bytes():
+            raise InputError(
+                f"{path.name} comes out with other bytes each time; please report this with the run folder"
+            )
+        files.remove(again)
+    return Exported(variant, size, verify.prove(path, variant.quantize, against, gate.max_drop))
+
+
+def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
+    variant.write(writers, path)
+    if variant.is_tflite:
+        metadata.add(
+            path,
+            name=f"SqueezeNet {name}",
+            description=f"Image classifier. {card_of_model.preprocessing.steps}.",
+            licence=str((card_of_model.weights or {}).get("licence") or NO_LICENCE),
+            labels=labels.readable(card_of_model.classes or ()),
+            image_size=card_of_model.preprocessing.image_size,
+        )
+
+
+def _over_budget(variant: Variant, size: int, budget: int) -> str:
     advice = "--arch=v1.1 trains a slightly smaller network"
-    if quantize == "none" and name != "savedmodel":
-        advice = "--quantize=float16 halves the file"
+    if variant.quantize in ("none", "float16") and variant.format != "savedmodel":
+        advice = "--quantize=float16 halves the file, int8 quarters it"
     return (
-        f"{name} is {sizes.describe(size)}, over the budget of {sizes.describe(budget)}; nothing was written. "
-        f"Raise --budget, or: {advice}"
+        f"{variant.file_name} is {sizes.describe(size)}, over the budget of {sizes.describe(budget)}; nothing was "
+        f"written. Raise --budget, or: {advice}"
     )
 
 
@@ -141,92 +194,133 @@ def _sha256_of_weights(model: keras.Model) -> str:
 
 
 def _describe(
-    out: Path,
-    card: Card,
+    folder: Path,
+    card_of_model: Card,
     exported: list[Exported],
     against: verify.Reference,
-    quantize: str,
-    model_sha256: str,
+    writers: Source,
+    calibrated_on: dict[str, Any] | None,
+    latency_runs: int,
+    budget: int,
 ) -> None:
-    """Writes labels.txt and manifest.json; drops what an earlier model of the same name left."""
-    assert card.classes is not None
-    path = out / MANIFEST
-    entries: dict[str, Any] = {}
-    if path.is_file():
-        before = json.loads(path.read_text())
-        if before.get("model_sha256") == model_sha256:
-            entries = {name: entry for name, entry in before["files"].items() if (out / name).exists()}
-        else:
-            new = {each.path.name for each in exported}
-            for name in before["files"]:
-                if name not in new and Path(name).name == name:
-                    files.remove(out / name)
-    for each in exported:
-        entries[each.path.name] = _entry(each, against, quantize, card.preprocessing.image_size, len(card.classes))
-    files.write_text(out / "labels.txt", "".join(f"{name}\n" for name in labels.readable(card.classes)))
-    files.write_json(
-        path,
-        {
-            **card.to_dict(),
-            "model_sha256": model_sha256,
-            "preprocessing": {
-                **card.preprocessing.to_dict(),
-                "colour_order": "RGB",
-                "range": [0, 255],
-                "layout": "NHWC",
-                "steps": card.preprocessing.steps,
-            },
-            "files": entries,
+    """Writes labels, manifest, card, report and the constants for phones."""
+    names = labels.readable(card_of_model.classes or ())
+    files.write_text(folder / LABELS, "".join(f"{name}\n" for name in names))
+    entries = {each.variant.file_name: entry for each, entry in _entries(folder, exported, against, writers)}
+    if latency_runs:
+        with console.progress("files/s") as bar:
+            for name in bar.track(entries, description="timing"):
+                entries[name]["latency"] = latency.measure(folder / name, runs=latency_runs)
+    manifest = {
+        **card_of_model.to_dict(),
+        "model_sha256": _sha256_of_weights(writers.model),
+        "preprocessing": {
+            **card_of_model.preprocessing.to_dict(),
+            "colour_order": "RGB",
+            "range": [0, 255],
+            "steps": card_of_model.preprocessing.steps,
         },
-    )
-
-
-def _entry(exported: Exported, against: verify.Reference, quantize: str, size: int, classes: int) -> dict[str, Any]:
-    batch = FORMATS[exported.format].batch
-    score, proof = exported.proof.score, exported.proof
-    whole = {"sha256": files.sha256_of(exported.path)} if exported.path.is_file() else {}
-    return {
-        "format": exported.format,
-        "quantize": quantize,
-        "bytes": exported.bytes,
-        **whole,
-        "input": {"name": "image", "dtype": "float32", "shape": [batch, size, size, 3]},
-        "output": {"name": "probabilities", "dtype": "float32", "shape": [batch, classes]},
-        "proof": {
-            "data": str(against.data),
-            "split": against.split,
-            "n": score.n,
-            "top1": score.top1,
-            "top1_interval_95": score.top1_interval,
-            "top5": score.top5,
-            "largest_difference": proof.largest_difference,
-            "top1_agreement": proof.agreement,
-        },
+        "labels": {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)},
+        "converters": {name: packages.version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime")},
+        "calibration": calibrated_on,
+        "files": entries,
     }
+    files.write_json(folder / MANIFEST, manifest)
+    reference = {
+        "data": str(against.data),
+        "split": against.split,
+        **_accuracy(against.score),
+    }
+    confusions = {each.variant.file_name: each.proof.confusion for each in exported}
+    card.write(folder, manifest, names, reference)
+    report.write(folder, manifest, names, confusions, budget, reference)
+    vectors = json.loads((folder / golden.FOLDER / "golden.json").read_text())
+    files.write_text(folder / "kotlin" / "ModelContract.kt", contract.kotlin(manifest, vectors))
+    files.write_text(folder / "swift" / "ModelContract.swift", contract.swift(manifest, vectors))
+
+
+def _accuracy(score: metrics.Score) -> dict[str, Any]:
+    return {
+        "n": score.n,
+        "top1": score.top1,
+        "top1_interval_95": score.top1_interval,
+        "top5": score.top5,
+        "top5_interval_95": score.top5_interval,
+    }
+
+
+def _entries(
+    folder: Path, exported: list[Exported], against: verify.Reference, writers: Source
+) -> Iterator[tuple[Exported, dict[str, Any]]]:
+    """What manifest.json says of each file."""
+    size, classes = writers.model.input_shape[1], writers.model.output_shape[-1]
+    for each in exported:
+        variant, proof = each.variant, each.proof
+        batch = writers.tflite_batch if variant.is_tflite else None
+        dtype = "uint8" if variant.has_uint8_ports else "float32"
+        yield (
+            each,
+            {
+                "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
+                "quantize": variant.quantize,
+                "bytes": each.bytes,
+                "sha256": check.sha256(folder / variant.file_name),
+                "version": _version(variant),
+                "input": {
+                    "name": "image",
+                    "dtype": dtype,
+                    "shape": [batch, size, size, 3] if variant.layout == "NHWC" else [batch, 3, size, size],
+                    "layout": variant.layout,
+                    "range": [0, 255],
+                    "colour_order": "RGB",
+                },
+                "output": {
+                    "name": "probabilities",
+                    "dtype": dtype,
+                    "shape": [batch, classes],
+                    "scale": 1 / 256 if dtype == "uint8" else 1.0,
+                    "zero_point": 0,
+                },
+                "proof": {
+                    "data": str(against.data),
+                    "split": against.split,
+                    **_accuracy(proof.score),
+                    "largest_difference": proof.largest_difference,
+                    "top1_agreement": proof.agreement,
+                    "drop": proof.drop,
+                    "drop_interval_95": proof.drop_interval,
+                },
+            },
+        )
+
+
+def _version(variant: Variant) -> str:
+    if variant.format == "savedmodel":
+        return "TensorFlow SavedModel 1"
+    return "TFLite schema 3" if variant.is_tflite else f"ONNX opset {onnx.OPSET}, IR {onnx.IR_VERSION}"
 
 
 def print_table(exported: list[Exported], against: verify.Reference, budget: int) -> None:
     """The table that ends an export."""
-
-    def accuracy(score: metrics.Score) -> list[str]:
-        return [console.percent(score.top1), console.percent(score.top5)]
-
     rows = [
         [
-            each.path.name,
+            each.variant.file_name,
             f"{each.bytes:,}",
             f"{each.bytes / 1000**2:.3f}",
             f"{each.bytes / 1024**2:.3f}",
-            "yes" if each.bytes <= budget else "NO",
             f"{each.proof.largest_difference:.1e}",
-            *accuracy(each.proof.score),
+            console.percent(each.proof.score.top1),
+            console.percent(each.proof.score.top5),
             console.percent(each.proof.agreement),
+            f"{100 * each.proof.drop:.2f}",
+            f"{100 * each.proof.drop_interval[0]:.2f} to {100 * each.proof.drop_interval[1]:.2f}",
         ]
         for each in exported
     ]
-    rows.append(["Keras model", "-", "-", "-", "-", "-", *accuracy(against.score), "-"])
+    score = against.score
+    rows.append(["Keras model", "-", "-", "-", "-", console.percent(score.top1), console.percent(score.top5), *"---"])
     console.table(
-        ["format", "bytes", "MB", "MiB", "within budget", "largest difference", "top-1", "top-5", "top-1 agreement"],
+        ["file", "bytes", "MB", "MiB", "largest diff.", "top-1", "top-5", "agreement", "drop", "95 %, points"],
         rows,
         title=f"{len(against.labels)} records of {against.data}, {against.split}; budget {sizes.describe(budget)}",
     )

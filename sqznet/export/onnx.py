@@ -1,28 +1,37 @@
-"""The ONNX writer: NHWC in, any batch, standard operators only."""
+"""The ONNX writer: NHWC or NCHW in, any batch, standard operators only."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqznet.export import serving
 
 if TYPE_CHECKING:
     import keras
 
+IR_VERSION = 8  # goes with the opset
 OPSET = 17  # 2022: read by every runtime still in use
 
 
-def write(model: keras.Model, path: Path, quantize: str) -> None:
+def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -> None:
     """Writes an inference model as an .onnx file; float32 or, with quantize="float16", weights of half the size.
 
-    Input `image`, float32 (batch, size, size, 3); output `probabilities`, float32 (batch, classes).
+    Input `image`, float32 (batch, size, size, 3), or (batch, 3, size, size) with layout="NCHW"; output
+    `probabilities`, float32 (batch, classes).
     """
     import onnx
     import tf2onnx
 
     module = serving.module(model, batch=None)
-    proto, _ = tf2onnx.convert.from_function(module.serve, module.serve.input_signature, opset=OPSET)
+    proto, _ = tf2onnx.convert.from_function(
+        module.serve,
+        module.serve.input_signature,
+        opset=OPSET,
+        inputs_as_nchw=["image:0"] if layout == "NCHW" else None,
+    )
+    proto.ir_version = IR_VERSION
+    _put_in_order(proto)
     _name_everything(proto)
     if quantize == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -34,6 +43,26 @@ def write(model: keras.Model, path: Path, quantize: str) -> None:
         proto = converted.model
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _put_in_order(proto) -> None:
+    """Orders nodes as a walk from the output meets them: tf2onnx's order of branches depends on names it made up."""
+    made_by = {output: node for node in proto.graph.node for output in node.output}
+    ordered: dict[str, Any] = {}  # by first output
+
+    def visit(name: str) -> None:
+        node = made_by.get(name)
+        if node is None or node.output[0] in ordered:
+            return
+        for each in node.input:
+            visit(each)
+        ordered[node.output[0]] = node
+
+    for output in proto.graph.output:
+        visit(output.name)
+    nodes = list(ordered.values())
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def _name_everything(proto) -> None:

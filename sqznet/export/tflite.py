@@ -1,27 +1,139 @@
-"""The TFLite writer: builtin operators only, one image at a time, which is what phones run."""
+"""The TFLite writer: builtin operators only; one image at a time, which is what phones run, or any number."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqznet.export import serving
+import numpy as np
+
+from sqznet.export import int8, serving
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
-def write(model: keras.Model, path: Path, quantize: str) -> None:
-    """Writes an inference model as a .tflite file; float32 or, with quantize="float16", weights of half the size.
+def write(model: keras.Model, path: Path, quantize: str, batch: int | None = 1) -> None:
+    """Writes an inference model as a .tflite file.
 
-    Its signature `serving_default` takes `image`, float32 (1, size, size, 3), and gives `probabilities`.
+    Its signature `serving_default` takes `image`, float32 (batch, size, size, 3), and gives `probabilities`.
+
+    Args:
+        quantize: none (float32); float16 (weights of half the size); dynamic (int8 weights, float32 activations).
+        batch: images at a time; None means any number.
     """
     import tensorflow as tf
 
-    module = serving.module(model, batch=1)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantize == "float16":
+    converter = _converter(serving.module(model, batch))
+    if quantize != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
+
+
+def write_int8(quantized: int8.Quantized, path: Path, batch: int | None = 1) -> None:
+    """Writes a .tflite file that computes in integers only: uint8 pixels to uint8 probabilities in steps of 1/256."""
+    import tensorflow as tf
+
+    converter = _converter(_fake_quantized(quantized, batch))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    path.write_bytes(_with_int8_elu(bytes(converter.convert())))
+
+
+def _converter(module: tf.Module) -> tf.lite.TFLiteConverter:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return converter
+
+
+def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
+    """The network with its ranges written into the graph, where the converter finds and keeps them."""
+    import keras
+    import tensorflow as tf
+
+    model, ranges = quantized.model, quantized.ranges
+    module = tf.Module(name="squeezenet")
+    signature = tf.TensorSpec([batch, *model.input_shape[1:]], tf.float32, name="image")
+    weights = {layer.name: layer.get_weights() for layer in model.layers}
+
+    @tf.function(input_signature=[signature], autograph=False)
+    def serve(image):
+        values: dict[str, Any] = {}
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.InputLayer):
+                value = image
+            else:
+                inputs = [values[name] for name in int8.inputs_of(layer)]
+                if isinstance(layer, keras.layers.Conv2D):
+                    value = _convolve(layer, quantized.kernel_scales[layer.name], weights[layer.name], inputs[0])
+                else:
+                    value = layer(inputs if len(inputs) > 1 else inputs[0])
+            # A ReLU belongs to its convolution, whose own output no runtime ever sees.
+            if layer.name in ranges and f"{layer.name}_relu" not in ranges:
+                value = tf.quantization.fake_quant_with_min_max_args(value, *ranges[layer.name])
+            values[layer.name] = value
+        return {"probabilities": values["probabilities"]}
+
+    module.serve = serve
+    return module
+
+
+def _convolve(layer: keras.layers.Conv2D, scales: np.ndarray, weights: list[np.ndarray], x: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    kernel, bias = weights
+    limit = scales * 127
+    kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -limit, limit, narrow_range=True)
+    return tf.nn.conv2d(x, kernel, layer.strides, layer.padding.upper()) + bias
+
+
+def _with_int8_elu(content: bytes) -> bytes:
+    """Each DEQUANTIZE, ELU, QUANTIZE as one ELU of int8.
+
+    LiteRT has such a kernel (a table of 256 entries), but TensorFlow's converter does not know of it.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    (graph,) = model.subgraphs
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+
+    def kind(operator) -> int:
+        return codes[operator.opcodeIndex]
+
+    made_by = {output: operator for operator in graph.operators for output in operator.outputs}
+    taken_by = {operator.inputs[0]: operator for operator in graph.operators if len(operator.inputs)}
+    gone = []
+    for operator in graph.operators:
+        if kind(operator) == schema.BuiltinOperator.ELU:
+            before, after = made_by.get(operator.inputs[0]), taken_by.get(operator.outputs[0])
+            assert before is not None and kind(before) == schema.BuiltinOperator.DEQUANTIZE
+            assert after is not None and kind(after) == schema.BuiltinOperator.QUANTIZE
+            operator.inputs, operator.outputs = before.inputs, after.outputs
+            gone += [before, after]
+    if not gone:
+        return content
+    graph.operators = [operator for operator in graph.operators if all(operator is not each for each in gone)]
+    _drop_unused_tensors(graph)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _drop_unused_tensors(graph) -> None:
+    """Removes the tensors that no operator takes or makes, and renumbers the others."""
+    used = {*graph.inputs, *graph.outputs}
+    for operator in graph.operators:
+        used |= {*operator.inputs, *operator.outputs}
+    kept = [index for index in range(len(graph.tensors)) if index in used]
+    renumbered = {index: place for place, index in enumerate(kept)}
+    graph.tensors = [graph.tensors[index] for index in kept]
+    for holder in (graph, *graph.operators):
+        holder.inputs = np.array([renumbered.get(index, index) for index in holder.inputs], np.int32)
+        holder.outputs = np.array([renumbered.get(index, index) for index in holder.outputs], np.int32)

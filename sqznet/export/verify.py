@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 BATCH = 8  # shows whether the batch is really free, where it is said to be
 # Largest difference of any probability. float32: rounding only. float16: 11 bits of mantissa through 26 layers.
-TOLERANCES = {"none": 1e-4, "float16": 2e-2}
+# The others are held to their agreement and to the accuracy that they lose.
+TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
+LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Proof:
     score: metrics.Score
     largest_difference: float  # of any probability, over all records
     agreement: float  # share of records on which the likeliest class is the same
+    drop: float  # the Keras model's top-1 less the file's
+    drop_interval: tuple[float, float]  # 95 %
+    confusion: list[tuple[int, int, int]]  # (Keras model's answer, file's, records) where they differ, most first
 
 
 def reference(predictor: Predictor, manifest: Manifest, split: str, count: int | None) -> Reference:
@@ -56,12 +62,15 @@ def reference(predictor: Predictor, manifest: Manifest, split: str, count: int |
     return Reference(manifest.folder, split, images, np.concatenate(labels), np.concatenate(probabilities))
 
 
-def prove(path: Path, quantize: str, against: Reference) -> Proof:
+def prove(path: Path, quantize: str, against: Reference, max_drop: float) -> Proof:
     """Runs a file on the reference's records and compares.
 
+    Args:
+        max_drop: most top-1 accuracy that the file may lose, as a share.
+
     Raises:
-        InputError: it gives values that are not numbers, or differs by more than the format's tolerance; with
-            both numbers.
+        InputError: it gives values that are not numbers, differs by more than the format's tolerance, answers otherwise
+            too often, or loses too much accuracy; with both numbers.
     """
     predictor = inference.load(path)
     outputs = []
@@ -84,5 +93,37 @@ def prove(path: Path, quantize: str, against: Reference) -> Proof:
             f"{difference:.2e} on {len(against.labels)} records of {against.split}, and {TOLERANCES[quantize]:.0e} "
             "is allowed; nothing was written. This is a fault of the conversion: please report it with the run folder"
         )
-    agreement = (probabilities.argmax(axis=1) == against.probabilities.argmax(axis=1)).mean()
-    return Proof(metrics.score(probabilities, against.labels), difference, float(agreement))
+    answers, wanted = probabilities.argmax(axis=1), against.probabilities.argmax(axis=1)
+    agreement = float((answers == wanted).mean())
+    if agreement < LEAST_AGREEMENT[quantize]:
+        raise InputError(
+            f"{path.name} agrees with the Keras model on {console.percent(agreement)} of {len(answers)} records of "
+            f"{against.split} only, and {console.percent(LEAST_AGREEMENT[quantize])} is asked for; {_ADVICE}"
+        )
+    score = metrics.score(probabilities, against.labels)
+    lost = _hits(against.probabilities, against.labels) - _hits(probabilities, against.labels)
+    drop, interval = float(lost.mean()), metrics.paired_interval(lost)
+    if drop > max_drop + 1e-9:
+        raise InputError(
+            f"{path.name} loses {100 * drop:.2f} points of top-1 (95 % interval {100 * interval[0]:.2f} to "
+            f"{100 * interval[1]:.2f}) on {len(answers)} records of {against.split}: {console.percent(score.top1)} "
+            f"where the Keras model has {console.percent(against.score.top1)}, and --max_drop={100 * max_drop:g} is "
+            f"allowed; {_ADVICE}"
+        )
+    return Proof(score, difference, agreement, drop, interval, _changed(wanted, answers))
+
+
+_ADVICE = (
+    "nothing was written. Try more --calibration_records; a network with ELU loses more in int8 than one with ReLU: "
+    "train --recipe=finetune --activation=relu --init_weights=RUN goes over to ReLU in minutes"
+)
+
+
+def _hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 for each record whose class is the likeliest, else 0; int (n,)."""
+    return (metrics.rank_of_label(probabilities, labels) == 1).astype(np.int64)
+
+
+def _changed(wanted: np.ndarray, answers: np.ndarray) -> list[tuple[int, int, int]]:
+    pairs = Counter((int(a), int(b)) for a, b in zip(wanted, answers, strict=True) if a != b)
+    return [(a, b, count) for (a, b), count in sorted(pairs.items(), key=lambda each: (-each[1], each[0]))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from sqznet.data import preprocess, synthetic
-from sqznet.recipes import IMAGENETTE, Preprocessing, Recipe
+from sqznet.preprocessing import CORNER, RUNTIMES, Preprocessing
+from sqznet.recipes import IMAGENETTE, Recipe
 
 JPEG = synthetic.draw("train/boat/7", 2, seed=0)  # 96 x 96
 
@@ -56,6 +57,95 @@ def test_interpolations_differ_where_there_is_detail():
         for interpolation in ("bilinear", "bicubic")
     ]
     assert (got[0] != got[1]).mean() > 0.01
+
+
+def weights(length: int, size: int, kernel, radius: float, antialias: bool, centre: float = 0.5) -> np.ndarray:
+    """How much each of `length` pixels counts in each of `size`: the contract as docs/resize.md has it."""
+    scale = length / size
+    widened = max(1.0, scale) if antialias else 1.0
+    rows = np.zeros((size, length))
+    for i in range(size):
+        x = (i + centre) * scale - centre
+        taps = np.arange(int(np.floor(x - radius * widened)), int(np.ceil(x + radius * widened)) + 1)
+        values = kernel(np.abs(taps - x) / widened)
+        if antialias:  # what lies outside does not count
+            inside = (taps >= 0) & (taps < length)
+            taps, values = taps[inside], values[inside]
+        np.add.at(rows[i], taps.clip(0, length - 1), values)
+        rows[i] /= rows[i].sum()
+    return rows
+
+
+def triangle(x):
+    return np.maximum(0, 1 - x)
+
+
+def cubic(x):  # Keys, a = -0.5
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+@pytest.mark.parametrize("resize", ["short", "squash"])
+@pytest.mark.parametrize(
+    ("interpolation", "antialias", "kernel", "radius", "centre"),
+    [
+        ("bilinear", True, triangle, 1, 0.5),
+        ("bilinear", False, triangle, 1, 0.5),
+        ("bicubic", True, cubic, 2, 0.5),
+        (CORNER, False, triangle, 1, 0.0),
+    ],
+)
+@pytest.mark.parametrize("size", [40, 130])  # scaled down, and up
+def test_pixels_are_those_of_the_documented_contract(resize, interpolation, antialias, kernel, radius, centre, size):
+    image = np.random.default_rng(0).integers(0, 256, (70, 101, 3), np.uint8)
+    jpeg = tf.io.encode_jpeg(image)
+    got = preprocess.preprocess_for_eval(jpeg, Preprocessing(size, size, resize, interpolation, antialias)).numpy()
+    pixels = tf.io.decode_jpeg(jpeg).numpy().astype(float)
+    if resize == "short":
+        pixels = pixels[:, 15 : 15 + 70]  # (101 - 70) // 2
+    height, width, _ = pixels.shape
+    expected = np.einsum(
+        "yh,hwc,xw->yxc",
+        weights(height, size, kernel, radius, antialias, centre),
+        pixels,
+        weights(width, size, kernel, radius, antialias, centre),
+    )
+    assert np.abs(got - expected.clip(0, 255)).max() < 0.51  # rounded, and of float32
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_antialiasing_is_honoured_alike_eagerly_and_in_a_dataset(interpolation, antialias):
+    preprocessing = Preprocessing(24, 24, "squash", interpolation, antialias)
+    eager = preprocess.preprocess_for_eval(tf.constant(JPEG), preprocessing).numpy()
+    dataset = tf.data.Dataset.from_tensors(JPEG).map(lambda jpeg: preprocess.preprocess_for_eval(jpeg, preprocessing))
+    (mapped,) = dataset.as_numpy_iterator()
+    np.testing.assert_array_equal(eager, mapped)
+    other = Preprocessing(24, 24, "squash", interpolation, not antialias)
+    assert (eager != preprocess.preprocess_for_eval(tf.constant(JPEG), other).numpy()).mean() > 0.1
+
+
+def test_training_honours_antialiasing_in_a_dataset():
+    seeds = tf.constant([[1, 2], [3, 4]], tf.int64)
+    made = []
+    for antialias in (True, False):
+        recipe = IMAGENETTE.replace(antialias=antialias)
+        eager = [preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 24).numpy() for seed in seeds]
+        mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
+            lambda seed, recipe=recipe: preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 24)
+        )
+        np.testing.assert_array_equal(np.stack(eager), np.stack(list(mapped.as_numpy_iterator())))
+        made.append(np.stack(eager))
+    assert (made[0] != made[1]).mean() > 0.1
+
+
+def test_mediapipe_passes_over_pixels_from_the_corner():
+    stripes = np.zeros((96, 192, 3), np.uint8)
+    stripes[::3, ::6] = 255  # every pixel that is looked at, and no other
+    buffer = io.BytesIO()
+    Image.fromarray(stripes).save(buffer, "JPEG", quality=100, subsampling=0)
+    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), RUNTIMES["mediapipe"].at(32)).numpy()
+    assert got.mean() > 200
 
 
 def test_a_greyscale_jpeg_becomes_three_equal_channels():

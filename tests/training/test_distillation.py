@@ -10,19 +10,15 @@ import tensorflow as tf
 from sqznet import inference, train
 from sqznet.data import pipeline
 from sqznet.errors import InputError
-from sqznet.export import bundle
 from sqznet.training import loop, schedule, start
 
 from ..conftest import TINY
 
 
 @pytest.fixture(scope="module")
-def teachers(trained_run, shard_set, tmp_path_factory):
+def teachers(trained_run, bundle):
     """The same network as everything that evaluate takes."""
-    out = tmp_path_factory.mktemp("teachers")
-    options = {"quantize": "none", "budget": 5 * 1024**2, "split": "val", "records": 8, "out": out}
-    bundle.export(trained_run, *inference.load_keras(trained_run), shard_set, formats=list(bundle.FORMATS), **options)
-    return {"run": trained_run, **{name: out / name for name in ("savedmodel", "model.tflite", "model.onnx")}}
+    return {"run": trained_run, **{name: bundle / name for name in ("savedmodel", "model.tflite", "model.onnx")}}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

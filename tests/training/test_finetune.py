@@ -16,7 +16,7 @@ from sqznet.errors import InputError
 from sqznet.export import fold
 from sqznet.keras_file import Card
 from sqznet.model import Network
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import Preprocessing
 from sqznet.training import checkpoint, finetune, start, strategy
 from sqznet.training.run import Run
 

@@ -1,0 +1,170 @@
+package sqznet
+
+import android.content.res.AssetManager
+import android.graphics.Bitmap
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.security.MessageDigest
+import org.tensorflow.lite.DataType
+import org.tensorflow.lite.Interpreter
+import org.tensorflow.lite.Tensor
+
+data class Answer(val label: String, val probability: Float)
+
+/** A model file that runs. Not for the main thread: loading takes tens of milliseconds. */
+interface Classifier : AutoCloseable {
+    val model: ModelFile
+
+    /**
+     * @param pixels IMAGE_SIZE x IMAGE_SIZE x 3 bytes: rows of red, green, blue, each 0..255 without a sign
+     * @return the probability of each class, in the order of labels.txt
+     */
+    fun probabilities(pixels: ByteArray): FloatArray
+}
+
+/**
+ * What is seen in a photograph, the most probable first.
+ *
+ * @param photo upright: BitmapFactory does not turn photographs by their EXIF orientation, ImageDecoder does
+ * @param labels as `labels(assets)` reads them
+ */
+fun Classifier.classify(photo: Bitmap, labels: List<String>, count: Int = 5): List<Answer> {
+    val probabilities = probabilities(networkPixels(photo))
+    return probabilities.indices.sortedByDescending { probabilities[it] }.take(count)
+        .map { Answer(labels[it], probabilities[it]) }
+}
+
+/** The pixels that the network sees of a photograph. */
+fun networkPixels(photo: Bitmap): ByteArray {
+    // Bitmaps of the graphics memory cannot be read, and those of 16-bit colours not exactly.
+    val readable = if (photo.config == Bitmap.Config.ARGB_8888) photo else photo.copy(Bitmap.Config.ARGB_8888, false)
+    return contractResize().centre(readable.width, readable.height) { left, y, into ->
+        readable.getPixels(into, 0, into.size, left, y, into.size, 1)
+    }
+}
+
+fun contractResize(): Resize {
+    check(ModelContract.ANTIALIAS && ModelContract.COLOUR_ORDER == "RGB") { "this code is older than the bundle" }
+    return Resize(
+        ModelContract.IMAGE_SIZE,
+        ModelContract.RESIZE_TO,
+        squash = ModelContract.RESIZE == "squash",
+        bicubic = ModelContract.INTERPOLATION == "bicubic",
+    )
+}
+
+fun labels(assets: AssetManager): List<String> {
+    val labels = assets.open(ModelContract.LABELS).bufferedReader().use { it.readLines() }
+    check(labels.size == ModelContract.CLASSES) {
+        "${ModelContract.LABELS} has ${labels.size} lines, expected ${ModelContract.CLASSES}: not of one bundle"
+    }
+    return labels
+}
+
+/** A model file of the assets, if it is the one that was proved. */
+fun readModel(assets: AssetManager, model: ModelFile): ByteBuffer {
+    val content = assets.open(model.name).use { it.readBytes() }
+    val sha256 = MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) }
+    check(sha256 == model.sha256) { "${model.name} is $sha256, expected ${model.sha256}: not of one bundle" }
+    return ByteBuffer.allocateDirect(content.size).order(ByteOrder.nativeOrder()).put(content).apply { rewind() }
+}
+
+/** On the processor: any .tflite file of the bundle, with float32 or uint8 ports. One thread at a time. */
+class InterpreterClassifier(
+    assets: AssetManager,
+    override val model: ModelFile = ModelContract.file("model.tflite"),
+    threads: Int = 2,
+) : Classifier {
+    private val interpreter = Interpreter(readModel(assets, model), Interpreter.Options().setNumThreads(threads))
+    private val input = portBuffer(oneImage(model.inputShape), model.inputType)
+    private val output = portBuffer(oneImage(model.outputShape), model.outputType)
+
+    init {
+        requireUsable(model)
+        checkPort(interpreter.getInputTensor(0), oneImage(model.inputShape), model.inputType)
+        checkPort(interpreter.getOutputTensor(0), oneImage(model.outputShape), model.outputType)
+    }
+
+    @Synchronized
+    override fun probabilities(pixels: ByteArray): FloatArray {
+        requireSize(pixels)
+        input.rewind()
+        output.rewind()
+        if (model.inputType == "uint8") {
+            input.put(pixels)
+        } else {
+            for (pixel in pixels) input.putFloat((pixel.toInt() and 0xFF).toFloat())
+        }
+        input.rewind()
+        interpreter.run(input, output)
+        output.rewind()
+        return FloatArray(ModelContract.CLASSES) {
+            val value = if (model.outputType == "uint8") (output.get().toInt() and 0xFF).toFloat() else output.float
+            ((value - model.outputZeroPoint) * model.outputScale).toFloat()
+        }
+    }
+
+    override fun close() = interpreter.close()
+}
+
+/**
+ * On the graphics processor (or, `Accelerator.NPU`, where the device and its Gradle dependencies have one): a .tflite
+ * file with float32 ports, because CompiledModel documents no uint8 buffers.
+ */
+class CompiledClassifier(
+    assets: AssetManager,
+    override val model: ModelFile = ModelContract.file("model.tflite"),
+    accelerator: Accelerator = Accelerator.GPU,
+) : Classifier {
+    private val compiled: CompiledModel
+
+    init {
+        requireUsable(model)
+        require(model.inputType == "float32" && model.outputType == "float32") { "${model.name} has other ports" }
+        readModel(assets, model) // for its sha256 alone: CompiledModel opens the asset itself
+        compiled = CompiledModel.create(assets, model.name, CompiledModel.Options(accelerator))
+    }
+
+    private val inputs = compiled.createInputBuffers()
+    private val outputs = compiled.createOutputBuffers()
+
+    @Synchronized
+    override fun probabilities(pixels: ByteArray): FloatArray {
+        requireSize(pixels)
+        inputs[0].writeFloat(FloatArray(pixels.size) { (pixels[it].toInt() and 0xFF).toFloat() })
+        compiled.run(inputs, outputs)
+        return outputs[0].readFloat()
+    }
+
+    override fun close() {
+        (inputs + outputs).forEach { it.close() }
+        compiled.close()
+    }
+}
+
+private fun checkPort(tensor: Tensor, shape: List<Int>, type: String) =
+    check(tensor.shape().toList() == shape && tensor.dataType() == dataType(type)) {
+        "${tensor.name()} is ${tensor.dataType()} ${tensor.shape().toList()}, the contract says $type $shape"
+    }
+
+private fun portBuffer(shape: List<Int>, type: String): ByteBuffer =
+    ByteBuffer.allocateDirect(shape.reduce(Int::times) * dataType(type).byteSize()).order(ByteOrder.nativeOrder())
+
+private fun dataType(type: String): DataType = if (type == "uint8") DataType.UINT8 else DataType.FLOAT32
+
+internal fun requireUsable(model: ModelFile) {
+    require(model.format == "tflite" && model.inputLayout == "NHWC") { "${model.name} is for another runtime" }
+    require(oneImage(model.inputShape) == listOf(1, ModelContract.IMAGE_SIZE, ModelContract.IMAGE_SIZE, 3)) {
+        "${model.name} takes ${model.inputShape}; for one image at a time, export with --tflite_batch=1"
+    }
+}
+
+/** A shape for one image: a file that takes any number (-1) starts with one. */
+private fun oneImage(shape: List<Int>): List<Int> = if (shape[0] == -1) listOf(1) + shape.drop(1) else shape
+
+internal fun requireSize(pixels: ByteArray) {
+    val expected = ModelContract.IMAGE_SIZE * ModelContract.IMAGE_SIZE * 3
+    require(pixels.size == expected) { "expected $expected bytes of pixels, got ${pixels.size}" }
+}

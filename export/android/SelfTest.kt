@@ -1,0 +1,65 @@
+package sqznet
+
+import android.content.res.AssetManager
+import android.graphics.BitmapFactory
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import kotlin.math.abs
+import kotlin.math.max
+import org.json.JSONArray
+import org.json.JSONObject
+
+/** Proves on the device what was proved at the export. Call it from an instrumented test; see README.md. */
+class SelfTest(private val golden: AssetManager) {
+    private val content = JSONObject(text("golden.json"))
+
+    data class Result(val model: String, val largestDifference: Double, val tolerance: Double, val sameTop1: Int) {
+        val passed get() = largestDifference <= tolerance // false for NaN
+    }
+
+    /** Runs the golden inputs: the largest difference of any probability may be the tolerance of the file. */
+    fun model(classifier: Classifier): Result {
+        val model = classifier.model
+        val expected = content.getJSONObject("expected").getJSONObject(model.name)
+        val values = ByteBuffer.wrap(bytes(expected.getString("file"))).order(ByteOrder.LITTLE_ENDIAN)
+        val top1 = expected.getJSONArray("top1").toInts()
+        var largest = 0.0
+        var same = 0
+        for (image in 0 until content.getInt("count")) {
+            val got = classifier.probabilities(pixels(image))
+            for (probability in got) {
+                val difference = abs(probability - value(values, expected.getString("dtype"), model))
+                largest = if (difference.isNaN()) Double.NaN else max(largest, difference)
+            }
+            if (got.indices.maxByOrNull { got[it] } == top1[image]) same++
+        }
+        return Result(model.name, largest, expected.getDouble("tolerance"), same)
+    }
+
+    /** Mean difference, in steps of 1/255, between golden/photo.jpg as this app prepares it and as training did. */
+    fun photo(): Double {
+        val photo = bytes(content.getString("photo"))
+        val got = networkPixels(BitmapFactory.decodeByteArray(photo, 0, photo.size))
+        val wanted = pixels(0)
+        val differences = got.zip(wanted) { one, other -> abs((one.toInt() and 0xFF) - (other.toInt() and 0xFF)) }
+        return differences.average()
+    }
+
+    private fun pixels(image: Int): ByteArray {
+        val inputs = content.getJSONObject("inputs")
+        val shape = inputs.getJSONArray("shape").toInts()
+        val size = shape.drop(1).reduce(Int::times)
+        return bytes(inputs.getString("file")).copyOfRange(image * size, (image + 1) * size)
+    }
+
+    private fun value(values: ByteBuffer, type: String, model: ModelFile): Double {
+        val value = if (type == "uint8") (values.get().toInt() and 0xFF).toDouble() else values.float.toDouble()
+        return (value - model.outputZeroPoint) * model.outputScale
+    }
+
+    private fun bytes(name: String): ByteArray = golden.open("golden/$name").use { it.readBytes() }
+
+    private fun text(name: String): String = bytes(name).decodeToString()
+
+    private fun JSONArray.toInts(): List<Int> = List(length()) { getInt(it) }
+}

@@ -1,0 +1,109 @@
+/// A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle,
+/// scaled once with antialiasing (half-pixel centres; a kernel that is widened where pixels are thrown away; weights
+/// that add up to 1; in Float, lines before columns), rounded half to even.
+///
+/// It computes what tf.image.resize(antialias=True) computes. vImage, Core Graphics and Vision do not.
+/// The same steps, in the same order, as android/Resize.kt.
+struct Resize {
+    /// Side of the result in pixels.
+    let imageSize: Int
+    /// Side that the photograph would be scaled to as a whole, of which imageSize is the middle.
+    let resizeTo: Int
+    /// Scale both sides to resizeTo, instead of the short one.
+    let squash: Bool
+    /// Keys' cubic kernel, instead of the triangle of "bilinear".
+    let bicubic: Bool
+
+    /// The pixels of one side of the photograph that a pixel of the result is made of.
+    private struct Span {
+        let start: Int
+        let weights: [Float]
+    }
+
+    /// - Parameter rgba: rows of red, green, blue and a fourth byte that is ignored: 4 * width * height bytes.
+    /// - Returns: imageSize * imageSize * 3 bytes, rows of red, green, blue.
+    func centre(width: Int, height: Int, rgba: [UInt8]) -> [UInt8] {
+        precondition(width > 0 && height > 0 && rgba.count == 4 * width * height, "expected a photograph")
+        let boxWidth = part(squash ? width : min(width, height))
+        let boxHeight = part(squash ? height : min(width, height))
+        let corner = ((height - boxHeight) / 2 * width + (width - boxWidth) / 2) * 4
+        let lines = self.lines(rgba, from: corner, width: width, boxWidth: boxWidth, boxHeight: boxHeight)
+        return columns(lines, boxWidth: boxWidth)
+    }
+
+    /// How much of a side becomes imageSize pixels.
+    private func part(_ side: Int) -> Int {
+        let share = Float(Double(imageSize) / Double(resizeTo))
+        return min(max(Int((Float(side) * share).rounded(.toNearestOrEven)), 1), side)
+    }
+
+    /// Shrinks the height: imageSize * boxWidth * 3.
+    private func lines(_ rgba: [UInt8], from corner: Int, width: Int, boxWidth: Int, boxHeight: Int) -> [Float] {
+        let spans = self.spans(boxHeight)
+        var result = [Float](repeating: 0, count: imageSize * boxWidth * 3)
+        rgba.withUnsafeBufferPointer { pixels in
+            result.withUnsafeMutableBufferPointer { sums in
+                for (line, span) in spans.enumerated() {
+                    for (offset, weight) in span.weights.enumerated() {
+                        var from = corner + (span.start + offset) * width * 4
+                        var at = line * boxWidth * 3
+                        for _ in 0..<boxWidth {
+                            sums[at] += weight * Float(pixels[from])
+                            sums[at + 1] += weight * Float(pixels[from + 1])
+                            sums[at + 2] += weight * Float(pixels[from + 2])
+                            from += 4
+                            at += 3
+                        }
+                    }
+                }
+            }
+        }
+        return result
+    }
+
+    /// Shrinks the width and rounds: imageSize * imageSize * 3.
+    private func columns(_ lines: [Float], boxWidth: Int) -> [UInt8] {
+        let spans = self.spans(boxWidth)
+        var result = [UInt8]()
+        result.reserveCapacity(imageSize * imageSize * 3)
+        lines.withUnsafeBufferPointer { values in
+            for line in 0..<imageSize {
+                for span in spans {
+                    for colour in 0..<3 {
+                        var from = (line * boxWidth + span.start) * 3 + colour
+                        var sum: Float = 0
+                        for weight in span.weights {
+                            sum += weight * values[from]
+                            from += 3
+                        }
+                        result.append(UInt8(min(max(sum.rounded(.toNearestOrEven), 0), 255)))
+                    }
+                }
+            }
+        }
+        return result
+    }
+
+    private func spans(_ side: Int) -> [Span] {
+        let scale = Float(imageSize) / Float(side)
+        let step = Float(1.0 / Double(scale))
+        let widening = max(step, 1)
+        let reach = (bicubic ? 2 : 1) * widening
+        let shrink = 1 / widening
+        return (0..<imageSize).map { index in
+            let centre = (Float(index) + 0.5) * step
+            let start = min(max(Int((centre - reach - 0.5).rounded(.up)), 0), side - 1)
+            let last = min(max(Int((centre + reach - 0.5).rounded(.down)), 0), side - 1)
+            let weights = (start...last).map { kernel(abs((Float($0) + 0.5 - centre) * shrink)) }
+            let total = 1 / weights.reduce(Float(0), +)
+            return Span(start: start, weights: weights.map { $0 * total })
+        }
+    }
+
+    private func kernel(_ x: Float) -> Float {
+        if !bicubic { return max(1 - x, 0) }
+        if x >= 2 { return 0 }
+        if x >= 1 { return ((-0.5 * x + 2.5) * x - 4) * x + 2 }
+        return (1.5 * x - 2.5) * x * x + 1
+    }
+}

@@ -1,0 +1,41 @@
+// The exported bundle, as manifest.json describes it.
+
+/** Folder of the bundle, relative to the page. */
+const FOLDER = new URL("model/", document.baseURI);
+
+/** The bytes of one of the bundle's files, as an ArrayBuffer. */
+export async function fetchBytes(name) {
+  const response = await fetch(new URL(name, FOLDER), { cache: "no-store" });
+  if (!response.ok) throw new Error(`${name} cannot be loaded: ${response.status} ${response.statusText}`);
+  return response.arrayBuffer();
+}
+
+export async function fetchText(name) {
+  return new TextDecoder().decode(await fetchBytes(name));
+}
+
+/**
+ * Manifest, labels and golden answers.
+ *
+ * @returns {Promise<{manifest: object, labels: string[], golden: object|null, files: string[]}>}
+ *   `files`: the names of those that a browser can run; `golden`: golden.json, or null where the bundle has none.
+ */
+export async function loadBundle() {
+  const manifest = JSON.parse(await fetchText("manifest.json"));
+  const labels = (await fetchText(manifest.labels?.file ?? "labels.txt")).trimEnd().split("\n");
+  const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
+  const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
+  return { manifest, labels, golden, files: files.sort(byRuntimeThenSize(manifest)) };
+}
+
+function byRuntimeThenSize(manifest) {
+  const size = (name) => manifest.files[name].bytes;
+  const key = (name) => [name.endsWith(".tflite") ? 0 : 1, manifest.files[name].input.layout === "NCHW" ? 1 : 0];
+  return (a, b) => key(a)[0] - key(b)[0] || key(a)[1] - key(b)[1] || size(b) - size(a);
+}
+
+/** SHA-256 of an ArrayBuffer, in hexadecimal digits. */
+export async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

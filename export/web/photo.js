@@ -1,0 +1,63 @@
+// From an image file, or a camera, to the pixels that the network sees.
+
+import { centralBox, resize } from "./resize.js";
+
+/**
+ * @param {Blob} blob an encoded image
+ * @returns {Promise<ImageBitmap>} upright, in the file's own colours: the network was trained on what the decoder gives
+ */
+export async function decode(blob) {
+  try {
+    return await createImageBitmap(blob, {
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+      imageOrientation: "from-image",
+    });
+  } catch {
+    throw new Error(`${blob.name ?? "this file"} is not an image that this browser can decode`);
+  }
+}
+
+/**
+ * @param {ImageBitmap|HTMLVideoElement} image
+ * @param {number} width of the image, in its own pixels
+ * @param {number} height of the image, in its own pixels
+ * @param {object} preprocessing of manifest.json
+ * @returns {Uint8Array} (image_size, image_size, 3) RGB, 0..255
+ */
+export function preprocess(image, width, height, preprocessing) {
+  const box = centralBox(width, height, preprocessing);
+  const rgba = pixelsOf(image, box);
+  return resize(rgba, box.width, box.height, preprocessing);
+}
+
+// RGBA of a part of an image, at its own size; transparency goes onto white.
+function pixelsOf(image, { left, top, width, height }) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, -left, -top);
+  return context.getImageData(0, 0, width, height).data;
+}
+
+/** RGB pixels of an encoded image at its own size, (height, width, 3). */
+export async function exactPixels(blob) {
+  const bitmap = await decode(blob);
+  const rgba = pixelsOf(bitmap, { left: 0, top: 0, width: bitmap.width, height: bitmap.height });
+  bitmap.close();
+  return rgba.filter((_, index) => index % 4 !== 3);
+}
+
+/** Draws RGB pixels (size, size, 3) onto a canvas. */
+export function show(pixels, size, canvas) {
+  [canvas.width, canvas.height] = [size, size];
+  const image = new ImageData(size, size);
+  for (let pixel = 0; pixel < size * size; pixel++) {
+    image.data.set(pixels.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
+    image.data[4 * pixel + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}

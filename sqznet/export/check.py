@@ -1,0 +1,86 @@
+"""Is a bundle what its manifest says? Bytes, checksums, labels, operators, and the golden self-test of every file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sqznet import console, files, labels
+from sqznet.errors import InputError
+from sqznet.export import audit, golden, metadata
+
+MANIFEST = "manifest.json"
+LABELS = "labels.txt"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """manifest.json of a bundle.
+
+    Raises:
+        InputError: there is none, or it is not one of this version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} is not an exported bundle: it has no {MANIFEST}")
+    try:
+        content = json.loads(path.read_text())
+        for name in content["files"]:
+            if Path(name).name != name:
+                raise InputError(f"{path} names a file outside its folder: {name}")
+        return content
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); export again") from None
+
+
+def sha256(path: Path) -> str | dict[str, str]:
+    """Of a file; of a folder, that of each file below it, by its path."""
+    if path.is_file():
+        return files.sha256_of(path)
+    return {
+        each.relative_to(path).as_posix(): files.sha256_of(each) for each in sorted(path.rglob("*")) if each.is_file()
+    }
+
+
+def check(folder: Path) -> list[tuple[str, int, float]]:
+    """Checks a whole bundle.
+
+    Returns:
+        (file, bytes, largest difference from its golden vectors) of each model file.
+
+    Raises:
+        InputError: something is missing, changed, or does not answer as it did when it was exported.
+    """
+    content = load(folder)
+    names = _check_labels(folder, content)
+    results = []
+    with console.progress("files/s") as bar:
+        for name, entry in bar.track(content["files"].items(), description="checking the files"):
+            path = folder / name
+            if not path.exists():
+                raise InputError(f"{path} is missing")
+            size = files.size_of(path)
+            if size != entry["bytes"]:
+                raise InputError(f"{path} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}")
+            if sha256(path) != entry["sha256"]:
+                raise InputError(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+            audit.check(path, entry["quantize"])
+            if path.suffix == ".tflite" and metadata.labels_of(path) != names:
+                raise InputError(f"the labels inside {path} are not those of {LABELS}")
+            results.append((name, size, golden.check(folder, name, entry)))
+    return results
+
+
+def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    """The lines of labels.txt, which are the manifest's classes in the same order."""
+    path = folder / LABELS
+    names = tuple(path.read_text().split("\n")[:-1]) if path.is_file() else ()
+    expected = labels.readable(content["classes"])
+    if len(names) != len(expected):
+        raise InputError(f"{path} has {len(names)} lines, and {MANIFEST} has {len(expected)} classes")
+    for index, (found, wanted) in enumerate(zip(names, expected, strict=True)):
+        if found != wanted:
+            raise InputError(f"{path}, line {index + 1}: {found!r}, and class {index} of {MANIFEST} is {wanted!r}")
+    if files.sha256_of(path) != content["labels"]["sha256"]:
+        raise InputError(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+    return names

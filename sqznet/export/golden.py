@@ -1,0 +1,128 @@
+"""Golden vectors: eight photographs as the network sees them and each file's answers, so that a phone can test itself.
+
+golden/0.png to 7.png are lossless; inputs.bin holds the same pixels, uint8 (8, size, size, 3); expected/FILE.bin what
+FILE put out, in its own type, little-endian, (8, classes); photo.jpg is the photograph that 0.png was made of.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sqznet import files, inference
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    from sqznet.data.manifest import Manifest
+    from sqznet.export.verify import Reference
+
+FOLDER = "golden"
+COUNT = 8
+# Largest difference of a probability from what the file gave here. Phones compute float32 in float16 on a GPU, and
+# int8 kernels round differently by a step here and there.
+TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 5e-2, "int8": 5e-2}
+
+
+def choose(labels: np.ndarray) -> list[int]:
+    """Places of up to eight records, of as many classes as there are."""
+    _, firsts = np.unique(labels, return_index=True)
+    spread = [int(place) for place in firsts[:: max(1, len(firsts) // COUNT)]][:COUNT]
+    others = [place for place in range(len(labels)) if place not in spread]
+    return sorted(spread + others[: COUNT - len(spread)])
+
+
+def write(
+    folder: Path, against: Reference, manifest: Manifest, paths: dict[str, Path], quantize: dict[str, str]
+) -> None:
+    """Writes `folder`/golden.
+
+    Args:
+        paths: finished model files by name.
+        quantize: the quantization of each.
+    """
+    from PIL import Image
+
+    chosen = choose(against.labels)
+    everything = np.concatenate(against.images)
+    pixels = everything[chosen]
+    for number, image in enumerate(pixels):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG", optimize=True)
+        files.write_bytes(folder / FOLDER / f"{number}.png", buffer.getvalue())
+    files.write_bytes(folder / FOLDER / "inputs.bin", pixels.tobytes())
+    files.write_bytes(folder / FOLDER / "photo.jpg", _photograph(manifest, against.split, chosen[0]))
+    expected = {}
+    for name, path in paths.items():
+        answers = raw(path, pixels)
+        little = answers.astype(answers.dtype.newbyteorder("<"))
+        files.write_bytes(folder / FOLDER / "expected" / f"{name}.bin", little.tobytes())
+        expected[name] = {
+            "file": f"expected/{name}.bin",
+            "dtype": answers.dtype.name,
+            "shape": list(answers.shape),
+            "tolerance": TOLERANCES[quantize[name]],
+            "top1": [int(each) for each in answers.argmax(axis=1)],
+        }
+    files.write_json(
+        folder / FOLDER / "golden.json",
+        {
+            "count": len(pixels),
+            "labels": [int(each) for each in against.labels[chosen]],
+            "inputs": {"file": "inputs.bin", "dtype": "uint8", "shape": list(pixels.shape)},
+            "expected": expected,
+            "photo": "photo.jpg",
+        },
+    )
+
+
+def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """What a file puts out for uint8 pixels (n, size, size, 3): float32 probabilities, or their steps as uint8."""
+    predictor = inference.load(path)
+    runtime = predictor.runtime
+    if isinstance(runtime, inference.TfliteRuntime):
+        return np.concatenate([runtime.raw(image[None]).copy() for image in pixels])
+    return predictor.predict(pixels)
+
+
+def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
+    """The self-test of one file: runs it on the golden inputs.
+
+    Returns:
+        The largest difference of a probability from the expected one.
+
+    Raises:
+        InputError: it is above the tolerance, or the vectors are incomplete.
+    """
+    place = folder / FOLDER
+    try:
+        golden = json.loads((place / "golden.json").read_text())
+        wanted = golden["expected"][name]
+        pixels = np.fromfile(place / golden["inputs"]["file"], np.uint8).reshape(golden["inputs"]["shape"])
+        expected = np.fromfile(place / wanted["file"], np.dtype(wanted["dtype"]).newbyteorder("<"))
+        expected = expected.reshape(wanted["shape"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
+    scale = entry["output"]["scale"]
+    difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
+    if not difference <= wanted["tolerance"]:
+        raise InputError(
+            f"{name} fails its golden self-test: it differs by {difference:.2e} from {place / wanted['file']}, and "
+            f"{wanted['tolerance']:.0e} is allowed"
+        )
+    return difference
+
+
+def _photograph(manifest: Manifest, split: str, place: int) -> bytes:
+    """The encoded photograph of a record of a split, by its place in the order of the shards."""
+    import tensorflow as tf
+
+    from sqznet.data import records
+
+    paths = [str(shard.path) for shard in manifest.shards_of(split)]
+    (record,) = tf.data.TFRecordDataset(paths).skip(place).take(1).as_numpy_iterator()
+    jpeg, _ = records.parse(record)
+    return jpeg.numpy()

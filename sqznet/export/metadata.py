@@ -1,0 +1,173 @@
+"""What a .tflite file says of itself: its ports and its labels, in the published schema of TFLite metadata.
+
+MediaPipe Tasks and Android's code generators read it from the file, so that the file alone is enough for them. The
+metadata are a flatbuffer in one more buffer of the model; labels.txt follows the model's bytes as an uncompressed ZIP
+archive, which readers of flatbuffers do not see.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import struct
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqznet.errors import InputError
+
+LABELS = "labels.txt"
+ENTRY = b"TFLITE_METADATA"  # the name that readers look for
+SCHEMA_FILE = Path("tasks", "metadata", "metadata_schema_py_generated.py")
+PARSER_VERSION = "1.0.0"  # of the schema; no field below came later
+ALIGNMENT = 16  # bytes; the schema of TFLite promises it of every buffer
+
+
+def add(path: Path, *, name: str, description: str, licence: str, labels: tuple[str, ...], image_size: int) -> None:
+    """Rewrites a finished .tflite file with metadata and labels; the network in it stays what it is.
+
+    Args:
+        path: a model of one input, pixels float32 or uint8 0..255, (1, image_size, image_size, 3), and one output,
+            probabilities.
+        labels: words for the outputs, in their order, one line each.
+
+    Raises:
+        InputError: it is no TFLite file, or has metadata already.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _model(path)
+    (graph,) = model.subgraphs
+    (index,) = graph.outputs
+    probabilities = graph.tensors[index]
+    assert len(labels) == probabilities.shape[-1], f"{len(labels)} labels for {probabilities.shape[-1]} outputs"
+    assert not any(set(label) & {"\r", "\n"} for label in labels)
+    is_integer = probabilities.type == schema.TensorType.UINT8
+    content = _metadata(name, description, licence, image_size, largest_output=255.0 if is_integer else 1.0)
+    model.buffers.append(_buffer(content))
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    path.write_bytes(_with_labels(_packed(model, b"TFL3"), labels))
+
+
+def labels_of(path: Path) -> tuple[str, ...] | None:
+    """The labels in a .tflite file, in the order of its outputs; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(archive.read(LABELS).decode().removesuffix("\n").split("\n"))
+    except (zipfile.BadZipFile, KeyError):
+        return None
+
+
+def _model(path: Path) -> Any:
+    """The file's ModelT."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = path.read_bytes()
+    try:
+        if content[4:8] != b"TFL3":
+            raise ValueError("its fifth to eighth bytes are not TFL3")
+        model = schema.ModelT.InitFromPackedBuf(content)
+        if not model.subgraphs or not model.buffers:
+            raise ValueError("there is no network in it")
+    except (ValueError, TypeError, IndexError, struct.error) as error:
+        raise InputError(f"{path} is not a TFLite file ({error}); expected what sqznet.export writes") from None
+    if any(each.name == ENTRY for each in model.metadata or []):
+        raise InputError(f"{path} has metadata already; add them to a file that the converter has just written")
+    return model
+
+
+def _metadata(name: str, description: str, licence: str, image_size: int, largest_output: float) -> bytes:
+    fb = metadata_schema()
+    image = _tensor("image", "RGB photograph, pixels 0 to 255 as they are", 255.0)
+    image.content.contentPropertiesType = fb.ContentProperties.ImageProperties
+    image.content.contentProperties = fb.ImagePropertiesT()
+    image.content.contentProperties.colorSpace = fb.ColorSpaceType.RGB
+    image.content.contentProperties.defaultSize = fb.ImageSizeT()
+    image.content.contentProperties.defaultSize.width = image_size
+    image.content.contentProperties.defaultSize.height = image_size
+    # (pixel - 0) / 1: the network takes pixels as they are. MediaPipe refuses a float32 input that does not say so,
+    # and passes over it for uint8; generated code applies it to both.
+    normalise = fb.ProcessUnitT()
+    normalise.optionsType = fb.ProcessUnitOptions.NormalizationOptions
+    normalise.options = fb.NormalizationOptionsT()
+    normalise.options.mean, normalise.options.std = [0.0], [1.0]
+    image.processUnits = [normalise]
+
+    probabilities = _tensor("probabilities", "probability of each label, in the order of labels.txt", largest_output)
+    probabilities.content.contentPropertiesType = fb.ContentProperties.FeatureProperties
+    probabilities.content.contentProperties = fb.FeaturePropertiesT()
+    labels = fb.AssociatedFileT()
+    labels.name, labels.type = LABELS, fb.AssociatedFileType.TENSOR_AXIS_LABELS
+    labels.description = "words for the outputs, one a line, in their order"
+    probabilities.associatedFiles = [labels]
+
+    graph = fb.SubGraphMetadataT()
+    graph.inputTensorMetadata, graph.outputTensorMetadata = [image], [probabilities]
+    model = fb.ModelMetadataT()
+    model.name, model.description, model.license = name, description, licence
+    model.minParserVersion = PARSER_VERSION
+    model.subgraphMetadata = [graph]
+    return _packed(model, b"M001")
+
+
+def _tensor(name: str, description: str, largest: float) -> Any:
+    fb = metadata_schema()
+    tensor = fb.TensorMetadataT()
+    tensor.name, tensor.description = name, description
+    tensor.content = fb.ContentT()
+    tensor.stats = fb.StatsT()
+    tensor.stats.min, tensor.stats.max = [0.0], [largest]
+    return tensor
+
+
+def _buffer(content: bytes) -> Any:
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    return buffer
+
+
+def _packed(content: Any, identifier: bytes) -> bytes:
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        # The generated Python code forgets the alignment that the schema asks for (weights at any multiple of 4).
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
+            return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
+
+    builder = Builder(1024)
+    builder.Finish(content.Pack(builder), file_identifier=identifier)
+    return bytes(builder.Output())
+
+
+def _with_labels(model: bytes, labels: tuple[str, ...]) -> bytes:
+    # A fixed date and system, so that the same model is the same bytes. Uncompressed: readers map it into memory.
+    member = zipfile.ZipInfo(LABELS, date_time=(1980, 1, 1, 0, 0, 0))
+    member.create_system, member.external_attr = 3, 0o644 << 16  # Unix
+    file = io.BytesIO(model)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(member, "".join(f"{label}\n" for label in labels).encode())
+    return file.getvalue()
+
+
+@functools.cache
+def metadata_schema() -> ModuleType:
+    """The schema's generated classes.
+
+    MediaPipe is where they are maintained. `import mediapipe` takes seconds, as it loads OpenCV and everything else;
+    this one file needs flatbuffers only, so it is loaded by itself.
+    """
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or package.origin is None:
+        raise InputError("TFLite metadata need the package mediapipe, which is not installed: pip install mediapipe")
+    spec = importlib.util.spec_from_file_location("metadata_schema", Path(package.origin).parent / SCHEMA_FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

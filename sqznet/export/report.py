@@ -1,0 +1,229 @@
+"""report.html of a bundle: what its files weigh, how good and how fast they are, what they see, how to feed them.
+
+One file without scripts or anything from elsewhere, so that it can be sent by mail; the same bundle gives the same
+bytes.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sqznet import files
+from sqznet.export import budget as sizes
+from sqznet.export import charts, page, samples, wording
+
+FILE = "report.html"
+PAIRS = 8  # changed answers shown of each file
+Confusions = dict[str, list[tuple[int, int, int]]]  # by file: (Keras model's answer, the file's, records)
+
+
+def write(
+    folder: Path,
+    manifest: dict[str, Any],
+    labels: tuple[str, ...],
+    confusions: Confusions,
+    budget: int,
+    reference: dict[str, Any],
+) -> None:
+    """Writes `folder`/report.html; golden/ has to be there.
+
+    Args:
+        manifest: the content of manifest.json.
+        labels: the classes in words, in the order of the outputs.
+        confusions: where a file's answers are not the Keras model's, most frequent first.
+        budget: most bytes that a file may have.
+        reference: the Keras model's accuracy on the records that all files were compared on.
+    """
+    entries = wording.in_order(manifest)
+    sections = [
+        _head(wording.name_of(folder), manifest, entries, labels, reference),
+        _weights(entries, budget),
+        _accuracy(entries, reference),
+        _changes(entries, confusions, labels, reference["n"]),
+        _speed(entries),
+        samples.section(folder, entries, labels),
+        _contract(manifest, entries),
+        _provenance(manifest),
+    ]
+    title = f"{wording.name_of(folder)}: export report"
+    files.write_text(folder / FILE, page.page(title, "\n".join(part for part in sections if part)))
+
+
+def _head(
+    name: str, manifest: dict[str, Any], entries: wording.Entries, labels: tuple[str, ...], reference: dict[str, Any]
+) -> str:
+    size = manifest["preprocessing"]["image_size"]
+    lead = f"SqueezeNet for {len(labels):,} classes, {size} x {size} pixels, as {len(entries)} model files"
+    smallest, entry = min(entries, key=lambda item: item[1]["bytes"])
+    tiles = [
+        _tile(
+            f"{100 * reference['top1']:.2f} %",
+            "top-1 of the Keras model in float32",
+            f"95 % interval {_interval(reference['top1_interval_95'])}, {_records(reference)}",
+        ),
+        _tile(f"{entry['bytes'] / 1000**2:.3f} MB", "smallest file", smallest),
+    ]
+    costliest, entry = max(entries, key=lambda item: item[1]["proof"]["drop"])
+    loss, interval = entry["proof"]["drop"], _interval(entry["proof"]["drop_interval_95"])
+    tiles.append(
+        _tile(
+            f"{wording.points_of(max(loss, 0))} points",
+            "most top-1 that a file loses",
+            f"95 % interval {interval}, {costliest}" if loss > 0 else "no file loses any on these records",
+        )
+    )
+    timed = [(each["latency"]["1"]["median_ms"], file) for file, each in entries if "1" in each.get("latency", {})]
+    if timed:
+        median, file = min(timed)
+        tiles.append(_tile(f"{median:.2f} ms", "quickest file, with one thread, where it was exported", file))
+    warning = wording.contamination(manifest)
+    return (
+        f"<header>\n<h1>{escape(name)}</h1>\n{page.paragraph(lead, 'soft')}\n"
+        f'<div class="tiles">{"".join(tiles)}</div>\n{page.paragraph(warning, "note") if warning else ""}\n</header>'
+    )
+
+
+def _tile(figure: str, what: str, more: str) -> str:
+    words = f'<span>{escape(what)}</span><span class="soft">{escape(more)}</span>'
+    return f'<div class="tile"><b>{escape(figure)}</b>{words}</div>'
+
+
+def _records(reference: dict[str, Any]) -> str:
+    return f"{reference['n']:,} records of {reference['data']}, {reference['split']}"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{wording.points_of(interval[0])} to {wording.points_of(interval[1])}"
+
+
+def _weights(entries: wording.Entries, budget: int) -> str:
+    rows = [charts.Bars(name, (entry["bytes"],), sizes.describe(entry["bytes"])) for name, entry in entries]
+    over = [name for name, entry in entries if entry["bytes"] > budget]
+    verdict = f"over the budget: {', '.join(over)}" if over else "every file is within it"
+    return page.section(
+        "Size",
+        page.paragraph(
+            f"The budget is {sizes.describe(budget)} a file; {verdict}. Of a SavedModel the whole folder counts."
+        ),
+        charts.bars(rows, (budget, f"budget {budget:,} bytes")),
+    )
+
+
+def _accuracy(entries: wording.Entries, reference: dict[str, Any]) -> str:
+    def dot(name: str, score: dict[str, Any]) -> charts.Dot:
+        interval = score["top1_interval_95"]
+        return charts.Dot(name, score["top1"], interval, wording.share(score["top1"], interval))
+
+    rows = [dot("Keras model", reference)] + [dot(name, entry["proof"]) for name, entry in entries]
+    table = page.table(
+        ["file", "top-5", "same answer", "top-1 lost, points", "largest difference"],
+        [_comparison(name, entry) for name, entry in entries],
+    )
+    return page.section(
+        "Accuracy",
+        page.paragraph(
+            f"Top-1 (rank-1) on {_records(reference)}, with 95 % intervals; each file ran in its own runtime. The "
+            "dashed line is the Keras model."
+        ),
+        charts.dots(rows, reference["top1"]),
+        page.paragraph(
+            "Against the Keras model, record by record: the share of records with the same likeliest class, the top-1 "
+            "that is lost (a loss below 0 is a gain; its 95 % interval is that of the paired difference), and the "
+            "largest difference of any probability."
+        ),
+        table,
+    )
+
+
+def _comparison(name: str, entry: dict[str, Any]) -> list[str]:
+    proof = entry["proof"]
+    return [
+        name,
+        wording.share(proof["top5"], proof["top5_interval_95"]),
+        f"{100 * proof['top1_agreement']:.2f} %",
+        wording.points(proof["drop"], proof["drop_interval_95"]),
+        f"{proof['largest_difference']:.1e}",
+    ]
+
+
+def _changes(entries: wording.Entries, confusions: Confusions, labels: tuple[str, ...], n: int) -> str:
+    changed = [(name, confusions[name]) for name, _ in entries if confusions.get(name)]
+    same = [name for name, _ in entries if name in confusions and not confusions[name]]
+    body = [page.paragraph("Where a file's likeliest class is not the Keras model's, the most frequent changes first.")]
+    if same:
+        body.append(page.paragraph(f"Of {n:,} answers, none changed in {', '.join(same)}."))
+    cards = "".join(_change(name, pairs, labels, n) for name, pairs in changed)
+    return page.section("Changed answers", *body, f'<div class="cards">{cards}</div>' if cards else "")
+
+
+def _change(name: str, pairs: list[tuple[int, int, int]], labels: tuple[str, ...], n: int) -> str:
+    total = sum(records for _, _, records in pairs)
+    table = page.table(
+        ["Keras model", "this file", "records"],
+        [[labels[before], labels[after], f"{records:,}"] for before, after, records in pairs[:PAIRS]],
+        "words",
+    )
+    rest = sum(records for _, _, records in pairs[PAIRS:])
+    return (
+        f'<div class="card"><h3>{escape(name)}</h3>'
+        f'<div class="soft">{total:,} of {n:,} answers ({100 * total / n:.2f} %)</div>{table}'
+        + (f'<div class="soft">and {rest:,} in {len(pairs) - PAIRS:,} other pairs</div>' if rest else "")
+        + "</div>"
+    )
+
+
+def _speed(entries: wording.Entries) -> str:
+    timed = [(name, entry["latency"]) for name, entry in entries if "latency" in entry]
+    if not timed:
+        return ""
+    threads = sorted({count for _, latency in timed for count in latency if count.isdecimal()}, key=int)
+    rows, lines = [], []
+    for name, latency in timed:
+        times = [latency[count] for count in threads]
+        medians = [f"{time['median_ms']:.2f}" for time in times]
+        rows.append(charts.Bars(name, tuple(time["median_ms"] for time in times), f"{' / '.join(medians)} ms"))
+        both = [f"{time['median_ms']:.2f} / {time['p90_ms']:.2f}" for time in times]
+        lines.append([name, *both, f"{latency['peak_mib']:.1f}"])
+    named = [f"{count} {'thread' if count == '1' else 'threads'}" for count in threads]
+    columns = ["file", *(f"{name}, median / p90 ms" for name in named), "peak memory MiB"]
+    return page.section(
+        "Speed and memory",
+        page.paragraph(
+            "Median time of one photograph (batch 1), pixels to probabilities, on the processor of the computer that "
+            "exported; a phone's differs. Peak memory is what runtime, file and runs added together to a process of "
+            "their own: TensorFlow's own hundreds of MiB are in the SavedModel's."
+        ),
+        charts.legend(named),
+        charts.bars(rows),
+        page.table(columns, lines),
+    )
+
+
+def _contract(manifest: dict[str, Any], entries: wording.Entries) -> str:
+    steps = [f"<li>{escape(step)}</li>" for step in wording.contract(manifest)]
+    return page.section(
+        "How to feed the files",
+        f"<ol>{''.join(steps)}</ol>",
+        page.table(wording.PORTS, [wording.ports(name, entry) for name, entry in entries], "words"),
+        page.paragraph(
+            "Here n is any number of photographs. golden/ holds inputs and what each file answered to them, to test an "
+            "app with, and the photograph that the first input was made of, to test its decoding and scaling."
+        ),
+    )
+
+
+def _provenance(manifest: dict[str, Any]) -> str:
+    facts = {
+        "weights": wording.origin(manifest),
+        "licence": wording.licence(manifest["weights"]),
+        "int8 steps found on": wording.calibration(manifest),
+        "sha256 of the weights": manifest["model_sha256"],
+        "made with": ", ".join(
+            f"{name} {version}" for name, version in [("sqznet", manifest["sqznet"]), *manifest["converters"].items()]
+        ),
+        "check": "python -m sqznet.export --check=FOLDER compares every file with manifest.json and golden/",
+    }
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact)
+    return page.section("Where it comes from", f"<dl>{lines}</dl>")

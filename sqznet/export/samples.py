@@ -1,0 +1,61 @@
+"""Sample predictions of report.html: the golden inputs as pictures, with what a file of the bundle answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sqznet.export import page, wording
+
+GUESSES = 3  # classes shown of each photograph
+
+
+def section(folder: Path, entries: wording.Entries, labels: tuple[str, ...]) -> str:
+    """The section of report.html; `folder` has golden/, `entries` are those of manifest.json."""
+    golden = json.loads((folder / "golden" / "golden.json").read_text())
+    name, entry = _shown([item for item in entries if item[0] in golden["expected"]])
+    expected = golden["expected"][name]
+    dtype = np.dtype(expected["dtype"]).newbyteorder("<")
+    values = np.fromfile(folder / "golden" / expected["file"], dtype).reshape(expected["shape"])
+    output = entry["output"]
+    probabilities = output["scale"] * (values.astype(np.float64) - output["zero_point"])  # (count, classes)
+    cards = "".join(
+        _sample(folder / "golden" / f"{number}.png", probabilities[number], golden["labels"][number], labels)
+        for number in range(golden["count"])
+    )
+    return page.section(
+        "Sample predictions",
+        page.paragraph(f"The golden inputs, pixel for pixel what the network sees, and what {name} answers."),
+        f'<div class="cards samples">{cards}</div>',
+    )
+
+
+def _shown(entries: wording.Entries) -> tuple[str, dict[str, Any]]:
+    """The file whose answers are shown: a float32 one that phones load, where there is one."""
+    for wanted in ("tflite", "onnx"):
+        for name, entry in entries:
+            if entry["format"] == wanted and entry["quantize"] == "none":
+                return name, entry
+    return entries[0]
+
+
+def _sample(picture: Path, probabilities: np.ndarray, label: int, labels: tuple[str, ...]) -> str:
+    best = [int(each) for each in np.argsort(-probabilities, kind="stable")[:GUESSES]]
+    right = best[0] == label
+    verdict = f'<span class="{"right" if right else "wrong"}">{"✓ right" if right else "✗ wrong"}</span>'
+    guesses = "".join(
+        f'<div class="guess"><span>{escape(labels[each])}</span><span>{100 * probabilities[each]:.1f} %</span>'
+        f'<svg height="5" aria-hidden="true"><rect class="bar{int(each != label)}" rx="2" height="5" '
+        f'width="{max(100 * probabilities[each], 0.5):.1f}%"/></svg></div>'
+        for each in best
+    )
+    content = base64.b64encode(picture.read_bytes()).decode()
+    return (
+        f'<figure class="card"><img src="data:image/png;base64,{content}" alt="{escape(labels[label])}">'
+        f"<figcaption><b>{escape(labels[label])}</b> {verdict}{guesses}</figcaption></figure>\n"
+    )

@@ -1,0 +1,283 @@
+"""Each gate, tripped: what is not right is not left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sqznet import files, inference, keras_file, model
+from sqznet.errors import InputError
+from sqznet.export import audit, check, fold, int8, tflite, variants
+from sqznet.preprocessing import Preprocessing
+
+from ..conftest import export
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["fresh", "over-an-older-export"])
+def test_a_file_a_byte_too_large_leaves_no_folder(bundle, trained_run, shard_set, tmp_path, older):
+    out = tmp_path / "out"
+    if older:
+        shutil.copytree(bundle, out)
+    size = files.size_of(bundle / "model.onnx")
+    message = rf"model.onnx is {size:,} bytes .*, over the budget of {size - 1:,} bytes .*float16"
+    with pytest.raises(InputError, match=message):
+        export(trained_run, shard_set, out, files="onnx", gate={"budget": size - 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_just_the_budget_passes(bundle, trained_run, shard_set, tmp_path):
+    size = files.size_of(bundle / "model.onnx")
+    export(trained_run, shard_set, tmp_path / "out", files="onnx", gate={"budget": size})
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def broken(model, change):
+    """The inference model with its last biases changed, as a faulty conversion would."""
+    layer = model.get_layer("conv10")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, change(bias)])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda bias: bias + np.array([0.5, 0, 0]),
+            r"not equal to the Keras model: the largest difference .* and 1e-04 is allowed",
+        ),
+        (lambda bias: bias + np.inf, "puts out values that are not numbers"),
+        (lambda bias: bias * np.nan, "puts out values that are not numbers"),
+    ],
+    ids=["wrong", "infinite", "nan"],
+)
+def test_a_file_that_is_not_equal_is_not_written(trained_run, shard_set, tmp_path, monkeypatch, change, message):
+    real = fold.inference_model
+    monkeypatch.setattr(fold, "inference_model", lambda *args: broken(real(*args), change))
+    with pytest.raises(InputError, match=message):
+        export(trained_run, shard_set, tmp_path / "out", files="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_int8_file_that_always_says_the_same_is_not_written(trained_run, shard_set, tmp_path, monkeypatch):
+    import keras
+
+    def one_answer(source, path):
+        model = keras.models.clone_model(source.model)
+        model.set_weights(source.model.get_weights())
+        broken(model, lambda bias: bias + np.array([1e4, 0, 0]))
+        tflite.write_int8(int8.quantize(model, source.calibration), path)
+
+    (real,) = variants.choose("tflite", "int8")
+    monkeypatch.setattr(variants, "VARIANTS", (variants.Variant(real.file_name, "tflite", "int8", one_answer),))
+    message = r"agrees with the Keras model on \d.* % of 33 records .* 90.00 % is asked for"
+    with pytest.raises(InputError, match=message):
+        export(trained_run, shard_set, tmp_path / "out", files="tflite", quantize="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_much_accuracy_lost_is_refused_with_both_numbers(trained_run, shard_set, tmp_path, monkeypatch):
+    from sqznet.export import verify
+
+    monkeypatch.setattr(verify, "TOLERANCES", dict.fromkeys(verify.TOLERANCES, 1.0))
+    real = fold.inference_model
+    monkeypatch.setattr(fold, "inference_model", lambda *args: broken(real(*args), lambda b: b + np.array([1e3, 0, 0])))
+    message = r"loses \d+\.\d+ points of top-1 \(95 % interval .*\) on 33 records .* and --max_drop=1 is allowed"
+    with pytest.raises(InputError, match=message):
+        export(trained_run, shard_set, tmp_path / "out", files="onnx", gate={"max_drop": 0.01})
+
+
+def test_bytes_that_change_from_one_conversion_to_the_next_are_refused(trained_run, shard_set, tmp_path, monkeypatch):
+    (real,) = variants.choose("onnx", "none")
+    counter = iter(range(9))
+
+    def restless(source, path):
+        import onnx
+
+        real.write(source, path)
+        proto = onnx.load(str(path))
+        proto.doc_string = str(next(counter))
+        path.write_bytes(proto.SerializeToString())
+
+    monkeypatch.setattr(variants, "VARIANTS", (variants.Variant(real.file_name, "onnx", "none", restless),))
+    with pytest.raises(InputError, match="comes out with other bytes each time"):
+        export(trained_run, shard_set, tmp_path / "out", files="onnx")
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(bundle, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["model_int8.tflite", "model.onnx", "savedmodel/saved_model.pb"])
+def test_a_flipped_byte_is_found(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"does not have the sha256 of manifest.json: it was changed or damaged"):
+        check.check(copy)
+
+
+def test_a_damaged_file_is_not_evaluated_either(copy):
+    with (copy / "model.tflite").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match=r"model.tflite does not have the sha256 that .*manifest.json gives"):
+        inference.load(copy / "model.tflite")
+
+
+def test_a_wrong_label_order_is_found(copy):
+    lines = (copy / "labels.txt").read_text().split("\n")
+    (copy / "labels.txt").write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    with pytest.raises(InputError, match=r"labels.txt, line 1: 'house', and class 0 of manifest.json is 'ball'"):
+        check.check(copy)
+
+
+def test_labels_inside_a_file_in_another_order_are_found(copy):
+    content = (copy / "model.tflite").read_bytes()
+    assert content.count(b"ball\nhouse\n") == 1
+    (copy / "model.tflite").write_bytes(content.replace(b"ball\nhouse\n", b"house\nball\n"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["model.tflite"]["sha256"] = files.sha256_of(copy / "model.tflite")
+    files.write_json(copy / "manifest.json", manifest)
+    with pytest.raises(InputError, match=r"the labels inside .*model.tflite are not those of labels.txt"):
+        check.check(copy)
+
+
+def test_a_model_that_orders_classes_otherwise_than_the_data_is_refused(trained_run, shard_set, tmp_path):
+    trained, card = inference.load_keras(trained_run)
+    turned = keras_file.Card(card.classes[::-1], card.preprocessing, card.data)
+    keras_file.save(trained, turned, tmp_path / "turned.keras")
+    with pytest.raises(InputError, match="order their classes differently: class 0 is 'star' in the model"):
+        export(tmp_path / "turned.keras", shard_set, tmp_path / "out", files="onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_golden_vector_that_is_not_met_is_found(copy):
+    path = copy / "golden" / "expected" / "model.onnx.bin"
+    path.write_bytes(np.zeros(files.size_of(path) // 4, "<f4").tobytes())
+    with pytest.raises(InputError, match=r"model.onnx fails its golden self-test: .*, and 1e-03 is allowed"):
+        check.check(copy)
+
+
+def converted(function, size: int, path: Path, *, flex: bool = False) -> Path:
+    import tensorflow as tf
+
+    signature = tf.TensorSpec([1, size, size, 3], tf.float32, name="image")
+    concrete = tf.function(function, input_signature=[signature]).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    if flex:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_a_flex_operator_is_refused(tmp_path):
+    import tensorflow as tf
+
+    path = converted(lambda image: tf.linalg.det(image[:, :, :3, :]), 8, tmp_path / "flex.tflite", flex=True)
+    with pytest.raises(
+        InputError, match="operators that are not on the list of what every runtime has: FlexMatrixDeterminant"
+    ):
+        audit.check(path, "none")
+
+
+def test_an_empty_graph_is_refused(tmp_path):
+    path = converted(lambda image: image + 1.0, 8, tmp_path / "empty.tflite")
+    with pytest.raises(InputError, match="is not a whole SqueezeNet: it has 0 convolutions, and 26 were expected"):
+        audit.check(path, "none")
+
+
+def test_what_claims_another_type_is_refused(bundle):
+    for name, claim, message in (
+        ("model.tflite", "int8", "weights .* are FLOAT32, and INT8 was expected"),
+        ("model_dynamic.tflite", "int8", r"is not all int8: \d+ of \d+ tensors are float"),
+        ("model_float16.tflite", "none", "are FLOAT16, and FLOAT32 was expected"),
+        ("model.onnx", "int8", "weights .* are FLOAT, and INT8 was expected"),
+        ("model_int8.onnx", "float16", "are INT8, and FLOAT16 was expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            audit.check(bundle / name, claim)
+
+
+def test_a_float_layer_in_an_int8_onnx_file_is_found(bundle, tmp_path):
+    import onnx
+
+    proto = onnx.load(str(bundle / "model_int8.onnx"))
+    for node in proto.graph.node:
+        if node.op_type == "Relu" and node.name.startswith("fire5_squeeze"):
+            node.op_type = "Elu"
+    onnx.save(proto, str(tmp_path / "elu.onnx"))
+    with pytest.raises(InputError, match=r"is not all int8: .*fire5_squeeze.*"):
+        audit.check(tmp_path / "elu.onnx", "int8")
+
+
+def test_operators_of_another_domain_are_refused(bundle, tmp_path):
+    import onnx
+
+    proto = onnx.load(str(bundle / "model.onnx"))
+    proto.graph.node[3].domain = "com.example"
+    onnx.save(proto, str(tmp_path / "foreign.onnx"))
+    with pytest.raises(InputError, match="operators outside the ONNX standard: com.example"):
+        audit.check(tmp_path / "foreign.onnx", "none")
+
+
+def test_a_folder_with_other_things_in_it_is_not_replaced(bundle, trained_run, shard_set, tmp_path):
+    out = shutil.copytree(bundle, tmp_path / "out")
+    (out / "evaluation-val-model.tflite.json").write_text("{}")  # what evaluate leaves there goes with the model
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds what no export wrote: notes.txt. Move that away"):
+        export(trained_run, shard_set, out, files="onnx")
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    export(trained_run, shard_set, out, files="onnx")
+    assert {path.name for path in out.iterdir()} == {
+        "model.onnx", "labels.txt", "manifest.json", "MODEL_CARD.md", "report.html", "golden", "kotlin", "swift",
+    }  # fmt: skip
+
+
+def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, tmp_path):
+    out = tmp_path / "bundles" / "tiny"
+    command = [sys.executable, "-m", "sqznet.export", f"--model={trained_run}", "--split=val", f"--out={out}",
+               "--format=onnx"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("bundles/.tmp-*/*.onnx")):  # a file is written, but none is proved
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    assert all(path.name.startswith(".tmp-") for path in (tmp_path / "bundles").iterdir())
+    subprocess.run(command, check=True, capture_output=True)
+    assert [path.name for path in (tmp_path / "bundles").iterdir()] == ["tiny"]
+    check.check(out)
+
+
+def saved(classes: int, path: Path, data: Path) -> Path:
+    trained = model.build(model.Network(classes, "v1.1", image_size=32), channel_means=(120.0, 110.0, 100.0))
+    names = tuple(["ball", "house", "star", *(f"thing {number}" for number in range(classes))][:classes])
+    keras_file.save(trained, keras_file.Card(names, Preprocessing(32, 32), str(data)), path)
+    return path
+
+
+def test_one_class_is_refused_with_the_reason(shard_set, tmp_path):
+    source = saved(1, tmp_path / "one.keras", shard_set.folder)
+    with pytest.raises(InputError, match="has one class: its answer is always 'ball'"):
+        export(source, shard_set, tmp_path / "out", files="onnx")
+
+
+def test_five_thousand_classes_are_over_the_budget_and_export_with_another(shard_set, tmp_path):
+    source = saved(5000, tmp_path / "many.keras", shard_set.folder)
+    with pytest.raises(InputError, match=r"model.tflite is 13,.* bytes .*, over the budget of 5,242,880 bytes"):
+        export(source, shard_set, tmp_path / "out", files="tflite")
+    export(source, shard_set, tmp_path / "out", files="tflite", gate={"budget": 14_000_000})
+    assert (tmp_path / "out" / "labels.txt").read_text().count("\n") == 5000

@@ -1,0 +1,91 @@
+"""The int8 form of a network: exact where it claims to be, near elsewhere, integers only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sqznet import inference, model
+from sqznet.export import audit, fold, int8, onnx_int8, tflite
+
+SIZE = 64
+RNG = np.random.default_rng(0)
+
+
+def network(activation: str, bypass: str = "none", conv10_padding: int = 0):
+    """An inference model with weights of a plausible size."""
+    made = model.build(
+        model.Network(7, "v1.1", activation, bypass=bypass, conv10_padding=conv10_padding, image_size=SIZE),
+        channel_means=(120.0, 110.0, 100.0),
+        seed=1,
+    )
+    random = np.random.default_rng(1)
+    conv10 = made.get_layer("conv10")
+    kernel, _ = conv10.get_weights()
+    conv10.set_weights([random.normal(0, 0.2, kernel.shape), random.normal(0, 1, 7)])
+    return fold.inference_model(made, SIZE)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[np.ndarray]:
+    """Smooth pictures, as noise is not what the ranges of photographs look like."""
+    coarse = RNG.integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
+    images = coarse.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2)
+    return list(images.reshape(6, 8, SIZE, SIZE, 3))
+
+
+def test_bringing_channels_together_does_not_change_the_function(photographs):
+    folded = network("relu")
+    equal = int8._equalised(folded, int8._loudest(folded, photographs))
+    images = photographs[0].astype(np.float32)
+    assert np.abs(equal.predict(images, verbose=0) - folded.predict(images, verbose=0)).max() < 1e-5
+    assert not np.allclose(equal.get_layer("conv1").kernel, folded.get_layer("conv1").kernel)
+
+
+@pytest.mark.parametrize(
+    ("activation", "bypass", "padding"),
+    [("relu", "none", 1), ("elu", "none", 0), ("relu", "simple", 0), ("elu", "complex", 0)],
+)
+def test_both_formats_compute_in_integers_and_agree(photographs, tmp_path, activation, bypass, padding):
+    folded = network(activation, bypass, padding)
+    quantized = int8.quantize(folded, photographs)
+    tflite.write_int8(quantized, tmp_path / "model.tflite")
+    onnx_int8.write(quantized, tmp_path / "model.onnx", "NHWC")
+    images = np.concatenate(photographs)
+    expected = folded.predict(images.astype(np.float32), verbose=0)
+    answers = {}
+    for path in tmp_path.iterdir():
+        audit.check(path, "int8")
+        answers[path.suffix] = inference.load(path).predict(images)
+        assert np.abs(answers[path.suffix] - expected).mean() < 0.02, path
+    assert np.abs(answers[".tflite"] - answers[".onnx"]).mean() < 0.01  # the same integers
+
+
+def test_an_int8_onnx_file_is_a_quarter_of_the_size(bundle):
+    for name in ("model_int8.onnx", "model_int8.tflite"):
+        whole = (bundle / name.replace("_int8", "")).stat().st_size
+        assert (bundle / name).stat().st_size < 0.32 * whole
+
+
+def test_rounding_with_the_inputs_in_mind_loses_less_than_plain_rounding():
+    random = np.random.default_rng(2)
+    patches = random.normal(size=(500, 4)) @ random.normal(size=(4, 36))  # inputs that move together, as maps do
+    kernel = random.normal(size=(3, 3, 4, 5)).astype(np.float32)
+    scales = int8.kernel_scales(kernel) * 16  # coarse, so that the difference shows
+    flat = kernel.reshape(36, 5)
+
+    def loss(rounded: np.ndarray) -> float:
+        return float(((patches @ (rounded.reshape(36, 5) - flat)) ** 2).mean())
+
+    careful = int8._round_kernel(kernel, scales, patches)
+    assert loss(careful) < 0.5 * loss(np.round(kernel / scales) * scales)
+    steps = careful / scales
+    assert np.abs(steps - np.round(steps)).max() < 1e-3
+
+
+def test_scales_have_a_step_at_zero():
+    for limits in ((0.0, 255.0), (-1.0, 7.3), (-3.0, 0.0)):
+        scale, zero = int8.scale_and_zero(limits)
+        assert 0 <= zero <= 255
+        assert abs((0 - zero) * scale - limits[0]) <= scale
+    assert int8.scale_and_zero(int8.PIXELS) == (1.0, 0)

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sqznet.export import card, charts, report, wording
+from sqznet.weights.catalogue import CATALOGUE
+
+LABELS = ("ball", "house <&> barn", "star | *night*")
+SIZE = 8
+BUDGET = 3_000_000
+REFERENCE = {
+    "data": "data/pictures",
+    "split": "test",
+    "n": 1234,
+    "top1": 0.9,
+    "top1_interval_95": (0.88, 0.92),
+    "top5": 0.99,
+    "top5_interval_95": (0.98, 0.995),
+}
+CONFUSIONS = {
+    "model.tflite": [],
+    "model_int8.tflite": [(0, 1, 30), (1, 2, 20)],
+    "model_nchw.onnx": [(index % 3, (index + 1) % 3, 40 - index) for index in range(10)],
+}
+
+
+def entry(format: str, quantize: str, size: int, **changes) -> dict:
+    dtype = "uint8" if quantize == "int8" else "float32"
+    proof = {
+        **REFERENCE,
+        "top1": 0.87,
+        "top1_interval_95": (0.85, 0.89),
+        "largest_difference": 0.0123,
+        "top1_agreement": 0.965,
+        "drop": 0.03,
+        "drop_interval_95": (-0.001, 0.061),
+    }
+    return {
+        "format": format,
+        "quantize": quantize,
+        "bytes": size,
+        "sha256": "0" * 64,
+        "version": {"tflite": "TFLite schema 3", "onnx": "ONNX opset 17, IR 8"}[format],
+        "input": {
+            "name": "image", "dtype": dtype, "shape": [1, SIZE, SIZE, 3], "layout": "NHWC", "range": [0, 255],
+            "colour_order": "RGB",
+        },
+        "output": {
+            "name": "probabilities", "dtype": dtype, "shape": [1, 3], "scale": 1 / 256 if dtype == "uint8" else 1.0,
+            "zero_point": 0,
+        },
+        "proof": proof,
+        "latency": {
+            "1": {"median_ms": 4.56, "p90_ms": 5.67}, "2": {"median_ms": 3.45, "p90_ms": 4.32}, "peak_mib": 21.9,
+        },
+        **changes,
+    }  # fmt: skip
+
+
+MANIFEST = {
+    "sqznet": "0.2.0",
+    "classes": ["ball", "house", "star"],
+    "data": "data/pictures",
+    "pretrained_on": None,
+    "weights": None,
+    "preprocessing": {
+        "image_size": SIZE,
+        "resize_to": 10,
+        "colour_order": "RGB",
+        "range": [0, 255],
+        "steps": "cut <it>",
+    },
+    "model_sha256": "abc123",
+    "labels": {"file": "labels.txt", "sha256": "0" * 64},
+    "converters": {"tensorflow": "2.21.0"},
+    "calibration": {"data": "data/pictures", "split": "train", "records": 128},
+    "files": {
+        "model_nchw.onnx": entry(
+            "onnx",
+            "none",
+            2_800_000,
+            input={"name": "image", "dtype": "float32", "shape": [None, 3, SIZE, SIZE], "layout": "NCHW"},
+        ),
+        "model_int8.tflite": entry("tflite", "int8", 700_000),
+        "model.tflite": entry("tflite", "none", 2_900_000),
+    },
+}
+PUBLISHED = {"file": "net.caffemodel", "sha256": "f" * 64, "format": "caffemodel"}
+
+
+def changed(**changes) -> dict:
+    return {**copy.deepcopy(MANIFEST), **changes}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A bundle's golden inputs and what its files answered, as the export leaves them."""
+    from PIL import Image
+
+    made = tmp_path / "tiny<&>"
+    (made / "golden" / "expected").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(made / "golden" / f"{number}.png")
+    float_answers = np.tile(np.array([[0.7, 0.2, 0.1]], "<f4"), (8, 1))
+    steps = np.tile(np.array([[26, 51, 179]], np.uint8), (8, 1))
+    expected = {}
+    for name, answers in (("model.tflite", float_answers), ("model_int8.tflite", steps)):
+        (made / "golden" / "expected" / f"{name}.bin").write_bytes(answers.tobytes())
+        expected[name] = {"file": f"expected/{name}.bin", "dtype": answers.dtype.name, "shape": [8, 3]}
+    (made / "golden" / "golden.json").write_text(
+        json.dumps({"count": 8, "labels": [0, 0, 0, 1, 1, 2, 2, 2], "expected": expected})
+    )
+    return made
+
+
+def write_report(folder: Path, manifest: dict = MANIFEST, confusions=CONFUSIONS, budget: int = BUDGET) -> str:
+    report.write(folder, manifest, LABELS, confusions, budget, REFERENCE)
+    return (folder / "report.html").read_text()
+
+
+def write_card(folder: Path, manifest: dict = MANIFEST) -> str:
+    card.write(folder, manifest, LABELS, REFERENCE)
+    return (folder / "MODEL_CARD.md").read_text()
+
+
+class Words(HTMLParser):
+    """The text of a page, and whether its elements are closed in order."""
+
+    VOID = ("meta", "img", "line", "circle", "rect")
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.parts: list[str] = []
+        self.feed(content)
+        self.text = " ".join(" ".join(self.parts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.parts.append(data)
+
+
+def test_the_report_shows_every_figure(folder):
+    text = Words(write_report(folder)).text
+    for shown in (
+        "2,900,000 bytes (2.900 MB, 2.766 MiB)",  # size
+        "budget 3,000,000 bytes",
+        "90.00 % (88.00 to 92.00)",  # accuracy of the model and of a file
+        "87.00 % (85.00 to 89.00)",
+        "96.50 %",  # same answers
+        "3.00 (-0.10 to 6.10)",  # loss
+        "1.2e-02",  # largest difference
+        "1,234 records of data/pictures, test",
+        "4.56 / 3.45 ms",  # latency
+        "4.56 / 5.67",
+        "21.9",
+        "Of 1,234 answers, none changed in model.tflite.",
+        "50 of 1,234 answers (4.05 %)",
+        "0.00390625 x value",  # ports
+        "nx3x8x8 (NCHW)",
+        "image, uint8",
+        "128 records of data/pictures, train",
+        "abc123",
+        "tensorflow 2.21.0",
+        "--check=FOLDER",
+    ):
+        assert shown in text, shown
+    for name in MANIFEST["files"]:
+        assert text.count(name) >= 4, name
+
+
+def test_only_the_most_frequent_changes_are_listed(folder):
+    text = Words(write_report(folder)).text
+    assert "355 of 1,234 answers" in text and "and 63 in 2 other pairs" in text
+    assert " 33 " in text and " 32 and" not in text
+
+
+def test_text_of_others_is_escaped(folder):
+    content = write_report(folder)
+    words = Words(content)
+    assert words.open == []
+    for escaped in ("house &lt;&amp;&gt; barn", "tiny&lt;&amp;&gt;", "Cut &lt;it&gt;"):
+        assert escaped in content
+    assert "<&>" not in content and "<it>" not in content
+    assert "house <&> barn" in words.text and "tiny<&>" in words.text
+
+
+def test_the_report_fetches_and_runs_nothing(folder):
+    words = Words(write_report(folder))
+    addresses = [value for _, name, value in words.attributes if name in ("src", "href", "xlink:href", "data")]
+    assert len(addresses) == 8 and all(value.startswith("data:image/png;base64,") for value in addresses)
+    content = (folder / "report.html").read_text()
+    assert not re.search(r"https?://|<script|<link|@import|url\(|\son[a-z]+=", content)
+
+
+def test_the_same_bundle_gives_the_same_bytes(folder):
+    shuffled = changed(files=dict(reversed(MANIFEST["files"].items())))
+    assert write_report(folder) == write_report(folder, shuffled)
+    assert write_card(folder) == write_card(folder, shuffled)
+
+
+def test_an_unfinished_folder_goes_by_the_name_it_will_have(folder):
+    unfinished = folder.rename(folder.with_name(".tmp-123-tiny"))
+    assert "<h1>tiny</h1>" in write_report(unfinished)
+    assert write_card(unfinished).startswith("# tiny\n")
+
+
+def test_samples_are_marked_right_and_wrong(folder):
+    text = Words(write_report(folder)).text
+    assert "what model.tflite answers" in text
+    assert text.count("✓ right") == 3 and text.count("✗ wrong") == 5
+    assert "ball 70.0 % house <&> barn 20.0 % star | *night* 10.0 %" in text
+
+
+def test_samples_of_an_int8_file_are_probabilities_too(folder):
+    only = changed(files={"model_int8.tflite": MANIFEST["files"]["model_int8.tflite"]})
+    text = Words(write_report(folder, only)).text
+    assert "what model_int8.tflite answers" in text and "star | *night* 69.9 %" in text
+
+
+def test_files_over_the_budget_are_named(folder):
+    assert "every file is within it" in Words(write_report(folder)).text
+    assert "over the budget: model.tflite." in Words(write_report(folder, budget=2_850_000)).text
+
+
+def test_without_latency_nothing_is_said_of_speed(folder):
+    manifest = changed()
+    for each in manifest["files"].values():
+        del each["latency"]
+    text = Words(write_report(folder, manifest)).text
+    assert "Speed" not in text and "quickest" not in text
+
+
+def test_a_model_of_published_weights_comes_with_a_warning(folder):
+    manifest = changed(pretrained_on="ImageNet (ILSVRC 2012) train", weights=PUBLISHED)
+    for content in (Words(write_report(folder, manifest)).text, write_card(folder, manifest)):
+        assert "ones that were trained on ImageNet (ILSVRC 2012) train. Accuracy on photographs of that set" in content
+    assert "Accuracy on photographs of that set" not in write_report(folder) + write_card(folder)
+
+
+def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
+    content = write_card(folder)
+    for shown in (
+        "# tiny\\<\\&\\>",
+        "## Intended use and limits",
+        "Not for decisions about people",
+        "| top-1 (rank-1) | 1,234 | 90.00 % (88.00 to 92.00) |",
+        "| top-5 (rank-5) | 1,234 | 99.00 % (98.00 to 99.50) |",
+        "| `model.tflite` | TFLite, float32 | 2,900,000 | 87.00 % (85.00 to 89.00) | 3.00 (-0.10 to 6.10) | 96.50 % |",
+        "trained from scratch with sqznet on data/pictures",
+        "128 records of data/pictures, train",
+        "| `model_int8.tflite` | TFLite schema 3 | image, uint8, 1x8x8x3 (NHWC) | probabilities, uint8, 1x3 |",
+        "the licence of the photographs decides",
+        "python -m sqznet.export --check=FOLDER",
+        "star \\| \\*night\\*",
+    ):
+        assert shown in content, shown
+    assert not content.startswith("---")
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        (None, "trained from scratch with sqznet; the licence of the photographs decides"),
+        ({**PUBLISHED, "licence": "BSD-2-Clause"}, "BSD-2-Clause, as the published weights it stems from"),
+        (PUBLISHED, "not known: the published weights it stems from came as a file; ask where that file came from"),
+        ({**PUBLISHED, "licence": "none stated"}, "the authors of the published weights state none"),
+        (
+            {**PUBLISHED, "sha256": CATALOGUE["squeezenet-v1.1"].sha256},
+            "BSD-2-Clause, as the published weights it stems from",
+        ),
+    ],
+)
+def test_the_licence_is_that_of_the_weights(weights, text):
+    assert wording.licence(weights) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "weights", "text"),
+    [
+        ("data/a", None, "trained from scratch with sqznet on data/a"),
+        (None, PUBLISHED, "published weights (net.caffemodel), as they are"),
+        ("data/a", PUBLISHED, "fine-tuned with sqznet on data/a, from published weights (net.caffemodel)"),
+        (
+            None,
+            {**PUBLISHED, "url": "https://example.org/net"},
+            "published weights (net.caffemodel, from https://example.org/net), as they are",
+        ),
+    ],
+)
+def test_the_origin_is_told(data, weights, text):
+    assert wording.origin(changed(data=data, weights=weights)) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.93, 0.977, [0.92, 0.94, 0.96, 0.98]),
+        (0.9, 0.98, [0.9, 0.92, 0.94, 0.96, 0.98]),
+        (0.0, 1.0, [0.0, 0.5, 1.0]),
+        (0.999, 1.0, [0.999, 0.9995, 1.0]),
+        (1.0, 1.0, [0.9999, 1.0]),
+        (0.0, 0.0, [0.0, 0.0001]),
+    ],
+)
+def test_an_axis_has_a_few_round_numbers(low, high, ticks):
+    assert charts.axis(low, high) == pytest.approx(ticks)

@@ -1,0 +1,321 @@
+"""The web page, in a real browser (headless Chromium): the same answers as Python, and a self-test that tells.
+
+Needs Chromium, Playwright's Python package, and npm (or `npm ci` in export/web done before).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sqznet import inference, labels, serve
+from sqznet.data import preprocess, synthetic
+from sqznet.preprocessing import CORNER, Preprocessing
+
+WAIT_MS = 30_000
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """export/web with its packages."""
+    if (serve.WEB / "node_modules" / "onnxruntime-web").is_dir():
+        return serve.WEB
+    if not shutil.which("npm"):
+        pytest.skip(f"needs npm, or the packages in {serve.WEB / 'node_modules'}")
+    copy = tmp_path_factory.mktemp("web") / "web"
+    shutil.copytree(serve.WEB, copy)
+    done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=copy, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"npm ci does not get the packages of {serve.WEB}: {done.stderr.strip()[-300:]}")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def serving(bundle: Path, web: Path):
+    """The address of a bundle's page."""
+    with serve.open_server(serve.find_site(bundle, web), port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def idle(page) -> None:
+    page.wait_for_selector("body[data-state=idle]", timeout=WAIT_MS)
+
+
+def open_page(browser, address: str, name: str = "", **options):
+    """The page with one of the bundle's files, tested and ready."""
+    page = browser.new_page(**options)
+    page.goto(f"{address}#{name}")
+    idle(page)
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser, bundle, web):
+    with serving(bundle, web) as address:
+        page = open_page(browser, address)
+        yield page
+        page.close()
+
+
+def state_of(page, test: str) -> str:
+    return page.get_attribute(f"#{test}", "data-state")
+
+
+def answers(page) -> dict[int, float]:
+    """Probability by output, of the likeliest five."""
+    page.wait_for_selector("#results[data-state=ready]", timeout=WAIT_MS)
+    rows = page.locator("#results li").all()
+    return {int(row.get_attribute("data-output")): float(row.get_attribute("data-probability")) for row in rows}
+
+
+def seen_by(page) -> np.ndarray:
+    """The pixels that the page shows as the network's input, uint8 (size, size, 3)."""
+    pixels = page.evaluate(
+        """() => {
+            const canvas = document.getElementById("seen");
+            return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        }"""
+    )
+    side = round((len(pixels) / 4) ** 0.5)
+    return np.array(pixels, np.uint8).reshape(side, side, 4)[..., :3]
+
+
+def choose(page, name: str) -> None:
+    page.select_option("#file", name)
+    idle(page)
+
+
+def upload(page, photo: Path) -> None:
+    page.set_input_files("#photo", photo)
+    idle(page)
+
+
+def test_every_file_of_the_bundle_can_be_chosen(page, bundle):
+    offered = set(page.locator("#file option").all_inner_texts())
+    assert offered == {path.name for path in bundle.iterdir() if path.suffix in (".tflite", ".onnx")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.tflite",
+        "model_dynamic.tflite",
+        "model_int8.tflite",
+        "model.onnx",
+        "model_float16.onnx",
+        "model_int8.onnx",
+        "model_nchw.onnx",
+    ],
+)
+def test_the_page_answers_as_python_does(page, bundle, photographs, name):
+    photo = photographs / "val" / "star" / "001.jpg"
+    choose(page, name)
+    upload(page, photo)
+    assert page.is_hidden("#problem"), page.inner_text("#problem")
+    predictor = inference.load(bundle / name)
+    seen = seen_by(page)
+    (expected,) = predictor.predict(seen[None])
+    found = answers(page)
+    words = labels.readable(predictor.card.classes)
+    assert len(found) == min(5, len(words)) and next(iter(found)) == expected.argmax()
+    assert page.inner_text("#answer") == words[expected.argmax()]
+    for output, probability in found.items():
+        assert probability == pytest.approx(expected[output], abs=0.02)
+    # Decoders differ by a level here and there, on which an int8 file of the tests' tiny network may turn.
+    pixels = preprocess.preprocess_for_eval(photo.read_bytes(), predictor.card.preprocessing).numpy()
+    assert np.abs(seen - pixels.astype(int)).mean() <= 2
+    if "int8" not in name:
+        (alike,) = predictor.predict(pixels[None])
+        assert np.abs(alike - expected).max() <= 0.02 and alike.argmax() == expected.argmax()
+    assert state_of(page, "golden") == "passed", page.inner_text("#golden")
+    assert state_of(page, "resize") == "passed", page.inner_text("#resize")
+    assert page.get_attribute("#file-intact", "data-state") == "passed"
+    assert " ms, median of " in page.inner_text("#latency")
+
+
+def test_a_photograph_can_be_dropped(page, photographs):
+    content = (photographs / "val" / "ball" / "000.jpg").read_bytes()
+    transfer = page.evaluate_handle(
+        """(bytes) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", { type: "image/jpeg" }));
+            return transfer;
+        }""",
+        list(content),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    idle(page)
+    assert "dropped.jpg, 96\u00a0×\u00a096: " in page.inner_text("#seen-note")
+    assert len(answers(page)) == 3
+
+
+def test_what_is_not_a_photograph_is_said_and_forgotten(page, photographs, tmp_path):
+    (tmp_path / "notes.jpg").write_text("no picture")
+    upload(page, tmp_path / "notes.jpg")
+    assert page.inner_text("#problem") == "notes.jpg is not an image that this browser can decode"
+    upload(page, photographs / "val" / "ball" / "000.jpg")
+    assert page.is_hidden("#problem")
+
+
+def test_controls_have_names_and_answers_are_announced(page):
+    for role, name in (("combobox", "Model file"), ("button", "Use the camera"), ("button", "Test again")):
+        assert page.get_by_role(role, name=name).is_visible()
+    assert page.get_by_label("Choose a photograph").count() == 1
+    assert page.get_by_role("img", name="as the network sees it").is_visible()
+    assert page.locator("[aria-live] #results").count() == 1 and page.locator("[aria-live] #golden").count() == 1
+
+
+def test_only_this_machine_is_asked_and_the_policy_holds(browser, bundle, web, photographs):
+    asked, refused = [], []
+    with serving(bundle, web) as address:
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: refused.append(message.text))
+        page.goto(address)
+        idle(page)
+        for name in ("model.tflite", "model.onnx"):
+            choose(page, name)
+            upload(page, photographs / "val" / "star" / "000.jpg")
+        page.close()
+    assert len(asked) > 10
+    # data: is the page's own icon, written into it; no request leaves the browser for it.
+    assert not [url for url in asked if not url.startswith((address, "data:image/svg+xml,", "blob:" + address))]
+    assert not [text for text in refused if "Content Security Policy" in text]
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model_int8.onnx"])
+def test_other_answers_than_the_recorded_ones_are_red(browser, bundle, web, tmp_path, name):
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle, changed)
+    recorded = changed / "golden" / "expected" / f"{name}.bin"
+    values = np.fromfile(recorded, "<f4")
+    values[-1] += 0.2
+    values.tofile(recorded)
+    with serving(changed, web) as address:
+        page = open_page(browser, address, name)
+        assert state_of(page, "golden") == "failed"
+        assert "0.2 (allowed" in page.inner_text("#golden .figures")
+        assert state_of(page, "resize") == "passed"
+        page.close()
+
+
+def test_a_changed_photograph_and_a_changed_file_are_red(browser, bundle, web, photographs, tmp_path):
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle, changed)
+    golden = json.loads((changed / "golden" / "golden.json").read_text())
+    shutil.copy(photographs / "train" / "house" / "002.jpg", changed / "golden" / golden["photo"])
+    manifest = json.loads((changed / "manifest.json").read_text())
+    manifest["files"]["model.onnx"]["sha256"] = "0" * 64
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    with serving(changed, web) as address:
+        page = open_page(browser, address, "model.onnx")
+        assert state_of(page, "resize") == "failed"
+        assert page.inner_text("#file-intact") == "not the manifest’s"
+        page.close()
+
+
+def test_a_broken_file_is_named(browser, bundle, web, tmp_path):
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle, changed)
+    (changed / "model.onnx").write_bytes(b"no model")
+    (changed / "model.tflite").write_bytes(b"no model")
+    with serving(changed, web) as address:
+        page = open_page(browser, address)
+        for name in ("model.onnx", "model.tflite"):
+            choose(page, name)
+            assert page.inner_text("#problem").startswith(f"{name} cannot be run: ")
+            assert page.get_attribute("#file-intact", "data-state") == "failed"
+        choose(page, "model_float16.onnx")
+        assert page.is_hidden("#problem") and state_of(page, "golden") == "passed"
+        page.close()
+
+
+# Width, height, side of the result.
+SHAPES = ((96, 96, 32), (37, 51, 32), (1, 1, 8), (3, 200, 32), (999, 30, 64), (20, 20, 64), (640, 481, 224), (5, 9, 50))
+
+
+def test_resizing_is_tensorflows(tmp_path):
+    if not shutil.which("node"):
+        pytest.skip("needs Node.js")
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    kinds = [("bilinear", True), ("bilinear", False), ("bicubic", True), ("bicubic", False), (CORNER, False)]
+    cases = [(*shape, *kind) for shape in SHAPES for kind in kinds]
+    jobs = []
+    for number, (width, height, size, how, smooth) in enumerate(cases):
+        rng.integers(0, 256, (height, width, 4), dtype=np.uint8).tofile(tmp_path / f"{number}.in")
+        jobs.append([width, height, {"image_size": size, "interpolation": how, "antialias": smooth}])
+    script = f"""
+        import {{ readFileSync, writeFileSync }} from "node:fs";
+        import {{ resize }} from {json.dumps((serve.WEB / "resize.js").as_uri())};
+        for (const [number, [width, height, preprocessing]] of {json.dumps(jobs)}.entries())
+            writeFileSync(`${{number}}.out`, resize(readFileSync(`${{number}}.in`), width, height, preprocessing));
+    """
+    subprocess.run(["node", "--input-type=module"], input=script, cwd=tmp_path, text=True, check=True)
+    for number, (width, height, size, how, smooth) in enumerate(cases):
+        pixels = np.fromfile(tmp_path / f"{number}.in", np.uint8).reshape(height, width, 4)[..., :3]
+        if how == CORNER:
+            resized = tf.raw_ops.ResizeBilinear(images=pixels[None], size=[size, size])[0]
+        else:
+            resized = tf.image.resize(pixels, [size, size], how, antialias=smooth)
+        expected = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy().astype(int)
+        found = np.fromfile(tmp_path / f"{number}.out", np.uint8).reshape(expected.shape)
+        assert np.abs(found - expected).max() <= 1, cases[number]
+        # TensorFlow reads the weights of the plain kernels off a table of 1,024 places: more levels differ there.
+        assert (found != expected).mean() <= (0.005 if smooth else 0.05), cases[number]
+
+
+def test_the_box_is_the_one_of_training(tmp_path):
+    if not shutil.which("node"):
+        pytest.skip("needs Node.js")
+    kinds = [Preprocessing(224, 256), Preprocessing(227, 256, "squash"), Preprocessing(32, 32), Preprocessing(64, 73)]
+    sides = [(500, 375), (375, 500), (1, 1), (7, 1000), (801, 803), (96, 96), (4032, 3024)]
+    cases = [(width, height, kind) for width, height in sides for kind in kinds]
+    jobs = [[width, height, vars(kind)] for width, height, kind in cases]
+    script = f"""
+        import {{ centralBox }} from {json.dumps((serve.WEB / "resize.js").as_uri())};
+        console.log(JSON.stringify({json.dumps(jobs)}.map((job) => centralBox(...job))));
+    """
+    done = subprocess.run(["node", "--input-type=module"], input=script, capture_output=True, text=True, check=True)
+    for (width, height, kind), box in zip(cases, json.loads(done.stdout), strict=True):
+        box_height, box_width = (int(side) for side in preprocess._window(height, width, kind))
+        top, left = (height - box_height) // 2, (width - box_width) // 2
+        assert box == {"left": left, "top": top, "width": box_width, "height": box_height}, (width, height, kind)
+
+
+@pytest.mark.skipif("SQZNET_SCREENSHOT" not in os.environ, reason="SQZNET_SCREENSHOT says where to write it")
+def test_screenshot(request, browser, web):
+    """One of the demo's own drawings, never a photograph of anybody's."""
+    bundle = Path(os.environ.get("SQZNET_BUNDLE") or request.getfixturevalue("bundle"))
+    drawing = synthetic.draw("screenshot", synthetic.CLASSES.index("house"), seed=1)
+    with serving(bundle, web) as address:
+        page = open_page(browser, address, "model_int8.tflite", viewport={"width": 1200, "height": 890})
+        page.set_input_files("#photo", {"name": "drawing.jpg", "mimeType": "image/jpeg", "buffer": drawing})
+        idle(page)
+        assert state_of(page, "golden") == state_of(page, "resize") == "passed"
+        page.screenshot(path=os.environ["SQZNET_SCREENSHOT"])
+        page.close()
