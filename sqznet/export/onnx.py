@@ -31,6 +31,7 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
         inputs_as_nchw=["image:0"] if layout == "NCHW" else None,
     )
     proto.ir_version = IR_VERSION
+    _drop_reshapes_to_the_same_shape(proto)
     _put_in_order(proto)
     _name_everything(proto)
     if quantize == "float16":
@@ -43,6 +44,33 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
         proto = converted.model
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _drop_reshapes_to_the_same_shape(proto) -> None:
+    """tf2onnx turns a transpose of a 1 x 1 map into a reshape and removes some of these pairs: which ones is by chance."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    known = {value.name: value.type.tensor_type.shape.dim for value in (*graph.value_info, *graph.input)}
+    constants = {weight.name: weight for weight in proto.graph.initializer}
+    same: dict[str, str] = {}  # a reshape's output -> what it reshapes
+    kept = []
+    for node in proto.graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if node.op_type == "Reshape" and node.input[0] in known and node.input[1] in constants:
+            before = [dimension.dim_value for dimension in known[node.input[0]]]
+            after = numpy_helper.to_array(constants[node.input[1]]).tolist()
+            if after[1:] == before[1:] and all(size > 0 for size in after[1:]):
+                same[node.output[0]] = node.input[0]
+                continue
+        kept.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    weights = [weight for weight in proto.graph.initializer if weight.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(weights)
 
 
 def _put_in_order(proto) -> None:

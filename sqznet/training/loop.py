@@ -134,16 +134,17 @@ def distillation(teacher: tf.Tensor, logits: tf.Tensor, temperature: float) -> t
 def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """[loss, top-1 hits, top-5 hits, examples], float32 (4,); examples of weight 0 count for nothing.
 
-    Ranks are counted as in `metrics.rank_of_label`: among equal logits, which a ReLU makes at 0, the true class comes
-    last.
+    Ranks are counted as in `metrics.rank_of_label`: of equal logits, which a ReLU makes at 0, the first class ranks
+    first.
     """
     import tensorflow as tf
 
-    own = tf.gather(logits, labels, axis=1, batch_dims=1)  # (batch,)
-    ranks = tf.math.count_nonzero(logits >= own[:, None], axis=1)  # (batch,), 1 first; 0 if not a number
+    own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]  # (batch, 1)
+    earlier = tf.range(tf.shape(logits, labels.dtype)[1])[None] < labels[:, None]
+    ahead = tf.math.count_nonzero((logits > own) | ((logits == own) & earlier), axis=1)  # (batch,), 0 for the first
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
 
     def hits(k: int) -> tf.Tensor:
-        hit = (ranks >= 1) & (ranks <= k)
-        return tf.reduce_sum(tf.cast(hit, tf.float32) * weights)
+        return tf.reduce_sum(tf.cast(finite & (ahead < k), tf.float32) * weights)
 
     return tf.stack([tf.reduce_sum(losses), hits(1), hits(5), tf.reduce_sum(weights)])

@@ -27,17 +27,17 @@ def network(activation: str, bypass: str = "none", conv10_padding: int = 0):
 
 
 @pytest.fixture(scope="module")
-def photographs() -> list[np.ndarray]:
+def pictures() -> list[np.ndarray]:
     """Smooth pictures, as noise is not what the ranges of photographs look like."""
     coarse = RNG.integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
     images = coarse.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2)
     return list(images.reshape(6, 8, SIZE, SIZE, 3))
 
 
-def test_bringing_channels_together_does_not_change_the_function(photographs):
+def test_bringing_channels_together_does_not_change_the_function(pictures):
     folded = network("relu")
-    equal = int8._equalised(folded, int8._loudest(folded, photographs))
-    images = photographs[0].astype(np.float32)
+    equal = int8._equalised(folded, int8._loudest(folded, pictures))
+    images = pictures[0].astype(np.float32)
     assert np.abs(equal.predict(images, verbose=0) - folded.predict(images, verbose=0)).max() < 1e-5
     assert not np.allclose(equal.get_layer("conv1").kernel, folded.get_layer("conv1").kernel)
 
@@ -46,12 +46,12 @@ def test_bringing_channels_together_does_not_change_the_function(photographs):
     ("activation", "bypass", "padding"),
     [("relu", "none", 1), ("elu", "none", 0), ("relu", "simple", 0), ("elu", "complex", 0)],
 )
-def test_both_formats_compute_in_integers_and_agree(photographs, tmp_path, activation, bypass, padding):
+def test_both_formats_compute_in_integers_and_agree(pictures, tmp_path, activation, bypass, padding):
     folded = network(activation, bypass, padding)
-    quantized = int8.quantize(folded, photographs)
+    quantized = int8.quantize(folded, pictures)
     tflite.write_int8(quantized, tmp_path / "model.tflite")
     onnx_int8.write(quantized, tmp_path / "model.onnx", "NHWC")
-    images = np.concatenate(photographs)
+    images = np.concatenate(pictures)
     expected = folded.predict(images.astype(np.float32), verbose=0)
     answers = {}
     for path in tmp_path.iterdir():

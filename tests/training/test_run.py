@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import inference, recipes, train
+from sqznet import inference, metrics, recipes, train
 from sqznet.data import manifest
 from sqznet.errors import InputError
 from sqznet.training import checkpoint, loop, run, run_folder, start, strategy
@@ -129,11 +129,13 @@ def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
     assert train._resumed(args, {"image_size": 96})[1] == recipe
 
 
-def test_equal_logits_are_no_hit():
-    """A network whose last ReLU put out zeros for every class has answered nothing."""
-    logits = tf.constant([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [float("nan")] * 3])
-    sums = loop.sums_of(tf.zeros([3]), tf.constant([0, 1, 2], tf.int64), logits, tf.ones([3]))
-    assert sums.numpy().tolist() == [0.0, 1.0, 2.0, 3.0]
+def test_equal_logits_rank_in_class_order_as_in_an_evaluation():
+    """A network whose last ReLU put out zeros for every class has answered the first; one of NaN nothing."""
+    logits = tf.constant([[0.0] * 6, [0.0] * 6, [0.0, 2.0, 0.0, 0.0, 0.0, 0.0], [float("nan")] * 6])
+    labels = tf.constant([0, 5, 1, 0], tf.int64)
+    sums = loop.sums_of(tf.zeros([4]), labels, logits, tf.ones([4]))
+    assert sums.numpy().tolist() == [0.0, 2.0, 2.0, 4.0]
+    assert metrics.rank_of_label(logits[:3].numpy(), labels[:3].numpy()).tolist() == [1, 6, 1]
 
 
 def test_a_damaged_checkpoint_is_refused(trained_run, tmp_path):
