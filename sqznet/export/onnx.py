@@ -47,7 +47,7 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
 
 
 def _drop_reshapes_to_the_same_shape(proto) -> None:
-    """tf2onnx turns a transpose of a 1 x 1 map into a reshape and removes some of these pairs: which ones is by chance."""
+    """tf2onnx turns transposes of a 1 x 1 map into reshapes and removes some of these: which ones is by chance."""
     import onnx
     from onnx import numpy_helper
 
