@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -31,14 +34,33 @@ _out = _console(to_stderr=False)
 _err = _console(to_stderr=True)
 
 
+_log: Path | None = None
+
+
+def log_to(path: Path) -> None:
+    """From now on, lines are also added to a file, with the time."""
+    global _log
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _log = path
+
+
 def say(text: str) -> None:
     """A line about what is being done."""
     _err.print(text, markup=False)
+    _keep(text)
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
     _out.print(text, markup=False)
+    _keep(text)
+
+
+def _keep(text: str) -> None:
+    if _log is not None:
+        # A log that cannot be written (a full disk) must not end what it tells of.
+        with contextlib.suppress(OSError), _log.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

@@ -73,6 +73,7 @@ def build(
     channel_deviations: Channels = (1.0, 1.0, 1.0),
     dropout: float | None = None,
     seed: int = 0,
+    dropout_layer: type[keras.layers.Dropout] | None = None,
     fixed_size: bool = False,
 ) -> keras.Model:
     """A SqueezeNet with fresh weights.
@@ -88,6 +89,7 @@ def build(
             networks of this package's own recipes, others for weights that were trained so.
         dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
         seed: of the dropout.
+        dropout_layer: what drops; None for Keras' own layer.
         fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
             other sizes, with the same weights.
 
@@ -116,7 +118,7 @@ def build(
     for name in FIRES:
         x = pool_if_due(_fire(network, x, name), name)
     if dropout is not None:
-        x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
+        x = (dropout_layer or layers.Dropout)(dropout, seed=seed, name="dropout")(x)
     if network.conv10_padding:
         x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
     # A Gaussian of deviation 0.01, as in the paper's released network.

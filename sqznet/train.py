@@ -12,11 +12,13 @@
       your own photographs in minutes, from published ImageNet weights
   python -m sqznet.train --data=data/mine --recipe=imagenette --teacher=runs/LARGER
       learn from a larger network, too
+  python -m sqznet.train --strategy=multiworker --workers=a:9000,b:9000 --worker_index=0 --run_dir=/shared/run
+      on two machines; the same on the other, with 1 (or TF_CONFIG, or Slurm; see deploy/)
   python -m sqznet.train --resume
       go on with the newest run; --run_dir=runs/NAME names another
 
-Writes a run folder (config.json, metrics.csv, best.keras, checkpoint.npz, curve.png, TensorBoard events).
-Ctrl-C or SIGTERM saves the state first.
+Writes a run folder (config.json, metrics.csv, best.keras, checkpoints, curve.png, TensorBoard events, logs).
+Ctrl-C or SIGTERM saves the state first; after a kill the run goes on from its last checkpoint, with the same result.
 """
 
 from __future__ import annotations
@@ -54,6 +56,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
     parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
     parser.add_argument(
+        "--workers", help="machines of --strategy=multiworker, as host:port,...; or TF_CONFIG, or Slurm"
+    )
+    parser.add_argument("--worker_index", type=int, help="number of this machine among --workers; 0 is the chief")
+    parser.add_argument(
         "--init_weights",
         type=Path,
         help="start from this network: a run folder, a .keras file, or published weights (a file, or a name such as "
@@ -61,7 +67,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--teacher", type=Path, help="learn from this model, too: anything that sqznet.evaluate takes")
     parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
-    parser.add_argument("--resume", action="store_true", help="go on where --run_dir, or the newest run, stopped")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where --run_dir, or the newest run, stopped; if --run_dir holds no run yet, start it",
+    )
+    parser.add_argument("--keep", type=int, default=2, help="checkpoints that stay, besides the best model")
+    parser.add_argument("--save_minutes", type=float, default=5.0, help="time between checkpoints within an epoch")
+    parser.add_argument(
+        "--max_bad_records",
+        type=int,
+        default=0,
+        help="corrupt training records that may be left out, each one named, before the run stops",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the same bits each time, slower on GPUs; default: only without GPUs, where it costs nothing",
+    )
     fields = parser.add_argument_group("fields of the recipe", "each overrides the recipe's own value")
     for setting in dataclasses.fields(Recipe):
         if setting.name == "name":
@@ -85,15 +109,24 @@ def main(argv: list[str] | None = None) -> int:
         for setting in dataclasses.fields(Recipe)
         if setting.name != "name" and hasattr(args, setting.name)
     }
+    if args.strategy != "multiworker" and (args.workers or args.worker_index is not None):
+        raise InputError(f"--workers and --worker_index go with --strategy=multiworker, not {args.strategy}")
     if args.replicas is not None and args.replicas < 1:
         raise InputError(f"--replicas={args.replicas} must be 1 or more")
-    data, recipe, run_dir, teacher = _resumed(args, overrides) if args.resume else _fresh(args, overrides)
+    for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0)):
+        if not getattr(args, name) >= least:
+            raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
+    # A job that is started again by the same command, as clusters do, may not have come as far as its first checkpoint.
+    resume = args.resume and (args.run_dir is None or _has_begun(args.run_dir))
+    data, recipe, run_dir, teacher = _resumed(args, overrides) if resume else _fresh(args, overrides)
 
     from sqznet import startup
 
     startup.load_tensorflow()
     from sqznet.data import manifest
-    from sqznet.training import run, start
+    from sqznet.training import cluster, run, start
+
+    machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
 
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
@@ -103,11 +136,16 @@ def main(argv: list[str] | None = None) -> int:
             recipe,
             strategy_name=args.strategy,
             replicas=args.replicas,
+            machines=machines,
             run_dir=run_dir,
-            resume=args.resume,
+            resume=resume,
             init_weights=args.init_weights,
             chosen=set(overrides),
             teacher=teacher,
+            deterministic=args.deterministic,
+            keep=args.keep,
+            save_minutes=args.save_minutes,
+            max_bad_records=args.max_bad_records,
         )
     except run.Stopped as stopped:
         console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
@@ -131,10 +169,16 @@ def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, R
     return data, recipe, args.run_dir or run_folder.new(recipe.name), args.teacher
 
 
+def _has_begun(run_dir: Path) -> bool:
+    from sqznet.training import checkpoint, run_folder
+
+    return (run_dir / run_folder.CONFIG).is_file() and bool(checkpoint.steps(run_dir))
+
+
 def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:
     from sqznet.training import checkpoint, run_folder
 
-    run_dir = args.run_dir or run_folder.newest(checkpoint.FILE)
+    run_dir = args.run_dir or run_folder.newest(f"{checkpoint.FOLDER}/*.npz")
     config = run_folder.load_config(run_dir)
     recipe = recipes.from_dict(config["recipe"], where=str(run_dir / run_folder.CONFIG))
     if args.recipe:  # the same command with --resume added must do

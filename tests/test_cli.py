@@ -54,7 +54,7 @@ def test_help_answers_without_tensorflow(module):
         (["sqznet.data", "--out=x"], "error: give --source=folder:PATH"),
         (["sqznet.train", "--data=nowhere"], "error: no such folder: nowhere"),
         (["sqznet.train", "--recipe=artcle"], "error: no recipe 'artcle'; there are article, paper"),
-        (["sqznet.train", "--resume"], "error: no run with a checkpoint.npz in runs/"),
+        (["sqznet.train", "--resume"], "error: no run with checkpoints/*.npz in runs/"),
         (["sqznet.evaluate"], "error: no run with a best.keras in runs/"),
         (["sqznet.export", "--budget=big"], "error: --budget=big is not a size"),
         (["sqznet.export", "--format=tflight"], "error: no format 'tflight'; there are savedmodel, tflite, onnx"),

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqznet import console
-from sqznet.data import preprocess, records, shards
+from sqznet.data import mend, preprocess, records
 from sqznet.data.manifest import Manifest
+from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
 from sqznet.training.schedule import Schedule
 
@@ -24,8 +25,50 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from sqznet.inference import Predictor
+    from sqznet.recipes import Recipe
 
 READERS = 16  # shards read at a time
+
+
+def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
+    """Which record comes when, from a step to the end of the run: the same for any number of replicas and workers.
+
+    Returns:
+        (epoch, place in the epoch, shard of the training split, record in the shard, the record as stored), the first
+        four int64; all 0 first. Records that earlier steps have used are read past, not decoded.
+    """
+    import tensorflow as tf
+
+    recipe, records = schedule.recipe, schedule.records
+    shards = manifest.shards_of("train")
+    files = tf.constant([str(shard.path) for shard in shards])
+    start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
+    start_epoch, used = divmod(start, records)
+
+    def read(shard):
+        numbered = tf.data.TFRecordDataset(files[shard]).enumerate()
+        return numbered.map(lambda number, record: (shard, number, record))
+
+    def epoch_records(epoch):
+        epoch_seed = _seed_of(recipe, epoch)
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(len(shards), dtype=tf.int64), epoch_seed)
+        stream = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
+            read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        # A shard that ends too early, at the end of a record, is no error to TensorFlow.
+        stream = stream.apply(tf.data.experimental.assert_cardinality(records))
+        stream = stream.shuffle(recipe.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
+        return stream.map(lambda place, record: (epoch, place, *record))
+
+    epochs = tf.data.Dataset.range(start_epoch, -(-end // records))
+    return epochs.flat_map(epoch_records).take(end - start)
+
+
+def _seed_of(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.random.experimental.stateless_fold_in(tf.constant([recipe.seed, 0], tf.int64), epoch)
 
 
 def training_batches(
@@ -48,51 +91,48 @@ def training_batches(
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
         follows the recipe's train_sizes. With a teacher, its probabilities come third: float32 (batch, classes).
+        A record that `mend` has taken out is a black image with the label -1.
     """
     import tensorflow as tf
 
     recipe = schedule.recipe
     batch = recipe.global_batch_size
-    files = tf.constant([str(shard.path) for shard in manifest.shards_of("train")])
     classes = len(manifest.classes)
-    start_epoch, skipped_steps = divmod(start_step, schedule.steps_per_epoch)
-    sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)])
+    sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)], tf.int32)
 
-    def seed_of(epoch):
-        return tf.random.experimental.stateless_fold_in(tf.constant([recipe.seed, 0], tf.int64), epoch)
+    def position(epoch, place):
+        return epoch * schedule.records + place
 
-    def epoch_records(epoch):
-        epoch_seed = seed_of(epoch)
-        order = tf.random.experimental.stateless_shuffle(files, epoch_seed)
-        stream = tf.data.Dataset.from_tensor_slices(order).interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=READERS,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        stream = stream.shuffle(recipe.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
-        stream = stream.take(schedule.steps_per_epoch * batch).enumerate()
-        used = tf.constant(skipped_steps * batch, tf.int64)
-        stream = stream.skip(tf.where(epoch == start_epoch, used, 0))
-        return stream.map(lambda place, record: (epoch, place, record))
+    def mine(epoch, place, *_):
+        return position(epoch, place) % batch // (batch // workers) == worker
 
-    def mine(epoch, place, record):
-        return place % batch // (batch // workers) == worker
+    def example(epoch, place, _shard, _number, record):
+        # All of a batch has the size of the epoch that it begins in.
+        size = sizes[position(epoch, place) // batch * batch // schedule.records]
+        seed = tf.random.experimental.stateless_fold_in(_seed_of(recipe, epoch), place)
 
-    def example(epoch, place, record):
-        jpeg, label = records.parse(record)
-        seed = tf.random.experimental.stateless_fold_in(seed_of(epoch), place)
-        image = preprocess.preprocess_for_train(jpeg, seed, recipe, sizes[epoch])
-        if teacher is None:
-            return image, _checked(label, classes)
-        size = teacher.runtime.image_size
-        # The same seed is the same crop.
-        shown = tf.cond(
-            sizes[epoch] == size, lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, size)
-        )
-        return image, _checked(label, classes), shown
+        def crops(jpeg):
+            image = preprocess.preprocess_for_train(jpeg, seed, recipe, size)
+            if teacher is None:
+                return (image,)
+            shown = teacher.runtime.image_size
+            # The same seed is the same crop.
+            return image, tf.cond(
+                size == shown, lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, shown)
+            )
 
-    stream = tf.data.Dataset.range(start_epoch, schedule.epochs).flat_map(epoch_records)
+        def usable():
+            jpeg, label = records.parse(record)
+            return *crops(jpeg), _checked(label, classes)
+
+        def unusable():
+            blanks = [size] if teacher is None else [size, teacher.runtime.image_size]
+            return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
+
+        image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
+        return image, label, *shown
+
+    stream = order(manifest, schedule, start_step)
     if workers > 1:
         stream = stream.filter(mine)
     stream = stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -157,11 +197,15 @@ def evaluation_batches(
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
-    stream = tf.data.TFRecordDataset(files).map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    stream = stream.concatenate(tf.data.Dataset.from_tensors(blank).repeat(padding))
+    # Padded before decoding, so that each worker decodes its own batches only.
+    stream = tf.data.TFRecordDataset(files).concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
+    stream = stream.batch(batch_size, drop_remainder=True).shard(workers, worker).unbatch()
+    stream = stream.map(
+        lambda record: tf.cond(tf.equal(record, records.UNUSABLE), lambda: blank, lambda: example(record)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
     stream = stream.batch(batch_size, drop_remainder=True)
-    if workers > 1:
-        stream = stream.shard(workers, worker)
     return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
@@ -184,21 +228,24 @@ def _options() -> tf.data.Options:
 
 
 @contextlib.contextmanager
-def naming_corrupt_shards(manifest: Manifest) -> Iterator[None]:
+def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
     """Around the use of a dataset: TensorFlow says that some record is corrupt; this finds and names it.
 
     Raises:
-        InputError: instead of TensorFlow's error, if a shard of the set is corrupt or has a label out of range.
+        InputError: instead of TensorFlow's error, if a record of the split cannot be used.
     """
     import tensorflow as tf
 
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except tf.errors.OpError as error:
+        if not mend.is_of_reading(error):
+            raise
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")
-        for shard in manifest.shards:
-            shards.check(shard.path, len(manifest.classes))
-        raise
+        bad = mend.first(manifest, split)
+        if bad is None:
+            raise
+        raise InputError(bad.in_words(manifest.folder)) from None
 
 
 def examples(
@@ -211,7 +258,7 @@ def examples(
     """
     wanted = manifest.records(split) if count is None else min(count, manifest.records(split))
     batches = evaluation_batches(manifest, split, preprocessing, batch_size=batch_size)
-    with naming_corrupt_shards(manifest):
+    with naming_bad_records(manifest, split):
         for images, labels, weights in itertools.islice(batches.as_numpy_iterator(), -(-wanted // batch_size)):
             kept = min(int(weights.sum()), wanted)
             wanted -= kept

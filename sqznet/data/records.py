@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+UNUSABLE = b"sqznet: this record cannot be used"  # in its place; no tf.train.Example
+
+
 def encode(jpeg: bytes, *, label: int, synset: str, filename: str, height: int, width: int) -> bytes:
     """One record: a serialized tf.train.Example.
 

@@ -31,8 +31,7 @@ class Sums:
         return Sums(self.loss + other.loss, self.top1 + other.top1, self.top5 + other.top5, self.count + other.count)
 
     def means(self) -> dict[str, float]:
-        assert self.count > 0
-        return {name: getattr(self, name) / self.count for name in ("loss", "top1", "top5")}
+        return {name: getattr(self, name) / max(1.0, self.count) for name in ("loss", "top1", "top5")}
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
@@ -47,8 +46,9 @@ def make_train_steps(
     """A function of (iterator, learning_rates) that does one update for each learning rate.
 
     The iterator gives (images, labels), and with a teacher its probabilities, float32 (batch, classes), as the third.
+    A label of -1 stands for a record that could not be used: it counts for nothing.
 
-    It returns the `Sums` of these steps as a float32 vector of 4; the loss in them is what is minimised, without weight
+    It returns the `Sums` of each step as float32 (steps, 4); the loss in them is what is minimised, without weight
     decay: the cross-entropy, against smoothed labels where the recipe smooths them, or with a teacher the mixture.
     """
     import tensorflow as tf
@@ -58,12 +58,15 @@ def make_train_steps(
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
 
     def replica_step(images, labels, *teacher):
+        weights = tf.cast(labels >= 0, tf.float32)
+        labels = tf.maximum(labels, 0)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
             for probabilities in teacher:
                 share = recipe.distill_weight
                 losses = (1 - share) * losses + share * distillation(probabilities, logits, recipe.distill_temperature)
+            losses *= weights
             # Gradients are summed over replicas: divide by the global batch, and count the decay once.
             loss = tf.reduce_sum(losses) / recipe.global_batch_size
             if recipe.weight_decay:
@@ -73,16 +76,17 @@ def make_train_steps(
         # To SGD, a gradient scaled is a learning rate scaled.
         gradients = [each if scale == 1 else each * scale for each, scale in zip(gradients, scales, strict=True)]
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return sums_of(losses, labels, logits, tf.ones_like(losses))
+        return sums_of(losses, labels, logits, weights)
 
     @tf.function(reduce_retracing=True)
     def train_steps(iterator, learning_rates):
-        total = tf.zeros([4])
-        for learning_rate in learning_rates:
-            optimizer.learning_rate.assign(learning_rate)
-            sums = strategy.run(replica_step, args=next(iterator))
-            total += strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-        return total
+        steps = tf.shape(learning_rates)[0]
+        sums = tf.TensorArray(tf.float32, size=steps, element_shape=[4])
+        for step in tf.range(steps):
+            optimizer.learning_rate.assign(learning_rates[step])
+            parts = strategy.run(replica_step, args=next(iterator))
+            sums = sums.write(step, strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None))
+        return sums.stack()
 
     return train_steps
 
@@ -101,6 +105,17 @@ def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Call
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return eval_step
+
+
+def make_total(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of a float32 tensor of this worker to the sum over all replicas; all workers must call it."""
+    import tensorflow as tf
+
+    @tf.function
+    def total(value):
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, args=(value,)), axis=None)
+
+    return total
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:

@@ -8,7 +8,7 @@ import io
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,23 @@ import numpy as np
 import tensorflow as tf
 
 from sqznet import console, files, keras_file, model
-from sqznet.data import pipeline
+from sqznet.data import mend, pipeline
 from sqznet.data.manifest import Manifest
+from sqznet.data.mend import BadRecord
 from sqznet.errors import InputError
 from sqznet.inference import Predictor
 from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, finetune, loop, run_folder, schedule
 from sqznet.training import strategy as strategies
+from sqznet.training.dropout import GlobalDropout
 from sqznet.training.loop import Sums
 
 COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
-    "images_per_second", "seconds",
 )  # fmt: skip
-
+TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
+AHEAD = 64  # global batches that may be read before they are needed
 
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
@@ -53,7 +55,7 @@ class Progressed:
     sums: Sums = field(default_factory=Sums)  # of the epoch under way
     seconds: float = 0.0  # spent in the epoch under way
     best_top1: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)  # the lines of metrics.csv
+    history: list[dict[str, float]] = field(default_factory=list)  # the lines of metrics.csv and timings.csv
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "sums": vars(self.sums)}
@@ -75,12 +77,18 @@ class Run:
         *,
         stems_from: dict[str, Any] | None = None,
         teacher: Predictor | None = None,
+        keep: int = 2,
+        save_minutes: float = 5.0,
+        max_bad_records: int = 0,
     ) -> None:
         """
         Args:
             stems_from: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
                 random ones. What they subtract from the pixels stays; random weights get the training split's means.
             teacher: a model to learn from besides the labels.
+            keep: how many checkpoints stay.
+            save_minutes: time between them; there is one at each end of an epoch, too.
+            max_bad_records: of the training split, that the run may go on without.
         """
         replicas = strategy.num_replicas_in_sync
         if recipe.global_batch_size % replicas:
@@ -91,7 +99,7 @@ class Run:
         if "val" not in manifest.splits:
             raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
-        self.teacher = teacher
+        self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
         self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
         self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
         self.card = self._make_card(stems_from or {})
@@ -105,8 +113,11 @@ class Run:
             conv10_padding=recipe.conv10_padding,
             image_size=recipe.image_size,
         )
+        self.workers = strategies.workers(strategy)
         self.writes = strategies.is_chief(strategy)
         self.progressed = Progressed()
+        self._saved_at = time.monotonic()
+        self._use(mend.load(run_dir))
         if teacher:
             teacher.outputs_of(manifest.classes, manifest.folder)  # raises where it knows other classes
         for _, size in recipe.train_sizes:
@@ -116,13 +127,14 @@ class Run:
         # seed of a shuffle while it is set.
         tf.random.set_seed(None)
         with strategy.scope():
-            self.model = self._build_model()
+            self.model = self._build_model(GlobalDropout)
             finetune.freeze(self.model, recipe)
             self.optimizer = loop.make_optimizer(recipe)
             self.optimizer.build(self.model.trainable_variables)
         self.variables = checkpoint.variables(self.model, self.optimizer)
         self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy)
         self.eval_step = loop.make_eval_step(self.model, strategy)
+        self.total = loop.make_total(strategy)
         self._signal: int | None = None
 
     def _make_card(self, stems_from: dict[str, Any]) -> Card:
@@ -136,31 +148,48 @@ class Run:
             weights=stems_from.get("weights"),
         )
 
-    def _build_model(self) -> keras.Model:
+    def _build_model(self, dropout_layer: type[keras.layers.Dropout] | None = None) -> keras.Model:
         return model.build(
             self.network,
             channel_means=self.channel_means,
             channel_deviations=self.channel_deviations,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed,
+            dropout_layer=dropout_layer,
         )
 
     # State on disk.
 
     def resume(self) -> None:
-        path = self.run_dir / checkpoint.FILE
-        arrays, progress = checkpoint.load(path)
+        """Goes back to the last checkpoint.
+
+        Raises:
+            InputError: there is none, or not the same one for all workers.
+        """
+        path, arrays, progress = checkpoint.load_last(self.run_dir)
         checkpoint.restore(self.variables, arrays, path)
         self.progressed = Progressed.from_json(progress)
+        step, replicas = self.progressed.step, self.strategy.num_replicas_in_sync
+        if self.workers > 1 and float(self.total(tf.constant(float(step)))) != step * replicas:
+            raise InputError(
+                f"the workers would resume from different steps (this one from {step}): --run_dir={self.run_dir} must "
+                "be the same folder for all of them"
+            )
 
     def save(self) -> None:
         arrays = checkpoint.read(self.variables)  # on all workers: some variables are averaged when read
         for name, array in arrays.items():
             # Not left to the loss: a ReLU makes 0 of what is not a number, and the loss stays that of chance.
             if not np.isfinite(array).all():
-                raise InputError(f"{name} is no longer finite by step {self.progressed.step}: {ADVICE}")
+                raise InputError(f"{name} is no longer finite by step {self.progressed.step}: {self._advice()}")
         if self.writes:
-            checkpoint.save(self.run_dir / checkpoint.FILE, arrays, self.progressed.to_json())
+            progressed = self.progressed
+            checkpoint.save(self.run_dir, progressed.step, arrays, progressed.to_json(), keep=self.keep)
+        self._saved_at = time.monotonic()
+
+    def _advice(self) -> str:
+        kept = checkpoint.steps(self.run_dir)
+        return ADVICE + (f"; the state of step {kept[-1]} is kept" if kept else "")
 
     def save_best(self) -> None:
         arrays = checkpoint.read(self.variables)
@@ -177,11 +206,26 @@ class Run:
 
         Raises:
             Stopped: after a signal, with the state saved.
-            InputError: the loss is no longer finite, or a shard cannot be read.
+            InputError: the loss is no longer finite, or more records cannot be read than may be left out.
         """
+        events = tf.summary.create_file_writer(str(self.run_dir / "events")) if self.writes else None
+        with self._catching_signals():
+            if not self.progressed.step:
+                self.save()  # something to go back to
+            self._write_metrics()  # which a kill may have kept from being written
+            while True:
+                try:
+                    self._train_epochs(events)
+                    return
+                except tf.errors.OpError as error:
+                    if not mend.is_of_reading(error):
+                        raise
+                    self._leave_out_bad_records(error)
+
+    def _train_epochs(self, events: Any) -> None:
         batches = self.strategy.distribute_datasets_from_function(
             lambda context: pipeline.training_batches(
-                self.manifest,
+                self.readable,
                 self.schedule,
                 replicas=self.strategy.num_replicas_in_sync,
                 start_step=self.progressed.step,
@@ -191,45 +235,80 @@ class Run:
             )
         )
         iterator = iter(batches)
-        events = tf.summary.create_file_writer(str(self.run_dir / "events")) if self.writes else None
-        with self._catching_signals(), pipeline.naming_corrupt_shards(self.manifest):
-            # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
-            for epoch in range(len(self.progressed.history), self.schedule.epochs):
-                self._train_epoch(epoch, iterator)
-                self._end_epoch(epoch, events)
+        # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
+        for epoch in range(len(self.progressed.history), self.schedule.epochs):
+            self._train_epoch(epoch, iterator)
+            self._end_epoch(epoch, events)
+
+    def _use(self, bad: Iterable[BadRecord]) -> None:
+        self.bad = sorted(bad)
+        self.readable = mend.mended(self.manifest, self.bad, self.run_dir / mend.FOLDER)
+
+    def _leave_out_bad_records(self, error: tf.errors.OpError) -> None:
+        """Finds what made reading fail, and goes back to the last checkpoint to go on without it.
+
+        Back, because some steps of the call that failed are done, and nobody knows how many.
+
+        Raises:
+            InputError: these are too many bad records, or other workers have to start anew as well.
+            tf.errors.OpError: the error, if it was not for a bad record.
+        """
+        console.say(f"reading failed ({type(error).__name__}); looking for the record in {self.manifest.folder}")
+        ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
+        found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
+        if not found:
+            raise error
+        bad = sorted({*self.bad, *found})
+        first = found[0].in_words(self.manifest.folder)
+        if len(bad) > self.max_bad_records:
+            raise InputError(
+                f"{first}. Bad records: {len(bad)} so far, and --max_bad_records={self.max_bad_records} may be left "
+                "out. Build the set again, or go on with --resume and more of them"
+            )
+        mend.save(self.run_dir, bad)
+        for each in found:
+            console.say(f"left out: {each.in_words(self.manifest.folder)}")
+        if self.workers > 1:
+            raise InputError(f"{first}. It stands in {self.run_dir / mend.LIST} now: resume the job to go on without")
+        self._use(bad)
+        self.resume()
 
     def _train_epoch(self, epoch: int, iterator: Any) -> None:
         end = self.schedule.epoch_end(epoch)
         size, batch = self.schedule.image_size(epoch), self.recipe.global_batch_size
         label = f"epoch {epoch + 1}/{self.schedule.epochs}, {size} px"
         with console.progress("images/s") as bar:
-            images = (end - epoch * self.schedule.steps_per_epoch) * batch
-            done = (self.progressed.step - epoch * self.schedule.steps_per_epoch) * batch
-            task = bar.add_task(label, total=images, completed=done)
+            start = self.schedule.epoch_start(epoch)
+            done = (self.progressed.step - start) * batch
+            task = bar.add_task(label, total=(end - start) * batch, completed=done)
             while self.progressed.step < end:
                 steps = range(self.progressed.step, min(self.progressed.step + self.recipe.steps_per_call, end))
                 self._train_call(iterator, steps)
                 means = self.progressed.sums.means()
                 description = f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
                 bar.update(task, advance=len(steps) * batch, description=description)
-                self._stop_if_asked()
+                self._heed()
 
-    def _stop_if_asked(self) -> None:
-        if self._signal is not None:
+    def _heed(self) -> None:
+        """Saves when it is time to, and stops when any worker was asked to: all workers must call it alike."""
+        due = self.writes and time.monotonic() - self._saved_at > 60 * self.save_minutes
+        asked = [float(self._signal is not None), float(due)]
+        if self.workers > 1:
+            asked = self.total(tf.constant(asked)).numpy().tolist()
+        if any(asked):
             self.save()
-            raise Stopped(self._signal)
+        if asked[0]:
+            raise Stopped(self._signal or signal.SIGTERM)
 
     def _train_call(self, iterator: Any, steps: range) -> None:
         started = time.perf_counter()
-        rates = tf.constant([self.schedule.learning_rate(step) for step in steps], tf.float32)
-        sums = Sums(*self.train_steps(iterator, rates).numpy().tolist())
-        if not math.isfinite(sums.loss):
-            raise InputError(
-                f"the loss became {sums.loss} in steps {steps.start} to {steps.stop - 1} (learning rate "
-                f"{float(rates[-1]):g}): {ADVICE}"
-            )
+        rates = [self.schedule.learning_rate(step) for step in steps]
+        sums = self.train_steps(iterator, tf.constant(rates, tf.float32)).numpy().tolist()
         progressed = self.progressed
-        progressed.sums += sums
+        for step, rate, each in zip(steps, rates, sums, strict=True):
+            if not math.isfinite(each[0]):
+                raise InputError(f"the loss became {each[0]} in step {step} (learning rate {rate:g}): {self._advice()}")
+            progressed.sums += Sums(*each)
         progressed.step = steps.stop
         progressed.seconds += time.perf_counter() - started
 
@@ -256,17 +335,23 @@ class Run:
         if is_best:
             self.save_best()
         self.save()
+        self._write_metrics()
         if self.writes:
             self._report(line, events, is_best)
 
+    def _write_metrics(self) -> None:
+        if not self.writes:
+            return
+        for name, columns in (("metrics.csv", COLUMNS), ("timings.csv", TIMES)):
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.progressed.history)
+            files.write_text(self.run_dir / name, text.getvalue())
+
     def _report(self, line: dict[str, float], events: Any, is_best: bool) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.progressed.history)
-        files.write_text(self.run_dir / "metrics.csv", text.getvalue())
         with events.as_default(step=int(line["epoch"])):
-            for name in COLUMNS[1:]:
+            for name in (*COLUMNS[1:], *TIMES[1:]):
                 tf.summary.scalar(name, line[name])
         events.flush()
         console.say(
@@ -291,9 +376,10 @@ class Run:
             )
         )
         total = tf.zeros([4], tf.float64)
-        for batch in batches:
-            self._stop_if_asked()
-            total += tf.cast(self.eval_step(batch), tf.float64)
+        with pipeline.naming_bad_records(self.manifest, split):
+            for batch in batches:
+                self._heed()
+                total += tf.cast(self.eval_step(batch), tf.float64)
         sums = Sums(*total.numpy().tolist())
         expected = self.manifest.records(split)
         assert sums.count == expected, f"scored {sums.count} of {expected} records of {split}"

@@ -1,25 +1,59 @@
 """A run folder: where it is, and what the files in it are called.
 
 config.json      recipe, classes, channel means, data, versions: enough to repeat the run
-metrics.csv      a line an epoch
+metrics.csv      a line an epoch; the same each time that the run is repeated
+timings.csv      images per second and seconds of each epoch
 best.keras       the model of the epoch with the highest val top-1
-checkpoint.npz   the whole state, to resume from
+checkpoints/     the whole state, to resume from: the last few
 curve.png        loss and accuracy over the epochs
 events/          the same for TensorBoard
+logs/            what each worker said
+bad_records.csv  records that the run goes on without, if there are any; mended/ holds their shards
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sqznet import files
 from sqznet.errors import InputError
 
 RUNS = Path("runs")
 CONFIG = "config.json"
 BEST = "best.keras"
+LOGS = "logs"
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Keeps other processes from training in a run folder, and clears away what a killed one was writing.
+
+    Raises:
+        InputError: another process trains there, or nothing can be written there.
+    """
+    if run_dir.is_file():
+        raise InputError(f"--run_dir={run_dir} is a file; name a folder")
+    path = run_dir / "lock"
+    try:
+        with files.locked(path, wait=False):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            for left in run_dir.rglob(f"{files.TEMPORARY_PREFIX}*"):
+                files.remove(left)
+            yield
+    except BlockingIOError:
+        holder = path.read_text().strip() or "another process"
+        raise InputError(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
+    except PermissionError as error:
+        raise InputError(
+            f"cannot write to {error.filename or run_dir}: {error.strerror}; name another --run_dir"
+        ) from None
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:
@@ -28,15 +62,15 @@ def new(recipe_name: str, root: Path = RUNS) -> Path:
 
 
 def newest(file: str, root: Path = RUNS) -> Path:
-    """The run folder whose `file` was written last.
+    """The run folder whose `file` (a name or a pattern) was written last.
 
     Raises:
-        InputError: no run has that file.
+        InputError: no run has it.
     """
     found = sorted(root.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise InputError(f"no run with a {file} in {root}/: train one first (python -m sqznet.train), or name a path")
-    return found[-1].parent
+        raise InputError(f"no run with {file} in {root}/: train one first (python -m sqznet.train), or name a path")
+    return root / found[-1].relative_to(root).parts[0]
 
 
 def load_config(run_dir: Path) -> dict[str, Any]:

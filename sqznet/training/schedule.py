@@ -1,7 +1,8 @@
 """Epochs to steps and steps to learning rates. Pure Python: no TensorFlow, no state.
 
-A step is one update of the weights from one global batch. An epoch is `records // global_batch_size` steps:
-the records left over sit out this epoch; since each epoch is shuffled anew, they differ from epoch to epoch.
+A step is one update of the weights from one global batch. Epochs follow one another without a gap: the last records of
+one share a batch with the first of the next, so that every epoch visits every record exactly once and every batch is
+full. The batch in which the run ends is filled up from one epoch more.
 """
 
 from __future__ import annotations
@@ -18,21 +19,30 @@ class Schedule:
     """The steps of a run, and the learning rate at each."""
 
     recipe: Recipe
-    steps_per_epoch: int
+    records: int
     total_steps: int
 
     @property
     def epochs(self) -> int:
-        return math.ceil(self.total_steps / self.steps_per_epoch)
+        return self.epoch_of(self.total_steps - 1) + 1
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch (0 first) that the first record of a step belongs to."""
+        return step * self.recipe.global_batch_size // self.records
+
+    def epoch_start(self, epoch: int) -> int:
+        """The first step whose first record is of that epoch."""
+        return math.ceil(epoch * self.records / self.recipe.global_batch_size)
 
     def epoch_end(self, epoch: int) -> int:
         """The step at which the epoch (0 first) is over."""
-        return min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+        return min(self.epoch_start(epoch + 1), self.total_steps)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of the update numbered `step`, 0 first."""
         recipe = self.recipe
-        warmup = recipe.warmup_epochs * self.steps_per_epoch
+        steps_per_epoch = self.records / recipe.global_batch_size
+        warmup = recipe.warmup_epochs * steps_per_epoch
         if step < warmup:
             return recipe.learning_rate * (step + 1) / (warmup + 1)
         progress = (step - warmup) / max(1.0, self.total_steps - warmup)  # 0 to below 1
@@ -41,7 +51,7 @@ class Schedule:
         if recipe.schedule == "cosine":
             return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
         assert recipe.schedule == "step"
-        passed = sum(step >= milestone * self.steps_per_epoch for milestone in recipe.milestones)
+        passed = sum(step >= self.epoch_start(milestone) for milestone in recipe.milestones)
         return recipe.learning_rate / 10**passed
 
     def image_size(self, epoch: int) -> int:
@@ -59,10 +69,10 @@ def plan(recipe: Recipe, records: int) -> Schedule:
     Raises:
         InputError: the split does not fill one batch.
     """
-    steps_per_epoch = records // recipe.global_batch_size
-    if steps_per_epoch == 0:
+    if records < recipe.global_batch_size:
         raise InputError(
             f"the training split has {records} records, fewer than one global batch of {recipe.global_batch_size}: "
             "lower --global_batch_size or add photographs"
         )
-    return Schedule(recipe, steps_per_epoch, recipe.total_steps or recipe.epochs * steps_per_epoch)
+    steps = math.ceil(recipe.epochs * records / recipe.global_batch_size)
+    return Schedule(recipe, records, recipe.total_steps or steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from collections.abc import Container
@@ -13,11 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from sqznet import __version__, console, files, inference, plots
+from sqznet.data import mend
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, finetune, run_folder
 from sqznet.training import strategy as strategies
+from sqznet.training.cluster import Cluster
 from sqznet.training.finetune import Origin
 from sqznet.training.run import Run
 
@@ -52,11 +55,14 @@ def train(
     *,
     strategy_name: str,
     replicas: int | None,
+    machines: Cluster | None = None,
     run_dir: Path,
     resume: bool,
     init_weights: Path | None = None,
     chosen: Container[str] = (),
     teacher: Path | None = None,
+    deterministic: bool | None = None,
+    **saving: Any,
 ) -> None:
     """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
 
@@ -64,6 +70,9 @@ def train(
         init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
             follows it, but for the fields that the user has `chosen`.
         teacher: a model to learn from besides the labels.
+        deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
+            it costs nothing.
+        saving: `keep`, `save_minutes` and `max_bad_records` of `Run`.
 
     Raises:
         InputError: what was given does not fit together; each message says what to change.
@@ -78,33 +87,56 @@ def train(
             "--init_weights=squeezenet-v1.1, a run folder or a file"
         )
     # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
-    strategy = strategies.create(strategy_name, replicas)
-    if not resume and strategies.is_chief(strategy):
-        _check_free(run_dir)
-    origin = finetune.load(init_weights) if init_weights and not resume else None
-    if origin:
-        recipe = origin.adapt(recipe, chosen)
-    stems_from = origin.stored() if origin else stored.get("init_weights")
-    learns_from = inference.load(teacher) if teacher else None
-    run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from)
-    if resume:
-        run.resume()
-        console.say(f"resuming {run_dir} at step {run.progressed.step} of {run.schedule.total_steps}")
-    else:
+    if machines:
+        console.say(f"worker {machines.index} of {', '.join(machines.workers)}; waiting for all of them")
+    strategy = strategies.create(strategy_name, replicas, machines)
+    if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
+        tf.config.experimental.enable_op_determinism()
+    with run_folder.claimed(run_dir) if strategies.is_chief(strategy) else contextlib.nullcontext():
+        if not resume and strategies.is_chief(strategy):
+            _check_free(run_dir)
+        console.log_to(run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log")
+        origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
-            _take_over(origin, run)
+            recipe = origin.adapt(recipe, chosen)
+        stems_from = origin.stored() if origin else stored.get("init_weights")
+        learns_from = inference.load(teacher) if teacher else None
+        try:
+            run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+            if resume:
+                run.resume()
+                console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
+            else:
+                if origin:
+                    _take_over(origin, run)
+                if run.writes:
+                    files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
+            _print_settings(run, strategy_name)
+            run.train()
+        except tf.errors.OpError as error:
+            lost = machines.lost_worker(error) if machines else None
+            if machines is None or lost is None:
+                raise
+            raise InputError(
+                f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. What it said last is in "
+                f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
+                f"--run_dir={run_dir} to go on from the last checkpoint"
+            ) from None
         if run.writes:
-            files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
-    _print_settings(run, strategy_name)
-    run.train()
-    if run.writes:
-        plots.training_curve(run.progressed.history, run_dir / "curve.png", title=run_dir.name)
-        best = max(run.progressed.history, key=lambda line: line["val_top1"])
-        console.result(
-            f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
-            f"{console.percent(best['val_top5'])}, n = {manifest.records('val')}, on {manifest.folder}"
-        )
-        console.result(f"run folder: {run_dir}")
+            _conclude(run)
+
+
+def _conclude(run: Run) -> None:
+    history = run.progressed.history
+    plots.training_curve(history, run.run_dir / "curve.png", title=run.run_dir.name)
+    best = max(history, key=lambda line: line["val_top1"])
+    console.result(
+        f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
+        f"{console.percent(best['val_top5'])}, n = {run.manifest.records('val')}, on {run.manifest.folder}"
+    )
+    if run.bad:
+        console.result(f"{len(run.bad)} bad records were left out: {run.run_dir / mend.LIST}")
+    console.result(f"run folder: {run.run_dir}")
 
 
 def _take_over(origin: Origin, run: Run) -> None:
@@ -115,9 +147,7 @@ def _take_over(origin: Origin, run: Run) -> None:
 
 
 def _check_free(run_dir: Path) -> None:
-    if run_dir.is_file():
-        raise InputError(f"--run_dir={run_dir} is a file; name a folder")
-    if (run_dir / checkpoint.FILE).is_file():
+    if checkpoint.steps(run_dir):
         raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING
 
 from sqznet.errors import InputError
+from sqznet.training import cluster
+from sqznet.training.cluster import Cluster
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 NAMES = ("one", "mirrored", "multiworker")
 
 
-def create(name: str, replicas: int | None = None) -> tf.distribute.Strategy:
+def create(name: str, replicas: int | None = None, machines: Cluster | None = None) -> tf.distribute.Strategy:
     """A strategy for the devices of this machine.
 
     Args:
         name: `one` device; `mirrored`, all GPUs of this machine, or logical CPUs where it has none; or
-            `multiworker`, the machines that TF_CONFIG lists.
+            `multiworker`, all `machines`.
         replicas: how many devices `mirrored` uses; None means every GPU, or one CPU.
+        machines: of `multiworker`; None: those of TF_CONFIG or Slurm.
 
     Raises:
-        InputError: an unknown name, more replicas than GPUs, or no usable TF_CONFIG.
+        InputError: an unknown name, more replicas than GPUs, or no usable cluster.
     """
     import tensorflow as tf
 
@@ -37,7 +38,7 @@ def create(name: str, replicas: int | None = None) -> tf.distribute.Strategy:
     if name == "one":
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     if name == "multiworker":
-        _check_tf_config()
+        (machines or cluster.find(None, None)).set_up()
         return tf.distribute.MultiWorkerMirroredStrategy()
     if gpus:
         count = replicas or len(gpus)
@@ -62,24 +63,18 @@ def _make_logical_cpus(count: int) -> None:
         raise InputError(f"cannot divide the CPU into {count} logical devices any more: {error}") from None
 
 
-def _check_tf_config() -> None:
-    text = os.environ.get("TF_CONFIG")
-    expected = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-    if not text:
-        raise InputError(
-            f"--strategy=multiworker reads the cluster from TF_CONFIG, which is not set; expected {expected}"
-        )
-    try:
-        config = json.loads(text)
-        workers = config["cluster"]["worker"]
-        index = config["task"]["index"]
-        assert 0 <= index < len(workers)
-        assert set(config["cluster"]) == {"worker"}  # worker 0 is the chief
-    except (ValueError, KeyError, TypeError, AssertionError):
-        raise InputError(f"TF_CONFIG is {text!r}; expected {expected}") from None
-
-
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes the run folder."""
+    return worker(strategy) == 0
+
+
+def worker(strategy: tf.distribute.Strategy) -> int:
+    """The number of this process among them, 0 for the chief."""
     resolver = strategy.cluster_resolver
-    return resolver is None or not resolver.task_type or resolver.task_id == 0
+    return resolver.task_id or 0 if resolver and resolver.task_type else 0
+
+
+def workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together."""
+    resolver = strategy.cluster_resolver
+    return len(resolver.cluster_spec().as_dict().get("worker", [])) or 1 if resolver else 1

@@ -6,23 +6,16 @@ the name it has in the catalogue's address.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
 from sqznet import console, files
 from sqznet.errors import InputError
 from sqznet.weights.catalogue import Entry
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
@@ -46,7 +39,8 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
             _check(path, name, entry)
             return path
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{entry.file_name}.lock"):
+        # Two processes would write into the same unfinished file.
+        with files.locked(cache / f".{entry.file_name}.lock"):
             if not path.is_file():  # another process may have fetched it meanwhile
                 partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
                 console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
@@ -58,17 +52,6 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
             f"cannot keep {name} in {cache}: {error.strerror or error}; name another folder in SQZNET_CACHE"
         ) from None
     return path
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: two would write into the same unfinished file. Released when the process ends, too."""
-    if fcntl is None:
-        yield
-        return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _check(path: Path, name: str, entry: Entry) -> None:

@@ -141,7 +141,7 @@ def test_each_module_learns_at_its_own_rate(imported, shard_set, tmp_path):
         origin.put_into(made.model, shard_set.classes)
         made.model.get_layer("conv10").kernel.assign(tf.ones((1, 1, 512, 3)) * 0.01)
         before = checkpoint.read(made.variables)
-        made.schedule = made.schedule.__class__(recipe, made.schedule.steps_per_epoch, 1)
+        made.schedule = made.schedule.__class__(recipe, made.schedule.records, 1)
         batches = iter(pipeline.training_batches(shard_set, made.schedule, replicas=1))
         made.train_steps(batches, tf.constant([0.001]))
         after = checkpoint.read(made.variables)

@@ -43,8 +43,8 @@ def test_two_workers_on_loopback_train_the_same_weights_as_one(shard_set, tmp_pa
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     assert not (tmp_path / "worker1").exists()  # only the chief writes
-    together, _ = checkpoint.load(tmp_path / "worker0" / checkpoint.FILE)
-    expected, _ = checkpoint.load(tmp_path / "alone" / checkpoint.FILE)
+    _, together, _ = checkpoint.load_last(tmp_path / "worker0")
+    _, expected, _ = checkpoint.load_last(tmp_path / "alone")
     assert set(together) == set(expected)
     for name, array in expected.items():
         np.testing.assert_allclose(together[name], array, rtol=5e-3, atol=5e-4, err_msg=name)

@@ -14,9 +14,8 @@ ARTICLE_TRAIN = 1_231_167  # ILSVRC's training photographs less 50 of each class
 )
 def test_article_divides_by_ten_at_50_65_and_75(epoch, expected):
     plan = schedule.plan(recipes.ARTICLE, ARTICLE_TRAIN)
-    first = epoch * plan.steps_per_epoch
-    assert plan.learning_rate(first) == pytest.approx(expected)
-    assert plan.learning_rate(first + plan.steps_per_epoch - 1) == pytest.approx(expected)
+    assert plan.learning_rate(plan.epoch_start(epoch)) == pytest.approx(expected)
+    assert plan.learning_rate(plan.epoch_end(epoch) - 1) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.04), (85_000, 0.02), (169_999, 0.04 / 170_000)])
@@ -27,13 +26,16 @@ def test_paper_falls_linearly_to_zero_over_170000_steps(step, expected):
 
 
 @pytest.mark.parametrize(
-    ("records", "batch", "epochs", "steps_per_epoch", "total"),
-    [(1000, 100, 3, 10, 30), (1099, 100, 3, 10, 30), (100, 100, 1, 1, 1)],
+    ("records", "batch", "ends"),
+    [(1000, 100, [10, 20, 30]), (1050, 100, [11, 21, 32]), (100, 100, [1]), (199, 100, [2, 4, 6])],
 )
-def test_epochs_become_steps(records, batch, epochs, steps_per_epoch, total):
-    plan = schedule.plan(recipes.Recipe(global_batch_size=batch, epochs=epochs), records)
-    assert (plan.steps_per_epoch, plan.total_steps, plan.epochs) == (steps_per_epoch, total, epochs)
-    assert plan.epoch_end(epochs - 1) == total
+def test_an_epoch_ends_with_the_step_that_holds_its_last_record(records, batch, ends):
+    plan = schedule.plan(recipes.Recipe(global_batch_size=batch, epochs=len(ends)), records)
+    assert [plan.epoch_end(epoch) for epoch in range(plan.epochs)] == ends
+    assert plan.total_steps == ends[-1]
+    for epoch, end in enumerate(ends):
+        assert (end - 1) * batch < (epoch + 1) * records <= end * batch
+        assert {plan.epoch_of(step) for step in range(plan.epoch_start(epoch), end)} == {epoch}
 
 
 def test_a_run_counted_in_steps_may_end_within_an_epoch():

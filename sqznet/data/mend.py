@@ -1,0 +1,201 @@
+"""Records that cannot be used: finding them, naming them, and going on without them.
+
+A shard with such records is copied into the run folder, each of them replaced by a marker. So every other record keeps
+its place in the order, and a run that goes on without some records is as repeatable as one that has them all.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqznet import console, files
+from sqznet.data import records
+from sqznet.data.manifest import Manifest, Shard
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+LIST = "bad_records.csv"
+FOLDER = "mended"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class BadRecord:
+    shard: str  # file name
+    record: int  # number in the shard, 0 first
+    reason: str
+
+    def in_words(self, folder: Path) -> str:
+        return f"{folder / self.shard}, record {self.record} (0 first), is corrupt: {self.reason}"
+
+
+def is_of_reading(error: tf.errors.OpError) -> bool:
+    """Whether an error may come from a bad record or shard, and not from a lost worker or a want of memory."""
+    import tensorflow as tf
+
+    kinds = (
+        tf.errors.DataLossError,  # a checksum
+        tf.errors.InvalidArgumentError,  # an image, a label
+        tf.errors.FailedPreconditionError,  # too few records
+        tf.errors.NotFoundError,
+        tf.errors.OutOfRangeError,
+    )
+    return isinstance(error, kinds)
+
+
+def unusable(record: bytes, classes: int) -> str | None:
+    """Why a record as stored cannot be trained on; None if it can."""
+    import tensorflow as tf
+
+    if record == records.UNUSABLE:
+        return None  # found before
+    try:
+        jpeg, label = records.parse(tf.constant(record))
+        if not 0 <= int(label) < classes:
+            return (
+                f"its label is {int(label)}, and the manifest has {classes} classes, 0 to {classes - 1}. Do the labels "
+                "start at 1? Rebuild with --source=tfrecord:FOLDER and --label_offset"
+            )
+        height, width, _ = tf.io.extract_jpeg_shape(jpeg).numpy().tolist()
+        tf.image.decode_and_crop_jpeg(jpeg, [0, 0, height, width], channels=3)
+    except (tf.errors.OpError, ValueError) as error:
+        return _first_line(error)
+    return None
+
+
+def slots(path: Path, count: int) -> Iterator[bytes | str]:
+    """The `count` records that a shard should have: the bytes of each, or why it cannot be read."""
+    import tensorflow as tf
+
+    number, offset = 0, 0  # of the next record, in the shard
+    with tempfile.TemporaryDirectory() as folder:
+        rest = path
+        while number < count:
+            try:
+                for record in tf.data.TFRecordDataset(str(rest)).as_numpy_iterator():
+                    yield record
+                    number, offset = number + 1, offset + 16 + len(record)
+                    if number == count:
+                        return
+                reason, beyond = f"the file ends after {number} of {count} records", None
+            except tf.errors.OpError as error:
+                reason, beyond = _first_line(error), _end_of_record(path, offset)
+            yield reason
+            number += 1
+            if beyond is None:  # nothing can be read after it
+                for _ in range(number, count):
+                    yield f"it comes after damage in the file: {reason}"
+                return
+            offset = beyond
+            rest = Path(folder) / "rest.tfrecord"
+            with path.open("rb") as whole, rest.open("wb") as part:
+                whole.seek(offset)
+                shutil.copyfileobj(whole, part)
+
+
+def _end_of_record(path: Path, offset: int) -> int | None:
+    """Where the record after the one at `offset` begins; None if there is none, or its length is not to be had."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(offset)
+        end = offset + 16 + int.from_bytes(file.read(8), "little")  # length, its CRC, the data, their CRC
+    return end if end < path.stat().st_size else None
+
+
+def find(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
+    """What is wrong with records that training is about to read; empty if nothing is.
+
+    Args:
+        ahead: the elements of `pipeline.order` to look at. Where they cannot be read, all of the split is gone through.
+    """
+    import tensorflow as tf
+
+    shards, classes = manifest.shards_of("train"), len(manifest.classes)
+    found: list[BadRecord] = []
+    try:
+        for _, _, shard, number, record in ahead.as_numpy_iterator():
+            reason = unusable(record, classes)
+            if reason:
+                found.append(BadRecord(shards[int(shard)].path.name, int(number), reason))
+    except tf.errors.OpError:  # of a whole file
+        found += [each for shard in _progress(shards) for each in _unreadable(shard)]
+    return sorted(set(found))
+
+
+def first(manifest: Manifest, split: str) -> BadRecord | None:
+    """The first record of a split that cannot be used."""
+    for shard in _progress(manifest.shards_of(split)):
+        for number, slot in enumerate(slots(shard.path, shard.records)):
+            reason = slot if isinstance(slot, str) else unusable(slot, len(manifest.classes))
+            if reason:
+                return BadRecord(shard.path.name, number, reason)
+    return None
+
+
+def _progress(shards: list[Shard]) -> Iterator[Shard]:
+    with console.progress("shards/s") as bar:
+        yield from bar.track(shards, description="looking for bad records")
+
+
+def _unreadable(shard: Shard) -> Iterator[BadRecord]:
+    for number, slot in enumerate(slots(shard.path, shard.records)):
+        if isinstance(slot, str):
+            yield BadRecord(shard.path.name, number, slot)
+
+
+def mended(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
+    """The set with every shard that has bad records replaced by a copy in `folder`, in which markers stand for them."""
+    import tensorflow as tf
+
+    numbers: dict[str, set[int]] = {}
+    for each in bad:
+        numbers.setdefault(each.shard, set()).add(each.record)
+    shards = []
+    for shard in manifest.shards:
+        if shard.path.name in numbers:
+            copied = enumerate(slots(shard.path, shard.records))
+            with (
+                files.replacing(folder / shard.path.name) as temporary,
+                tf.io.TFRecordWriter(str(temporary)) as writer,
+            ):
+                for number, slot in copied:
+                    usable = isinstance(slot, bytes) and number not in numbers[shard.path.name]
+                    writer.write(slot if usable else records.UNUSABLE)
+            shard = dataclasses.replace(shard, path=folder / shard.path.name)
+        shards.append(shard)
+    return dataclasses.replace(manifest, shards=tuple(shards))
+
+
+def load(run_dir: Path) -> list[BadRecord]:
+    """The bad records that a run has met; none if it has no list."""
+    path = run_dir / LIST
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [BadRecord(line["shard"], int(line["record"]), line["reason"]) for line in csv.DictReader(file)]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it, and it is found again") from None
+
+
+def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
+    writer.writerows(dataclasses.astuple(each) for each in sorted(bad))
+    files.write_text(run_dir / LIST, text.getvalue())
+
+
+def _first_line(error: Exception) -> str:
+    """What an error of TensorFlow says, without the names of its operations."""
+    text = str(getattr(error, "message", error)).splitlines()[0]
+    return text.split("}} ")[-1].split(" [Op:")[0]

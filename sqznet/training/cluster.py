@@ -1,0 +1,98 @@
+"""Which machines train together: from flags, from TF_CONFIG, or from Slurm. Worker 0 is the chief, which writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SLURM_PORT = 8_888
+_EXPECTED = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclass(frozen=True)
+class Cluster:
+    workers: tuple[str, ...]  # host:port each
+    index: int  # of this process
+
+    def set_up(self) -> None:
+        """Tells TensorFlow, which reads TF_CONFIG."""
+        task = {"type": "worker", "index": self.index}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": list(self.workers)}, "task": task})
+
+    def lost_worker(self, error: tf.errors.OpError) -> int | None:
+        """The worker that an error of a collective operation says is gone; None if it says something else.
+
+        TensorFlow tells which one a connection or a heartbeat was missed from, but not that the chief, which holds the
+        list of who is alive, no longer answers.
+        """
+        import tensorflow as tf
+
+        if not isinstance(error, tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.AbortedError):
+            return None
+        named = [int(number) for number in re.findall(r"task:(\d+)", str(error))]
+        return next((number for number in reversed(named) if number != self.index), 0)
+
+
+def find(workers: str | None, worker_index: int | None) -> Cluster:
+    """The cluster that flags name (`host:port,host:port` and this one's number), else TF_CONFIG, else Slurm.
+
+    Raises:
+        InputError: there is none, or it makes no sense.
+    """
+    if workers is not None or worker_index is not None:
+        if workers is None or worker_index is None:
+            raise InputError("--workers=host:port,... and --worker_index=N go together")
+        return _checked(tuple(workers.split(",")), worker_index, f"--workers={workers} --worker_index={worker_index}")
+    if os.environ.get("TF_CONFIG"):
+        return _from_tf_config(os.environ["TF_CONFIG"])
+    if "SLURM_PROCID" in os.environ:
+        return _from_slurm()
+    raise InputError(
+        "--strategy=multiworker needs to know the machines: give --workers=host:port,... and --worker_index=N, or set "
+        f"TF_CONFIG to {_EXPECTED}, or start it with srun. On one machine: python -m sqznet.launch --workers=2"
+    )
+
+
+def _from_tf_config(text: str) -> Cluster:
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        if set(cluster) != {"worker"} or task["type"] != "worker":
+            raise ValueError("only workers are known here, the first of which is the chief")
+        workers = tuple(cluster["worker"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"TF_CONFIG is {text!r} ({error}); expected {_EXPECTED}") from None
+    return _checked(workers, task["index"], f"TF_CONFIG={text}")
+
+
+def _from_slurm() -> Cluster:
+    """A task of srun, one a node or more; tasks of one node get ports SLURM_PORT, SLURM_PORT + 1, ..."""
+    from tensorflow.distribute.cluster_resolver import SlurmClusterResolver
+
+    try:
+        resolver = SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
+        workers = tuple(resolver.cluster_spec().as_dict()["worker"])
+        _, index = resolver.get_task_info()
+    except (KeyError, ValueError, RuntimeError, OSError) as error:
+        raise InputError(f"Slurm's variables do not name a cluster ({type(error).__name__}: {error})") from None
+    return _checked(workers, int(index), f"Slurm's {','.join(workers)}, task {index}")
+
+
+def _checked(workers: tuple[object, ...], index: object, where: str) -> Cluster:
+    for worker in workers:
+        host, _, port = str(worker).rpartition(":")
+        if not isinstance(worker, str) or not host or not port.isdigit():
+            raise InputError(f"{where}: {worker!r} is not host:port")
+    if len(set(workers)) != len(workers):
+        raise InputError(f"{where}: a worker is named twice")
+    if not isinstance(index, int) or not 0 <= index < len(workers):
+        raise InputError(f"{where}: the worker's number is 0 to {len(workers) - 1}, not {index!r}")
+    return Cluster(tuple(map(str, workers)), index)
