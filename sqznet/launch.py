@@ -5,9 +5,9 @@
   python -m sqznet.launch --data_workers=2 -- --data=data/shards
       one process that trains, and two that decode its photographs (TensorFlow's data service)
 
-What follows `--` goes to sqznet.train. Everything listens on 127.0.0.1 only. Lines begin with the process that they
-come from. When one process fails the others are ended, and the exit code is its own; the same command with --resume
-among the training flags goes on.
+What follows `--` goes to sqznet.train. Lines begin with the process that they come from. When one process fails the
+others are ended, and the exit code is its own; the same command with --resume among the training flags goes on.
+The processes meet on 127.0.0.1, but TensorFlow's servers take connections from any address: mind open networks.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         "squeezenet-v1.1)",
     )
     parser.add_argument("--teacher", type=Path, help="learn from this model, too: anything that sqznet.evaluate takes")
+    parser.add_argument("--data_service", help="grpc://host:port of a dispatcher (sqznet.data.service) that decodes")
     parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
     parser.add_argument(
         "--resume",
@@ -123,11 +124,13 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet import startup
 
     startup.load_tensorflow()
-    from sqznet.data import manifest
+    from sqznet.data import manifest, service
     from sqznet.training import cluster, run, start
 
     machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
 
+    if args.data_service:
+        service.await_dispatcher(args.data_service, "--data_service")
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     try:
@@ -146,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
             keep=args.keep,
             save_minutes=args.save_minutes,
             max_bad_records=args.max_bad_records,
+            data_service=args.data_service,
         )
     except run.Stopped as stopped:
         console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sqznet.recipes import Recipe
 
 READERS = 16  # shards read at a time
+_CALL = 32  # examples that a data service sends at a time
+_HELD = 4_096  # examples that a worker may have taken from a data service and not used yet
 
 
 def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
@@ -80,6 +82,8 @@ def training_batches(
     worker: int = 0,
     workers: int = 1,
     teacher: Predictor | None = None,
+    service: str | None = None,
+    job: str | None = None,
 ) -> tf.data.Dataset:
     """All batches of a run from `start_step` on: one after the other, epoch after epoch.
 
@@ -87,6 +91,8 @@ def training_batches(
         replicas: over all workers; the global batch is split evenly among them, in order.
         worker: number of the machine this runs on, of `workers`; each takes its replicas' part of every batch.
         teacher: a model that is shown the same crops, at the size that it was made for.
+        service: grpc://host:port of a data service that decodes; the order is then as it comes (see `_served`).
+        job: of the service, shared by the workers; None for one that no other process shares.
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
@@ -95,9 +101,24 @@ def training_batches(
     """
     import tensorflow as tf
 
-    recipe = schedule.recipe
-    batch = recipe.global_batch_size
-    classes = len(manifest.classes)
+    batch = schedule.recipe.global_batch_size
+    if service:
+        stream = _served(manifest, schedule, start_step, workers, teacher, service, job)
+    else:
+        stream = _in_order(manifest, schedule, start_step, worker, workers, teacher)
+    stream = stream.batch(batch // replicas, drop_remainder=True)
+    if teacher is not None:
+        stream = stream.map(_asking(teacher, manifest))  # one call at a time: not every runtime bears more
+    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _in_order(
+    manifest: Manifest, schedule: Schedule, start_step: int, worker: int, workers: int, teacher: Predictor | None
+) -> tf.data.Dataset:
+    """This worker's examples of every batch, in the order of `order`."""
+    import tensorflow as tf
+
+    recipe, batch = schedule.recipe, schedule.recipe.global_batch_size
     sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)], tf.int32)
 
     def position(epoch, place):
@@ -110,36 +131,100 @@ def training_batches(
         # All of a batch has the size of the epoch that it begins in.
         size = sizes[position(epoch, place) // batch * batch // schedule.records]
         seed = tf.random.experimental.stateless_fold_in(_seed_of(recipe, epoch), place)
-
-        def crops(jpeg):
-            image = preprocess.preprocess_for_train(jpeg, seed, recipe, size)
-            if teacher is None:
-                return (image,)
-            shown = teacher.runtime.image_size
-            # The same seed is the same crop.
-            return image, tf.cond(
-                size == shown, lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, shown)
-            )
-
-        def usable():
-            jpeg, label = records.parse(record)
-            return *crops(jpeg), _checked(label, classes)
-
-        def unusable():
-            blanks = [size] if teacher is None else [size, teacher.runtime.image_size]
-            return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
-
-        image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
-        return image, label, *shown
+        return _example(manifest, recipe, record, seed, size, teacher)
 
     stream = order(manifest, schedule, start_step)
     if workers > 1:
         stream = stream.filter(mine)
-    stream = stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    stream = stream.batch(batch // replicas, drop_remainder=True)
-    if teacher is not None:
-        stream = stream.map(_asking(teacher, manifest))  # one call at a time: not every runtime bears more
-    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _served(
+    manifest: Manifest,
+    schedule: Schedule,
+    start_step: int,
+    workers: int,
+    teacher: Predictor | None,
+    service: str,
+    job: str | None,
+) -> tf.data.Dataset:
+    """Examples from a data service, in the order in which its workers have them ready.
+
+    A shard in an epoch is the unit that is dealt out, each to one data worker, so an uninterrupted run sees every
+    record once in every epoch, but neighbouring epochs overlap by the shards that are being read. A run that is resumed
+    begins with the shard in which it stopped, so up to that many records are repeated. A data worker that dies takes
+    the shards that it was reading with it: their records are missed in that epoch. Several workers take what comes, one
+    sooner than the other; so that none of them is left without at the run's end, the shards of further epochs are dealt
+    out there, and some records of the last epoch give way to others.
+    """
+    import tensorflow as tf
+
+    recipe, shards = schedule.recipe, manifest.shards_of("train")
+    sizes = {schedule.image_size(epoch) for epoch in range(schedule.epochs)}
+    if len(sizes) > 1:
+        raise InputError(
+            f"--data_service goes with one size of training images, and this recipe has {len(sizes)} "
+            f"(train_sizes): add --train_sizes=0:{max(sizes)}"
+        )
+    (size,) = sizes
+    files = tf.constant([str(shard.path) for shard in shards])
+    start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
+    supply = end + (_HELD * workers if workers > 1 else 0)
+    dealt, passed = [], 0  # (epoch, shard); records up to there
+    for epoch in range(-(-supply // schedule.records)):
+        for shard in np.random.default_rng([recipe.seed, epoch]).permutation(len(shards)):
+            passed += shards[shard].records
+            if start < passed < supply + shards[shard].records:
+                dealt.append((epoch, shard))
+
+    def read(unit):
+        numbered = tf.data.TFRecordDataset(files[unit[1]]).enumerate()
+        return numbered.map(lambda number, record: (unit, number, record))
+
+    def example(unit, number, record):
+        fold = tf.random.experimental.stateless_fold_in
+        return _example(manifest, recipe, record, fold(fold(_seed_of(recipe, unit[0]), unit[1]), number), size, teacher)
+
+    stream = tf.data.Dataset.from_tensor_slices(tf.constant(dealt, tf.int64))
+    stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream.shuffle(recipe.shuffle_buffer, seed=recipe.seed).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream.batch(_CALL)
+    dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+    stream = stream.apply(tf.data.experimental.service.distribute(dynamic, service, job_name=job))
+    return stream.unbatch().take((end - start) // workers)
+
+
+def _example(
+    manifest: Manifest,
+    recipe: Recipe,
+    record: tf.Tensor,
+    seed: tf.Tensor,
+    size: tf.Tensor | int,
+    teacher: Predictor | None,
+) -> tuple[tf.Tensor, ...]:
+    """(image, label), and with a teacher the same crop at its size."""
+    import tensorflow as tf
+
+    def crops(jpeg):
+        image = preprocess.preprocess_for_train(jpeg, seed, recipe, size)
+        if teacher is None:
+            return (image,)
+        shown = teacher.runtime.image_size
+        # The same seed is the same crop.
+        return image, tf.cond(
+            tf.equal(size, shown), lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, shown)
+        )
+
+    def usable():
+        jpeg, label = records.parse(record)
+        return *crops(jpeg), _checked(label, len(manifest.classes))
+
+    def unusable():
+        blanks = [size] if teacher is None else [size, teacher.runtime.image_size]
+        return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
+
+    image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
+    return image, label, *shown
 
 
 def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import math
+import random
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -80,6 +81,7 @@ class Run:
         keep: int = 2,
         save_minutes: float = 5.0,
         max_bad_records: int = 0,
+        data_service: str | None = None,
     ) -> None:
         """
         Args:
@@ -89,6 +91,7 @@ class Run:
             keep: how many checkpoints stay.
             save_minutes: time between them; there is one at each end of an epoch, too.
             max_bad_records: of the training split, that the run may go on without.
+            data_service: grpc://host:port of the dispatcher of other machines that decode; None: this one does.
         """
         replicas = strategy.num_replicas_in_sync
         if recipe.global_batch_size % replicas:
@@ -100,6 +103,7 @@ class Run:
             raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
+        self.data_service = data_service
         self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
         self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
         self.card = self._make_card(stems_from or {})
@@ -223,6 +227,7 @@ class Run:
                     self._leave_out_bad_records(error)
 
     def _train_epochs(self, events: Any) -> None:
+        job = self._name_job() if self.data_service and self.workers > 1 else None
         batches = self.strategy.distribute_datasets_from_function(
             lambda context: pipeline.training_batches(
                 self.readable,
@@ -232,6 +237,8 @@ class Run:
                 worker=context.input_pipeline_id,
                 workers=context.num_input_pipelines,
                 teacher=self.teacher,
+                service=self.data_service,
+                job=job,
             )
         )
         iterator = iter(batches)
@@ -239,6 +246,11 @@ class Run:
         for epoch in range(len(self.progressed.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
             self._end_epoch(epoch, events)
+
+    def _name_job(self) -> str:
+        """A name for the workers' common job at the data service that no earlier start of this run has used."""
+        mine = random.SystemRandom().randrange(2**16) if self.writes else 0
+        return f"{self.run_dir.name}-{self.progressed.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
 
     def _use(self, bad: Iterable[BadRecord]) -> None:
         self.bad = sorted(bad)
@@ -254,6 +266,9 @@ class Run:
             tf.errors.OpError: the error, if it was not for a bad record.
         """
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {self.manifest.folder}")
+        if self.data_service:  # nobody knows which shard was being read
+            bad_one = mend.first(self.manifest, "train")
+            raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
         found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
         if not found:

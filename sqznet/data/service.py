@@ -1,0 +1,87 @@
+"""Decode photographs on other machines: TensorFlow's data service, one dispatcher and any number of data workers.
+
+  python -m sqznet.data.service --listen=10.0.0.1:5050
+      the dispatcher, which deals out the work
+  python -m sqznet.data.service --dispatcher=10.0.0.1:5050 --listen=10.0.0.2:5051
+      a data worker; start as many as it takes, also while training runs
+  python -m sqznet.train --data_service=grpc://10.0.0.1:5050 --data=data/imagenet
+      training that decodes nothing itself
+
+Data workers read the shards under the same path as training does. TensorFlow's servers take connections from any
+address and ask nobody who they are: run them where only your own machines can reach them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import time
+
+from sqznet import cli, console
+from sqznet.errors import InputError
+
+TIMEOUT = 60  # seconds to wait for a dispatcher that is just being started
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser("sqznet.data.service", __doc__)
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", help="host:port under which the others reach this process; port 0: any"
+    )
+    parser.add_argument("--dispatcher", help="host:port of the dispatcher; makes this process a data worker")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    host, port = address(args.listen, "--listen")
+
+    from sqznet import startup
+
+    startup.load_tensorflow()
+    from tensorflow.data.experimental import service
+
+    if args.dispatcher is None:
+        dispatcher = service.DispatchServer(service.DispatcherConfig(port=port))
+        console.say(f"dispatcher: --data_service=grpc://{host}:{dispatcher.target.rpartition(':')[2]}")
+        dispatcher.join()
+        return 0
+    await_dispatcher(args.dispatcher)
+    config = service.WorkerConfig(
+        dispatcher_address=args.dispatcher, worker_address=f"{host}:{port or '%port%'}", port=port
+    )
+    worker = service.WorkerServer(config)
+    console.say(f"data worker of {args.dispatcher}")
+    worker.join()
+    return 0
+
+
+def address(text: str, flag: str) -> tuple[str, int]:
+    host, _, port = text.removeprefix("grpc://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"{flag}={text} is not host:port")
+    return host, int(port)
+
+
+def await_dispatcher(text: str, flag: str = "--dispatcher") -> None:
+    """Returns when something listens there.
+
+    Raises:
+        InputError: nothing does within TIMEOUT; TensorFlow would try for ever.
+    """
+    where, deadline = address(text, flag), time.monotonic() + TIMEOUT
+    while True:
+        try:
+            socket.create_connection(where, timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"no dispatcher answers at {flag}={text} ({error.strerror or error}); start one with "
+                    "python -m sqznet.data.service --listen=HOST:PORT"
+                ) from None
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    cli.run(main)
