@@ -21,7 +21,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console, files
+from sqznet import cli, console, files, remote
 from sqznet.errors import InputError
 from sqznet.preprocessing import RUNTIMES
 
@@ -37,7 +37,7 @@ CLASSES_SHOWN = 20
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.evaluate", __doc__)
     parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
-    parser.add_argument("--data", type=Path, help="folder of shards; default the one the run was trained with")
+    parser.add_argument("--data", type=remote.folder, help="folder of shards; default the one the run was trained with")
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
     parser.add_argument(
         "--resize_as",

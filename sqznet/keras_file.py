@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__, files
+from sqznet import __version__, files, remote
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
 
@@ -101,4 +101,4 @@ def trained_on(card: Card, path: Path) -> Path:
     """
     if card.data is None:
         raise InputError(f"nothing in {path} or beside it says which data it was trained with: give --data=FOLDER")
-    return Path(card.data)
+    return remote.folder(card.data)

@@ -28,7 +28,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from sqznet import cli, console, recipes
+from sqznet import cli, console, recipes, remote
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 
@@ -47,7 +47,7 @@ TYPES = {
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.train", __doc__)
-    parser.add_argument("--data", type=Path, help="folder of shards, made by sqznet.data")
+    parser.add_argument("--data", type=remote.folder, help="folder of shards, made by sqznet.data; also gs://...")
     parser.add_argument(
         "--recipe",
         help=f"{', '.join(recipes.RECIPES)}, or a .json file such as a run's config.json; default article, "
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         _build_demo()
     try:
         start.train(
-            manifest.load(data),
+            manifest.load(data, whole=not args.max_bad_records),
             recipe,
             strategy_name=args.strategy,
             replicas=args.replicas,
@@ -205,7 +205,12 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
                 f"{run_dir} was trained with --{name}={getattr(recipe, name)}, not {value}: a resumed run keeps its "
                 "recipe; leave the flag out, or start another run"
             )
-    return args.data or Path(config["data"]), recipe, run_dir, Path(config["teacher"]) if config["teacher"] else None
+    return (
+        args.data or remote.folder(config["data"]),
+        recipe,
+        run_dir,
+        Path(config["teacher"]) if config["teacher"] else None,
+    )
 
 
 def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:

@@ -52,8 +52,12 @@ class Manifest:
         return sum(shard.records for shard in self.shards_of(split))
 
 
-def load(folder: Path) -> Manifest:
+def load(folder: Path, *, whole: bool = True) -> Manifest:
     """Reads and checks the manifest of a built set.
+
+    Args:
+        folder: local, or a `remote.Remote`.
+        whole: whether every shard must be there.
 
     Raises:
         InputError: no such folder, no manifest, one of another format, missing shards, labels not from 0.
@@ -96,6 +100,6 @@ def load(folder: Path) -> Manifest:
     for shard in shards:
         if shard.path.parent.resolve() != folder.resolve():
             raise InputError(f"{path} names a shard outside its folder: {shard.path}")
-        if not shard.path.is_file():
+        if whole and not shard.path.is_file():
             raise InputError(f"{shard.path} is missing; remove {path} and run the build command again")
     return Manifest(folder, classes, (red, green, blue), shards, content)

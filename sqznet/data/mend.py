@@ -19,6 +19,7 @@ from sqznet import console, files
 from sqznet.data import records
 from sqznet.data.manifest import Manifest, Shard
 from sqznet.errors import InputError
+from sqznet.remote import Remote
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,7 +38,7 @@ class BadRecord:
         return f"{folder / self.shard}, record {self.record} (0 first), is corrupt: {self.reason}"
 
 
-def is_of_reading(error: tf.errors.OpError) -> bool:
+def is_of_reading(error: Exception) -> bool:
     """Whether an error may come from a bad record or shard, and not from a lost worker or a want of memory."""
     import tensorflow as tf
 
@@ -47,6 +48,7 @@ def is_of_reading(error: tf.errors.OpError) -> bool:
         tf.errors.FailedPreconditionError,  # too few records
         tf.errors.NotFoundError,
         tf.errors.OutOfRangeError,
+        UnicodeDecodeError,  # TensorFlow quotes what is not a tf.train.Example, and trips over it
     )
     return isinstance(error, kinds)
 
@@ -66,6 +68,8 @@ def unusable(record: bytes, classes: int) -> str | None:
             )
         height, width, _ = tf.io.extract_jpeg_shape(jpeg).numpy().tolist()
         tf.image.decode_and_crop_jpeg(jpeg, [0, 0, height, width], channels=3)
+    except UnicodeDecodeError:
+        return "it is no tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
         return _first_line(error)
     return None
@@ -129,6 +133,18 @@ def find(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
     except tf.errors.OpError:  # of a whole file
         found += [each for shard in _progress(shards) for each in _unreadable(shard)]
     return sorted(set(found))
+
+
+def at_first_sight(manifest: Manifest) -> list[BadRecord]:
+    """The records of the training split that shards of another size than the manifest's lack."""
+    if isinstance(manifest.folder, Remote):  # a thousand questions to a server take long
+        return []
+    return [
+        each
+        for shard in manifest.shards_of("train")
+        if not shard.path.is_file() or shard.path.stat().st_size != shard.bytes
+        for each in _unreadable(shard)
+    ]
 
 
 def first(manifest: Manifest, split: str) -> BadRecord | None:

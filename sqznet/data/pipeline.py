@@ -323,7 +323,7 @@ def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
 
     try:
         yield
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         if not mend.is_of_reading(error):
             raise
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sqznet import cli, console
+from sqznet import cli, console, remote
 from sqznet.errors import InputError
 from sqznet.export import budget
 
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quantize", default="none", help="none (float32), float16, dynamic, int8 or all")
     parser.add_argument("--budget", default="5MiB", help="most bytes of each file: 5MiB, 5MB, 480kB or plain bytes")
-    parser.add_argument("--data", type=Path, help="shards to compare on; default those of the run")
+    parser.add_argument("--data", type=remote.folder, help="shards to compare on; default those of the run")
     parser.add_argument("--split", help="split to compare on; default test, or val where there is no test")
     parser.add_argument("--records", type=int, default=RECORDS, help="records to compare on; 0 means all")
     parser.add_argument("--max_drop", type=float, default=1.0, help="most top-1 a file may lose, in points")

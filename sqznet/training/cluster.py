@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqznet import console
 from sqznet.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 SLURM_PORT = 8_888
+COME_WITHIN = 600  # seconds for all workers to be there; machines of a cluster start minutes apart
+GONE_AFTER = 20  # seconds without an answer from one that was there
 _EXPECTED = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -27,6 +35,42 @@ class Cluster:
         task = {"type": "worker", "index": self.index}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": list(self.workers)}, "task": task})
 
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Around the making of the strategy, in which TensorFlow waits for all workers, for ever and without a word.
+
+        Ends the process if one does not come, or goes again: nothing else gets through to the thread that waits.
+        """
+        all_here = threading.Event()
+        others = {number: where for number, where in enumerate(self.workers) if number != self.index}
+
+        def watch() -> None:
+            started = said = time.monotonic()
+            seen: dict[int, float] = {}
+            while not all_here.wait(2):
+                seen |= {number: time.monotonic() for number, where in others.items() if _answers(where)}
+                now = time.monotonic()
+                missing = [number for number in others if number not in seen]
+                gone = [number for number, when in seen.items() if now - when > GONE_AFTER]
+                if gone or (missing and now - started > COME_WITHIN):
+                    number = (gone or missing)[0]
+                    what = "is lost: it no longer answers" if gone else f"has not come within {COME_WITHIN} s"
+                    console.say(
+                        f"error: worker {number} ({others[number]}) {what}. Start all workers again with --resume"
+                    )
+                    os._exit(1)
+                if missing and now - said > 30:
+                    said = now
+                    names = ", ".join(f"{number} ({others[number]})" for number in missing)
+                    console.say(f"still waiting for worker {names}")
+
+        console.say(f"worker {self.index} of {', '.join(self.workers)}; waiting for all of them")
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            all_here.set()
+
     def lost_worker(self, error: tf.errors.OpError) -> int | None:
         """The worker that an error of a collective operation says is gone; None if it says something else.
 
@@ -39,6 +83,15 @@ class Cluster:
             return None
         named = [int(number) for number in re.findall(r"task:(\d+)", str(error))]
         return next((number for number in reversed(named) if number != self.index), 0)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def find(workers: str | None, worker_index: int | None) -> Cluster:

@@ -9,7 +9,7 @@ import math
 import random
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ class Run:
         self.progressed = Progressed()
         self._saved_at = time.monotonic()
         self._use(mend.load(run_dir))
+        self._leave_out(mend.at_first_sight(manifest))
         if teacher:
             teacher.outputs_of(manifest.classes, manifest.folder)  # raises where it knows other classes
         for _, size in recipe.train_sizes:
@@ -221,7 +222,7 @@ class Run:
                 try:
                     self._train_epochs(events)
                     return
-                except tf.errors.OpError as error:
+                except (tf.errors.OpError, UnicodeDecodeError) as error:
                     if not mend.is_of_reading(error):
                         raise
                     self._leave_out_bad_records(error)
@@ -256,14 +257,14 @@ class Run:
         self.bad = sorted(bad)
         self.readable = mend.mended(self.manifest, self.bad, self.run_dir / mend.FOLDER)
 
-    def _leave_out_bad_records(self, error: tf.errors.OpError) -> None:
+    def _leave_out_bad_records(self, error: Exception) -> None:
         """Finds what made reading fail, and goes back to the last checkpoint to go on without it.
 
         Back, because some steps of the call that failed are done, and nobody knows how many.
 
         Raises:
             InputError: these are too many bad records, or other workers have to start anew as well.
-            tf.errors.OpError: the error, if it was not for a bad record.
+            Exception: the error, if it was not for a bad record.
         """
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {self.manifest.folder}")
         if self.data_service:  # nobody knows which shard was being read
@@ -273,20 +274,27 @@ class Run:
         found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
         if not found:
             raise error
-        bad = sorted({*self.bad, *found})
-        first = found[0].in_words(self.manifest.folder)
-        if len(bad) > self.max_bad_records:
-            raise InputError(
-                f"{first}. Bad records: {len(bad)} so far, and --max_bad_records={self.max_bad_records} may be left "
-                "out. Build the set again, or go on with --resume and more of them"
-            )
-        mend.save(self.run_dir, bad)
-        for each in found:
-            console.say(f"left out: {each.in_words(self.manifest.folder)}")
+        self._leave_out(found)
         if self.workers > 1:
-            raise InputError(f"{first}. It stands in {self.run_dir / mend.LIST} now: resume the job to go on without")
-        self._use(bad)
+            raise InputError(
+                f"{found[0].in_words(self.manifest.folder)}. It stands in {self.run_dir / mend.LIST} now: start all "
+                "workers again with --resume to go on without it"
+            )
         self.resume()
+
+    def _leave_out(self, found: Sequence[BadRecord]) -> None:
+        bad = {*self.bad, *found}
+        if len(bad) > self.max_bad_records and found:
+            raise InputError(
+                f"{found[0].in_words(self.manifest.folder)}. Bad records: {len(bad)} so far, and "
+                f"--max_bad_records={self.max_bad_records} may be left out. Build the set again, or go on with more of "
+                "them and --resume"
+            )
+        for each in sorted(bad - set(self.bad)):
+            console.say(f"left out: {each.in_words(self.manifest.folder)}")
+        if bad != set(self.bad):
+            mend.save(self.run_dir, bad)
+            self._use(bad)
 
     def _train_epoch(self, epoch: int, iterator: Any) -> None:
         end = self.schedule.epoch_end(epoch)

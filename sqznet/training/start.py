@@ -87,9 +87,8 @@ def train(
             "--init_weights=squeezenet-v1.1, a run folder or a file"
         )
     # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
-    if machines:
-        console.say(f"worker {machines.index} of {', '.join(machines.workers)}; waiting for all of them")
-    strategy = strategies.create(strategy_name, replicas, machines)
+    with machines.awaited() if machines else contextlib.nullcontext():
+        strategy = strategies.create(strategy_name, replicas, machines)
     if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
         tf.config.experimental.enable_op_determinism()
     with run_folder.claimed(run_dir) if strategies.is_chief(strategy) else contextlib.nullcontext():
