@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from sqznet import __version__, console
+from sqznet import __version__, console, files
 from sqznet.errors import InputError
 
 
@@ -41,4 +41,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         # The reader of our output went away (`| head`); not worth a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        failed = files.why_not_written(error)
+        if failed is None:
+            raise
+        console.say(f"error: {files.in_words(failed)}")
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,12 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sqznet.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_PREFIX = ".tmp-"
+# What keeps a file from being written that the user can mend, and how.
+REMEDIES = {
+    errno.ENOSPC: "free some space there and run the same command again",
+    errno.EDQUOT: "free some space there, or have the quota raised, and run the same command again",
+    errno.EROFS: "make it writable, or name another folder",
+    errno.EACCES: "get the rights to it, or name another folder",
+    errno.EPERM: "get the rights to it, or name another folder",
+}
 
 
 @contextlib.contextmanager
@@ -24,12 +35,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; it becomes `path` only if the block succeeds.
 
     Works for files and for folders; a folder replaces a folder, never a file one.
+
+    Raises:
+        OSError: it cannot be written, for one of REMEDIES' reasons; names `path`, or what was to be in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two writers of the same file apart; the name's end keeps its suffix, which formats go by.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    remove(temporary)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
         yield temporary
         if temporary.is_file():
             with temporary.open("rb") as file:
@@ -37,8 +51,45 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             remove(path)
         temporary.replace(path)
+    except Exception as error:
+        failed = why_not_written(error)
+        if failed is None:
+            raise
+        where = str(failed.filename or temporary).replace(str(temporary), str(path))
+        raise OSError(failed.errno, failed.strerror, where) from error
     finally:
-        remove(temporary)
+        with contextlib.suppress(OSError):  # on a disk that is read-only, even that there is nothing to remove
+            remove(temporary)
+
+
+def why_not_written(error: Exception) -> OSError | None:
+    """What an error says of a file that could not be written, if that is one of REMEDIES; else None.
+
+    Libraries beneath Python give the reason only in their text: "PATH; No space left on device".
+    """
+    if isinstance(error, InputError):
+        return None  # says all there is to say
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return error
+    text = str(error)
+    _, found, folders = text.partition("No usable temporary directory found in ")  # says tempfile where all are full
+    if found:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"a temporary file in {folders}")
+    for number in REMEDIES:
+        before, reason, _ = text.partition(os.strerror(number))
+        if reason:
+            path = before.split("}} ")[-1].removesuffix("; ") if before.endswith("; ") else None
+            return OSError(number, reason, path)
+    return None
+
+
+def in_words(failed: OSError) -> str:
+    """What `why_not_written` found, with what to do."""
+    assert failed.errno is not None
+    # Rights may be wanting to read, too.
+    verb = "read or write" if failed.errno in (errno.EACCES, errno.EPERM) else "write"
+    where = failed.filename or "a file"
+    return f"cannot {verb} {where}: {os.strerror(failed.errno)}; {REMEDIES[failed.errno]}"
 
 
 @contextlib.contextmanager

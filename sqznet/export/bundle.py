@@ -79,16 +79,19 @@ def export(
         raise InputError(
             f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
         )
-    _remove_older(out)
-    folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
-    total = manifest.records(gate.split)
-    count = min(gate.records or total, total)
-    console.say(f"running the Keras model on {count:,} of {total:,} records of {gate.split}")
-    against = verify.reference(inference.of_keras(source, trained, card_of_model), manifest, gate.split, gate.records)
-    photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
-    writers = Source(folded, photographs, tflite_batch)
+    files.remove_abandoned(out)
     with files.replacing(out) as folder:
-        folder.mkdir()
+        folder.mkdir()  # before any work, and before the older bundle goes: it may be that nothing can be written there
+        _remove_older(out)
+        folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
+        total = manifest.records(gate.split)
+        count = min(gate.records or total, total)
+        console.say(f"running the Keras model on {count:,} of {total:,} records of {gate.split}")
+        against = verify.reference(
+            inference.of_keras(source, trained, card_of_model), manifest, gate.split, gate.records
+        )
+        photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
+        writers = Source(folded, photographs, tflite_batch)
         exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
         paths = {each.file_name: folder / each.file_name for each in variants}
         golden.write(folder, against, manifest, paths, {each.file_name: each.quantize for each in variants})
@@ -98,12 +101,11 @@ def export(
 
 
 def _remove_older(out: Path) -> None:
-    """Removes the bundle that an earlier export left, and what killed ones did.
+    """Removes the bundle that an earlier export left.
 
     Raises:
         InputError: the folder has something in it that no export wrote.
     """
-    files.remove_abandoned(out)
     if not out.exists():
         return
     known = set(OTHERS)

@@ -24,6 +24,7 @@ from typing import Any
 
 from sqznet import files
 from sqznet.errors import InputError
+from sqznet.training import checkpoint
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -36,24 +37,28 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """Keeps other processes from training in a run folder, and clears away what a killed one was writing.
 
     Raises:
-        InputError: another process trains there, or nothing can be written there.
+        InputError: another process trains there, or something cannot be written there, now or in the block.
     """
     if run_dir.is_file():
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
     path = run_dir / "lock"
     try:
         with files.locked(path, wait=False):
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            for left in run_dir.rglob(f"{files.TEMPORARY_PREFIX}*"):
+            for left in run_dir.rglob(f"{files.TEMPORARY_PREFIX}*"):  # first: it may be what fills the disk
                 files.remove(left)
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
             yield
     except BlockingIOError:
         holder = path.read_text().strip() or "another process"
         raise InputError(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
-    except PermissionError as error:
-        raise InputError(
-            f"cannot write to {error.filename or run_dir}: {error.strerror}; name another --run_dir"
-        ) from None
+    except Exception as error:
+        failed = files.why_not_written(error)
+        if failed is None:
+            raise
+        failed.filename = failed.filename or str(run_dir)
+        kept = checkpoint.steps(run_dir)
+        onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
+        raise InputError(files.in_words(failed) + onwards) from None
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:
