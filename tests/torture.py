@@ -27,9 +27,8 @@ import numpy as np
 from sqznet import console, launch
 
 BATCH = 8
-EPOCHS = 20
 FLAGS = [
-    "--recipe=imagenette", "--image_size=32", f"--global_batch_size={BATCH}", f"--epochs={EPOCHS}", "--dropout=0.3",
+    "--recipe=imagenette", "--image_size=32", f"--global_batch_size={BATCH}", "--dropout=0.3",
     "--learning_rate=0.005", "--warmup_epochs=1", "--steps_per_call=2", "--save_minutes=0", "--resume",
 ]  # fmt: skip
 LOST_WITHIN = 60  # seconds until the workers that are left have ended, too
@@ -66,7 +65,7 @@ def child(order_log: Path, argv: list[str]) -> int:
     return train.main(argv)
 
 
-def start(data: Path, run_dir: Path, workers: int) -> list[subprocess.Popen]:
+def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subprocess.Popen]:
     addresses = ",".join(f"127.0.0.1:{port}" for port in launch.free_ports(workers))
     processes = []
     for index in range(workers):
@@ -78,7 +77,9 @@ def start(data: Path, run_dir: Path, workers: int) -> list[subprocess.Popen]:
         with run_dir.with_name(f"{run_dir.name}-{index}.txt").open("ab") as said:
             processes.append(
                 subprocess.Popen(
-                    [*command, f"--data={data}", f"--run_dir={run_dir}"], stdout=said, stderr=subprocess.STDOUT
+                    [*command, f"--epochs={epochs}", f"--data={data}", f"--run_dir={run_dir}"],
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
                 )
             )
     return processes
@@ -136,16 +137,16 @@ def records_of_steps(run_dir: Path, worker: int, total_steps: int) -> np.ndarray
     return kept[: total_steps * BATCH]
 
 
-def torture(data: Path, folder: Path, kills: int, workers: int, seed: int = 0) -> Counter[str]:
+def torture(data: Path, folder: Path, kills: int, *, workers: int = 1, epochs: int = 20, seed: int = 0) -> Counter[str]:
     """Runs it all in `folder`; raises AssertionError where the runs differ. Returns how the kills were made."""
     from sqznet.data import manifest
     from sqznet.training import checkpoint
 
     shard_set = manifest.load(data)
     count = shard_set.records("train")
-    total_steps = -(-EPOCHS * count // BATCH)
+    total_steps = -(-epochs * count // BATCH)
     whole, killed = folder / "whole", folder / "killed"
-    for process in start(data, whole, workers):
+    for process in start(data, whole, workers, epochs):
         assert process.wait() == 0, f"see {whole}-0.txt"
 
     rng, ways = random.Random(seed), Counter[str]()
@@ -153,7 +154,7 @@ def torture(data: Path, folder: Path, kills: int, workers: int, seed: int = 0) -
     with console.progress("kills/s") as bar:
         task = bar.add_task("killing", total=kills)
         for target in targets:
-            processes = start(data, killed, workers)
+            processes = start(data, killed, workers, epochs)
             way = kill_one(processes, killed, target, rng)
             ways[way] += 1
             since = time.monotonic()
@@ -170,7 +171,7 @@ def torture(data: Path, folder: Path, kills: int, workers: int, seed: int = 0) -
             if workers > 1:
                 ways["slowest end, s"] = max(ways["slowest end, s"], round(time.monotonic() - since))
             bar.advance(task)
-    for process in start(data, killed, workers):
+    for process in start(data, killed, workers, epochs):
         assert process.wait() == 0, f"see {killed}-0.txt"
 
     _, arrays, progress = checkpoint.load_last(killed)
@@ -183,7 +184,7 @@ def torture(data: Path, folder: Path, kills: int, workers: int, seed: int = 0) -
     for worker in range(workers):
         order = records_of_steps(killed, worker, total_steps)
         assert order.tobytes() == records_of_steps(whole, worker, total_steps).tobytes(), "the order differs"
-        for epoch in range(EPOCHS):
+        for epoch in range(epochs):
             of_epoch = order[order["epoch"] == epoch]
             assert len(of_epoch) == count, f"epoch {epoch} has {len(of_epoch)} of {count} records"
             assert len(np.unique(of_epoch[["shard", "number"]])) == count, f"epoch {epoch} repeats a record"
@@ -207,7 +208,7 @@ def main() -> int:
         data = Path(folder) / "set"
         make_set(data)
         started = time.monotonic()
-        ways = torture(data, Path(folder), args.kills, args.workers, args.seed)
+        ways = torture(data, Path(folder), args.kills, workers=args.workers, seed=args.seed)
     console.table(["kill", "times"], [*ways.items(), ("in all", args.kills)])
     console.result(
         f"weights, optimizer, metrics.csv and order equal the uninterrupted run's, bit by bit; no record lost or "

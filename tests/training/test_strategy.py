@@ -4,36 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from sqznet.errors import InputError
-from sqznet.training import checkpoint, strategy
+from sqznet.training import strategy
 from sqznet.training.run import Run
 
 from ..conftest import TINY
-
-
-def weights_after(steps: int, shard_set, recipe, name: str, replicas: int | None, folder) -> dict[str, np.ndarray]:
-    run = Run(shard_set, recipe.replace(total_steps=steps), strategy.create(name, replicas), folder)
-    run.train()
-    return checkpoint.read(checkpoint.model_variables(run.model))
-
-
-def test_two_replicas_train_the_same_weights_as_one(shard_set, tmp_path):
-    # Without dropout: the replicas draw the same masks, each for its part of the batch.
-    recipe = TINY.replace(batch_norm=False, dropout=0.0, learning_rate=0.005, weight_decay=5e-3)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    one = weights_after(6, shard_set, recipe, "one", None, tmp_path / "one")
-    two = weights_after(6, shard_set, recipe, "mirrored", 2, tmp_path / "two")
-    fresh = weights_after(1, shard_set, recipe.replace(learning_rate=1e-12), "one", None, tmp_path / "one")
-    for name in one:
-        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=1e-4, err_msg=name)
-    moved = max(float(np.abs(one[name] - fresh[name]).max()) for name in one)
-    assert moved > 1e-3  # the test would pass if nothing were trained
-
 
 BATCH_NORM = """
 import sys
@@ -85,7 +63,7 @@ def test_mirrored_uses_the_logical_devices_asked_for():
     [
         ("miror", None, None, "no strategy 'miror'; there are one, mirrored, multiworker"),
         ("one", 2, None, "--replicas goes with --strategy=mirrored"),
-        ("multiworker", None, None, "TF_CONFIG, which is not set"),
+        ("multiworker", None, None, "needs to know the machines: give --workers"),
         ("multiworker", None, '{"cluster": 1}', 'expected {"cluster"'),
     ],
 )

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sqznet import launch
+from sqznet.data import pipeline, service
+from sqznet.errors import InputError
+from sqznet.training import checkpoint, schedule
+
+from .conftest import TINY
+
+WHOLE = TINY.replace(crop="window", epochs=2)  # whole photographs, mirrored or not, can be told apart
+
+
+@pytest.fixture(scope="module")
+def decoders():
+    """A data service in this process: its address."""
+    from tensorflow.data.experimental import service as servers
+
+    dispatcher = servers.DispatchServer(servers.DispatcherConfig(port=0))
+    address = dispatcher.target.removeprefix("grpc://")
+    workers = [servers.WorkerServer(servers.WorkerConfig(dispatcher_address=address)) for _ in range(2)]
+    yield dispatcher.target
+    del workers, dispatcher
+
+
+def counts(batches) -> dict[bytes, int]:
+    seen: dict[bytes, int] = {}
+    for images, *_ in batches.as_numpy_iterator():
+        for image in images:
+            key = min(image.tobytes(), image[:, ::-1].tobytes())
+            seen[key] = seen.get(key, 0) + 1
+    return seen
+
+
+def test_a_data_service_gives_every_record_once_an_epoch(shard_set, decoders):
+    plan = schedule.plan(WHOLE, shard_set.records("train"))
+    local = counts(pipeline.training_batches(shard_set, plan, replicas=1))
+    served = counts(pipeline.training_batches(shard_set, plan, replicas=1, service=decoders))
+    assert len(local) == 120 and set(local.values()) == {2}
+    assert served == local
+
+
+def test_a_resumed_run_is_served_what_it_lacks(shard_set, decoders):
+    """To the shard: of 120 records in eight shards up to 15 come twice, none is missing."""
+    plan = schedule.plan(WHOLE.replace(epochs=1), shard_set.records("train"))
+    assert len(shard_set.shards_of("train")) == 8
+    rest = pipeline.training_batches(shard_set, plan, replicas=1, start_step=7, service=decoders)
+    seen = counts(rest)
+    assert sum(seen.values()) == 120 - 7 * 8
+    assert set(seen.values()) == {1}
+
+
+def test_sizes_that_change_do_not_go_with_a_data_service(shard_set, decoders):
+    plan = schedule.plan(WHOLE.replace(train_sizes=((0, 24), (1, 32))), shard_set.records("train"))
+    with pytest.raises(InputError, match=r"has 2 \(train_sizes\): add --train_sizes=0:32"):
+        pipeline.training_batches(shard_set, plan, replicas=1, service=decoders)
+
+
+def test_a_data_service_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr(service, "TIMEOUT", 0)
+    (port,) = launch.free_ports(1)
+    with pytest.raises(InputError, match=rf"no dispatcher answers at --data_service=grpc://127.0.0.1:{port}"):
+        service.await_dispatcher(f"grpc://127.0.0.1:{port}", "--data_service")
+    with pytest.raises(InputError, match="--data_service=nowhere is not host:port"):
+        service.await_dispatcher("nowhere", "--data_service")
+
+
+def test_a_cluster_of_every_kind_of_process_trains_and_stops_together(shard_set, tmp_path):
+    """SIGTERM to one worker, which is not the chief."""
+    flags = [
+        f"--data={shard_set.folder}", f"--run_dir={tmp_path / 'run'}", "--recipe=imagenette", "--image_size=32",
+        "--train_sizes=0:32", "--global_batch_size=24", "--epochs=500",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "sqznet.launch", "--workers=2", "--data_workers=1", "--", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "[worker 0] epoch 1:" in line:
+            break
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (second,) = [int(each) for each in children if "--worker_index=1" in Path(f"/proc/{each}/cmdline").read_text()]
+    os.kill(second, signal.SIGTERM)
+    said += process.stderr.read()
+    assert process.wait(timeout=100) == 128 + signal.SIGTERM, said
+    for name in ("[dispatcher] ", "[data worker 0] ", "[worker 0] SqueezeNet", "[worker 1] SqueezeNet"):
+        assert name in said
+    for worker in (0, 1):
+        assert f"[worker {worker}] stopped by SIGTERM; go on with: " in said
+        assert "SqueezeNet v1.1" in (tmp_path / "run" / "logs" / f"worker-{worker}.log").read_text()
+    assert checkpoint.steps(tmp_path / "run")[-1] >= 5
+
+
+def test_the_first_failure_ends_the_others_and_is_the_exit_code(capfd):
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    fail = [sys.executable, "-c", "print('no', flush=True); raise SystemExit(3)"]
+    launch_grace, launch.GRACE = launch.GRACE, 1
+    try:
+        assert launch.run({"worker 0": sleep, "worker 1": fail}) == 3
+    finally:
+        launch.GRACE = launch_grace
+    said = capfd.readouterr().err
+    assert "[worker 1] no" in said
+    assert "worker 1 ended with code 3; waiting up to 1 s for the others" in said
