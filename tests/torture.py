@@ -32,6 +32,7 @@ FLAGS = [
     "--learning_rate=0.005", "--warmup_epochs=1", "--steps_per_call=2", "--save_minutes=0", "--resume",
 ]  # fmt: skip
 LOST_WITHIN = 60  # seconds until the workers that are left have ended, too
+_START = b"== start\n"
 _RECORD = np.dtype([("epoch", "<i8"), ("place", "<i8"), ("shard", "<i8"), ("number", "<i8")])
 
 
@@ -74,7 +75,8 @@ def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subproce
             cluster = ["--strategy=multiworker", f"--workers={addresses}", f"--worker_index={index}"]
         log = run_dir.with_name(f"{run_dir.name}-order-{index}")
         command = [sys.executable, "-m", "tests.torture", f"--child={log}", "--", *FLAGS, *cluster]
-        with run_dir.with_name(f"{run_dir.name}-{index}.txt").open("ab") as said:
+        with run_dir.with_name(f"{run_dir.name}-{index}.txt").open("ab", buffering=0) as said:
+            said.write(_START)
             processes.append(
                 subprocess.Popen(
                     [*command, f"--epochs={epochs}", f"--data={data}", f"--run_dir={run_dir}"],
@@ -94,7 +96,7 @@ def last_step(run_dir: Path) -> int:
 def has_met_the_others(run_dir: Path, worker: int) -> bool:
     """Whether the worker that was started last has got beyond waiting for the cluster."""
     said = run_dir.with_name(f"{run_dir.name}-{worker}.txt").read_text()
-    return "SqueezeNet v1.1" in said.rpartition("waiting for all of them")[2]
+    return "SqueezeNet v1.1" in said.rpartition(_START.decode())[2]
 
 
 def kill_one(processes: list[subprocess.Popen], run_dir: Path, target: int, rng: random.Random) -> str:
