@@ -69,7 +69,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **options) -> Manifest:
     """What `python -m sqznet.data` does, without the command line."""
     listing = {name: options.pop(name) for name in ("holdout_per_class", "blacklist", "test_files") if name in options}
-    shard_records = options.pop("shard_records", 16)
+    shard_records, beam_flags = options.pop("shard_records", 16), options.pop("beam_flags", None)
     source = sources.open_source(spec, seed=seed, **listing)
     return build.build(
         source,
@@ -80,6 +80,7 @@ def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **option
         listing_options=listing,
         shard_records=shard_records,
         workers=workers,
+        beam_flags=beam_flags,
     )
 
 

@@ -4,6 +4,8 @@
   python -m sqznet.data --source=ilsvrc:/data/ILSVRC --out=/data/shards --short_side=256
   python -m sqznet.data --source=tfds:imagenette/320px-v2 --out=data/imagenette
   python -m sqznet.data --source=synthetic --out=data/demo
+  python -m sqznet.data --source=ilsvrc:/data/ILSVRC --out=/data/shards --runner=beam --beam_options="--runner=Flink"
+      on a cluster that Apache Beam knows; workers see both folders under the same paths
   python -m sqznet.data --verify --out=data/shards
 
 Sources:
@@ -50,6 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
     parser.add_argument("--workers", type=int, default=_cores(), help="processes; default all cores")
+    parser.add_argument("--runner", default="local", help="local, or beam: Apache Beam (pip install 'sqznet[beam]')")
+    parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
     parser.add_argument("--verify", action="store_true", help="re-read the set in --out against its manifest")
     return parser
 
@@ -73,6 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name}={value} must be at least {least}")
+    if args.runner not in ("local", "beam"):
+        raise InputError(f"--runner={args.runner} must be local or beam")
+    if args.beam_options is not None and args.runner != "beam":
+        raise InputError("--beam_options goes with --runner=beam")
     names = ("holdout_per_class", "blacklist", "label_offset", "test_files")
     listing_options = {name: getattr(args, name) for name in names}
     source = sources.open_source(args.source, seed=args.seed, **listing_options)
@@ -87,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         listing_options=listing_options,
         shard_records=args.shard_records,
         workers=args.workers,
+        beam_flags=(args.beam_options or "") if args.runner == "beam" else None,
     )
     report.print_counts(manifest)
     return 0

@@ -1,4 +1,4 @@
-"""Builds a set: maps `shards.write` over processes, resumably, then writes the manifest.
+"""Builds a set: maps `shards.write` over processes or with Beam, resumably, then writes the manifest.
 
 A shard that stands is finished. While a build is under way, `.build/` holds its options and a description of each
 finished shard; manifest.json, written last, marks the set as complete.
@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from sqznet import console, files, startup
+from sqznet.data import beam, shards
 from sqznet.data import manifest as manifests
-from sqznet.data import shards
 from sqznet.data.sources import Source
 from sqznet.errors import InputError
 
@@ -40,12 +40,15 @@ def build(
     listing_options: dict[str, Any],
     shard_records: int | None = None,
     workers: int = 1,
+    beam_flags: str | None = None,
 ) -> manifests.Manifest:
     """Builds, or finishes building, the set of `source` in `out`. The result depends on neither workers nor kills.
 
     Args:
         spec: the source as the user named it, for the manifest.
         listing_options: what else decided the source's listing, for the manifest.
+        workers: processes of this machine.
+        beam_flags: write the shards with Apache Beam instead, with these flags of its own.
 
     Raises:
         InputError: `out` holds another set, or something else; or a class lost all its photographs.
@@ -69,7 +72,16 @@ def build(
         return manifest
     _claim(out, identity)
     done = {shard.file for shard in plan if (out / shard.file).is_file()}
-    _write_missing(source, [shard for shard in plan if shard.file not in done], plan, out, options, workers)
+    missing = [shard for shard in plan if shard.file not in done]
+    if missing and done:
+        console.say(f"{len(done)} of {len(plan)} shards stand already; writing the others")
+    # Without the listing, which for ImageNet is 80 MB: reading needs only the shard's own photographs.
+    reader = dataclasses.replace(source, splits={})  # type: ignore[type-var]
+    if beam_flags is None:
+        _write_missing(reader, missing, plan, out, options, workers)
+    elif missing:
+        console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
+        beam.write(reader, missing, out, options, beam_flags)
     described = [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
     _finish(out, source, identity, described)
     return manifests.load(out)
@@ -127,7 +139,7 @@ def _start_worker() -> None:
 
 
 def _write_missing(
-    source: Source,
+    reader: Source,
     missing: list[shards.Shard],
     plan: list[shards.Shard],
     out: Path,
@@ -135,22 +147,18 @@ def _write_missing(
     workers: int,
 ) -> None:
     total = sum(len(shard.photos) for shard in plan)
-    if missing and len(missing) < len(plan):
-        console.say(f"{len(plan) - len(missing)} of {len(plan)} shards stand already; writing the others")
     with console.progress("images/s") as bar:
         task = bar.add_task(f"writing {out}", total=total)
         bar.update(task, completed=total - sum(len(shard.photos) for shard in missing))
         if workers <= 1 or len(missing) == 1:
             for shard in missing:
-                shards.write(source, shard, out, options)
+                shards.write(reader, shard, out, options)
                 bar.advance(task, len(shard.photos))
             return
         context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
         with concurrent.futures.ProcessPoolExecutor(
             min(workers, max(1, len(missing))), mp_context=context, initializer=_start_worker
         ) as pool:
-            # Without the listing, which for ImageNet is 80 MB: reading needs only the shard's own photographs.
-            reader = dataclasses.replace(source, splits={})  # type: ignore[type-var]
             futures = {pool.submit(shards.write, reader, shard, out, options): shard for shard in missing}
             try:
                 for future in concurrent.futures.as_completed(futures):

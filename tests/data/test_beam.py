@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from sqznet.data import __main__ as command
+from sqznet.data import shards
+from sqznet.errors import InputError
+
+from ..conftest import build_set
+from .test_build import tree
+
+
+def test_beam_writes_the_bytes_that_a_local_build_writes(photographs, shard_set, tmp_path, capfd):
+    out = tmp_path / "set"
+    build_set(f"folder:{photographs}", out, beam_flags="")
+    assert tree(out) == tree(shard_set.folder)
+    assert "Warning" not in capfd.readouterr().err
+
+
+def test_beam_finishes_a_build_that_broke_off(photographs, shard_set, tmp_path, monkeypatch):
+    out, real = tmp_path / "set", shards.write
+
+    def write_some(reader, shard, *args):
+        if len(list(out.glob("*.tfrecord"))) == 4:
+            raise InputError(f"{shard.file} could not be written")
+        return real(reader, shard, *args)
+
+    monkeypatch.setattr(shards, "write", write_some)
+    with pytest.raises(InputError, match=r"^\S+.tfrecord could not be written$"):
+        build_set(f"folder:{photographs}", out, beam_flags="")
+    stand = {path: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
+    assert len(stand) == 4 and not (out / "manifest.json").exists()
+    monkeypatch.undo()
+    build_set(f"folder:{photographs}", out, beam_flags="")
+    assert tree(out) == tree(shard_set.folder)
+    assert {path: path.stat().st_mtime_ns for path in stand} == stand
+
+
+def test_a_file_that_cannot_be_used_is_listed_or_named(photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "photos")
+    bad = next((tmp_path / "photos" / "train").rglob("*.jpg"))
+    bad.write_bytes(b"no photograph")
+    with pytest.raises(InputError, match=rf"{bad.name}: .*--strict stops at the first such file\)$"):
+        build_set(f"folder:{tmp_path / 'photos'}", tmp_path / "strict", strict=True, beam_flags="")
+    made = build_set(f"folder:{tmp_path / 'photos'}", tmp_path / "set", beam_flags="")
+    assert made.records("train") == 119
+    assert bad.name in (made.folder / "rejects.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--runner=spark"], "--runner=spark must be local or beam"),
+        (["--beam_options=--runner=DirectRunner"], "--beam_options goes with --runner=beam"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(flags, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        command.main(["--source=synthetic", f"--out={tmp_path}", *flags])
+
+
+def test_a_runner_that_is_not_there_is_said(photographs, tmp_path):
+    with pytest.raises(InputError, match=r"Beam could not write all shards .*run the same command again"):
+        build_set(f"folder:{photographs}", tmp_path / "set", beam_flags="--runner=NoSuchRunner")
