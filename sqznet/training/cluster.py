@@ -128,10 +128,10 @@ def _from_tf_config(text: str) -> Cluster:
 
 def _from_slurm() -> Cluster:
     """A task of srun, one a node or more; tasks of one node get ports SLURM_PORT, SLURM_PORT + 1, ..."""
-    from tensorflow.distribute.cluster_resolver import SlurmClusterResolver
+    import tensorflow as tf
 
     try:
-        resolver = SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
         workers = tuple(resolver.cluster_spec().as_dict()["worker"])
         _, index = resolver.get_task_info()
     except (KeyError, ValueError, RuntimeError, OSError) as error:

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Training under Slurm: sbatch deploy/slurm.sh. One process a node, which takes all its GPUs.
+#SBATCH --job-name=sqznet
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=sqznet-%j.txt
+# Two minutes before the time is up the workers are told, finish their steps and save.
+#SBATCH --signal=TERM@120
+set -euo pipefail
+
+# A folder that all nodes see, and one that holds the same shards on all of them.
+run_dir=${RUN_DIR:-$HOME/runs/imagenet}
+data=${DATA:-/scratch/imagenet}
+
+# Worker 0 is the chief; Slurm's variables tell each process which it is. A lost worker ends all of them; the job is
+# then queued again and goes on where the last checkpoint stands, up to fifty times.
+srun --kill-on-bad-exit=0 python -m sqznet.train \
+  --strategy=multiworker \
+  --recipe=article \
+  --data="$data" \
+  --run_dir="$run_dir" \
+  --resume \
+  || { [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ] && scontrol requeue "$SLURM_JOB_ID"; }

@@ -1,0 +1,112 @@
+"""The files in deploy/: their syntax, and that what they call exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sqznet.errors import InputError
+from sqznet.training import cluster
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+CALL = re.compile(r"python -m (sqznet[\w.]*)((?:[ \\\n]+--[^\s`]*)*)")
+
+
+def documents(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((DEPLOY / name).read_text()))
+
+
+def calls() -> list[tuple[str, str, list[str]]]:
+    """(file, module, flags) of everything that is called."""
+    found = []
+    for name in ("kubernetes.yaml", "data_service.yaml"):
+        for document in documents(name):
+            for command in re.findall(r"'command': (\[[^]]*\])", str(document)):
+                python, dash_m, module, *flags = yaml.safe_load(command)
+                assert [python, dash_m] == ["python", "-m"]
+                found.append((name, module, flags))
+    for name in ("slurm.sh", "README.md"):
+        for module, flags in CALL.findall((DEPLOY / name).read_text()):
+            found.append((name, module, flags.replace("\\", " ").split()))
+    return found
+
+
+def test_every_flag_that_is_given_exists():
+    found = calls()
+    assert {name for name, _, _ in found} == {"kubernetes.yaml", "data_service.yaml", "slurm.sh", "README.md"}
+    for name, module, flags in found:
+        own, _, passed_on = " ".join(flags).partition("-- ")
+        for called, given in ((module, own), ("sqznet.train", passed_on)):
+            known = {each for action in import_module(called).make_parser()._actions for each in action.option_strings}
+            for flag in given.split():
+                assert flag.split("=")[0] in known, f"{name}: {called} has no {flag}"
+
+
+def test_the_job_is_one_that_the_operator_takes():
+    job, claim = documents("kubernetes.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "TFJob")
+    assert set(job["spec"]["tfReplicaSpecs"]) == {"Worker"}  # TF_CONFIG must list workers only
+    (container,) = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+    assert container["name"] == "tensorflow"
+    assert {"name": "tfjob-port", "containerPort": 2222} in container["ports"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_the_slurm_script_is_shell():
+    subprocess.run(["bash", "-n", str(DEPLOY / "slurm.sh")], check=True)
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_slurm_names_the_cluster(monkeypatch):
+    environment = {
+        "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cluster.find(None, None) == cluster.Cluster(("node1:8888", "node2:8888"), 1)
+    monkeypatch.delenv("SLURM_STEP_NODELIST")
+    with pytest.raises(InputError, match="Slurm's variables do not name a cluster"):
+        cluster.find(None, None)
+
+
+def test_flags_and_tf_config_name_the_cluster(monkeypatch):
+    expected = cluster.Cluster(("a:1", "b:2"), 1)
+    assert cluster.find("a:1,b:2", 1) == expected
+    config = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}, "environment": "cloud"}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert cluster.find(None, None) == expected
+    assert cluster.find("c:3", 0) == cluster.Cluster(("c:3",), 0)  # flags come first
+    expected.set_up()
+    assert cluster.find(None, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "index", "tf_config", "message"),
+    [
+        (None, None, None, "needs to know the machines: give --workers=host:port"),
+        ("a:1,b:2", None, None, "--workers=host:port,... and --worker_index=N go together"),
+        ("a:1,b:2", 2, None, "the worker's number is 0 to 1, not 2"),
+        ("a:1,b", 0, None, "'b' is not host:port"),
+        ("a:1,a:1", 0, None, "a worker is named twice"),
+        (None, None, "{", "expected {"),
+        (None, None, '{"cluster": {"ps": []}, "task": {"type": "ps", "index": 0}}', "only workers are known here"),
+        (None, None, '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "0"}}', "not '0'"),
+    ],
+)
+def test_a_cluster_that_makes_no_sense_is_refused(workers, index, tf_config, message, monkeypatch):
+    if tf_config:
+        monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(InputError, match=re.escape(message)):
+        cluster.find(workers, index)
