@@ -154,6 +154,13 @@ def size_of(path: Path) -> int:
     return path.stat().st_size
 
 
+def sha256_below(path: Path) -> str | dict[str, str]:
+    """Of a file; of a folder, that of each file below it, by its path."""
+    if path.is_file():
+        return sha256_of(path)
+    return {each.relative_to(path).as_posix(): sha256_of(each) for each in sorted(path.rglob("*")) if each.is_file()}
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

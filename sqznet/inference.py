@@ -158,12 +158,15 @@ class TfliteRuntime:
 
     def raw(self, images: np.ndarray) -> np.ndarray:
         """What the file itself puts out: probabilities, or their steps as uint8."""
+        count = len(images)
+        if self.batch and count < self.batch:  # the file takes no fewer
+            images = np.concatenate([images, np.repeat(images[-1:], self.batch - count, axis=0)])
         if self.batch is None and len(images) != self._interpreter.get_input_details()[0]["shape"][0]:
             self._interpreter.resize_tensor_input(self._input["index"], images.shape)
             self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input["index"], images.astype(self._input["dtype"]))
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])
+        return self._interpreter.get_tensor(self._output["index"])[:count]
 
 
 class OnnxRuntime:
@@ -273,7 +276,7 @@ def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
         return Predictor(path, runtime, Card(None, Preprocessing(runtime.image_size, resize_to)))
     try:
         content = json.loads(manifest.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{manifest} cannot be read: {error}") from None
     card = keras_file.card_from_dict(content, where=str(manifest))
     _check_sha256(path, content, manifest)
@@ -286,9 +289,11 @@ def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
 
 
 def _check_sha256(path: Path, content: dict[str, Any], manifest: Path) -> None:
-    """Refuses a file that is not the one its manifest speaks of."""
-    expected = content.get("files", {}).get(path.name, {}).get("sha256")
-    if path.is_file() and isinstance(expected, str) and files.sha256_of(path) != expected:
+    """Refuses a file or folder that is not the one its manifest speaks of."""
+    listed = content.get("files")
+    entry = listed.get(path.name) if isinstance(listed, dict) else None
+    expected = entry.get("sha256") if isinstance(entry, dict) else None
+    if expected is not None and files.sha256_below(path) != expected:
         raise InputError(
             f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged; export again"
         )

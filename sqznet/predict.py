@@ -73,6 +73,8 @@ def read(photo: Path, predictor: Predictor) -> np.ndarray:
     Raises:
         InputError: no such file, or not an image.
     """
+    import tensorflow as tf
+
     from sqznet.data import images, preprocess
 
     try:
@@ -81,7 +83,10 @@ def read(photo: Path, predictor: Predictor) -> np.ndarray:
         raise InputError(f"cannot read {photo}: {error.strerror}") from None
     except images.Reject as reason:
         raise InputError(f"{photo}: {reason}") from None
-    return preprocess.preprocess_for_eval(jpeg.content, predictor.card.preprocessing).numpy()
+    try:
+        return preprocess.preprocess_for_eval(jpeg.content, predictor.card.preprocessing).numpy()
+    except tf.errors.InvalidArgumentError:  # some damaged JPEGs that Pillow makes do with
+        raise InputError(f"{photo}: broken: TensorFlow cannot decode it") from None
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from sqznet import cli, console
 from sqznet.errors import InputError
+from sqznet.files import TEMPORARY_PREFIX
 
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost")
@@ -109,7 +110,8 @@ def newest(artifacts: Path = ARTIFACTS) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = sorted(artifacts.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    finished = (path for path in artifacts.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(TEMPORARY_PREFIX))
+    found = sorted(finished, key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(
             f"no bundle with a {MANIFEST} in {artifacts}/: write one first (python -m sqznet.export), or name its "

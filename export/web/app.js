@@ -39,8 +39,8 @@ async function start() {
   at("about").textContent = `${labels.length.toLocaleString("en")} classes, ${files.length} files to run`;
   at("steps").textContent = manifest.preprocessing.steps ? `Preprocessing: ${manifest.preprocessing.steps}.` : "";
   at("file").replaceChildren(...files.map((name) => new Option(name, name)));
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  if (files.includes(wanted)) at("file").value = wanted;
+  const wanted = files.find((name) => location.hash === `#${encodeURIComponent(name)}`);
+  if (wanted) at("file").value = wanted;
   at("file").disabled = at("again").disabled = false;
   at("example").disabled = !golden;
   await useFile(at("file").value);

@@ -80,6 +80,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
                     if isinstance(content, OSError):
                         raise images.Reject(content.strerror or str(content))
                     jpeg = images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
+                    _check_as_read(jpeg)
                 except images.Reject as reason:
                     if options.strict:
                         raise InputError(f"{photo.key}: {reason} (--strict stops at the first such file)") from None
@@ -110,6 +111,20 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
         # The description goes first: where the shard stands, its description does too.
         files.write_json(description_path(folder, shard), description)
     return description
+
+
+def _check_as_read(jpeg: images.Jpeg) -> None:
+    """Decodes a JPEG as training does: TensorFlow refuses some damaged ones that Pillow makes do with.
+
+    Raises:
+        Reject: it cannot be decoded.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.io.decode_jpeg(jpeg.content, channels=3)
+    except tf.errors.InvalidArgumentError:
+        raise images.Reject("broken: TensorFlow cannot decode it") from None
 
 
 def description_path(folder: Path, shard: Shard) -> Path:

@@ -5,6 +5,7 @@ A converter may quietly leave a custom operator, a layer in float between two in
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,13 +54,17 @@ def _check_tflite(path: Path, quantize: str) -> None:
 
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
-    (graph,) = model.subgraphs
-    names = []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        custom = code.customCode.decode() if code.customCode else None
-        names.append(custom or kinds[max(code.builtinCode, code.deprecatedBuiltinCode)])
+    try:
+        model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+        (graph,) = model.subgraphs
+        names = []
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            number = max(code.builtinCode, code.deprecatedBuiltinCode)
+            name = kinds.get(number, f"operator {number}")
+            names.append(f"custom {code.customCode!r}" if name == "CUSTOM" else name)
+    except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
+        raise InputError(f"{path.name} is no TFLite file with one graph ({type(error).__name__}: {error})") from None
     _check_operators(path, names, TFLITE_OPERATORS)
     _check_convolutions(path, names.count("CONV_2D"))
 
@@ -69,6 +74,8 @@ def _check_tflite(path: Path, quantize: str) -> None:
 
     kernels = [each for each in graph.tensors if is_constant(each) and np.prod(each.shape) >= SMALL]
     expected = {"none": "FLOAT32", "float16": "FLOAT16", "dynamic": "INT8", "int8": "INT8"}[quantize]
+    if expected == "INT8":
+        kernels = [each for each in kernels if len(each.shape) == 4]  # biases of 1,000 classes and more are not
     _check_kernels(path, [(_text(each.name), types[each.type]) for each in kernels], expected)
     if quantize == "int8":
         floating = [_text(each.name) for each in graph.tensors if types[each.type].startswith("FLOAT")]
@@ -90,8 +97,14 @@ def _text(name: bytes | str) -> str:
 def _check_onnx(path: Path, quantize: str) -> None:
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf has several classes of error, without a common base
+        raise InputError(f"{path.name} is no ONNX file ({type(error).__name__})") from None
     graph = model.graph
+    outside = [each.name for each in graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL]
+    if outside or model.functions or graph.sparse_initializer:
+        raise InputError(f"{path.name} keeps weights in other files, or has functions of its own: {outside[:3]}")
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")})
     if foreign:
         raise InputError(f"{path.name} has operators outside the ONNX standard: {', '.join(foreign)}")

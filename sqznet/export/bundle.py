@@ -14,7 +14,7 @@ from sqznet import console, files, inference, labels, latency, metrics
 from sqznet.errors import InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, verify
 from sqznet.export import budget as sizes
-from sqznet.export.variants import Source, Variant
+from sqznet.export.variants import VARIANTS, Source, Variant
 
 if TYPE_CHECKING:
     import keras
@@ -79,10 +79,13 @@ def export(
         raise InputError(
             f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
         )
+    out = out.resolve()
+    if out == Path.cwd() or any(parent.is_file() for parent in out.parents):
+        raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
+    _refuse_strangers(out)
     files.remove_abandoned(out)
     with files.replacing(out) as folder:
-        folder.mkdir()  # before any work, and before the older bundle goes: it may be that nothing can be written there
-        _remove_older(out)
+        folder.mkdir()  # before any work: it may be that nothing can be written there
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
         total = manifest.records(gate.split)
         count = min(gate.records or total, total)
@@ -91,6 +94,8 @@ def export(
             inference.of_keras(source, trained, card_of_model), manifest, gate.split, gate.records
         )
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
+        _refuse_strangers(out)  # who may have come meanwhile
+        files.remove(out)
         writers = Source(folded, photographs, tflite_batch)
         exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
         paths = {each.file_name: folder / each.file_name for each in variants}
@@ -100,28 +105,40 @@ def export(
     return exported, against
 
 
-def _remove_older(out: Path) -> None:
-    """Removes the bundle that an earlier export left.
+def _refuse_strangers(out: Path) -> None:
+    """What is at `out` is replaced as a whole, so it must be a bundle and nothing else.
 
     Raises:
-        InputError: the folder has something in it that no export wrote.
+        InputError: something there was not written by an export.
     """
-    if not out.exists():
+    if not out.exists() and not out.is_symlink():
         return
-    known = set(OTHERS)
-    if (out / MANIFEST).is_file():
-        known |= set(check.load(out)["files"])
-    strangers = [
-        path.name
-        for path in (sorted(out.iterdir()) if out.is_dir() else [out])
-        if path.name not in known and not path.name.startswith((*REPORTS, files.TEMPORARY_PREFIX))
-    ]
+    strangers = [out]
+    if out.is_dir():
+        below = [path for path in sorted(out.rglob("*")) if not path.is_dir()]
+        try:
+            known = set(check.load(out)["files"]) & {each.file_name for each in VARIANTS}
+        except InputError:
+            known = set()
+            strangers = below  # of a folder that is no bundle, everything
+        else:
+            strangers = [path for path in below if not _is_ours(path.relative_to(out), known)]
     if strangers:
+        names = ", ".join(str(path.relative_to(out.parent)) for path in strangers[:5])
         raise InputError(
-            f"{out} would be replaced as a whole, and it holds what no export wrote: {', '.join(strangers[:5])}. Move "
-            "that away, or give another folder with --out"
+            f"{out} would be replaced as a whole, and it holds what no export wrote: {names}. Move that away, or give "
+            "another folder with --out"
         )
-    files.remove(out)
+
+
+def _is_ours(path: Path, models: set[str]) -> bool:
+    """Whether a file of this path in a bundle with these model files is an export's, or `evaluate`'s report on one."""
+    folder = path.parts[0]
+    if folder == golden.FOLDER:
+        return path.suffix in (".json", ".bin", ".png", ".jpg")
+    if folder in ("kotlin", "swift"):
+        return path.stem == "ModelContract"
+    return folder in models or folder in OTHERS or folder.startswith((*REPORTS, files.TEMPORARY_PREFIX))
 
 
 def _calibration(
@@ -135,6 +152,10 @@ def _calibration(
     split = "train" if "train" in manifest.splits else proof_split
     batches = pipeline.examples(manifest, split, card_of_model.preprocessing, records, CALIBRATION_BATCH)
     photographs = [images for images, _ in batches]
+    if not photographs:
+        raise InputError(f"{manifest.folder} has no records in {split} to calibrate int8 on")
+    if split == proof_split:
+        console.say(f"int8 is calibrated on {split}, on which it is proved as well: the set has no other split")
     return photographs, {"data": str(manifest.folder), "split": split, "records": sum(map(len, photographs))}
 
 
@@ -266,7 +287,7 @@ def _entries(
                 "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
                 "quantize": variant.quantize,
                 "bytes": each.bytes,
-                "sha256": check.sha256(folder / variant.file_name),
+                "sha256": files.sha256_below(folder / variant.file_name),
                 "version": _version(variant),
                 "input": {
                     "name": "image",

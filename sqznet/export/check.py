@@ -25,21 +25,29 @@ def load(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not an exported bundle: it has no {MANIFEST}")
     try:
         content = json.loads(path.read_text())
-        for name in content["files"]:
-            if Path(name).name != name:
-                raise InputError(f"{path} names a file outside its folder: {name}")
+        _check_form(content)
         return content
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); export again") from None
 
 
-def sha256(path: Path) -> str | dict[str, str]:
-    """Of a file; of a folder, that of each file below it, by its path."""
-    if path.is_file():
-        return files.sha256_of(path)
-    return {
-        each.relative_to(path).as_posix(): files.sha256_of(each) for each in sorted(path.rglob("*")) if each.is_file()
-    }
+def _check_form(content: dict[str, Any]) -> None:
+    """Raises what `load` turns into its error where something that is used later has another type."""
+    if not content["files"]:
+        raise ValueError("no model files")
+    for name, entry in content["files"].items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ValueError(f"a file outside the folder: {name!r}")
+        if entry["quantize"] not in golden.TOLERANCES or not isinstance(entry["bytes"], int):
+            raise ValueError(f"{name}: quantize {entry['quantize']!r}, bytes {entry['bytes']!r}")
+        if not isinstance(entry["sha256"], str | dict) or not 0 < entry["output"]["scale"] <= 1:
+            raise ValueError(f"{name}: no sha256, or the output's scale is {entry['output']['scale']!r}")
+    if not all(isinstance(name, str) for name in content["classes"]) or not isinstance(content["classes"], list):
+        raise ValueError("classes are not names")
+    if not isinstance(content["labels"]["sha256"], str):
+        raise ValueError("labels have no sha256")
 
 
 def check(folder: Path) -> list[tuple[str, int, float]]:
@@ -62,7 +70,7 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
             size = files.size_of(path)
             if size != entry["bytes"]:
                 raise InputError(f"{path} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}")
-            if sha256(path) != entry["sha256"]:
+            if files.sha256_below(path) != entry["sha256"]:
                 raise InputError(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
             audit.check(path, entry["quantize"])
             if path.suffix == ".tflite" and metadata.labels_of(path) != names:
@@ -74,7 +82,7 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
 def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
     """The lines of labels.txt, which are the manifest's classes in the same order."""
     path = folder / LABELS
-    names = tuple(path.read_text().split("\n")[:-1]) if path.is_file() else ()
+    names = tuple(path.read_bytes().decode(errors="replace").split("\n")[:-1]) if path.is_file() else ()
     expected = labels.readable(content["classes"])
     if len(names) != len(expected):
         raise InputError(f"{path} has {len(names)} lines, and {MANIFEST} has {len(expected)} classes")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqznet.export.verify import Reference
 
 FOLDER = "golden"
+INPUTS = "inputs.bin"
 COUNT = 8
 # Largest difference of a probability from what the file gave here. Phones compute float32 in float16 on a GPU, and
 # int8 kernels round differently by a step here and there.
@@ -53,7 +54,7 @@ def write(
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", optimize=True)
         files.write_bytes(folder / FOLDER / f"{number}.png", buffer.getvalue())
-    files.write_bytes(folder / FOLDER / "inputs.bin", pixels.tobytes())
+    files.write_bytes(folder / FOLDER / INPUTS, pixels.tobytes())
     files.write_bytes(folder / FOLDER / "photo.jpg", _photograph(manifest, against.split, chosen[0]))
     expected = {}
     for name, path in paths.items():
@@ -72,7 +73,7 @@ def write(
         {
             "count": len(pixels),
             "labels": [int(each) for each in against.labels[chosen]],
-            "inputs": {"file": "inputs.bin", "dtype": "uint8", "shape": list(pixels.shape)},
+            "inputs": {"file": INPUTS, "dtype": "uint8", "shape": list(pixels.shape)},
             "expected": expected,
             "photo": "photo.jpg",
         },
@@ -101,17 +102,23 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
     try:
         golden = json.loads((place / "golden.json").read_text())
         wanted = golden["expected"][name]
-        pixels = np.fromfile(place / golden["inputs"]["file"], np.uint8).reshape(golden["inputs"]["shape"])
-        expected = np.fromfile(place / wanted["file"], np.dtype(wanted["dtype"]).newbyteorder("<"))
-        expected = expected.reshape(wanted["shape"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        vectors = f"expected/{name}.bin"
+        pixels = np.fromfile(place / INPUTS, np.uint8).reshape(golden["inputs"]["shape"])
+        expected = np.fromfile(place / vectors, np.dtype(wanted["dtype"]).newbyteorder("<")).reshape(wanted["shape"])
+        runtime = inference.load(folder / name).runtime
+        size, classes = runtime.image_size, runtime.classes
+        if len(pixels) < 1 or pixels.shape[1:] != (size, size, 3) or expected.shape != (len(pixels), classes):
+            raise ValueError(f"inputs {pixels.shape} and outputs {expected.shape} are not those of {name}")
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
-    scale = entry["output"]["scale"]
+    scale, tolerance = entry["output"]["scale"], TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
-    if not difference <= wanted["tolerance"]:
+    if not difference <= tolerance:
         raise InputError(
-            f"{name} fails its golden self-test: it differs by {difference:.2e} from {place / wanted['file']}, and "
-            f"{wanted['tolerance']:.0e} is allowed"
+            f"{name} fails its golden self-test: it differs by {difference:.2e} from {place / vectors}, and "
+            f"{tolerance:.0e} is allowed"
         )
     return difference
 

@@ -198,7 +198,10 @@ class _Fit:
     def _round(self, layer: keras.layers.Conv2D, inputs: list[np.ndarray], wanted: list[np.ndarray]) -> None:
         """Rounds kernel and bias of a convolution for the inputs it will get, to come near its real outputs."""
         kernel, bias = layer.get_weights()
-        scales = kernel_scales(kernel)
+        # Steps of a bias are those of the input times those of the kernel: a kernel of almost nothing must not make
+        # them so fine that the bias does not fit 32 bits.
+        loudest = max(1e-6, *(float(np.abs(each).max()) for each in inputs))
+        scales = np.maximum(kernel_scales(kernel), np.abs(bias) * STEPS / loudest / 2**30).astype(np.float32)
         rounded = _round_kernel(kernel, scales, _patches(layer, inputs))
         layer.set_weights([rounded, bias])
         got = _outputs(layer, [inputs])

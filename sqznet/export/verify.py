@@ -55,6 +55,8 @@ def reference(predictor: Predictor, manifest: Manifest, split: str, count: int |
     """Runs the Keras model on the first `count` records of a split (None: all)."""
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     images, labels, probabilities = [], [], []
+    if not manifest.records(split):
+        raise InputError(f"{manifest.folder} has no records in {split} to compare on")
     for some, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, count, BATCH):
         images.append(some)
         labels.append(outputs[some_labels])

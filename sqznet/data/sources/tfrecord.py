@@ -10,6 +10,8 @@ from sqznet.data import records
 from sqznet.data.sources.listing import SPLIT_FOLDERS, Photo, Splits, files, lines
 from sqznet.errors import InputError
 
+MOST_CLASSES = 100_000  # a label beyond it is damage, and names for all below it would not fit the memory
+
 
 @dataclass
 class TfrecordSource:
@@ -43,10 +45,12 @@ def open_tfrecord(root: Path, label_offset: int) -> TfrecordSource:
             if not features["image/class/label"].int64_list.value or not features["image/encoded"].bytes_list.value:
                 raise InputError(f"{path}, record {number}: lacks image/encoded or image/class/label")
             label = features["image/class/label"].int64_list.value[0] + label_offset
+            if not abs(label) < MOST_CLASSES:
+                raise InputError(f"{path}, record {number}: its label is {label}, and {MOST_CLASSES:,} is the most")
             photos = splits.setdefault(split, [])
             photos.append(Photo(f"{path.name}[{number}]", label, len(photos)))
             if features["image/class/synset"].bytes_list.value:
-                synsets[label] = features["image/class/synset"].bytes_list.value[0].decode()
+                synsets[label] = features["image/class/synset"].bytes_list.value[0].decode(errors="replace")
     if not splits:
         raise InputError(f"{root} has no files named train-*, validation-*, val-* or test-*")
     labels = {photo.label for photos in splits.values() for photo in photos}
