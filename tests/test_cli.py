@@ -55,7 +55,7 @@ def test_help_answers_without_tensorflow(module):
         (["sqznet.train", "--data=nowhere"], "error: no such folder: nowhere"),
         (["sqznet.train", "--recipe=artcle"], "error: no recipe 'artcle'; there are article, paper"),
         (["sqznet.train", "--resume"], "error: no run with checkpoints/*.npz in runs/"),
-        (["sqznet.evaluate"], "error: no run with a best.keras in runs/"),
+        (["sqznet.evaluate"], "error: no run with best.keras in runs/"),
         (["sqznet.export", "--budget=big"], "error: --budget=big is not a size"),
         (["sqznet.export", "--format=tflight"], "error: no format 'tflight'; there are savedmodel, tflite, onnx"),
         (["sqznet.predict", "--model=nowhere", "x.jpg"], "error: no such model: nowhere"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,15 +32,21 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
         raise InputError("--runner=beam needs Apache Beam: pip install 'sqznet[beam]'") from None
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     try:
-        pipeline = beam.Pipeline(options=PipelineOptions(flags.split()))
+        given = shlex.split(flags)
+    except ValueError as error:
+        raise InputError(f"--beam_options={flags}: {error}") from None
+    try:
+        pipeline = beam.Pipeline(options=PipelineOptions(given))
         # Reshuffle, or Beam fuses listing and writing, and one worker does it all.
         _ = (
             pipeline
             | "shards to write" >> beam.Create(missing)
             | "shuffle" >> beam.Reshuffle()
-            | "write" >> beam.Map(_writer(reader, str(out), options))
+            | "write" >> beam.Map(_writer(reader, str(out.absolute()), options))
         )
         pipeline.run().wait_until_finish()
+    except SystemExit:  # argparse of Beam, which has said why
+        raise InputError(f"Apache Beam does not take --beam_options={flags!r}; see above") from None
     except Exception as error:  # of a worker: it comes as the runner wraps it
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):

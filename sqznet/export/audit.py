@@ -62,7 +62,7 @@ def _check_tflite(path: Path, quantize: str) -> None:
             code = model.operatorCodes[operator.opcodeIndex]
             number = max(code.builtinCode, code.deprecatedBuiltinCode)
             name = kinds.get(number, f"operator {number}")
-            names.append(f"custom {code.customCode!r}" if name == "CUSTOM" else name)
+            names.append(f"custom {_text(code.customCode or b'')}" if name == "CUSTOM" else name)
     except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise InputError(f"{path.name} is no TFLite file with one graph ({type(error).__name__}: {error})") from None
     _check_operators(path, names, TFLITE_OPERATORS)
@@ -91,7 +91,7 @@ def _check_tflite(path: Path, quantize: str) -> None:
 
 
 def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def _check_onnx(path: Path, quantize: str) -> None:

@@ -124,7 +124,7 @@ def _refuse_strangers(out: Path) -> None:
         else:
             strangers = [path for path in below if not _is_ours(path.relative_to(out), known)]
     if strangers:
-        names = ", ".join(str(path.relative_to(out.parent)) for path in strangers[:5])
+        names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in strangers[:5])
         raise InputError(
             f"{out} would be replaced as a whole, and it holds what no export wrote: {names}. Move that away, or give "
             "another folder with --out"

@@ -42,6 +42,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     if run_dir.is_file():
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
     path = run_dir / "lock"
+    is_new = not run_dir.exists()
     try:
         with files.locked(path, wait=False):
             for left in run_dir.rglob(f"{files.TEMPORARY_PREFIX}*"):  # first: it may be what fills the disk
@@ -51,6 +52,10 @@ def claimed(run_dir: Path) -> Iterator[None]:
     except BlockingIOError:
         holder = path.read_text().strip() or "another process"
         raise InputError(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
+    except InputError:
+        if is_new and not (run_dir / CONFIG).exists():
+            _forget(run_dir)
+        raise
     except Exception as error:
         failed = files.why_not_written(error)
         if failed is None:
@@ -59,6 +64,15 @@ def claimed(run_dir: Path) -> Iterator[None]:
         kept = checkpoint.steps(run_dir)
         onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
         raise InputError(files.in_words(failed) + onwards) from None
+
+
+def _forget(run_dir: Path) -> None:
+    """Removes the folder of a run that was refused before it began, unless other workers have left something there."""
+    for left in (run_dir / "lock", run_dir / LOGS / "worker-0.log"):
+        left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (run_dir / LOGS).rmdir()
+        run_dir.rmdir()
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 
 from sqznet.data import __main__ as command
-from sqznet.data import shards
+from sqznet.data import shards, sources
 from sqznet.errors import InputError
 
 from ..conftest import build_set
@@ -64,3 +65,24 @@ def test_flags_that_make_no_sense_are_refused(flags, message, tmp_path):
 def test_a_runner_that_is_not_there_is_said(photographs, tmp_path):
     with pytest.raises(InputError, match=r"Beam could not write all shards .*run the same command again"):
         build_set(f"folder:{photographs}", tmp_path / "set", beam_flags="--runner=NoSuchRunner")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--runner='Direct", "--beam_options=--runner='Direct: No closing quotation"),
+        ("--direct_num_workers=many", "Apache Beam does not take --beam_options='--direct_num_workers=many'"),
+    ],
+)
+def test_flags_that_beam_cannot_read_are_refused(photographs, tmp_path, flags, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        build_set(f"folder:{photographs}", tmp_path / "set", beam_flags=flags)
+
+
+def test_a_worker_that_does_not_see_the_photographs_ends_the_build(photographs, tmp_path):
+    """Instead of a set that lacks them all."""
+    reader = sources.open_source(f"folder:{photographs}", seed=0)
+    (shard, *_) = shards.plan(reader, seed=0)
+    reader.root = tmp_path / "elsewhere"
+    with pytest.raises(InputError, match=r"no such folder on \S+: \S+elsewhere; every worker has to see it"):
+        shards.write(reader, shard, tmp_path, shards.Options())

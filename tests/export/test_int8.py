@@ -89,3 +89,18 @@ def test_scales_have_a_step_at_zero():
         assert 0 <= zero <= 255
         assert abs((0 - zero) * scale - limits[0]) <= scale
     assert int8.scale_and_zero(int8.PIXELS) == (1.0, 0)
+
+
+def test_a_channel_whose_kernel_is_all_zeros_keeps_its_bias(pictures, tmp_path):
+    """As pruning leaves them, and batch norms whose factor has gone to 0."""
+    folded = network("relu")
+    for name, channel in (("conv10", 3), ("fire5_squeeze1x1", 0)):
+        kernel, bias = folded.get_layer(name).get_weights()
+        kernel[..., channel], bias[channel] = 0, 2.5
+        folded.get_layer(name).set_weights([kernel, bias])
+    quantized = int8.quantize(folded, pictures)
+    tflite.write_int8(quantized, tmp_path / "model.tflite")
+    images = np.concatenate(pictures)
+    expected = folded.predict(images.astype(np.float32), verbose=0)
+    found = inference.load(tmp_path / "model.tflite").predict(images)
+    assert np.abs(found - expected).mean() < 0.02

@@ -136,4 +136,4 @@ def _existing(where: str, spec: str) -> Path:
     path = Path(where).expanduser()
     if not path.is_dir():
         raise InputError(f"no such folder: {path} (from --source={spec})")
-    return path
+    return path.absolute()  # workers elsewhere do not share this folder

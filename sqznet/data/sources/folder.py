@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ class FolderSource:
     in_order: bool = False
 
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
+        if not self.root.is_dir():  # or each photograph would be rejected, and the set smaller than it should be
+            raise InputError(f"no such folder on {socket.gethostname()}: {self.root}; every worker has to see it")
         for photo in photos:
             try:
                 yield (self.root / photo.key).read_bytes()
