@@ -81,16 +81,16 @@ def measure_here(path: Path, threads: int, runs: int) -> Timing:
     """
     golden = path.parent / GOLDEN
     pixels = np.fromfile(golden, np.uint8) if golden.is_file() else None
-    before = _peak_bytes()
+    before = peak_bytes()
     _import_runtime(path, threads)
-    imported = _peak_bytes()
+    imported = peak_bytes()
     predictor = inference.load(path, threads=threads)
     images = _images(pixels, predictor.runtime.image_size, golden)
     milliseconds = _time(predictor.predict, images, runs)
     return Timing(
         median_ms=round(float(np.median(milliseconds)), 3),
         p90_ms=round(float(np.percentile(milliseconds, 90)), 3),
-        peak_mib=round((_peak_bytes() - before) / MIB, 1),
+        peak_mib=round((peak_bytes() - before) / MIB, 1),
         runtime_mib=round((imported - before) / MIB, 1),
     )
 
@@ -131,7 +131,7 @@ def _time(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, runs:
     return taken[WARM_UP:]
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory that this process has had resident so far."""
     status = Path("/proc/self/status")
     if status.is_file():
@@ -147,7 +147,7 @@ def _peak_bytes() -> int:
 
 def processor() -> str:
     """The processor of this machine in words, with the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = startup.cores()
     return f"{_processor_name()} ({platform.machine()}), {cores} {'core' if cores == 1 else 'cores'}"
 
 

@@ -214,6 +214,21 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
     return sides
 
 
+def multiply_adds(network: Network) -> dict[str, int]:
+    """Of each convolution for one image, forward. conv10's rim of zeros and the other layers are left out."""
+    side, channels = 0, 3
+    sides, arch = map_sides(network.arch, network.image_size), ARCHS[network.arch]
+    counted = {"conv1": sides["conv1"] ** 2 * arch.conv1_kernel**2 * channels * arch.conv1_filters}
+    channels = arch.conv1_filters
+    for name, (squeeze, expand) in FIRES.items():
+        side = sides[name]
+        counted[f"{name}_squeeze1x1"] = side**2 * channels * squeeze
+        counted[f"{name}_expand1x1"] = side**2 * squeeze * expand
+        counted[f"{name}_expand3x3"] = side**2 * squeeze * expand * 9
+        channels = 2 * expand
+    return {**counted, "conv10": side**2 * channels * network.classes}
+
+
 def describe(model: keras.Model, image_size: int) -> tuple[Network, Channels, Channels]:
     """The network of a model made by `build`, its channel means and its channel deviations (R, G, B).
 

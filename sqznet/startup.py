@@ -9,6 +9,11 @@ import tempfile
 from collections.abc import Iterator
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
     """Holds back what C++ code writes to stderr; shows it only if the block fails.

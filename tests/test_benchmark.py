@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import benchmark, files, inference, latency
+from sqznet import files, inference, latency, model
+from sqznet.benchmark import __main__ as benchmark
+from sqznet.benchmark import contestants, infer, race, speed
 from sqznet.errors import InputError
 from sqznet.export import fold, onnx, saved_model, tflite
 
@@ -31,8 +33,8 @@ def exported(trained_run, tmp_path_factory) -> Path:
 
 def test_every_file_of_a_bundle_is_measured_with_each_number_of_threads(exported, tmp_path, capsys):
     out = tmp_path / "latency.json"
-    assert benchmark.main([f"--model={exported}", "--threads=1,2", "--runs=3", f"--out={out}"]) == 0
-    written = json.loads(out.read_text())
+    assert benchmark.main(["--what=infer", f"--model={exported}", "--threads=1,2", "--runs=3", f"--out={out}"]) == 0
+    written = json.loads(out.read_text())["infer"]
     rows = written["measured"]
     assert [(row["file"], row["threads"]) for row in rows] == [
         (name, threads) for name in ("model.onnx", "model.tflite", "savedmodel") for threads in (1, 2)
@@ -69,7 +71,7 @@ def test_the_manifest_gets_times_by_threads_and_one_peak(exported):
 
 
 def test_a_run_is_measured_by_its_best_model(trained_run):
-    assert benchmark.models_of(trained_run) == [trained_run / "best.keras"]
+    assert infer.models_of(trained_run) == [trained_run / "best.keras"]
     assert latency.in_own_process(trained_run / "best.keras", 1, 1).median_ms > 0
 
 
@@ -90,9 +92,9 @@ def test_the_warm_up_does_not_count():
 
 def test_the_complete_bundle_is_measured(bundle, tmp_path):
     out = tmp_path / "latency.json"
-    assert benchmark.main([f"--model={bundle}", "--threads=1", "--runs=2", f"--out={out}"]) == 0
+    assert benchmark.main(["--what=infer", f"--model={bundle}", "--threads=1", "--runs=2", f"--out={out}"]) == 0
     named = json.loads((bundle / "manifest.json").read_text())["files"]
-    assert [row["file"] for row in json.loads(out.read_text())["measured"]] == sorted(named)
+    assert [row["file"] for row in json.loads(out.read_text())["infer"]["measured"]] == sorted(named)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_the_complete_bundle_is_measured(bundle, tmp_path):
         (["--model=.", "--threads=2,2"], "--threads=2,2 must be different"),
         (["--model=.", "--threads="], "--threads= must be different"),
         (["--model=.", "--runs=0"], "--runs=0 must be 1 or more"),
-        (["--model=.", "--out=."], "--out=. is a folder; name a file, such as latency.json"),
+        (["--model=.", "--out=."], "--out=. is a folder; name a file, such as figures.json"),
     ],
 )
 def test_a_wrong_flag_says_what_was_expected(arguments, message):
@@ -116,7 +118,7 @@ def test_a_wrong_flag_says_what_was_expected(arguments, message):
 def test_a_file_that_does_not_load_is_named_with_the_reason(tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"not a flatbuffer")
     with pytest.raises(InputError, match=r"cannot measure .*model.tflite with threads 1: .* is not a TFLite file"):
-        benchmark.main([f"--model={tmp_path / 'model.tflite'}", "--threads=1", "--runs=1"])
+        benchmark.main(["--what=infer", f"--model={tmp_path / 'model.tflite'}", "--threads=1", "--runs=1"])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_file_that_does_not_load_is_named_with_the_reason(tmp_path):
 def test_a_manifest_that_is_not_an_exports_is_refused(tmp_path, content, message):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        benchmark.models_of(tmp_path)
+        infer.models_of(tmp_path)
 
 
 def test_the_command_ends_with_one_line_of_error(tmp_path):
@@ -140,3 +142,69 @@ def test_the_command_ends_with_one_line_of_error(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "is neither a run folder nor a SavedModel folder" in done.stderr
+
+
+def test_multiply_adds_are_those_of_the_paper():
+    """Table 1, and the 1.72 GFLOP an image that its authors give, where conv10 has a rim of zeros."""
+    counted = model.multiply_adds(model.Network(1000))
+    assert counted["conv1"] == 111 * 111 * 7 * 7 * 3 * 96
+    assert counted["fire2_expand3x3"] == 55 * 55 * 9 * 16 * 64
+    assert counted["conv10"] == 13 * 13 * 512 * 1000
+    rim = (15 * 15 - 13 * 13) * 512 * 1000
+    assert 2 * (sum(counted.values()) + rim) == pytest.approx(1.72e9, rel=0.005)
+    assert model.multiply_adds(model.Network(1000, arch="v1.1"))["conv10"] == 14 * 14 * 512 * 1000
+
+
+def test_ours_and_keras_train_in_turns(shard_set, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    flags = ["--what=train", "--compare", "--archs=v1.1", "--sizes=64", "--batch=2", "--rounds=1"]
+    assert benchmark.main([*flags, f"--data={shard_set.folder}", f"--out={out}"]) == 0
+    (written,) = json.loads(out.read_text())["train"]
+    names = [each["contestant"] for each in written["results"]]
+    assert names[:3] == ["train-sqznet", "train-sqznet", "train-keras"]
+    for each in written["results"]:
+        (round_,) = each["rounds"]
+        assert round_["images"] == contestants.STEPS * 2
+        assert each["images_per_second"] == pytest.approx(round_["images"] / round_["seconds"])
+        assert each["peak_mib"] > 100
+    assert written["limit_gflops"] > 0
+    shown = capsys.readouterr().out
+    assert "Keras fit" in shown and "V100 (article)" in shown
+
+
+def test_ours_and_the_plain_pipeline_read_in_turns(shard_set, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    flags = ["--what=input", "--compare", "--sizes=32", "--batch=8", "--rounds=1"]
+    assert benchmark.main([*flags, f"--data={shard_set.folder}", f"--out={out}"]) == 0
+    results = json.loads(out.read_text())["input"]["results"]
+    assert [each["contestant"] for each in results][:2] == ["input-sqznet", "input-decode-jpeg"]
+    assert all(each["rounds"][0]["images"] == contestants.IMAGES for each in results)
+    assert "images per core-second" in capsys.readouterr().out
+
+
+def test_a_contestant_that_fails_is_named_with_its_reason(tmp_path):
+    entry = race.Entry("input-sqznet", {"data": str(tmp_path), "image_size": 32, "batch": 8}, "sqznet")
+    with pytest.raises(InputError, match=r"^sqznet failed: .* has no manifest.json"):
+        race.run([entry], 1, "reading")
+
+
+def test_the_seconds_of_a_command_are_those_of_its_help(capsys):
+    seconds = speed.start(1)
+    assert set(seconds) == {f"{name} --help" for name in speed.COMMANDS}
+    assert all(0 < each < 10 for each in seconds.values())
+    assert "serve --help" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--what=input"], "--what=input needs --data"),
+        (["--what=infer"], "--what=infer needs --model"),
+        (["--what=train", "--archs=v2"], "no SqueezeNet 'v2'; there are v1.0, v1.1"),
+        (["--what=train", "--sizes=big"], "--sizes=big must be different whole numbers"),
+        (["--what=train", "--rounds=0"], "--rounds=0 must be 1 or more"),
+    ],
+)
+def test_flags_of_races_that_make_no_sense_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        benchmark.main(flags)

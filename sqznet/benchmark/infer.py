@@ -1,12 +1,7 @@
 """How fast exported files are on this machine, and how much memory they add.
 
-  python -m sqznet.benchmark --what=infer --model=export/artifacts/NAME
-      every file of an exported bundle, with 1 and with 2 threads
-  python -m sqznet.benchmark --what=infer --model=model.tflite --threads=1,2,4 --runs=200 --out=latency.json
-      one file: .tflite, .onnx, a SavedModel folder, .keras or a run folder
-
 Each file runs in its own runtime, on the processor, with one photograph at a time (batch 1), in a process of its own
-for each number of threads: 5 runs to warm up, then --runs that count. The time is from uint8 pixels in memory to
+for each number of threads: 5 runs to warm up, then those that count. The time is from uint8 pixels in memory to
 probabilities; decoding and scaling of the photograph are not in it.
 
 "peak memory" is how far the resident memory of that process rose at most, by importing the runtime, loading the file
@@ -16,48 +11,35 @@ figures compare files on this machine: a phone has another processor and other b
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
-from sqznet import cli, console
+from sqznet import console
 from sqznet.errors import InputError
 from sqznet.training import run_folder
 
-WHATS = ("infer",)
 COLUMNS = ["file", "bytes", "threads", "median ms", "p90 ms", "peak memory MiB", "of it runtime MiB"]
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = cli.parser("sqznet.benchmark", __doc__)
-    parser.add_argument("--what", choices=WHATS, default="infer", help="what to measure")
-    parser.add_argument("--model", type=Path, required=True, help="an exported bundle's folder, or one model")
-    parser.add_argument("--threads", default="1,2", help="numbers of threads, each measured on its own")
-    parser.add_argument("--runs", type=int, default=50, help="runs that count, after the warm-up")
-    parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
-    return parser
+def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
+    """Prints the table of a bundle's files, or of one model, and returns its figures.
 
-
-def main(argv: list[str] | None = None) -> int:
-    args = make_parser().parse_args(argv)
-    threads = parse_threads(args.threads)
-    if args.runs < 1:
-        raise InputError(f"--runs={args.runs} must be 1 or more")
-    if args.out and args.out.is_dir():
-        raise InputError(f"--out={args.out} is a folder; name a file, such as {args.out / 'latency.json'}")
-    models = models_of(args.model)
+    Raises:
+        InputError: no such model, or one that cannot be run.
+    """
+    models = models_of(model)
     from sqznet import files, latency
 
     measured = []
     for path in models:
         for count in threads:
             console.say(f"measuring {path.name} with {count} {'thread' if count == 1 else 'threads'}")
-            timing = latency.in_own_process(path, count, args.runs)
+            timing = latency.in_own_process(path, count, runs)
             measured.append(
                 {"file": path.name, "bytes": files.size_of(path), "threads": count, **dataclasses.asdict(timing)}
             )
-    processor = latency.processor()
     console.table(
         COLUMNS,
         [
@@ -65,17 +47,13 @@ def main(argv: list[str] | None = None) -> int:
             + [f"{each['peak_mib']:.1f}", f"{each['runtime_mib']:.1f}"]
             for each in measured
         ],
-        title=f"batch 1, {latency.WARM_UP} warm-ups, then {args.runs} runs, on {processor}",
+        title=f"batch 1, {latency.WARM_UP} warm-ups, then {runs} runs, on {latency.processor()}",
     )
-    if args.out:
-        conditions = {"what": args.what, "batch": 1, "warm_up": latency.WARM_UP, "runs": args.runs}
-        files.write_json(args.out, {**conditions, "processor": processor, "measured": measured})
-        console.result(f"figures: {args.out}")
-    return 0
+    return {"batch": 1, "warm_up": latency.WARM_UP, "runs": runs, "measured": measured}
 
 
-def parse_threads(text: str) -> tuple[int, ...]:
-    """The numbers of `1,2,4`.
+def parse_numbers(text: str, flag: str) -> tuple[int, ...]:
+    """The different numbers of `1,2,4`, as --`flag` gives them.
 
     Raises:
         InputError: something between the commas is not a whole number of 1 or more, or is there twice.
@@ -83,7 +61,7 @@ def parse_threads(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     numbers = [int(part) if part.isdecimal() else 0 for part in parts]
     if min(numbers) < 1 or len(set(numbers)) != len(numbers):
-        raise InputError(f"--threads={text} must be different whole numbers of 1 or more, such as 1 or 1,2,4")
+        raise InputError(f"--{flag}={text} must be different whole numbers of 1 or more, such as 1 or 1,2,4")
     return tuple(numbers)
 
 
@@ -111,7 +89,3 @@ def models_of(model: Path) -> list[Path]:
     if not names:
         raise InputError(f"{manifest} lists no model files: export again")
     return [model / name for name in names]
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,0 +1,141 @@
+"""The races: a training step, the input pipeline, start-up; each prints its table and returns its figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sqznet import console, latency, model
+from sqznet.benchmark import race
+from sqznet.benchmark.race import Entry, Result
+from sqznet.errors import InputError
+
+# The article trained on ILSVRC2012 less 50 photographs of each class, at 145 and 28 minutes an epoch.
+IMAGENET_RECORDS = 1_281_167 - 50_000
+ARTICLE_MINUTES = {"K80 (article)": 145, "V100 (article)": 28}
+BACKWARD = 2  # times the work of the forward pass: gradients of the weights and of the input
+STEP_COLUMNS = (
+    "step", "images/s", "of ours", "spread", "GFLOP/s", "of the limit", "peak MiB", "minutes an ImageNet epoch",
+)  # fmt: skip
+COMMANDS = ("train", "evaluate", "predict", "export", "data", "benchmark", "serve")
+
+
+def train(
+    archs: list[str], sizes: tuple[int, ...], batch: int, rounds: int, compare: bool, data: Path | None
+) -> list[dict[str, Any]]:
+    """A training step for each version and size, with peers if asked, on `data` too if given.
+
+    Raises:
+        InputError: no such version, too small a size, or a contestant failed.
+    """
+    unknown = sorted(set(archs) - set(model.ARCHS))
+    if unknown:
+        raise InputError(f"no SqueezeNet {unknown[0]!r}; there are {', '.join(model.ARCHS)}")
+    figures = []
+    for arch in archs:
+        for size in sizes:
+            settings = {"arch": arch, "image_size": size, "batch": batch}
+            entries = [Entry("train-sqznet", settings, "sqznet"), Entry("matrix-product", {}, "matrix product")]
+            if data:
+                entries.append(Entry("train-sqznet", {**settings, "data": str(data)}, f"sqznet on {data}"))
+            if compare:
+                entries += [Entry("train-keras", settings, "Keras fit"), *_pytorch("train-pytorch", settings)]
+            results = race.run(entries, rounds, f"training {arch}, {size} px")
+            ours, matrices, *_ = results
+            # Every convolution's input has a gradient but conv1's.
+            work = model.multiply_adds(model.Network(1000, arch=arch, image_size=size))
+            gflop = 2 * ((1 + BACKWARD) * sum(work.values()) - work["conv1"]) / 1e9
+            limit = matrices.images_per_second  # GFLOP/s
+            others = [each for each in results if each is not matrices]
+            console.table(
+                [
+                    "step",
+                    "images/s",
+                    "of ours",
+                    "spread",
+                    "GFLOP/s",
+                    "of the limit",
+                    "peak MiB",
+                    "min an ImageNet epoch",
+                ],
+                [
+                    [
+                        each.entry.label,
+                        f"{each.images_per_second:.1f}",
+                        f"{each.images_per_second / ours.images_per_second:.2f}",
+                        f"{each.spread:.0%}",
+                        f"{each.images_per_second * gflop:.1f}",
+                        f"{each.images_per_second * gflop / limit:.0%}",
+                        f"{each.peak_mib:.0f}",
+                        f"{IMAGENET_RECORDS / each.images_per_second / 60:,.0f}",
+                    ]
+                    for each in others
+                ]
+                + [
+                    [name, f"{IMAGENET_RECORDS / minutes / 60:.1f}", *["-"] * 5, str(minutes)]
+                    for name, minutes in ARTICLE_MINUTES.items()
+                ],
+                title=f"{arch}, {size} px, batch {batch}, {gflop:.2f} GFLOP an image; the limit is a float32 matrix "
+                f"product's {limit:.1f} GFLOP/s; {latency.processor()}",
+            )
+            figures.append(
+                {**settings, "gflop_an_image": gflop, "limit_gflops": limit, "results": [e.to_dict() for e in others]}
+            )
+    return figures
+
+
+def read(data: Path, size: int, batch: int, rounds: int, compare: bool) -> dict[str, Any]:
+    """The input pipeline on the training split of a set.
+
+    Raises:
+        InputError: no such set, or a contestant failed.
+    """
+    settings = {"data": str(data), "image_size": size, "batch": batch}
+    entries = [Entry("input-sqznet", settings, "sqznet")]
+    if compare:
+        entries += [Entry("input-decode-jpeg", settings, "decode_jpeg"), *_pytorch("input-pytorch", settings)]
+    results = race.run(entries, rounds, f"reading {data}")
+    ours = results[0]
+    console.table(
+        ["input", "images/s", "images per core-second", "of ours", "spread", "peak MiB"],
+        [_input_row(each, ours) for each in results],
+        title=f"random resized crops of {size} px from {data}, batch {batch}; {latency.processor()}",
+    )
+    return {**settings, "results": [each.to_dict() for each in results]}
+
+
+def _input_row(each: Result, ours: Result) -> list[str]:
+    return [
+        each.entry.label,
+        f"{each.images_per_second:,.0f}",
+        f"{each.images_per_core_second:,.0f}",
+        f"{each.images_per_core_second / ours.images_per_core_second:.2f}",
+        f"{each.spread:.0%}",
+        f"{each.peak_mib:.0f}",
+    ]
+
+
+def start(rounds: int) -> dict[str, float]:
+    """Seconds from the shell to the end of each command's --help."""
+    commands = {f"{name} --help": ["-m", f"sqznet.{name}", "--help"] for name in COMMANDS}
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds + 1):
+        for name, command in commands.items():
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            taken[name].append(time.perf_counter() - started)
+    seconds = {name: statistics.median(times[1:]) for name, times in taken.items()}
+    console.table(["command", "seconds"], [[name, f"{each:.2f}"] for name, each in seconds.items()])
+    return seconds
+
+
+def _pytorch(name: str, settings: dict[str, Any]) -> list[Entry]:
+    if importlib.util.find_spec("torch") is None:
+        console.say("PyTorch is not installed (pip install torch): it does not take part")
+        return []
+    return [Entry(name, settings, "PyTorch")]
