@@ -24,6 +24,7 @@ CROPS = ("window", "resized")
 OPTIMIZERS = ("sgd", "nesterov")
 FREEZES = tuple(f"until:{module}" for module in MODULES[1:])
 SCHEDULES = ("step", "linear", "cosine")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 NETWORK_FIELDS = ("arch", "activation", "batch_norm", "bypass", "conv10_padding")  # of a recipe, that weights go with
@@ -93,6 +94,10 @@ class Recipe:
     distill_temperature: float = _setting(4.0, "with --teacher: both networks' logits are divided by it")
     label_smoothing: float = _setting(0.0, "share of the target spread evenly over the classes, 0 to below 1")
     seed: int = _setting(0, "decides initial weights, order, crops and dropout")
+
+    precision: str = _setting(
+        "auto", "of a training step's convolutions; auto: the fewest bits that this machine has units for", PRECISIONS
+    )
 
     # How it runs; does not change what is computed.
     steps_per_call: int = _setting(10, "updates done before control returns to Python")
@@ -179,6 +184,7 @@ IMAGENETTE = Recipe(
     warmup_epochs=5,
     weight_decay=5e-4,
     label_smoothing=0.1,
+    precision="float32",  # with batch norm, which needs it, fewer bits gain a tenth at most
 )
 """Ten classes from scratch in minutes on two processor cores; BUILD_NOTES.md has what was compared, and what not."""
 

@@ -81,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=0,
         help="corrupt training records that may be left out, each one named, before the run stops",
     )
+    parser.add_argument("--profile", type=int, default=0, help="write a TensorBoard profile of that many steps")
     parser.add_argument(
         "--deterministic",
         action=argparse.BooleanOptionalAction,
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--workers and --worker_index go with --strategy=multiworker, not {args.strategy}")
     if args.replicas is not None and args.replicas < 1:
         raise InputError(f"--replicas={args.replicas} must be 1 or more")
-    for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0)):
+    for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0), ("profile", 0)):
         if not getattr(args, name) >= least:
             raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
     # A job that is started again by the same command, as clusters do, may not have come as far as its first checkpoint.
@@ -148,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
             deterministic=args.deterministic,
             keep=args.keep,
             save_minutes=args.save_minutes,
+            profile=args.profile,
             max_bad_records=args.max_bad_records,
             data_service=args.data_service,
         )
@@ -200,7 +202,8 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
         if given is not None and str(given) != stored:
             raise InputError(f"{run_dir} was trained with --{name}={stored}, not {given}; leave the flag out")
     for name, value in overrides.items():
-        if getattr(recipe, name) != value:
+        # The run has chosen its precision already.
+        if getattr(recipe, name) != value and (name, value) != ("precision", "auto"):
             raise InputError(
                 f"{run_dir} was trained with --{name}={getattr(recipe, name)}, not {value}: a resumed run keeps its "
                 "recipe; leave the flag out, or start another run"

@@ -24,13 +24,14 @@ from sqznet import cli, latency, startup
 from sqznet.errors import InputError
 
 Round = Callable[[], int]
-CLASSES = 1000
 STEPS = 5  # of training, in a round
 IMAGES = 5_120  # of input, in a round: what was read ahead while the others had their turn must not count
 MATRIX = 2048  # side of the matrices whose product is taken for the machine's limit
 
 
-def train_sqznet(arch: str, image_size: int, batch: int, data: str | None = None) -> Round:
+def train_sqznet(
+    arch: str, image_size: int, batch: int, classes: int, precision: str, data: str | None = None
+) -> Round:
     """Our training step: on tensors that are there already, or with `data` on a set through the whole pipeline."""
     startup.load_tensorflow()
     import tensorflow as tf
@@ -38,13 +39,12 @@ def train_sqznet(arch: str, image_size: int, batch: int, data: str | None = None
     from sqznet.training import loop
     from sqznet.training import strategy as strategies
 
-    recipe = _recipe(arch, image_size, batch)
+    recipe = _recipe(arch, image_size, batch).replace(precision=precision)
     strategy = strategies.create("one")
-    classes = CLASSES
     if data:
-        batches, classes = _our_batches(data, recipe)
+        batches = _our_batches(data, recipe)
     else:
-        batches = tf.data.Dataset.from_tensors(_uint8_batch(image_size, batch)).repeat()
+        batches = tf.data.Dataset.from_tensors(_uint8_batch(image_size, batch, classes)).repeat()
     with strategy.scope():
         model = _network(recipe, classes)
         optimizer = loop.make_optimizer(recipe)
@@ -61,16 +61,16 @@ def train_sqznet(arch: str, image_size: int, batch: int, data: str | None = None
     return go
 
 
-def train_keras(arch: str, image_size: int, batch: int) -> Round:
+def train_keras(arch: str, image_size: int, batch: int, classes: int) -> Round:
     """The same network through Keras' own `fit`, on float images, as its guides do it."""
     import keras
     import tensorflow as tf
 
-    model = _network(_recipe(arch, image_size, batch), CLASSES, normalised=True)
+    model = _network(_recipe(arch, image_size, batch), classes, normalised=True)
     model.compile(
         keras.optimizers.SGD(1e-4, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    images, labels = _uint8_batch(image_size, batch)
+    images, labels = _uint8_batch(image_size, batch, classes)
     batches = tf.data.Dataset.from_tensors((images.astype(np.float32) - 118, labels)).repeat()
 
     def go() -> int:
@@ -80,19 +80,24 @@ def train_keras(arch: str, image_size: int, batch: int) -> Round:
     return go
 
 
-def train_pytorch(arch: str, image_size: int, batch: int) -> Round:
-    """The same network in PyTorch, channels last, the layout in which it is fastest on a processor."""
+def train_pytorch(arch: str, image_size: int, batch: int, classes: int, precision: str) -> Round:
+    """The same network in PyTorch, channels last, the layout in which it is fastest on a processor.
+
+    With bfloat16 its convolutions compute in that, by PyTorch's own autocast.
+    """
     torch = _torch()
-    net = _torch_network(arch).to(memory_format=torch.channels_last)
+    net = _torch_network(arch, classes).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), 1e-4, momentum=0.9)
-    images, labels = _uint8_batch(image_size, batch)
+    images, labels = _uint8_batch(image_size, batch, classes)
     pixels = torch.from_numpy(images.astype(np.float32) - 118).permute(0, 3, 1, 2)
     pixels, wanted = pixels.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
 
     def go() -> int:
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(net(pixels), wanted).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = net(pixels)
+            torch.nn.functional.cross_entropy(logits.float(), wanted).backward()
             optimizer.step()
         return STEPS * batch
 
@@ -120,7 +125,7 @@ def matrix_product() -> Round:
 def input_sqznet(data: str, image_size: int, batch: int) -> Round:
     """Our pipeline with random resized crops, to batches of uint8."""
     startup.load_tensorflow()
-    batches, _ = _our_batches(data, _recipe("v1.0", image_size, batch))
+    batches = _our_batches(data, _recipe("v1.0", image_size, batch))
     return _reading(iter(batches), batch)
 
 
@@ -220,14 +225,14 @@ def _network(recipe: Any, classes: int, *, normalised: bool = False) -> Any:
     return model.build(network, channel_means=means, dropout=recipe.dropout, fixed_size=normalised)
 
 
-def _our_batches(data: str, recipe: Any) -> tuple[Any, int]:
+def _our_batches(data: str, recipe: Any) -> Any:
     from sqznet.data import manifest, pipeline
     from sqznet.training import schedule
 
     found = manifest.load(Path(data))
     records = found.records("train")
     plan = schedule.plan(recipe.replace(epochs=-(-10_000_000 // records)), records)
-    return pipeline.training_batches(found, plan, replicas=1), len(found.classes)
+    return pipeline.training_batches(found, plan, replicas=1)
 
 
 def _jpegs(data: str) -> list[bytes]:
@@ -241,9 +246,9 @@ def _jpegs(data: str) -> list[bytes]:
     ]
 
 
-def _uint8_batch(image_size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def _uint8_batch(image_size: int, batch: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8), rng.integers(0, CLASSES, batch)
+    return rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8), rng.integers(0, classes, batch)
 
 
 def _torch() -> Any:
@@ -255,7 +260,7 @@ def _torch() -> Any:
     return torch
 
 
-def _torch_network(arch: str) -> Any:
+def _torch_network(arch: str, classes: int) -> Any:
     from sqznet import model
 
     torch = _torch()
@@ -281,7 +286,7 @@ def _torch_network(arch: str) -> Any:
         layers.append(Fire(channels, squeeze, expand))
         channels = 2 * expand
         layers += [pool()] if name in shape.pooled_after else []
-    layers += [nn.Dropout(0.5), nn.Conv2d(channels, CLASSES, 1), nn.ELU(inplace=True), nn.AdaptiveAvgPool2d(1)]
+    layers += [nn.Dropout(0.5), nn.Conv2d(channels, classes, 1), nn.ELU(inplace=True), nn.AdaptiveAvgPool2d(1)]
     return nn.Sequential(*layers, nn.Flatten())
 
 

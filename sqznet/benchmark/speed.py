@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import statistics
 import subprocess
@@ -10,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqznet import console, latency, model
+from sqznet import console, latency, model, startup
 from sqznet.benchmark import race
 from sqznet.benchmark.race import Entry, Result
+from sqznet.data import manifest
 from sqznet.errors import InputError
+from sqznet.training import precision
 
 # The article trained on ILSVRC2012 less 50 photographs of each class, at 145 and 28 minutes an epoch.
 IMAGENET_RECORDS = 1_281_167 - 50_000
@@ -28,7 +31,7 @@ COMMANDS = ("train", "evaluate", "predict", "export", "data", "benchmark", "serv
 def train(
     archs: list[str], sizes: tuple[int, ...], batch: int, rounds: int, compare: bool, data: Path | None
 ) -> list[dict[str, Any]]:
-    """A training step for each version and size, with peers if asked, on `data` too if given.
+    """A training step for each version and size, with peers if asked, on `data` too if given (all with its classes).
 
     Raises:
         InputError: no such version, too small a size, or a contestant failed.
@@ -36,22 +39,33 @@ def train(
     unknown = sorted(set(archs) - set(model.ARCHS))
     if unknown:
         raise InputError(f"no SqueezeNet {unknown[0]!r}; there are {', '.join(model.ARCHS)}")
+    # The whole run and the bare step must have the same conv10 to be compared.
+    classes = len(manifest.load(data).classes) if data else 1000
+    startup.load_tensorflow()
+    chosen = precision.choose("auto")
+    precisions = [chosen] if chosen == "float32" else [chosen, "float32"]
     figures = []
     for arch in archs:
         for size in sizes:
-            settings = {"arch": arch, "image_size": size, "batch": batch}
-            entries = [Entry("train-sqznet", settings, "sqznet"), Entry("matrix-product", {}, "matrix product")]
+            settings = {"arch": arch, "image_size": size, "batch": batch, "classes": classes}
+            told = [{**settings, "precision": each} for each in precisions]
+            entries = [Entry("train-sqznet", each, f"sqznet, {each['precision']}") for each in told]
             if data:
-                entries.append(Entry("train-sqznet", {**settings, "data": str(data)}, f"sqznet on {data}"))
+                entries.append(Entry("train-sqznet", {**told[0], "data": str(data)}, f"the same on {data}"))
             if compare:
-                entries += [Entry("train-keras", settings, "Keras fit"), *_pytorch("train-pytorch", settings)]
-            results = race.run(entries, rounds, f"training {arch}, {size} px")
-            ours, matrices, *_ = results
+                entries.append(Entry("train-keras", settings, "Keras fit, float32"))
+                entries += [
+                    dataclasses.replace(peer, label=f"{peer.label}, {each['precision']}")
+                    for each in told
+                    for peer in _pytorch("train-pytorch", each)
+                ]
+            entries.append(Entry("matrix-product", {}, "matrix product"))
+            *results, matrices = race.run(entries, rounds, f"training {arch}, {size} px")
+            ours = results[0]
             # Every convolution's input has a gradient but conv1's.
-            work = model.multiply_adds(model.Network(1000, arch=arch, image_size=size))
+            work = model.multiply_adds(model.Network(classes, arch=arch, image_size=size))
             gflop = 2 * ((1 + BACKWARD) * sum(work.values()) - work["conv1"]) / 1e9
             limit = matrices.images_per_second  # GFLOP/s
-            others = [each for each in results if each is not matrices]
             console.table(
                 [
                     "step",
@@ -74,17 +88,17 @@ def train(
                         f"{each.peak_mib:.0f}",
                         f"{IMAGENET_RECORDS / each.images_per_second / 60:,.0f}",
                     ]
-                    for each in others
+                    for each in results
                 ]
                 + [
                     [name, f"{IMAGENET_RECORDS / minutes / 60:.1f}", *["-"] * 5, str(minutes)]
                     for name, minutes in ARTICLE_MINUTES.items()
                 ],
-                title=f"{arch}, {size} px, batch {batch}, {gflop:.2f} GFLOP an image; the limit is a float32 matrix "
-                f"product's {limit:.1f} GFLOP/s; {latency.processor()}",
+                title=f"{arch}, {size} px, {classes} classes, batch {batch}, {gflop:.2f} GFLOP an "
+                f"image; the limit is a float32 matrix product's {limit:.1f} GFLOP/s; {latency.processor()}",
             )
             figures.append(
-                {**settings, "gflop_an_image": gflop, "limit_gflops": limit, "results": [e.to_dict() for e in others]}
+                {**settings, "gflop_an_image": gflop, "limit_gflops": limit, "results": [e.to_dict() for e in results]}
             )
     return figures
 

@@ -34,4 +34,4 @@ class GlobalDropout(keras.layers.Dropout):
         counter = tf.stack([counter[0] + first, counter[1]])
         draws = tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=key, counter=counter, alg=PHILOX)
         kept = draws >= self.rate
-        return tf.where(kept, inputs / (1 - self.rate), 0.0)
+        return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqznet.recipes import Recipe
-from sqznet.training import finetune
+from sqznet.training import finetune, precision
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,10 @@ class Sums:
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     import keras
 
-    return keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.optimizer == "nesterov")
+    nesterov = recipe.optimizer == "nesterov"
+    sgd = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
+    # float16 ends at 6e-8: small gradients would vanish. bfloat16 has the range of float32.
+    return keras.optimizers.LossScaleOptimizer(sgd) if recipe.precision == "float16" else sgd
 
 
 def make_train_steps(
@@ -61,7 +64,8 @@ def make_train_steps(
         weights = tf.cast(labels >= 0, tf.float32)
         labels = tf.maximum(labels, 0)
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+            with precision.computing(model, recipe.precision):
+                logits = tf.cast(model(images, training=True), tf.float32)
             losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
             for probabilities in teacher:
                 share = recipe.distill_weight
@@ -72,6 +76,8 @@ def make_train_steps(
             if recipe.weight_decay:
                 decay = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
                 loss += decay / strategy.num_replicas_in_sync
+            if recipe.precision == "float16":
+                loss = optimizer.scale_loss(loss)  # the optimizer divides the gradients by it again
         gradients = tape.gradient(loss, model.trainable_variables)
         # To SGD, a gradient scaled is a learning rate scaled.
         gradients = [each if scale == 1 else each * scale for each, scale in zip(gradients, scales, strict=True)]

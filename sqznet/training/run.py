@@ -26,10 +26,11 @@ from sqznet.errors import InputError
 from sqznet.inference import Predictor
 from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, finetune, loop, run_folder, schedule
+from sqznet.training import checkpoint, finetune, loop, precision, run_folder, schedule
 from sqznet.training import strategy as strategies
 from sqznet.training.dropout import GlobalDropout
 from sqznet.training.loop import Sums
+from sqznet.training.profile import Profiler
 
 COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
@@ -82,6 +83,7 @@ class Run:
         save_minutes: float = 5.0,
         max_bad_records: int = 0,
         data_service: str | None = None,
+        profile: int = 0,
     ) -> None:
         """
         Args:
@@ -92,6 +94,7 @@ class Run:
             save_minutes: time between them; there is one at each end of an epoch, too.
             max_bad_records: of the training split, that the run may go on without.
             data_service: grpc://host:port of the dispatcher of other machines that decode; None: this one does.
+            profile: how many steps to record for TensorBoard; the chief's.
         """
         replicas = strategy.num_replicas_in_sync
         if recipe.global_batch_size % replicas:
@@ -101,6 +104,7 @@ class Run:
             )
         if "val" not in manifest.splits:
             raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
+        recipe = recipe.replace(precision=precision.choose(recipe.precision))
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
         self.data_service = data_service
@@ -140,6 +144,7 @@ class Run:
         self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy)
         self.eval_step = loop.make_eval_step(self.model, strategy)
         self.total = loop.make_total(strategy)
+        self.profiler = Profiler(profile if self.writes else 0, run_dir / run_folder.EVENTS)
         self._signal: int | None = None
 
     def _make_card(self, stems_from: dict[str, Any]) -> Card:
@@ -213,7 +218,7 @@ class Run:
             Stopped: after a signal, with the state saved.
             InputError: the loss is no longer finite, or more records cannot be read than may be left out.
         """
-        events = tf.summary.create_file_writer(str(self.run_dir / "events")) if self.writes else None
+        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.writes else None
         with self._catching_signals():
             if not self.progressed.step:
                 self.save()  # something to go back to
@@ -306,11 +311,13 @@ class Run:
             task = bar.add_task(label, total=(end - start) * batch, completed=done)
             while self.progressed.step < end:
                 steps = range(self.progressed.step, min(self.progressed.step + self.recipe.steps_per_call, end))
+                self.profiler.before_call(steps.start)
                 self._train_call(iterator, steps)
                 means = self.progressed.sums.means()
                 description = f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
                 bar.update(task, advance=len(steps) * batch, description=description)
                 self._heed()
+        self.profiler.finish()  # what follows is evaluation
 
     def _heed(self) -> None:
         """Saves when it is time to, and stops when any worker was asked to: all workers must call it alike."""

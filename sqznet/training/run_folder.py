@@ -30,6 +30,7 @@ RUNS = Path("runs")
 CONFIG = "config.json"
 BEST = "best.keras"
 LOGS = "logs"
+EVENTS = "events"
 
 
 @contextlib.contextmanager

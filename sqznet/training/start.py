@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet import __version__, console, files, inference, plots
+from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
@@ -72,7 +72,7 @@ def train(
         teacher: a model to learn from besides the labels.
         deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
             it costs nothing.
-        saving: `keep`, `save_minutes` and `max_bad_records` of `Run`.
+        saving: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
 
     Raises:
         InputError: what was given does not fit together; each message says what to change.
@@ -175,6 +175,7 @@ def _print_settings(run: Run, strategy_name: str) -> None:
         f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
         f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
     )
+    console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:
         moving = sum(int(np.prod(each.shape)) for each in run.model.trainable_variables)
         console.say(
