@@ -69,7 +69,7 @@ class Recipe:
     train_sizes: tuple[tuple[int, int], ...] = _setting(
         (), "train smaller first, as EPOCH:PIXELS,...: from that epoch (0 first) on, that size; empty: image_size"
     )
-    shuffle_buffer: int = _setting(16_384, "records held in memory, encoded, to shuffle among")
+    shuffle_mib: int = _setting(1_024, "memory for records, encoded, to shuffle among, in MiB")
 
     # The optimisation.
     epochs: int = _setting(80, "passes over the training split")
@@ -108,7 +108,7 @@ class Recipe:
             if choices:
                 check_choice(setting.name, value, choices)
         _ = self.preprocessing  # checks its own
-        for name in ("epochs", "global_batch_size", "steps_per_call", "shuffle_buffer"):
+        for name in ("epochs", "global_batch_size", "steps_per_call", "shuffle_mib"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("dropout", "momentum", "label_smoothing"):

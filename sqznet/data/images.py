@@ -28,14 +28,14 @@ class Jpeg:
     content: bytes
     height: int  # pixels
     width: int  # pixels
-    channel_means: tuple[float, float, float]  # R, G, B, 0..255
 
 
 def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Jpeg:
-    """Checks an encoded image by decoding all of it, and re-encodes it where it must be.
+    """Checks an encoded image, and re-encodes it where it must be.
 
-    An upright RGB or greyscale JPEG keeps its bytes. Everything else (PNG, WebP, CMYK, 16 bits, transparency,
-    which goes onto white, a rotation noted in EXIF) becomes an upright RGB JPEG.
+    An upright RGB or greyscale JPEG keeps its bytes; of these only the header is looked at, and whether all of it can
+    be decoded is for who decodes it. Everything else (PNG, WebP, CMYK, 16 bits, transparency, which goes onto white, a
+    rotation noted in EXIF) becomes an upright RGB JPEG.
 
     Args:
         content: the encoded image.
@@ -43,7 +43,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
         short_side: shrink images whose short side is longer than this, in pixels; None leaves sizes alone.
 
     Raises:
-        Reject: not an image, broken, cut short, or too large.
+        Reject: not an image or too large; broken or cut short, if it is re-encoded.
     """
     if not content:
         raise Reject("empty file")
@@ -55,9 +55,10 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > max_pixels:
                 raise Reject(f"{image.width}x{image.height} pixels, more than the limit of {max_pixels} pixels")
-            image.load()
+            shrinks = short_side is not None and min(image.size) > short_side
             upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
-            keeps_bytes = image.format == "JPEG" and image.mode in ("RGB", "L") and upright
+            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright and not shrinks:
+                return Jpeg(content, image.height, image.width)
             rgb = _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise Reject(f"not an image (starts with {content[:8]!r})") from None
@@ -66,16 +67,12 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
         raise Reject(f"broken: {error}") from None
 
-    if short_side is not None and min(rgb.size) > short_side:
+    if short_side is not None and shrinks:
         scale = short_side / min(rgb.size)
         rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
-        keeps_bytes = False
-    red, green, blue = np.asarray(rgb).mean(axis=(0, 1), dtype=np.float64)
-    if not keeps_bytes:
-        buffer = io.BytesIO()
-        rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
-        content = buffer.getvalue()
-    return Jpeg(content, rgb.height, rgb.width, (float(red), float(green), float(blue)))
+    buffer = io.BytesIO()
+    rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return Jpeg(buffer.getvalue(), rgb.height, rgb.width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqznet.recipes import Recipe
 
 READERS = 16  # shards read at a time
+_DRAWN = 1_024  # training crops whose random numbers are drawn at once
 _CALL = 32  # examples that a data service sends at a time
 _HELD = 4_096  # examples that a worker may have taken from a data service and not used yet
 
@@ -59,12 +60,19 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
         )
         # A shard that ends too early, at the end of a record, is no error to TensorFlow.
         stream = stream.apply(tf.data.experimental.assert_cardinality(records))
-        stream = stream.shuffle(recipe.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = stream.shuffle(_shuffled(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
         stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
         return stream.map(lambda place, record: (epoch, place, *record))
 
     epochs = tf.data.Dataset.range(start_epoch, -(-end // records))
     return epochs.flat_map(epoch_records).take(end - start)
+
+
+def _shuffled(manifest: Manifest, recipe: Recipe) -> int:
+    """How many records fit into the memory that the recipe gives the shuffling; all of a smaller set."""
+    records = manifest.records("train")
+    mean_bytes = sum(shard.bytes for shard in manifest.shards_of("train")) / records
+    return max(1, min(records, int(recipe.shuffle_mib * 2**20 / mean_bytes)))
 
 
 def _seed_of(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
@@ -127,16 +135,32 @@ def _in_order(
     def mine(epoch, place, *_):
         return position(epoch, place) % batch // (batch // workers) == worker
 
-    def example(epoch, place, _shard, _number, record):
+    def example(of_order, draws):
+        epoch, place, _shard, _number, record = of_order
         # All of a batch has the size of the epoch that it begins in.
         size = sizes[position(epoch, place) // batch * batch // schedule.records]
-        seed = tf.random.experimental.stateless_fold_in(_seed_of(recipe, epoch), place)
-        return _example(manifest, recipe, record, seed, size, teacher)
+        return _example(manifest, recipe, record, draws, size, teacher)
 
-    stream = order(manifest, schedule, start_step)
+    stream = tf.data.Dataset.zip(order(manifest, schedule, start_step), _draws(schedule, start_step))
     if workers > 1:
-        stream = stream.filter(mine)
+        stream = stream.filter(lambda of_order, _draws: mine(*of_order))
     return stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
+    """What is random in each example of `order`: a row of `preprocess.draw`."""
+    import tensorflow as tf
+
+    recipe, records = schedule.recipe, schedule.records
+    start_epoch, used = divmod(start_step * recipe.global_batch_size, records)
+
+    def epoch_draws(epoch):
+        fold = tf.random.experimental.stateless_fold_in
+        blocks = tf.data.Dataset.range(-(-records // _DRAWN))
+        blocks = blocks.map(lambda block: preprocess.draw(fold(_seed_of(recipe, epoch), block), _DRAWN, recipe))
+        return blocks.unbatch().take(records).skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
+
+    return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(epoch_draws)
 
 
 def _served(
@@ -183,11 +207,14 @@ def _served(
 
     def example(unit, number, record):
         fold = tf.random.experimental.stateless_fold_in
-        return _example(manifest, recipe, record, fold(fold(_seed_of(recipe, unit[0]), unit[1]), number), size, teacher)
+        seed = fold(fold(_seed_of(recipe, unit[0]), unit[1]), number)
+        return _example(manifest, recipe, record, preprocess.draw(seed, 1, recipe)[0], size, teacher)
 
     stream = tf.data.Dataset.from_tensor_slices(tf.constant(dealt, tf.int64))
     stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.shuffle(recipe.shuffle_buffer, seed=recipe.seed).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = stream.shuffle(_shuffled(manifest, recipe), seed=recipe.seed).map(
+        example, num_parallel_calls=tf.data.AUTOTUNE
+    )
     stream = stream.batch(_CALL)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     stream = stream.apply(tf.data.experimental.service.distribute(dynamic, service, job_name=job))
@@ -198,7 +225,7 @@ def _example(
     manifest: Manifest,
     recipe: Recipe,
     record: tf.Tensor,
-    seed: tf.Tensor,
+    draws: tf.Tensor,
     size: tf.Tensor | int,
     teacher: Predictor | None,
 ) -> tuple[tf.Tensor, ...]:
@@ -206,13 +233,13 @@ def _example(
     import tensorflow as tf
 
     def crops(jpeg):
-        image = preprocess.preprocess_for_train(jpeg, seed, recipe, size)
+        image = preprocess.preprocess_for_train(jpeg, draws, recipe, size)
         if teacher is None:
             return (image,)
         shown = teacher.runtime.image_size
-        # The same seed is the same crop.
+        # The same draws are the same crop.
         return image, tf.cond(
-            tf.equal(size, shown), lambda: image, lambda: preprocess.preprocess_for_train(jpeg, seed, recipe, shown)
+            tf.equal(size, shown), lambda: image, lambda: preprocess.preprocess_for_train(jpeg, draws, recipe, shown)
         )
 
     def usable():
@@ -307,6 +334,7 @@ def _options() -> tf.data.Options:
 
     options = tf.data.Options()
     options.deterministic = True
+    options.threading.max_intra_op_parallelism = 1  # one image's operations are too small to be worth dividing
     # The datasets above already hold this worker's part; TensorFlow must not divide them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

@@ -7,6 +7,8 @@ thrown away is never computed.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING
 
 from sqznet.preprocessing import CORNER
@@ -18,15 +20,37 @@ if TYPE_CHECKING:
     from sqznet.recipes import Recipe
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
+_RATIOS = (1, 2, 4, 8)  # at which a JPEG decoder scales down at no cost
 
 
-def preprocess_for_train(jpeg: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size: tf.Tensor | int) -> tf.Tensor:
+def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
+    """What is random in `count` training crops, drawn at once because many small operations take as long as decoding.
+
+    Args:
+        seed: int64, (2,); the same seed gives the same draws.
+        recipe: its crop and min_crop_area.
+
+    Returns:
+        float32, (count, 5): height and width of a resized crop as fractions of the square root of the photograph's
+        area, the place of its top and left edge in 0..1, and one number in 0..1 that mirrors it if below a half.
+    """
+    import tensorflow as tf
+
+    area, aspect, *rest = tf.unstack(tf.random.stateless_uniform([5, count], seed))
+    shares = resized_crop(area, aspect, recipe.min_crop_area)
+    return tf.stack([*shares, *rest], axis=1)
+
+
+def preprocess_for_train(jpeg: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size: tf.Tensor | int) -> tf.Tensor:
     """A random crop, mirrored half of the time.
+
+    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the decoder halves the crop
+    as long as it stays as large as the result, then four neighbours are averaged.
 
     Args:
         jpeg: scalar string.
-        seed: int64, (2,); the same seed gives the same crop.
-        recipe: its crop, min_crop_area and preprocessing.
+        draws: one row of what `draw` gives.
+        recipe: its crop and preprocessing.
         size: side of the result in pixels.
 
     Returns:
@@ -34,15 +58,23 @@ def preprocess_for_train(jpeg: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size:
     """
     import tensorflow as tf
 
-    draws = tf.random.stateless_uniform([5], seed)
-    height, width = _shape(jpeg)
+    shape = _shape(jpeg)
+    sides = tf.cast(shape, tf.float32)
     if recipe.crop == "resized":
-        box_height, box_width = resized_crop(height, width, draws[0], draws[1], recipe.min_crop_area)
+        box = tf.clip_by_value(tf.round(draws[:2] * tf.sqrt(tf.reduce_prod(sides))), 1, sides)
     else:
-        box_height, box_width = _window(height, width, recipe.preprocessing)
-    top = tf.cast(draws[2] * tf.cast(height - box_height + 1, tf.float32), tf.int32)
-    left = tf.cast(draws[3] * tf.cast(width - box_width + 1, tf.float32), tf.int32)
-    image = _decode_box(jpeg, (top, left, box_height, box_width), size, recipe.interpolation, recipe.antialias)
+        box = _window(sides, recipe.preprocessing)
+    corner = tf.floor(draws[2:4] * (sides - box + 1))
+    box = tf.cast(tf.concat([corner, box], 0), tf.int32)
+    if recipe.interpolation == "bilinear":
+        pixels = _decode_halved(jpeg, box, size) if recipe.antialias else _decode(jpeg, box)
+        # Averages of numbers that are half too large, so that cutting them off rounds them. As floats, because
+        # TensorFlow scales those faster.
+        pixels = tf.cast(pixels, tf.float32)[tf.newaxis] + 0.5
+        image = tf.raw_ops.ResizeBilinear(images=pixels, size=[size, size], half_pixel_centers=True)[0]
+        image = tf.cast(image, tf.uint8)
+    else:
+        image = _resize(_decode(jpeg, box), size, recipe.interpolation, recipe.antialias)
     return tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
@@ -58,64 +90,67 @@ def preprocess_for_eval(jpeg: tf.Tensor, preprocessing: Preprocessing) -> tf.Ten
     Returns:
         uint8, (image_size, image_size, 3).
     """
-    height, width = _shape(jpeg)
-    box_height, box_width = _window(height, width, preprocessing)
-    top, left = (height - box_height) // 2, (width - box_width) // 2
-    return _decode_box(
-        jpeg,
-        (top, left, box_height, box_width),
-        preprocessing.image_size,
-        preprocessing.interpolation,
-        preprocessing.antialias,
-    )
+    import tensorflow as tf
+
+    shape = _shape(jpeg)
+    box = tf.cast(_window(tf.cast(shape, tf.float32), preprocessing), tf.int32)
+    pixels = _decode(jpeg, tf.concat([(shape - box) // 2, box], 0))
+    return _resize(pixels, preprocessing.image_size, preprocessing.interpolation, preprocessing.antialias)
 
 
-def resized_crop(
-    height: tf.Tensor, width: tf.Tensor, area_draw: tf.Tensor, aspect_draw: tf.Tensor, min_area: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of a region of random area and aspect ratio, clipped to the image (int32, 1 or more).
+def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of regions of random area and aspect ratio, over the square root of the photograph's area.
 
-    Area is uniform in min_area..1 of the image, aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et al. 2014,
-    section 6); the draws are uniform in 0..1.
+    Area is uniform in min_area..1 of the photograph, aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et al. 2014,
+    section 6); both are drawn uniformly in 0..1, and of any shape. A side may come out longer than the photograph's.
     """
     import tensorflow as tf
 
-    low, high = (tf.math.log(ratio) for ratio in ASPECT_RATIOS)
-    aspect = tf.exp(low + aspect_draw * (high - low))
-    pixels = (min_area + area_draw * (1 - min_area)) * tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
-    box_height = tf.cast(tf.round(tf.sqrt(pixels / aspect)), tf.int32)
-    box_width = tf.cast(tf.round(tf.sqrt(pixels * aspect)), tf.int32)
-    return tf.clip_by_value(box_height, 1, height), tf.clip_by_value(box_width, 1, width)
+    low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
+    area = min_area + area * (1 - min_area)
+    aspect = tf.exp(low + aspect * (high - low))
+    return tf.sqrt(area / aspect), tf.sqrt(area * aspect)
 
 
-def _shape(jpeg: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(height, width), from the header."""
+def _shape(jpeg: tf.Tensor) -> tf.Tensor:
+    """[height, width], int32, from the header."""
     import tensorflow as tf
 
-    shape = tf.io.extract_jpeg_shape(jpeg)
-    return shape[0], shape[1]
+    return tf.io.extract_jpeg_shape(jpeg)[:2]
 
 
-def _window(height: tf.Tensor, width: tf.Tensor, preprocessing: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width, in the photograph's pixels, of what becomes image_size pixels square once it is scaled."""
+def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """[height, width], in the photograph's pixels, of what becomes image_size pixels square once it is scaled.
+
+    Args:
+        sides: [height, width] of the photograph, float32; the result is of that type, too.
+    """
     import tensorflow as tf
 
-    def part(side):
-        share = preprocessing.image_size / preprocessing.resize_to
-        return tf.clip_by_value(tf.cast(tf.round(tf.cast(side, tf.float32) * share), tf.int32), 1, side)
-
-    if preprocessing.resize == "squash":
-        return part(height), part(width)
-    square = part(tf.minimum(height, width))
-    return square, square
+    if preprocessing.resize != "squash":
+        sides = tf.fill([2], tf.reduce_min(sides))
+    return tf.clip_by_value(tf.round(sides * (preprocessing.image_size / preprocessing.resize_to)), 1, sides)
 
 
-def _decode_box(
-    jpeg: tf.Tensor, box: tuple[tf.Tensor, ...], size: tf.Tensor | int, interpolation: str, antialias: bool
-) -> tf.Tensor:
+def _decode(jpeg: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
+    """The pixels in `box`, which is in those of the photograph scaled down to 1/`ratio` (1, 2, 4 or 8)."""
     import tensorflow as tf
 
-    pixels = tf.image.decode_and_crop_jpeg(jpeg, tf.stack(box), channels=3)
+    return tf.image.decode_and_crop_jpeg(jpeg, box, channels=3, ratio=ratio)
+
+
+def _decode_halved(jpeg: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """The pixels in `box`, halved in number each way up to three times, while `size` or more are left."""
+    import tensorflow as tf
+
+    least = tf.reduce_min(box[2:])
+    halvings = sum(tf.cast(least >= ratio * size, tf.int32) for ratio in _RATIOS[1:])
+    return tf.switch_case(halvings, [functools.partial(_decode, jpeg, box // ratio, ratio) for ratio in _RATIOS])
+
+
+def _resize(pixels: tf.Tensor, size: tf.Tensor | int, interpolation: str, antialias: bool) -> tf.Tensor:
+    import tensorflow as tf
+
     if interpolation == CORNER:  # what this operator does by default, as TensorFlow 1 did
         resized = tf.raw_ops.ResizeBilinear(images=pixels[tf.newaxis], size=[size, size])[0]
     else:

@@ -78,11 +78,6 @@ def test_short_side_shrinks_but_never_enlarges():
     assert to_jpeg(content, short_side=50).content == content
 
 
-def test_channel_means_are_of_the_pixels():
-    made = to_jpeg(encode(Image.new("RGB", (8, 8), (200, 100, 50)), "PNG"))
-    assert made.channel_means == pytest.approx((200, 100, 50), abs=1)
-
-
 def bomb() -> bytes:
     """A small PNG that claims 50,000 x 50,000 pixels."""
 
@@ -100,7 +95,7 @@ def bomb() -> bytes:
         (b"GIF89 is what this text claims to be", "broken|not an image"),
         (b"<html>404</html>", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
-        (encode(Image.fromarray(NOISE), "JPEG")[:-400], "broken: image file is truncated"),
+        (encode(Image.fromarray(NOISE).convert("CMYK"), "JPEG")[:-400], "broken: image file is truncated"),
         (encode(Image.fromarray(NOISE), "PNG")[:-400], "broken"),
         (bomb(), "pixels"),
     ],

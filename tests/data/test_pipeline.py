@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,6 +64,14 @@ def test_the_same_seed_gives_the_same_batches_and_another_does_not(shard_set):
     assert any((labels != other_labels).any() for (_, labels), (_, other_labels) in zip(first, other, strict=True))
 
 
+def test_the_shuffle_buffer_is_bounded_in_bytes(shard_set):
+    large = [dataclasses.replace(shard, bytes=shard.records * 2**20) for shard in shard_set.shards]
+    photographs_of_a_mib = dataclasses.replace(shard_set, shards=tuple(large))
+    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=5)) == 5
+    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=1000)) == 120
+    assert_same(batches(shard_set), batches(shard_set, TINY.replace(shuffle_mib=1000)))
+
+
 def test_epochs_differ_in_order(shard_set):
     epochs = batches(shard_set)
     first, second = (np.concatenate([labels for _, labels in epochs[i * STEPS : (i + 1) * STEPS]]) for i in (0, 1))
@@ -109,8 +119,6 @@ def test_examples_are_the_first_records_unpadded(shard_set, count, expected):
 
 
 def test_a_label_outside_the_classes_is_named(shard_set):
-    import dataclasses
-
     two_classes = dataclasses.replace(shard_set, classes=shard_set.classes[:2])
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a label is outside 0\.\.1"):
         batches(two_classes)

@@ -14,6 +14,10 @@ from sqznet.recipes import IMAGENETTE, Recipe
 JPEG = synthetic.draw("train/boat/7", 2, seed=0)  # 96 x 96
 
 
+def drawn(seed: tf.Tensor, recipe: Recipe) -> tf.Tensor:
+    return preprocess.draw(seed, 1, recipe)[0]
+
+
 def photograph(width: int, height: int) -> bytes:
     """A smooth gradient: red grows to the right, green downwards."""
     y, x = np.mgrid[0:height, 0:width]
@@ -125,17 +129,24 @@ def test_antialiasing_is_honoured_alike_eagerly_and_in_a_dataset(interpolation, 
     assert (eager != preprocess.preprocess_for_eval(tf.constant(JPEG), other).numpy()).mean() > 0.1
 
 
+def crops(seeds: tf.Tensor, recipe: Recipe, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training crops of JPEG, made one by one and in a dataset."""
+
+    def crop(seed):
+        return preprocess.preprocess_for_train(tf.constant(JPEG), drawn(seed, recipe), recipe, size)
+
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(crop)
+    return np.stack([crop(seed).numpy() for seed in seeds]), np.stack(list(mapped.as_numpy_iterator()))
+
+
 def test_training_honours_antialiasing_in_a_dataset():
     seeds = tf.constant([[1, 2], [3, 4]], tf.int64)
     made = []
     for antialias in (True, False):
         recipe = IMAGENETTE.replace(antialias=antialias)
-        eager = [preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 24).numpy() for seed in seeds]
-        mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
-            lambda seed, recipe=recipe: preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 24)
-        )
-        np.testing.assert_array_equal(np.stack(eager), np.stack(list(mapped.as_numpy_iterator())))
-        made.append(np.stack(eager))
+        eager, mapped = crops(seeds, recipe, 24)
+        np.testing.assert_array_equal(eager, mapped)
+        made.append(eager)
     assert (made[0] != made[1]).mean() > 0.1
 
 
@@ -158,11 +169,8 @@ def test_a_greyscale_jpeg_becomes_three_equal_channels():
 @pytest.mark.parametrize("recipe", [Recipe(image_size=48, resize_to=56), IMAGENETTE], ids=["window", "resized"])
 def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
     seeds = tf.constant([[1, 2], [3, 4], [5, 6]], tf.int64)
-    eager = [preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 32).numpy() for seed in seeds]
-    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
-        lambda seed: preprocess.preprocess_for_train(tf.constant(JPEG), seed, recipe, 32)
-    )
-    np.testing.assert_array_equal(np.stack(eager), np.stack(list(mapped.as_numpy_iterator())))
+    eager, mapped = crops(seeds, recipe, 32)
+    np.testing.assert_array_equal(eager, mapped)
     assert eager[0].dtype == np.uint8
     assert not (eager[0] == eager[1]).all()
 
@@ -170,23 +178,54 @@ def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
 def test_half_of_the_crops_are_mirrored():
     recipe = Recipe(image_size=64, resize_to=64)  # a window of the whole image: only the mirror is random
     content = tf.constant(photograph(96, 96))
-    crops = [preprocess.preprocess_for_train(content, tf.constant([0, i], tf.int64), recipe, 64) for i in range(200)]
+    rows = preprocess.draw(tf.constant([0, 0], tf.int64), 200, recipe)
+    crops = [preprocess.preprocess_for_train(content, draws, recipe, 64) for draws in rows]
     mirrored = sum(int(crop[0, 0, 0]) > int(crop[0, -1, 0]) for crop in crops)
     assert 70 < mirrored < 130
 
 
 def test_resized_crops_keep_to_their_areas_and_aspect_ratios():
-    rng = np.random.default_rng(0)
-    height, width = 300, 400
-    areas, aspects = [], []
-    for area_draw, aspect_draw in rng.random((300, 2), np.float32):
-        h, w = preprocess.resized_crop(tf.constant(height), tf.constant(width), area_draw, aspect_draw, 0.25)
-        assert 1 <= int(h) <= height and 1 <= int(w) <= width
-        areas.append(int(h) * int(w) / (height * width))
-        if int(h) < height and int(w) < width:  # not clipped
-            aspects.append(int(w) / int(h))
-    assert 0.24 < min(areas) < 0.3 and max(areas) > 0.85
-    assert min(aspects) > 0.74 and max(aspects) < 1.35
+    draws = np.random.default_rng(0).random((2, 1000), np.float32)
+    heights, widths = (side.numpy() for side in preprocess.resized_crop(*draws, min_area=0.25))
+    areas, aspects = heights * widths, widths / heights
+    assert 0.25 <= areas.min() < 0.26 and 0.99 < areas.max() < 1.0001
+    assert np.abs(np.sort(areas) - np.linspace(0.25, 1, 1000)).max() < 0.05  # uniform
+    assert 0.75 <= aspects.min() < 0.76 and 1.32 < aspects.max() < 1.3334
+    assert np.abs(np.sort(np.log(aspects)) - np.linspace(np.log(3 / 4), np.log(4 / 3), 1000)).max() < 0.04
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (90, 300)])
+def test_a_training_crop_shows_the_region_that_was_drawn(width, height):
+    """Of the gradient: red tells the column and green the row that a pixel comes from."""
+    content = photograph(width, height)
+    for size in (24, 64, 250):  # an eighth to a half in the decoder; and scaled up
+        for draws in preprocess.draw(tf.constant([0, 1], tf.int64), 12, IMAGENETTE).numpy():
+            image = preprocess.preprocess_for_train(tf.constant(content), draws, IMAGENETTE, size).numpy()
+            side = (width * height) ** 0.5
+            tall, wide = min(height, round(draws[0] * side)), min(width, round(draws[1] * side))
+            top, left = np.floor(draws[2] * (height - tall + 1)), np.floor(draws[3] * (width - wide + 1))
+            rows, columns = ((np.arange(size) + 0.5) / size * length for length in (tall, wide))
+            red = 255 * (left + columns - 0.5) / (width - 1)
+            green = 255 * (top + rows - 0.5) / (height - 1)
+            if draws[4] < 0.5:
+                red = red[::-1]
+            # The decoder's box is in whole pixels of what it scales down to: up to eight of the photograph's.
+            halved = max(ratio for ratio in (1, 2, 4, 8) if min(tall, wide) >= ratio * size or ratio == 1)
+            for got, wanted, length in ((image[..., 0].mean(0), red, width), (image[..., 1].mean(1), green, height)):
+                assert np.abs(got - wanted).max() < 3 + 255 * 2 * halved / length
+
+
+def test_a_photograph_much_larger_than_the_crop_is_averaged_not_sampled():
+    checks = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((16, 16)))[..., None].repeat(3, -1)
+    noise = np.random.default_rng(0).integers(-60, 60, (128, 128, 1))
+    buffer = io.BytesIO()
+    Image.fromarray((68 + 120 * checks + noise).astype(np.uint8)).save(buffer, "JPEG", quality=98)
+    whole, made = tf.constant([1, 1, 0, 0, 1], tf.float32), {}
+    for antialias in (True, False):
+        recipe = IMAGENETTE.replace(antialias=antialias)
+        image = preprocess.preprocess_for_train(tf.constant(buffer.getvalue()), whole, recipe, 16).numpy()
+        made[antialias] = np.abs(image - (68 + 120 * checks[4::8, 4::8])).mean()
+    assert made[True] < 0.4 * made[False]
 
 
 def test_what_is_broken_raises():

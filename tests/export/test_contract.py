@@ -181,8 +181,8 @@ def drawn_as_tensorflow_resizes_it(preprocessing: Preprocessing) -> list[int]:
     height, width = 17, 23
     y, x, colour = np.mgrid[:height, :width, :3]
     drawn = ((x * 9 + y * 4 + colour * 30 + x % 3 * (y % 2) * 40) % 256).astype(np.uint8)
-    sides = tf.constant(height), tf.constant(width)
-    box_height, box_width = (int(side) for side in preprocess._window(*sides, preprocessing))
+    window = preprocess._window(tf.constant([height, width], tf.float32), preprocessing)
+    box_height, box_width = window.numpy().astype(int).tolist()
     top, left = (height - box_height) // 2, (width - box_width) // 2
     box = drawn[top : top + box_height, left : left + box_width]
     size = preprocessing.image_size
