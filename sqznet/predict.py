@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.training import run_folder
 
     path = args.model or run_folder.newest(run_folder.BEST)
-    startup.load_tensorflow()
+    if path.suffix not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
+        startup.load_tensorflow()
     predictor = inference.load(path)
     names = labels.readable(predictor.card.classes or map(str, range(predictor.runtime.classes)))
     rows, images, captions = [], [], []
@@ -73,20 +74,15 @@ def read(photo: Path, predictor: Predictor) -> np.ndarray:
     Raises:
         InputError: no such file, or not an image.
     """
-    import tensorflow as tf
-
-    from sqznet.data import images, preprocess
+    from sqznet import pixels
+    from sqznet.data import images
 
     try:
-        jpeg = images.to_jpeg(photo.read_bytes())
+        return pixels.prepare(images.to_pixels(photo.read_bytes()), predictor.card.preprocessing)
     except OSError as error:
         raise InputError(f"cannot read {photo}: {error.strerror}") from None
     except images.Reject as reason:
         raise InputError(f"{photo}: {reason}") from None
-    try:
-        return preprocess.preprocess_for_eval(jpeg.content, predictor.card.preprocessing).numpy()
-    except tf.errors.InvalidArgumentError:  # some damaged JPEGs that Pillow makes do with
-        raise InputError(f"{photo}: broken: TensorFlow cannot decode it") from None
 
 
 if __name__ == "__main__":

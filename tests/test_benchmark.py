@@ -211,3 +211,15 @@ def test_the_seconds_of_a_command_are_those_of_its_help(capsys):
 def test_flags_of_races_that_make_no_sense_are_refused(flags, message):
     with pytest.raises(InputError, match=message):
         benchmark.main(flags)
+
+
+def test_exports_are_timed_format_by_format(trained_run, shard_set, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    flags = [f"--model={trained_run}", f"--data={shard_set.folder}", "--rounds=1", f"--out={out}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "EXPORTS", {"tflite": ["--format=tflite"]})  # the others take as long
+        assert benchmark.main(["--what=export", *flags]) == 0
+        assert 1 < json.loads(out.read_text())["export"]["tflite"] < 120
+        with pytest.raises(InputError, match=r"--format=tflite .* failed: .*no such"):
+            speed.export(trained_run, tmp_path / "nowhere", 1)
+    assert "tflite" in capsys.readouterr().out

@@ -97,6 +97,19 @@ def test_predict_names_the_likeliest_classes(trained_run, photographs, tmp_path,
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
+def test_predict_runs_an_exported_file_without_tensorflow(bundle, photographs, name):
+    photo = photographs / "val" / "ball" / "000.jpg"
+    code = (
+        "import sys; from sqznet import predict\n"
+        f"predict.main(['--model={bundle / name}', '{photo}'])\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ball" in done.stdout and " % " in done.stdout
+
+
 def test_predict_refuses_what_is_no_photograph(trained_run, tmp_path):
     (tmp_path / "x.jpg").write_text("no photograph")
     with pytest.raises(InputError, match=r"x.jpg: not an image"):

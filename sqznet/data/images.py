@@ -5,8 +5,10 @@ File names are never trusted: the content decides. An image that cannot be used 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +47,32 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
     Raises:
         Reject: not an image or too large; broken or cut short, if it is re-encoded.
     """
+    with _decoding(content, max_pixels) as image:
+        shrinks = short_side is not None and min(image.size) > short_side
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image) and not shrinks:
+            return Jpeg(content, image.height, image.width)
+        rgb = _to_rgb(ImageOps.exif_transpose(image))
+    if short_side is not None and shrinks:
+        scale = short_side / min(rgb.size)
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return Jpeg(buffer.getvalue(), rgb.height, rgb.width)
+
+
+def to_pixels(content: bytes) -> np.ndarray:
+    """An encoded image, decoded: uint8 RGB, (height, width, 3), upright.
+
+    Raises:
+        Reject: not an image, broken, cut short, or too large.
+    """
+    with _decoding(content, MAX_PIXELS) as image:
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+@contextlib.contextmanager
+def _decoding(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image, of which only the header is read yet; rejects it for what goes wrong while it is used."""
     if not content:
         raise Reject("empty file")
     try:
@@ -55,11 +83,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
             image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > max_pixels:
                 raise Reject(f"{image.width}x{image.height} pixels, more than the limit of {max_pixels} pixels")
-            shrinks = short_side is not None and min(image.size) > short_side
-            upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright and not shrinks:
-                return Jpeg(content, image.height, image.width)
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError:
         raise Reject(f"not an image (starts with {content[:8]!r})") from None
     except Image.DecompressionBombError as error:
@@ -67,12 +91,9 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
         raise Reject(f"broken: {error}") from None
 
-    if short_side is not None and shrinks:
-        scale = short_side / min(rgb.size)
-        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return Jpeg(buffer.getvalue(), rgb.height, rgb.width)
+
+def _is_upright(image: Image.Image) -> bool:
+    return image.getexif().get(EXIF_ORIENTATION, 1) == 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

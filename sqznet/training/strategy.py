@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqznet.errors import InputError
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 NAMES = ("one", "mirrored", "multiworker")
+GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each, made by NVIDIA's driver on Linux
 
 
 def create(name: str, replicas: int | None = None, machines: Cluster | None = None) -> tf.distribute.Strategy:
@@ -24,7 +27,7 @@ def create(name: str, replicas: int | None = None, machines: Cluster | None = No
         machines: of `multiworker`; None: those of TF_CONFIG or Slurm.
 
     Raises:
-        InputError: an unknown name, more replicas than GPUs, or no usable cluster.
+        InputError: an unknown name, more replicas than GPUs, no usable cluster, or GPUs that TensorFlow cannot use.
     """
     import tensorflow as tf
 
@@ -33,6 +36,8 @@ def create(name: str, replicas: int | None = None, machines: Cluster | None = No
     if replicas is not None and name != "mirrored":
         raise InputError(f"--replicas goes with --strategy=mirrored, not with --strategy={name}")
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        _refuse_to_pass_over_gpus()
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # leave room for others until it is needed
     if name == "one":
@@ -48,6 +53,29 @@ def create(name: str, replicas: int | None = None, machines: Cluster | None = No
     count = replicas or 1
     _make_logical_cpus(count)
     return tf.distribute.MirroredStrategy([f"/cpu:{index}" for index in range(count)])
+
+
+def _refuse_to_pass_over_gpus() -> None:
+    """TensorFlow says in its log only that it does without a GPU, and trains on the processor, for weeks.
+
+    Raises:
+        InputError: the driver knows GPUs, and nobody has said that they are not to be used.
+    """
+    import tensorflow as tf
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    models = [
+        line.partition(":")[2].strip()
+        for information in sorted(GPUS.glob("*/information"))
+        for line in information.read_text().splitlines()
+        if line.startswith("Model:")
+    ]
+    if models and not hidden:
+        raise InputError(
+            f"this machine has {len(models)} NVIDIA GPU(s) ({models[0]}) that TensorFlow {tf.__version__} cannot use. "
+            "It needs CUDA's libraries (pip install 'sqznet[gpu]') and compute capability 6.0 or more: the K80 has 3.7, "
+            "see the support table in BUILD_NOTES.md. To train on the processor: CUDA_VISIBLE_DEVICES=-1"
+        )
 
 
 def _make_logical_cpus(count: int) -> None:

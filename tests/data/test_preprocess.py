@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet.data import preprocess, synthetic
+from sqznet import pixels as preparation
+from sqznet.data import images, preprocess, synthetic
 from sqznet.preprocessing import CORNER, RUNTIMES, Preprocessing
 from sqznet.recipes import IMAGENETTE, Recipe
 
@@ -105,6 +106,7 @@ def test_pixels_are_those_of_the_documented_contract(resize, interpolation, anti
     jpeg = tf.io.encode_jpeg(image)
     got = preprocess.preprocess_for_eval(jpeg, Preprocessing(size, size, resize, interpolation, antialias)).numpy()
     pixels = tf.io.decode_jpeg(jpeg).numpy().astype(float)
+    prepared = preparation.prepare(pixels.astype(np.uint8), Preprocessing(size, size, resize, interpolation, antialias))
     if resize == "short":
         pixels = pixels[:, 15 : 15 + 70]  # (101 - 70) // 2
     height, width, _ = pixels.shape
@@ -115,6 +117,7 @@ def test_pixels_are_those_of_the_documented_contract(resize, interpolation, anti
         weights(width, size, kernel, radius, antialias, centre),
     )
     assert np.abs(got - expected.clip(0, 255)).max() < 0.51  # rounded, and of float32
+    assert np.abs(prepared - expected.clip(0, 255)).max() < 0.51
 
 
 @pytest.mark.parametrize("antialias", [True, False])
@@ -173,6 +176,15 @@ def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
     np.testing.assert_array_equal(eager, mapped)
     assert eager[0].dtype == np.uint8
     assert not (eager[0] == eager[1]).all()
+
+
+@pytest.mark.parametrize("kind", [Preprocessing(64, 73), Preprocessing(227, 256, "squash", "bicubic")])
+def test_predictions_without_tensorflow_see_the_same_part_of_a_photograph(kind):
+    """Their JPEG decoder is another, a few levels apart."""
+    content = photograph(301, 222)
+    got = preparation.prepare(images.to_pixels(content), kind).astype(int)
+    expected = preprocess.preprocess_for_eval(tf.constant(content), kind).numpy().astype(int)
+    assert np.abs(got - expected).max() <= 6 and np.abs(got - expected).mean() < 1.5
 
 
 def test_half_of_the_crops_are_mirrored():

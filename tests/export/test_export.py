@@ -135,8 +135,8 @@ def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
     expected = inference.load(trained_run).predict(pixels)
     stored = np.fromfile(bundle / "golden" / "expected" / "model.onnx.bin", "<f4").reshape(len(pixels), -1)
     assert np.abs(stored - expected).max() < 1e-5
-    predictor = inference.load(trained_run)
-    assert np.array_equal(predict.read(bundle / "golden" / "photo.jpg", predictor), pixels[0])
+    read = predict.read(bundle / "golden" / "photo.jpg", inference.load(trained_run)).astype(int)
+    assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
     assert len(set(golden["labels"])) == len(CLASSES)
 
 

@@ -78,3 +78,14 @@ def test_what_cannot_be_had_is_refused(name, replicas, environment, message, mon
 def test_a_batch_that_the_replicas_do_not_divide_is_refused(shard_set, tmp_path):
     with pytest.raises(InputError, match="a global batch of 9 cannot be divided among 2 replicas"):
         Run(shard_set, TINY.replace(global_batch_size=9), strategy.create("mirrored", 2), tmp_path)
+
+
+def test_gpus_that_tensorflow_cannot_use_are_not_passed_over(tmp_path, monkeypatch):
+    information = tmp_path / "0000:00:1e.0" / "information"
+    information.parent.mkdir()
+    information.write_text("Model: \t\t Tesla K80\nIRQ:   \t\t 75\n")
+    monkeypatch.setattr(strategy, "GPUS", tmp_path)
+    strategy.create("one")  # the tests hide GPUs
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(InputError, match=r"1 NVIDIA GPU\(s\) \(Tesla K80\) .* To train on the processor: CUDA_VIS"):
+        strategy.create("mirrored")
