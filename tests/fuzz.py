@@ -138,6 +138,7 @@ def shard_of(rng: random.Random, count: int = 6) -> list[bytes]:
             filename=f"{name}.jpg",
             height=96,
             width=96,
+            decoded=False,
         )
         for name, label in zip(names, labels, strict=True)
     ]

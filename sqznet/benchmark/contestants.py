@@ -137,7 +137,7 @@ def input_decode_jpeg(data: str, image_size: int, batch: int) -> Round:
     from sqznet.data import manifest, records
 
     def example(record):
-        jpeg, label = records.parse(record)
+        jpeg, label = records.parse(record, decoded=False)
         image = tf.io.decode_jpeg(jpeg, channels=3)
         begin, size, _ = tf.image.sample_distorted_bounding_box(
             tf.shape(image), tf.zeros([1, 0, 4]), area_range=(0.08, 1), use_image_if_no_bounding_boxes=True

@@ -48,6 +48,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
     parser.add_argument("--label_offset", type=int, default=0, help="tfrecord: added to every label")
     parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
+    parser.add_argument(
+        "--decoded",
+        action="store_true",
+        help="store pixels: ten times the bytes, read in half the time",
+    )
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out,
         spec=args.source,
         seed=args.seed,
-        options=shards.Options(args.max_pixels, args.short_side, args.strict),
+        options=shards.Options(args.max_pixels, args.short_side, args.decoded, args.strict),
         listing_options=listing_options,
         shard_records=args.shard_records,
         workers=args.workers,

@@ -61,6 +61,7 @@ def build(
             **listing_options,
             "max_pixels": options.max_pixels,
             "short_side": options.short_side,
+            "decoded": options.decoded,
             "shard_records": shard_records,
         },
         "listing_sha256": _listing_sha256(source),

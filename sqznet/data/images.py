@@ -26,13 +26,13 @@ class Reject(Exception):
 
 
 @dataclass(frozen=True)
-class Jpeg:
-    content: bytes
+class Encoded:
+    content: bytes  # a JPEG, or pixels: RGB, a byte each, row by row
     height: int  # pixels
     width: int  # pixels
 
 
-def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Jpeg:
+def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Encoded:
     """Checks an encoded image, and re-encodes it where it must be.
 
     An upright RGB or greyscale JPEG keeps its bytes; of these only the header is looked at, and whether all of it can
@@ -50,24 +50,24 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
     with _decoding(content, max_pixels) as image:
         shrinks = short_side is not None and min(image.size) > short_side
         if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image) and not shrinks:
-            return Jpeg(content, image.height, image.width)
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
-    if short_side is not None and shrinks:
-        scale = short_side / min(rgb.size)
-        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+            return Encoded(content, image.height, image.width)
+        rgb = _shrunk(_to_rgb(ImageOps.exif_transpose(image)), short_side)
     buffer = io.BytesIO()
     rgb.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return Jpeg(buffer.getvalue(), rgb.height, rgb.width)
+    return Encoded(buffer.getvalue(), rgb.height, rgb.width)
 
 
-def to_pixels(content: bytes) -> np.ndarray:
+def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
     """An encoded image, decoded: uint8 RGB, (height, width, 3), upright.
+
+    Args:
+        max_pixels, short_side: as of `to_jpeg`.
 
     Raises:
         Reject: not an image, broken, cut short, or too large.
     """
-    with _decoding(content, MAX_PIXELS) as image:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    with _decoding(content, max_pixels) as image:
+        return np.asarray(_shrunk(_to_rgb(ImageOps.exif_transpose(image)), short_side))
 
 
 @contextlib.contextmanager
@@ -90,6 +90,13 @@ def _decoding(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise Reject(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
         raise Reject(f"broken: {error}") from None
+
+
+def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
+    if short_side is None or min(image.size) <= short_side:
+        return image
+    scale = short_side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
 def _is_upright(image: Image.Image) -> bool:

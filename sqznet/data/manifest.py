@@ -34,6 +34,11 @@ class Manifest:
     content: dict[str, Any]  # the whole file
 
     @property
+    def decoded(self) -> bool:
+        """Whether the records hold pixels, not JPEGs."""
+        return bool(self.content.get("options", {}).get("decoded"))
+
+    @property
     def splits(self) -> list[str]:
         return [split for split in SPLITS if any(shard.split == split for shard in self.shards)]
 

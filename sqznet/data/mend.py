@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqznet import console, files
-from sqznet.data import records
+from sqznet.data import preprocess, records
 from sqznet.data.manifest import Manifest, Shard
 from sqznet.errors import InputError
 from sqznet.remote import Remote
@@ -53,21 +53,21 @@ def is_of_reading(error: Exception) -> bool:
     return isinstance(error, kinds)
 
 
-def unusable(record: bytes, classes: int) -> str | None:
+def unusable(record: bytes, manifest: Manifest) -> str | None:
     """Why a record as stored cannot be trained on; None if it can."""
     import tensorflow as tf
 
     if record == records.UNUSABLE:
         return None  # found before
     try:
-        jpeg, label = records.parse(tf.constant(record))
+        photograph, label = records.parse(tf.constant(record), manifest.decoded)
+        classes = len(manifest.classes)
         if not 0 <= int(label) < classes:
             return (
                 f"its label is {int(label)}, and the manifest has {classes} classes, 0 to {classes - 1}. Do the labels "
                 "start at 1? Rebuild with --source=tfrecord:FOLDER and --label_offset"
             )
-        height, width, _ = tf.io.extract_jpeg_shape(jpeg).numpy().tolist()
-        tf.image.decode_and_crop_jpeg(jpeg, [0, 0, height, width], channels=3)
+        preprocess.whole(photograph)
     except UnicodeDecodeError:
         return "it is no tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
@@ -123,11 +123,11 @@ def find(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
     """
     import tensorflow as tf
 
-    shards, classes = manifest.shards_of("train"), len(manifest.classes)
+    shards = manifest.shards_of("train")
     found: list[BadRecord] = []
     try:
         for _, _, shard, number, record in ahead.as_numpy_iterator():
-            reason = unusable(record, classes)
+            reason = unusable(record, manifest)
             if reason:
                 found.append(BadRecord(shards[int(shard)].path.name, int(number), reason))
     except tf.errors.OpError:  # of a whole file
@@ -151,7 +151,7 @@ def first(manifest: Manifest, split: str) -> BadRecord | None:
     """The first record of a split that cannot be used."""
     for shard in _progress(manifest.shards_of(split)):
         for number, slot in enumerate(slots(shard.path, shard.records)):
-            reason = slot if isinstance(slot, str) else unusable(slot, len(manifest.classes))
+            reason = slot if isinstance(slot, str) else unusable(slot, manifest)
             if reason:
                 return BadRecord(shard.path.name, number, reason)
     return None

@@ -8,6 +8,7 @@ before they are decoded.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -232,19 +233,18 @@ def _example(
     """(image, label), and with a teacher the same crop at its size."""
     import tensorflow as tf
 
-    def crops(jpeg):
-        image = preprocess.preprocess_for_train(jpeg, draws, recipe, size)
+    def crops(photograph):
+        image = preprocess.preprocess_for_train(photograph, draws, recipe, size)
         if teacher is None:
             return (image,)
         shown = teacher.runtime.image_size
         # The same draws are the same crop.
-        return image, tf.cond(
-            tf.equal(size, shown), lambda: image, lambda: preprocess.preprocess_for_train(jpeg, draws, recipe, shown)
-        )
+        again = functools.partial(preprocess.preprocess_for_train, photograph, draws, recipe, shown)
+        return image, tf.cond(tf.equal(size, shown), lambda: image, again)
 
     def usable():
-        jpeg, label = records.parse(record)
-        return *crops(jpeg), _checked(label, len(manifest.classes))
+        photograph, label = records.parse(record, manifest.decoded)
+        return *crops(photograph), _checked(label, len(manifest.classes))
 
     def unusable():
         blanks = [size] if teacher is None else [size, teacher.runtime.image_size]
@@ -304,8 +304,8 @@ def evaluation_batches(
     padding = -manifest.records(split) % (batch_size * multiple_of)
 
     def example(record):
-        jpeg, label = records.parse(record)
-        image = tf.ensure_shape(preprocess.preprocess_for_eval(jpeg, preprocessing), [size, size, 3])
+        photograph, label = records.parse(record, manifest.decoded)
+        image = tf.ensure_shape(preprocess.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))

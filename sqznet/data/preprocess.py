@@ -1,8 +1,8 @@
-"""One JPEG to the square of pixels the network sees. The only copy: training, evaluation and the proofs share it.
+"""One photograph to the square of pixels the network sees. The only copy: training, evaluation and the proofs share it.
 
-Every function takes one image. Pixels are uint8 RGB, 0..255, (height, width, 3); boxes are (top, left, height,
-width) in pixels of the photograph. A region is cut out while the JPEG is decoded and resized once, so that what is
-thrown away is never computed.
+Every function takes one image: a JPEG, as a scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes
+are (top, left, height, width) in pixels of the photograph. A region is cut out while the JPEG is decoded and resized
+once, so that what is thrown away is never computed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
     return tf.stack([*shares, *rest], axis=1)
 
 
-def preprocess_for_train(jpeg: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size: tf.Tensor | int) -> tf.Tensor:
+def preprocess_for_train(photograph: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size: tf.Tensor | int) -> tf.Tensor:
     """A random crop, mirrored half of the time.
 
-    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the decoder halves the crop
-    as long as it stays as large as the result, then four neighbours are averaged.
+    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the crop is halved, by
+    the decoder where there is one, as long as it stays as large as the result, then four neighbours are averaged.
 
     Args:
-        jpeg: scalar string.
+        photograph: a JPEG or pixels.
         draws: one row of what `draw` gives.
         recipe: its crop and preprocessing.
         size: side of the result in pixels.
@@ -58,7 +58,7 @@ def preprocess_for_train(jpeg: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size
     """
     import tensorflow as tf
 
-    shape = _shape(jpeg)
+    shape = _shape(photograph)
     sides = tf.cast(shape, tf.float32)
     if recipe.crop == "resized":
         box = tf.clip_by_value(tf.round(draws[:2] * tf.sqrt(tf.reduce_prod(sides))), 1, sides)
@@ -67,34 +67,34 @@ def preprocess_for_train(jpeg: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size
     corner = tf.floor(draws[2:4] * (sides - box + 1))
     box = tf.cast(tf.concat([corner, box], 0), tf.int32)
     if recipe.interpolation == "bilinear":
-        pixels = _decode_halved(jpeg, box, size) if recipe.antialias else _decode(jpeg, box)
+        pixels = _halved(photograph, box, size) if recipe.antialias else _cut(photograph, box)
         # Averages of numbers that are half too large, so that cutting them off rounds them. As floats, because
         # TensorFlow scales those faster.
         pixels = tf.cast(pixels, tf.float32)[tf.newaxis] + 0.5
         image = tf.raw_ops.ResizeBilinear(images=pixels, size=[size, size], half_pixel_centers=True)[0]
         image = tf.cast(image, tf.uint8)
     else:
-        image = _resize(_decode(jpeg, box), size, recipe.interpolation, recipe.antialias)
+        image = _resize(_cut(photograph, box), size, recipe.interpolation, recipe.antialias)
     return tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
-def preprocess_for_eval(jpeg: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """The centre of the photograph.
 
     Equals scaling the short side (or, squashed, both) to `resize_to` and cutting `image_size` out of the middle, up to
     the fraction of a pixel that rounding the box costs.
 
     Args:
-        jpeg: scalar string.
+        photograph: a JPEG or pixels.
 
     Returns:
         uint8, (image_size, image_size, 3).
     """
     import tensorflow as tf
 
-    shape = _shape(jpeg)
+    shape = _shape(photograph)
     box = tf.cast(_window(tf.cast(shape, tf.float32), preprocessing), tf.int32)
-    pixels = _decode(jpeg, tf.concat([(shape - box) // 2, box], 0))
+    pixels = _cut(photograph, tf.concat([(shape - box) // 2, box], 0))
     return _resize(pixels, preprocessing.image_size, preprocessing.interpolation, preprocessing.antialias)
 
 
@@ -112,11 +112,18 @@ def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[t
     return tf.sqrt(area / aspect), tf.sqrt(area * aspect)
 
 
-def _shape(jpeg: tf.Tensor) -> tf.Tensor:
-    """[height, width], int32, from the header."""
+def whole(photograph: tf.Tensor) -> tf.Tensor:
+    """All its pixels."""
     import tensorflow as tf
 
-    return tf.io.extract_jpeg_shape(jpeg)[:2]
+    return _cut(photograph, tf.concat([[0, 0], _shape(photograph)], 0))
+
+
+def _shape(photograph: tf.Tensor) -> tf.Tensor:
+    """[height, width], int32; of a JPEG from its header."""
+    import tensorflow as tf
+
+    return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 
 def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -132,20 +139,32 @@ def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return tf.clip_by_value(tf.round(sides * (preprocessing.image_size / preprocessing.resize_to)), 1, sides)
 
 
-def _decode(jpeg: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
-    """The pixels in `box`, which is in those of the photograph scaled down to 1/`ratio` (1, 2, 4 or 8)."""
+def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
+    """The pixels in `box`, which is in those of the photograph scaled down to 1/`ratio` (1, 2, 4 or 8).
+
+    uint8, or float32 where there was something to average.
+    """
     import tensorflow as tf
 
-    return tf.image.decode_and_crop_jpeg(jpeg, box, channels=3, ratio=ratio)
+    if photograph.dtype == tf.string:
+        return tf.image.decode_and_crop_jpeg(photograph, box, channels=3, ratio=ratio)
+    top, left, height, width = tf.unstack(box * ratio)
+    pixels = photograph[top : top + height, left : left + width]
+    if ratio == 1:
+        return pixels
+    return tf.nn.avg_pool2d(tf.cast(pixels, tf.float32)[tf.newaxis], ratio, ratio, "VALID")[0]
 
 
-def _decode_halved(jpeg: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-    """The pixels in `box`, halved in number each way up to three times, while `size` or more are left."""
+def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """The pixels in `box`, float32, halved in number each way up to three times, while `size` or more are left."""
     import tensorflow as tf
+
+    def cut(ratio: int) -> tf.Tensor:
+        return tf.cast(_cut(photograph, box // ratio, ratio), tf.float32)
 
     least = tf.reduce_min(box[2:])
     halvings = sum(tf.cast(least >= ratio * size, tf.int32) for ratio in _RATIOS[1:])
-    return tf.switch_case(halvings, [functools.partial(_decode, jpeg, box // ratio, ratio) for ratio in _RATIOS])
+    return tf.switch_case(halvings, [functools.partial(cut, ratio) for ratio in _RATIOS])
 
 
 def _resize(pixels: tf.Tensor, size: tf.Tensor | int, interpolation: str, antialias: bool) -> tf.Tensor:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 UNUSABLE = b"sqznet: this record cannot be used"  # in its place; no tf.train.Example
 
 
-def encode(jpeg: bytes, *, label: int, synset: str, filename: str, height: int, width: int) -> bytes:
+def encode(
+    photograph: bytes, *, label: int, synset: str, filename: str, height: int, width: int, decoded: bool
+) -> bytes:
     """One record: a serialized tf.train.Example.
 
     Args:
-        jpeg: the photograph's JPEG bytes, RGB or greyscale.
+        photograph: its JPEG, RGB or greyscale; or, `decoded`, its pixels, RGB, a byte each, row by row.
         label: 0-based.
         synset: the class's name in the manifest (for ImageNet its WordNet id).
         filename: where the photograph came from, relative to its source.
@@ -35,8 +37,8 @@ def encode(jpeg: bytes, *, label: int, synset: str, filename: str, height: int, 
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
 
     features = {
-        "image/encoded": feature(jpeg),
-        "image/format": feature("JPEG"),
+        "image/encoded": feature(photograph),
+        "image/format": feature("RAW" if decoded else "JPEG"),
         "image/class/label": feature(label),
         "image/class/synset": feature(synset),
         "image/filename": feature(filename),
@@ -48,18 +50,25 @@ def encode(jpeg: bytes, *, label: int, synset: str, filename: str, height: int, 
     return example.SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A serialized record to (JPEG bytes, label as int64); both scalars."""
+def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """A serialized record to (photograph, label as int64).
+
+    The photograph is a JPEG, a scalar string; or, of a `decoded` set, uint8 (height, width, 3).
+    """
     import tensorflow as tf
 
-    features = tf.io.parse_single_example(
-        serialized,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
-    return features["image/encoded"], features["image/class/label"]
+    def scalar(kind: tf.DType) -> tf.io.FixedLenFeature:
+        return tf.io.FixedLenFeature([], kind)
+
+    names = {"image/encoded": scalar(tf.string), "image/class/label": scalar(tf.int64)}
+    if not decoded:
+        features = tf.io.parse_single_example(serialized, names)
+        return features["image/encoded"], features["image/class/label"]
+    sides = {"image/height": scalar(tf.int64), "image/width": scalar(tf.int64)}
+    features = tf.io.parse_single_example(serialized, {**names, **sides})
+    shape = [features["image/height"], features["image/width"], 3]
+    pixels = tf.reshape(tf.io.decode_raw(features["image/encoded"], tf.uint8), shape)
+    return pixels, features["image/class/label"]
 
 
 def read(path: Path) -> Iterator[Any]:

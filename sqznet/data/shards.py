@@ -33,6 +33,7 @@ class Options:
 
     max_pixels: int = images.MAX_PIXELS
     short_side: int | None = None
+    decoded: bool = False
     strict: bool = False
 
 
@@ -79,8 +80,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
                 try:
                     if isinstance(content, OSError):
                         raise images.Reject(content.strerror or str(content))
-                    jpeg = images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
-                    means = channel_means(jpeg)
+                    photograph, means = _stored(content, options)
                 except images.Reject as reason:
                     if options.strict:
                         raise InputError(f"{photo.key}: {reason} (--strict stops at the first such file)") from None
@@ -88,12 +88,13 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
                     continue
                 writer.write(
                     records.encode(
-                        jpeg.content,
+                        photograph.content,
                         label=photo.label,
                         synset=source.classes[photo.label],
                         filename=photo.key,
-                        height=jpeg.height,
-                        width=jpeg.width,
+                        height=photograph.height,
+                        width=photograph.width,
+                        decoded=options.decoded,
                     )
                 )
                 per_class[photo.label] += 1
@@ -113,7 +114,21 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
     return description
 
 
-def channel_means(jpeg: images.Jpeg) -> np.ndarray:
+def _stored(content: bytes, options: Options) -> tuple[images.Encoded, np.ndarray]:
+    """What a record is to hold of an encoded photograph, and its channel means.
+
+    Raises:
+        Reject: it cannot be used.
+    """
+    if options.decoded:
+        pixels = images.to_pixels(content, max_pixels=options.max_pixels, short_side=options.short_side)
+        stored = images.Encoded(pixels.tobytes(), *pixels.shape[:2])
+        return stored, pixels.mean(axis=(0, 1), dtype=np.float64)
+    jpeg = images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
+    return jpeg, channel_means(jpeg)
+
+
+def channel_means(jpeg: images.Encoded) -> np.ndarray:
     """Means of R, G, B in 0..255, float64 (3,), to about a level, of a JPEG that training can decode.
 
     TensorFlow decodes it, because that refuses some damaged ones that Pillow makes do with; at an eighth of its size,

@@ -131,5 +131,5 @@ def _photograph(manifest: Manifest, split: str, place: int) -> bytes:
 
     paths = [str(shard.path) for shard in manifest.shards_of(split)]
     (record,) = tf.data.TFRecordDataset(paths).skip(place).take(1).as_numpy_iterator()
-    jpeg, _ = records.parse(record)
-    return jpeg.numpy()
+    photograph, _ = records.parse(record, manifest.decoded)
+    return (tf.io.encode_jpeg(photograph, quality=95) if manifest.decoded else photograph).numpy()

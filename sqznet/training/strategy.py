@@ -73,7 +73,7 @@ def _refuse_to_pass_over_gpus() -> None:
     if models and not hidden:
         raise InputError(
             f"this machine has {len(models)} NVIDIA GPU(s) ({models[0]}) that TensorFlow {tf.__version__} cannot use. "
-            "It needs CUDA's libraries (pip install 'sqznet[gpu]') and compute capability 6.0 or more: the K80 has 3.7, "
+            "It needs CUDA's libraries (pip install 'sqznet[gpu]') and compute capability 6.0 or more (the K80: 3.7); "
             "see the support table in BUILD_NOTES.md. To train on the processor: CUDA_VISIBLE_DEVICES=-1"
         )
 

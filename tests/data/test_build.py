@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,12 +12,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from sqznet.data import build, manifest, records
+from sqznet.data import build, manifest, mend, pipeline, records
 from sqznet.errors import InputError
+from sqznet.preprocessing import Preprocessing
+from sqznet.training import schedule
 
-from ..conftest import CLASSES, COUNTS, build_set
+from ..conftest import CLASSES, COUNTS, TINY, build_set
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -269,3 +274,40 @@ def test_a_hold_out_from_foreign_shards_keeps_label_and_photograph_together(shar
     found = labels_by_content(rebuilt)
     assert len(found) == 3 * (40 + 11)
     assert all(expected[content] == label for content, label in found.items())
+
+
+def test_a_decoded_set_gives_the_pixels_of_its_jpegs(photographs, tmp_path):
+    made = {
+        decoded: build_set(f"folder:{photographs}", tmp_path / str(decoded), decoded=decoded, short_side=80)
+        for decoded in (False, True)
+    }
+    assert made[True].decoded and not made[False].decoded
+    assert made[True].channel_means == pytest.approx(made[False].channel_means, abs=1)
+    assert made[True].shards[0].bytes > 3 * made[False].shards[0].bytes
+    kind = Preprocessing(48, 64)
+    for (pixels, labels), (other_pixels, other_labels) in zip(
+        *(pipeline.examples(each, "val", kind, None, 33) for each in made.values()), strict=True
+    ):
+        assert labels.tolist() == other_labels.tolist()
+        difference = np.abs(pixels.astype(int) - other_pixels)
+        assert difference.mean() < 4  # what JPEG loses
+    plan = schedule.plan(TINY, made[True].records("train"))
+    for size in (16, 32):  # halved, and not
+        grown = dataclasses.replace(plan, recipe=TINY.replace(image_size=size, resize_to=size))
+        sides = [next(pipeline.training_batches(each, grown, replicas=1).as_numpy_iterator()) for each in made.values()]
+        assert (sides[0][1] == sides[1][1]).all()
+        assert np.abs(sides[0][0].astype(int) - sides[1][0]).mean() < 6
+    assert mend.first(made[True], "train") is None
+
+
+def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
+    made = build_set(f"folder:{photographs}", tmp_path / "set", decoded=True, short_side=32)
+    shard = made.shards_of("train")[0]
+    rows = list(records.read(shard.path))
+    with tf.io.TFRecordWriter(str(shard.path)) as writer:
+        for number, features in enumerate(rows):
+            if number == 3:
+                features["image/height"].int64_list.value[0] += 1
+            writer.write(tf.train.Example(features=tf.train.Features(feature=dict(features))).SerializeToString())
+    bad = mend.first(made, "train")
+    assert bad is not None and (bad.shard, bad.record) == (shard.path.name, 3)

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from sqznet.data import shards, synthetic
-from sqznet.data.images import Jpeg, Reject
+from sqznet.data.images import Encoded, Reject
 
 
-def encode(pixels: np.ndarray, **options) -> Jpeg:
+def encode(pixels: np.ndarray, **options) -> Encoded:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95, **options)
-    return Jpeg(buffer.getvalue(), *pixels.shape[:2])
+    return Encoded(buffer.getvalue(), *pixels.shape[:2])
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
@@ -32,6 +32,6 @@ def test_a_grey_photograph_has_three_equal_means():
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_jpeg_cut_short_anywhere_is_rejected(quarters):
     jpeg = synthetic.draw("train/boat/7", 2, seed=0)
-    cut = Jpeg(jpeg[: len(jpeg) * quarters // 4], 96, 96)
+    cut = Encoded(jpeg[: len(jpeg) * quarters // 4], 96, 96)
     with pytest.raises(Reject, match="broken: TensorFlow cannot decode it"):
         shards.channel_means(cut)

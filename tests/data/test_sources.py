@@ -194,7 +194,9 @@ def write_foreign(path: Path, labels: list[int], content: bytes = b"jpeg") -> No
 
     with tf.io.TFRecordWriter(str(path)) as writer:
         for label in labels:
-            writer.write(records.encode(content, label=label, synset=f"n{label}", filename="x", height=1, width=1))
+            writer.write(
+                records.encode(content, label=label, synset=f"n{label}", filename="x", height=1, width=1, decoded=False)
+            )
 
 
 def test_foreign_shards_with_labels_from_1_are_refused_or_shifted(tmp_path):
