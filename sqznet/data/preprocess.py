@@ -44,8 +44,8 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 def preprocess_for_train(photograph: tf.Tensor, draws: tf.Tensor, recipe: Recipe, size: tf.Tensor | int) -> tf.Tensor:
     """A random crop, mirrored half of the time.
 
-    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the crop is halved, by
-    the decoder where there is one, until it is about as large as the result, then four neighbours are averaged.
+    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the crop is halved, by the
+    decoder where there is one, as long as it stays as large as the result, and then averaged over areas.
 
     Args:
         photograph: a JPEG or pixels.
@@ -67,12 +67,8 @@ def preprocess_for_train(photograph: tf.Tensor, draws: tf.Tensor, recipe: Recipe
     corner = tf.floor(draws[2:4] * (sides - box + 1))
     box = tf.cast(tf.concat([corner, box], 0), tf.int32)
     if recipe.interpolation == "bilinear":
-        pixels = _halved(photograph, box, size) if recipe.antialias else _cut(photograph, box)
-        # Averages of numbers that are half too large, so that cutting them off rounds them. As floats, because
-        # TensorFlow scales those faster.
-        pixels = tf.cast(pixels, tf.float32)[tf.newaxis] + 0.5
-        image = tf.raw_ops.ResizeBilinear(images=pixels, size=[size, size], half_pixel_centers=True)[0]
-        image = tf.cast(image, tf.uint8)
+        pixels = _halved(photograph, box, size) if recipe.antialias else tf.cast(_cut(photograph, box), tf.float32)
+        image = _scale(pixels, size, recipe.antialias)
     else:
         image = _resize(_cut(photograph, box), size, recipe.interpolation, recipe.antialias)
     return tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
@@ -156,19 +152,37 @@ def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
 
 
 def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-    """The pixels in `box`, float32, halved in number each way, at most three times, until nearest to `size`.
-
-    So what is left is scaled down by the square root of two at most, where averages of four neighbours lose little, or
-    up by as much. Halved only while `size` was left, crops came out sharper than evaluation's, which cost accuracy.
-    """
+    """The pixels in `box`, float32, halved in number each way up to three times, while `size` or more are left."""
     import tensorflow as tf
 
     def cut(ratio: int) -> tf.Tensor:
         return tf.cast(_cut(photograph, box // ratio, ratio), tf.float32)
 
     least = tf.reduce_min(box[2:])
-    halvings = sum(tf.cast(2 * least**2 >= (ratio * size) ** 2, tf.int32) for ratio in _RATIOS[1:])
+    halvings = sum(tf.cast(least >= ratio * size, tf.int32) for ratio in _RATIOS[1:])
     return tf.switch_case(halvings, [functools.partial(cut, ratio) for ratio in _RATIOS])
+
+
+def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tensor:
+    """Float pixels to uint8, (size, size, 3).
+
+    Antialiased, averages over areas where there are more pixels than are wanted, which takes no longer than averages of
+    four neighbours; these alone passed over pixels, and cost two points of accuracy at 64 px (BUILD_NOTES.md).
+    """
+    import tensorflow as tf
+
+    pixels = pixels[tf.newaxis] + 0.5  # so that cutting off the fraction rounds
+
+    def over_areas() -> tf.Tensor:
+        return tf.raw_ops.ResizeArea(images=pixels, size=[size, size])
+
+    def of_neighbours() -> tf.Tensor:
+        return tf.raw_ops.ResizeBilinear(images=pixels, size=[size, size], half_pixel_centers=True)
+
+    if not antialias:
+        return tf.cast(of_neighbours()[0], tf.uint8)
+    is_larger = tf.reduce_min(tf.shape(pixels)[1:3]) >= size
+    return tf.cast(tf.cond(is_larger, over_areas, of_neighbours)[0], tf.uint8)
 
 
 def _resize(pixels: tf.Tensor, size: tf.Tensor | int, interpolation: str, antialias: bool) -> tf.Tensor:

@@ -222,8 +222,7 @@ def test_a_training_crop_shows_the_region_that_was_drawn(width, height):
             if draws[4] < 0.5:
                 red = red[::-1]
             # The decoder's box is in whole pixels of what it scales down to: up to eight of the photograph's.
-            near = [ratio for ratio in (2, 4, 8) if 2 * min(tall, wide) ** 2 >= (ratio * size) ** 2]
-            halved = max(near, default=1)
+            halved = max(ratio for ratio in (1, 2, 4, 8) if min(tall, wide) >= ratio * size or ratio == 1)
             for got, wanted, length in ((image[..., 0].mean(0), red, width), (image[..., 1].mean(1), green, height)):
                 assert np.abs(got - wanted).max() < 3 + 255 * 2 * halved / length
 

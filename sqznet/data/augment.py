@@ -1,0 +1,129 @@
+"""What training does to crops beside cutting them: colours, erased rectangles, two photographs in one.
+
+Images are uint8 RGB, 0..255, and stay so; all randomness is in the draws, so the same draws give the same image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from sqznet.recipes import Recipe
+
+ERASED_AREA = (0.02, 0.33)  # of the crop, and aspect ratios (Zhong et al. 2017, arXiv 1708.04896, section 4.1)
+ERASED_ASPECTS = (0.3, 3.3)
+_LUMA = (0.299, 0.587, 0.114)  # of R, G, B in a grey pixel (ITU-R BT.601)
+
+
+def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
+    """What is random in the augmentation of `count` crops.
+
+    Args:
+        seed: int64, (2,); the same seed gives the same draws.
+        recipe: its mixup and cutmix decide how shares are distributed.
+
+    Returns:
+        float32, (count, 12), in 0..1: three for colours, five for erasing, then the share that is left of a mixed image's
+        own pixels, whether it is cut (1) or blended (0), and the place of what is cut.
+    """
+    import tensorflow as tf
+
+    uniform = tf.random.stateless_uniform([count, 11], seed)
+    cuts = tf.cast(uniform[:, 8] < _cut_share(recipe), tf.float32)
+    alphas = tf.where(cuts > 0, recipe.cutmix or 1.0, recipe.mixup or 1.0)
+    one, other = tf.unstack(tf.random.stateless_gamma([2, count], seed + 1, alphas))
+    shares = tf.math.divide_no_nan(one, one + other)
+    return tf.concat([uniform[:, :8], tf.stack([shares, cuts], axis=1), uniform[:, 9:]], axis=1)
+
+
+def _cut_share(recipe: Recipe) -> float:
+    """How many of the mixed images are cut rather than blended."""
+    return 0.5 if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
+
+
+def augment(image: tf.Tensor, draws: tf.Tensor, recipe: Recipe) -> tf.Tensor:
+    """One crop, its colours changed and a rectangle of it erased, where the recipe says so.
+
+    Args:
+        image: uint8, (size, size, 3).
+        draws: one row of what `draw` gives.
+    """
+    if recipe.jitter:
+        image = jitter(image, draws[:3], recipe.jitter)
+    if recipe.erasing:
+        image = erase(image, draws[3:8], recipe.erasing)
+    return image
+
+
+def jitter(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
+    """Brightness, contrast and saturation, each multiplied by 1 - strength to 1 + strength, in this order."""
+    import tensorflow as tf
+
+    brightness, contrast, saturation = tf.unstack(1 + strength * (2 * draws - 1))
+    pixels = tf.cast(image, tf.float32) * brightness
+    grey = tf.tensordot(pixels, tf.constant(_LUMA), 1)[..., tf.newaxis]
+    mean = tf.reduce_mean(grey)
+    # Contrast about the mean grey, then saturation about each pixel's own grey, in one expression.
+    grey = mean + contrast * (grey - mean)
+    pixels = grey + saturation * (mean + contrast * (pixels - mean) - grey)
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+
+
+def erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
+    """Fills a rectangle with the crop's mean colour, `probability` of the time (Zhong et al. 2017)."""
+    import tensorflow as tf
+
+    size = tf.cast(tf.shape(image)[0], tf.float32)
+    area = ERASED_AREA[0] + draws[1] * (ERASED_AREA[1] - ERASED_AREA[0])
+    low, high = (tf.math.log(each) for each in ERASED_ASPECTS)
+    aspect = tf.exp(low + draws[2] * (high - low))
+    height, width = (tf.minimum(tf.sqrt(each), 1.0) * size for each in (area / aspect, area * aspect))
+    box = _box(size, draws[3] * (size - height), draws[4] * (size - width), height, width)
+    mean = tf.cast(tf.round(tf.reduce_mean(tf.cast(image, tf.float32), axis=[0, 1])), tf.uint8)
+    return tf.where(box & (draws[0] < probability), mean, image)
+
+
+def _box(size: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Which pixels of a square lie in a box: bool, (size, size, 1); the box may be of any shape (...) in front."""
+    import tensorflow as tf
+
+    along = tf.range(size)
+    rows, columns = (
+        (along >= tf.floor(first)[..., tf.newaxis]) & (along < tf.floor(first + length)[..., tf.newaxis])
+        for first, length in ((top, height), (left, width))
+    )
+    return (rows[..., :, tf.newaxis] & columns[..., tf.newaxis, :])[..., tf.newaxis]
+
+
+def mix(images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Each image with its neighbour, blended (mixup, Zhang et al. 2017, arXiv 1710.09412) or a part of it cut out and
+    replaced by the neighbour's (CutMix, Yun et al. 2019, arXiv 1905.04899).
+
+    Neighbours are the first and the second, the third and the fourth and so on, so that a batch that is divided evenly
+    among replicas is mixed as a whole one is. A record that could not be used, label -1, is not mixed.
+
+    Args:
+        images: uint8, (batch, size, size, 3).
+        labels: int64, (batch,).
+        draws: rows of what `draw` gives, (batch, 12).
+
+    Returns:
+        images, labels, the neighbours' labels, int64, and the share of each image's own label, float32, all (batch,).
+    """
+    import tensorflow as tf
+
+    count, size = tf.shape(labels)[0], tf.cast(tf.shape(images)[1], tf.float32)
+    neighbours = tf.minimum(tf.bitwise.bitwise_xor(tf.range(count), 1), count - 1)
+    others, other_images = tf.gather(labels, neighbours), tf.gather(images, neighbours)
+    usable = (labels >= 0) & (others >= 0)
+    shares, cuts, tops, lefts = tf.unstack(draws[:, 8:], axis=1)
+    shares = tf.where(usable, shares, 1.0)
+    side = tf.floor(tf.sqrt(1 - shares) * size)
+    box = _box(size, tops * (size - side), lefts * (size - side), side, side) & (cuts > 0)[:, None, None, None]
+    blended = tf.where(cuts > 0, 1.0, shares)[:, None, None, None]
+    pixels = blended * tf.cast(images, tf.float32) + (1 - blended) * tf.cast(other_images, tf.float32)
+    mixed = tf.where(box, other_images, tf.cast(tf.round(pixels), tf.uint8))
+    shares = tf.where(cuts > 0, 1 - (side / size) ** 2, shares)
+    return mixed, labels, others, shares
