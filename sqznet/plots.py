@@ -76,3 +76,50 @@ def confusion_matrix(shares: np.ndarray, classes: Sequence[str], path: Path, tit
                     colour = "white" if share > 50 else "black"
                     axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
     _save(figure, path)
+
+
+def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, suggested: float, path: Path) -> None:
+    """The loss at each learning rate, smoothed and as it was, with the suggested rate marked, as PNG."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    axes.plot(values, losses, alpha=0.3, label="loss of a batch")
+    axes.plot(values, means, label="smoothed")
+    axes.axvline(suggested, linestyle="--", color="black", label=f"suggested: {suggested:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, 1.5 * float(means[0])))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:
+    """A line for each row across one axis for each column, coloured by the last column, as PNG.
+
+    Axes of numbers run from the lowest to the highest; of anything else, in the order of their texts.
+    """
+    figure = _figure(max(6.0, 1.5 * len(names)), 4.5)
+    axes = figure.subplots()
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    heights = []
+    for place, values in enumerate(columns):
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            low, high = min(values), max(values)
+            scaled = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+            marks = {(0.0 if high > low else 0.5): f"{low:.3g}", (1.0 if high > low else 0.5): f"{high:.3g}"}
+        else:
+            levels = sorted({str(value) for value in values})
+            step = 1 / max(1, len(levels) - 1)
+            scaled = [levels.index(str(value)) * step for value in values]
+            marks = {index * step: level for index, level in enumerate(levels)}
+        heights.append(scaled)
+        axes.axvline(place, color="black", linewidth=0.8)
+        for height, text in marks.items():
+            axes.text(place + 0.03, height, text, fontsize=7, va="center", bbox={"color": "white", "alpha": 0.7})
+    from matplotlib import colormaps
+
+    shades = heights[-1]
+    for row, shade in sorted(zip(zip(*heights, strict=True), shades, strict=True), key=lambda each: each[1]):
+        axes.plot(range(len(names)), row, color=colormaps["viridis"](shade), alpha=0.8)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(names) - 0.6)
+    _save(figure, path)

@@ -21,7 +21,7 @@ ARCHS = ("v1.0", "v1.1")
 ACTIVATIONS = ("relu", "elu")
 BYPASSES = ("none", "simple", "complex")
 CROPS = ("window", "resized")
-OPTIMIZERS = ("sgd", "nesterov")
+OPTIMIZERS = ("sgd", "nesterov", "adamw")
 FREEZES = tuple(f"until:{module}" for module in MODULES[1:])
 SCHEDULES = ("step", "linear", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -69,19 +69,33 @@ class Recipe:
     train_sizes: tuple[tuple[int, int], ...] = _setting(
         (), "train smaller first, as EPOCH:PIXELS,...: from that epoch (0 first) on, that size; empty: image_size"
     )
+    jitter: float = _setting(
+        0.0, "brightness, contrast and saturation of a crop, each times 1 less this to 1 plus this, 0 to below 1"
+    )
+    erasing: float = _setting(0.0, "share of crops of which a rectangle is erased, 0 to 1")
+    mixup: float = _setting(0.0, "alpha of mixup: images are blended in pairs, and so are their labels; 0: not")
+    cutmix: float = _setting(
+        0.0, "alpha of CutMix: a part of an image is its neighbour's; with mixup, one or the other"
+    )
     shuffle_mib: int = _setting(1_024, "memory for records, encoded, to shuffle among, in MiB")
 
     # The optimisation.
     epochs: int = _setting(80, "passes over the training split")
     total_steps: int | None = _setting(None, "updates in all, instead of epochs")
     global_batch_size: int = _setting(128, "images an update, over all replicas")
-    optimizer: str = _setting("sgd", "SGD with classical or with Nesterov momentum", OPTIMIZERS)
-    momentum: float = _setting(0.9, "momentum of SGD, 0 to below 1")
+    optimizer: str = _setting("sgd", "SGD with classical or with Nesterov momentum, or AdamW", OPTIMIZERS)
+    momentum: float = _setting(0.9, "momentum of SGD, or AdamW's first, 0 to below 1")
     learning_rate: float = _setting(0.01, "highest learning rate of the schedule")
     schedule: str = _setting("step", "how the learning rate falls over the run", SCHEDULES)
     warmup_epochs: float = _setting(0.0, "epochs of linear rise to learning_rate")
     milestones: tuple[int, ...] = _setting((50, 65, 75), "schedule=step: epochs at which it is divided by ten")
-    weight_decay: float = _setting(2e-4, "L2 on convolution kernels (not on biases or norms), added to the loss")
+    weight_decay: float = _setting(
+        2e-4, "of convolution kernels (not of biases or norms): L2, added to the loss; decoupled from it with adamw"
+    )
+    gradient_clip: float = _setting(0.0, "longest gradient, of all weights together; longer ones are scaled; 0: any")
+    ema: float = _setting(
+        0.0, "evaluate and keep an average of the weights that holds on to this share of itself each step; 0: none"
+    )
     freeze: str | None = _setting(
         None, "until:MODULE keeps what comes before that module (fire2 to fire9, conv10) as it was loaded"
     )
@@ -111,7 +125,7 @@ class Recipe:
         for name in ("epochs", "global_batch_size", "steps_per_call", "shuffle_mib"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("dropout", "momentum", "label_smoothing"):
+        for name in ("dropout", "momentum", "label_smoothing", "jitter", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.freeze is not None and self.freeze not in FREEZES:
@@ -119,23 +133,36 @@ class Recipe:
         for name in ("layer_decay", "min_crop_area"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0 and at most 1")
-        if not 0 <= self.distill_weight <= 1:
-            raise InputError(f"distill_weight is {self.distill_weight}; it must be 0 to 1")
+        for name in ("distill_weight", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 to 1")
         for name in ("learning_rate", "distill_temperature"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.conv10_padding not in (0, 1):
             raise InputError(f"conv10_padding is {self.conv10_padding}; it must be 0 or 1")
-        for name in ("weight_decay", "warmup_epochs", "seed"):
+        for name in ("weight_decay", "warmup_epochs", "seed", "mixup", "cutmix", "gradient_clip"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.seed >= 2**32:
             raise InputError(f"seed is {self.seed}; it must be below 2 to the power of 32")
+        if self.optimizer == "adamw" and self.layer_decay < 1:
+            raise InputError("layer_decay goes with sgd and nesterov: AdamW's steps are as long for smaller gradients")
         if self.total_steps is not None and self.total_steps < 1:
             raise InputError(f"total_steps is {self.total_steps}; it must be 1 or more")
         starts = [epoch for epoch, _ in self.train_sizes]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise InputError(f"train_sizes begin at epochs {starts}; they must begin at 0 and rise")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image may be made of two."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def augments(self) -> bool:
+        """Whether crops are changed beside being cut and mirrored."""
+        return self.mixes or self.jitter > 0 or self.erasing > 0
 
     @property
     def preprocessing(self) -> Preprocessing:

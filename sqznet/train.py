@@ -12,6 +12,8 @@
       your own photographs in minutes, from published ImageNet weights
   python -m sqznet.train --data=data/mine --recipe=imagenette --teacher=runs/LARGER
       learn from a larger network, too
+  python -m sqznet.train --data=data/mine --recipe=imagenette --find_lr
+      no training: which learning rate the network and the data bear, as a plot and a suggestion
   python -m sqznet.train --strategy=multiworker --workers=a:9000,b:9000 --worker_index=0 --run_dir=/shared/run
       on two machines; the same on the other, with 1 (or TF_CONFIG, or Slurm; see deploy/)
   python -m sqznet.train --resume
@@ -26,11 +28,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqznet import cli, console, recipes, remote
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
+
+if TYPE_CHECKING:
+    from sqznet.data.manifest import Manifest
 
 SHARDS = Path("data/shards")
 DEMO = Path("data/demo")
@@ -81,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=0,
         help="corrupt training records that may be left out, each one named, before the run stops",
     )
+    parser.add_argument("--find_lr", action="store_true", help="look for a learning rate instead of training")
     parser.add_argument("--profile", type=int, default=0, help="write a TensorBoard profile of that many steps")
     parser.add_argument(
         "--deterministic",
@@ -118,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0), ("profile", 0)):
         if not getattr(args, name) >= least:
             raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
+    if args.find_lr and (args.resume or args.init_weights or args.teacher or args.strategy == "multiworker"):
+        raise InputError("--find_lr is for a fresh network on this machine: leave out the other flags")
     # A job that is started again by the same command, as clusters do, may not have come as far as its first checkpoint.
     resume = args.resume and (args.run_dir is None or _has_begun(args.run_dir))
     data, recipe, run_dir, teacher = _resumed(args, overrides) if resume else _fresh(args, overrides)
@@ -134,6 +142,9 @@ def main(argv: list[str] | None = None) -> int:
         service.await_dispatcher(args.data_service, "--data_service")
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
+    if args.find_lr:
+        _find_rate(manifest.load(data), recipe, args, run_dir)
+        return 0
     try:
         start.train(
             manifest.load(data, whole=not args.max_bad_records),
@@ -157,6 +168,14 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
         return 128 + stopped.signal_number
     return 0
+
+
+def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path) -> None:
+    from sqznet.training import find_rate
+
+    suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
+    console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
+    console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
 
 
 def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:

@@ -91,7 +91,9 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
 
     try:
         jpeg = images.to_jpeg(mutate(photograph(rng), rng), max_pixels=4_000_000)
-        shards.channel_means(jpeg)
+        (means,) = shards.channel_means([jpeg.content])
+        if isinstance(means, images.Reject):
+            raise means
     except images.Reject as reason:
         return _refused(str(reason))
     pixels = tf.image.decode_jpeg(jpeg.content, channels=3).numpy().astype(int)

@@ -184,9 +184,9 @@ class _Photographs:
     def __getitem__(self, index: int) -> tuple[Any, int]:
         import io
 
+        import torch  # not by `_torch`, which would give each worker the threads of all
         from PIL import Image
 
-        torch = _torch()
         rng = np.random.default_rng(index)
         image = Image.open(io.BytesIO(self.jpegs[index % len(self.jpegs)])).convert("RGB")
         width, height = image.size

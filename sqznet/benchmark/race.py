@@ -1,8 +1,14 @@
-"""Contestants in processes of their own, taking turns, so that a noisy machine is noisy to all of them alike."""
+"""Contestants in processes of their own, taking turns, so that a noisy machine is noisy to all of them alike.
+
+While one has its turn the others are stopped: an input pipeline would use the time to read ahead.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -92,15 +98,23 @@ class _Runner:
         self.entry = entry
         command = [sys.executable, "-m", "sqznet.benchmark.contestants", entry.name, json.dumps(entry.settings)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,  # with its own workers, so that all of them are stopped together
         )
 
     def round(self) -> dict[str, float]:
         assert self.process.stdin and self.process.stdout and self.process.stderr
         try:
+            self._signal(signal.SIGCONT)
             self.process.stdin.write("\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
+            if line:
+                self._signal(signal.SIGSTOP)
         except BrokenPipeError:
             line = ""
         if not line:
@@ -109,6 +123,10 @@ class _Runner:
         measured: dict[str, float] = json.loads(line)
         return measured
 
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has failed; that is said elsewhere
+            os.killpg(self.process.pid, number)
+
     def end(self) -> None:
-        self.process.kill()
+        self._signal(signal.SIGKILL)
         self.process.communicate()

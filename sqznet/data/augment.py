@@ -25,8 +25,8 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
         recipe: its mixup and cutmix decide how shares are distributed.
 
     Returns:
-        float32, (count, 12), in 0..1: three for colours, five for erasing, then the share that is left of a mixed image's
-        own pixels, whether it is cut (1) or blended (0), and the place of what is cut.
+        float32, (count, 12), in 0..1: three for colours, five for erasing, then the share that is left of a mixed
+        image's own pixels, whether it is cut (1) or blended (0), and the place of what is cut.
     """
     import tensorflow as tf
 

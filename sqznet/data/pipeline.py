@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqznet import console
-from sqznet.data import mend, preprocess, records
+from sqznet.data import augment, mend, preprocess, records
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
@@ -105,17 +105,29 @@ def training_batches(
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
-        follows the recipe's train_sizes. With a teacher, its probabilities come third: float32 (batch, classes).
+        follows the recipe's train_sizes. With a teacher, its probabilities come third: float32 (batch, classes). Where
+        the recipe mixes images, third and fourth are the neighbours' labels, int64, and the share of each image's own
+        label, float32, both (batch,).
         A record that `mend` has taken out is a black image with the label -1.
     """
     import tensorflow as tf
 
-    batch = schedule.recipe.global_batch_size
+    recipe = schedule.recipe
+    batch = recipe.global_batch_size
+    if recipe.mixes and teacher is not None:
+        raise InputError("a --teacher sees whole photographs: leave out --mixup and --cutmix")
+    if recipe.mixes and batch // replicas % 2:
+        raise InputError(
+            f"mixup and cutmix take images in pairs, and each replica's share of the batch is {batch // replicas}: "
+            f"choose a --global_batch_size that is a multiple of {2 * replicas}"
+        )
     if service:
         stream = _served(manifest, schedule, start_step, workers, teacher, service, job)
     else:
         stream = _in_order(manifest, schedule, start_step, worker, workers, teacher)
     stream = stream.batch(batch // replicas, drop_remainder=True)
+    if recipe.mixes:
+        stream = stream.map(augment.mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if teacher is not None:
         stream = stream.map(_asking(teacher, manifest))  # one call at a time: not every runtime bears more
     return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
@@ -149,7 +161,7 @@ def _in_order(
 
 
 def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
-    """What is random in each example of `order`: a row of `preprocess.draw`."""
+    """What is random in each example of `order`: a row of `_draw`."""
     import tensorflow as tf
 
     recipe, records = schedule.recipe, schedule.records
@@ -158,10 +170,18 @@ def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
     def epoch_draws(epoch):
         fold = tf.random.experimental.stateless_fold_in
         blocks = tf.data.Dataset.range(-(-records // _DRAWN))
-        blocks = blocks.map(lambda block: preprocess.draw(fold(_seed_of(recipe, epoch), block), _DRAWN, recipe))
+        blocks = blocks.map(lambda block: _draw(fold(_seed_of(recipe, epoch), block), _DRAWN, recipe))
         return blocks.unbatch().take(records).skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
 
     return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(epoch_draws)
+
+
+def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
+    """Rows of `preprocess.draw`, each followed by one of `augment.draw` where the recipe augments."""
+    import tensorflow as tf
+
+    crops = preprocess.draw(seed, count, recipe)
+    return tf.concat([crops, augment.draw(seed + 2, count, recipe)], axis=1) if recipe.augments else crops
 
 
 def _served(
@@ -209,7 +229,7 @@ def _served(
     def example(unit, number, record):
         fold = tf.random.experimental.stateless_fold_in
         seed = fold(fold(_seed_of(recipe, unit[0]), unit[1]), number)
-        return _example(manifest, recipe, record, preprocess.draw(seed, 1, recipe)[0], size, teacher)
+        return _example(manifest, recipe, record, _draw(seed, 1, recipe)[0], size, teacher)
 
     stream = tf.data.Dataset.from_tensor_slices(tf.constant(dealt, tf.int64))
     stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
@@ -230,16 +250,18 @@ def _example(
     size: tf.Tensor | int,
     teacher: Predictor | None,
 ) -> tuple[tf.Tensor, ...]:
-    """(image, label), and with a teacher the same crop at its size."""
+    """(image, label), then with a teacher the same crop at its size, or what `augment.mix` has to know."""
     import tensorflow as tf
 
     def crops(photograph):
-        image = preprocess.preprocess_for_train(photograph, draws, recipe, size)
+        image = preprocess.preprocess_for_train(photograph, draws[:5], recipe, size)
+        if recipe.augments:
+            image = augment.augment(image, draws[5:], recipe)
         if teacher is None:
             return (image,)
         shown = teacher.runtime.image_size
         # The same draws are the same crop.
-        again = functools.partial(preprocess.preprocess_for_train, photograph, draws, recipe, shown)
+        again = functools.partial(preprocess.preprocess_for_train, photograph, draws[:5], recipe, shown)
         return image, tf.cond(tf.equal(size, shown), lambda: image, again)
 
     def usable():
@@ -251,7 +273,7 @@ def _example(
         return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
 
     image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
-    return image, label, *shown
+    return (image, label, draws[5:]) if recipe.mixes else (image, label, *shown)
 
 
 def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:

@@ -30,23 +30,18 @@ def encode(
     """
     import tensorflow as tf
 
-    def feature(value: bytes | str | int) -> tf.train.Feature:
-        if isinstance(value, int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        content = value.encode() if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
-
-    features = {
-        "image/encoded": feature(photograph),
-        "image/format": feature("RAW" if decoded else "JPEG"),
-        "image/class/label": feature(label),
-        "image/class/synset": feature(synset),
-        "image/filename": feature(filename),
-        "image/height": feature(height),
-        "image/width": feature(width),
-    }
+    example = tf.train.Example()
+    feature = example.features.feature
+    for name, content in (
+        ("image/encoded", photograph),
+        ("image/format", b"RAW" if decoded else b"JPEG"),
+        ("image/class/synset", synset.encode()),
+        ("image/filename", filename.encode()),
+    ):
+        feature[name].bytes_list.value.append(content)
+    for name, number in (("image/class/label", label), ("image/height", height), ("image/width", width)):
+        feature[name].int64_list.value.append(number)
     # Protobuf maps may be serialized in any order; the same photograph must give the same bytes.
-    example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 

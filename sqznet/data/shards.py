@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +18,11 @@ from sqznet.data import images, records
 from sqznet.data.sources import Photo, Source
 from sqznet.errors import InputError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 SHARD_RECORDS = 1024  # about 110 MB of full-size ImageNet, 1,200 shards for its training split
+_BLOCK = 64  # photographs that are decoded in one call
 
 
 @dataclass(frozen=True)
@@ -76,16 +83,13 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
     sum_of_means = np.zeros(3)
     with files.replacing(folder / shard.file) as path:
         with tf.io.TFRecordWriter(str(path)) as writer:
-            for photo, content in zip(shard.photos, source.read(list(shard.photos)), strict=True):
-                try:
-                    if isinstance(content, OSError):
-                        raise images.Reject(content.strerror or str(content))
-                    photograph, means = _stored(content, options)
-                except images.Reject as reason:
+            for photo, stored in _stored(source, shard, options):
+                if isinstance(stored, images.Reject):
                     if options.strict:
-                        raise InputError(f"{photo.key}: {reason} (--strict stops at the first such file)") from None
-                    rejects.append((photo.key, str(reason)))
+                        raise InputError(f"{photo.key}: {stored} (--strict stops at the first such file)")
+                    rejects.append((photo.key, str(stored)))
                     continue
+                photograph, means = stored
                 writer.write(
                     records.encode(
                         photograph.content,
@@ -114,40 +118,73 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
     return description
 
 
-def _stored(content: bytes, options: Options) -> tuple[images.Encoded, np.ndarray]:
-    """What a record is to hold of an encoded photograph, and its channel means.
+def _stored(
+    source: Source, shard: Shard, options: Options
+) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | images.Reject]]:
+    """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
+    pairs = zip(shard.photos, source.read(list(shard.photos)), strict=True)
+    while block := list(itertools.islice(pairs, _BLOCK)):
+        checked = [_checked(content, options) for _, content in block]
+        good = [each for each in checked if isinstance(each, images.Encoded)]
+        means = iter(_means_of_pixels(good) if options.decoded else channel_means([each.content for each in good]))
+        for (photo, _), each in zip(block, checked, strict=True):
+            if isinstance(each, images.Reject):
+                yield photo, each
+            else:
+                found = next(means)
+                yield photo, found if isinstance(found, images.Reject) else (each, found)
 
-    Raises:
-        Reject: it cannot be used.
-    """
-    if options.decoded:
+
+def _checked(content: bytes | OSError, options: Options) -> images.Encoded | images.Reject:
+    try:
+        if isinstance(content, OSError):
+            raise images.Reject(content.strerror or str(content))
+        if not options.decoded:
+            return images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
         pixels = images.to_pixels(content, max_pixels=options.max_pixels, short_side=options.short_side)
-        stored = images.Encoded(pixels.tobytes(), *pixels.shape[:2])
-        return stored, pixels.mean(axis=(0, 1), dtype=np.float64)
-    jpeg = images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
-    return jpeg, channel_means(jpeg)
+        return images.Encoded(pixels.tobytes(), *pixels.shape[:2])
+    except images.Reject as reason:
+        return reason
 
 
-def channel_means(jpeg: images.Encoded) -> np.ndarray:
-    """Means of R, G, B in 0..255, float64 (3,), to about a level, of a JPEG that training can decode.
+def _means_of_pixels(photographs: list[images.Encoded]) -> list[np.ndarray]:
+    return [np.frombuffer(each.content, np.uint8).reshape(-1, 3).mean(axis=0, dtype=np.float64) for each in photographs]
 
-    TensorFlow decodes it, because that refuses some damaged ones that Pillow makes do with; at an eighth of its size,
-    for which the decoder reads every bit but computes only the mean of each block of 8 x 8 pixels.
 
-    Raises:
-        Reject: it cannot be decoded.
+def channel_means(jpegs: list[bytes]) -> list[np.ndarray | images.Reject]:
+    """Means of R, G, B in 0..255, float32 (3,), of each JPEG that training can decode, to about a level; or why not.
+
+    TensorFlow decodes them, because that refuses some damaged ones that Pillow makes do with; at an eighth of their
+    size, for which the decoder reads every bit but computes only the mean of each block of 8 x 8 pixels.
     """
     import tensorflow as tf
 
     try:
-        pixels = tf.io.decode_jpeg(jpeg.content, channels=3, ratio=8).numpy()
+        return list(_decoded_means()(tf.constant(jpegs, tf.string, [len(jpegs)])).numpy())
     except tf.errors.InvalidArgumentError:
-        raise images.Reject("broken: TensorFlow cannot decode it (cut short or damaged)") from None
-    rows, columns = (
-        np.minimum(8.0, length - 8 * np.arange(blocks))  # the last block may stick out of the photograph
-        for length, blocks in zip((jpeg.height, jpeg.width), pixels.shape, strict=False)
+        if len(jpegs) == 1:
+            return [images.Reject("broken: TensorFlow cannot decode it (cut short or damaged)")]
+        return [means for jpeg in jpegs for means in channel_means([jpeg])]
+
+
+@functools.cache
+def _decoded_means() -> Callable[[tf.Tensor], tf.Tensor]:
+    import tensorflow as tf
+
+    def means(jpeg: tf.Tensor) -> tf.Tensor:
+        pixels = tf.cast(tf.io.decode_jpeg(jpeg, channels=3, ratio=8), tf.float32)
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(jpeg))
+        # The last block of a row or column may stick out of the photograph.
+        rows, columns = (
+            tf.cast(tf.minimum(8, length - tf.range(0, length, 8)), tf.float32) for length in (height, width)
+        )
+        return tf.einsum("h,w,hwc->c", rows, columns, pixels) / tf.cast(height * width, tf.float32)
+
+    # One call for many: calling an operation from Python takes as long as decoding does.
+    return tf.function(
+        lambda jpegs: tf.map_fn(means, jpegs, fn_output_signature=tf.float32),
+        input_signature=[tf.TensorSpec([None], tf.string)],
     )
-    return np.einsum("h,w,hwc->c", rows, columns, pixels) / (jpeg.height * jpeg.width)
 
 
 def description_path(folder: Path, shard: Shard) -> Path:

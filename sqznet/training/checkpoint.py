@@ -36,9 +36,11 @@ def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict
     return named
 
 
-def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
+def model_variables(model: keras.Model, prefix: str = "model") -> dict[str, keras.Variable]:
     """Weights, batch statistics and the dropout's random state, by layer: names that every build of it shares."""
-    return {f"model/{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.variables}
+    return {
+        f"{prefix}/{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.variables
+    }
 
 
 def read(named: dict[str, keras.Variable]) -> dict[str, np.ndarray]:

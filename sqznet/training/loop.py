@@ -37,19 +37,27 @@ class Sums:
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     import keras
 
-    nesterov = recipe.optimizer == "nesterov"
-    sgd = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
+    if recipe.optimizer == "adamw":
+        chosen = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay, beta_1=recipe.momentum)
+        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:
+        nesterov = recipe.optimizer == "nesterov"
+        chosen = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
     # float16 ends at 6e-8: small gradients would vanish. bfloat16 has the range of float32.
-    return keras.optimizers.LossScaleOptimizer(sgd) if recipe.precision == "float16" else sgd
+    return keras.optimizers.LossScaleOptimizer(chosen) if recipe.precision == "float16" else chosen
 
 
 def make_train_steps(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, strategy: tf.distribute.Strategy
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    recipe: Recipe,
+    strategy: tf.distribute.Strategy,
+    averaged: keras.Model | None = None,
 ) -> Callable[..., tf.Tensor]:
     """A function of (iterator, learning_rates) that does one update for each learning rate.
 
-    The iterator gives (images, labels), and with a teacher its probabilities, float32 (batch, classes), as the third.
-    A label of -1 stands for a record that could not be used: it counts for nothing.
+    The iterator gives what `pipeline.training_batches` does. Where the recipe averages weights, `averaged` is a copy of
+    the model that holds the averages. A label of -1 stands for a record that could not be used: it counts for nothing.
 
     It returns the `Sums` of each step as float32 (steps, 4); the loss in them is what is minimised, without weight
     decay: the cross-entropy, against smoothed labels where the recipe smooths them, or with a teacher the mixture.
@@ -60,20 +68,24 @@ def make_train_steps(
 
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
 
-    def replica_step(images, labels, *teacher):
+    def replica_step(images, labels, *others):
         weights = tf.cast(labels >= 0, tf.float32)
         labels = tf.maximum(labels, 0)
         with tf.GradientTape() as tape:
             with precision.computing(model, recipe.precision):
                 logits = tf.cast(model(images, training=True), tf.float32)
             losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
-            for probabilities in teacher:
-                share = recipe.distill_weight
+            if recipe.mixes:
+                neighbours, shares = others
+                theirs = cross_entropy(tf.maximum(neighbours, 0), logits, recipe.label_smoothing)
+                losses = shares * losses + (1 - shares) * theirs
+            elif others:
+                (probabilities,), share = others, recipe.distill_weight
                 losses = (1 - share) * losses + share * distillation(probabilities, logits, recipe.distill_temperature)
             losses *= weights
             # Gradients are summed over replicas: divide by the global batch, and count the decay once.
             loss = tf.reduce_sum(losses) / recipe.global_batch_size
-            if recipe.weight_decay:
+            if recipe.weight_decay and recipe.optimizer != "adamw":
                 decay = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
                 loss += decay / strategy.num_replicas_in_sync
             if recipe.precision == "float16":
@@ -81,6 +93,8 @@ def make_train_steps(
         gradients = tape.gradient(loss, model.trainable_variables)
         # To SGD, a gradient scaled is a learning rate scaled.
         gradients = [each if scale == 1 else each * scale for each, scale in zip(gradients, scales, strict=True)]
+        if recipe.gradient_clip:
+            gradients = clip(gradients, recipe.gradient_clip, getattr(optimizer, "dynamic_scale", 1.0))
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return sums_of(losses, labels, logits, weights)
 
@@ -91,10 +105,40 @@ def make_train_steps(
         for step in tf.range(steps):
             optimizer.learning_rate.assign(learning_rates[step])
             parts = strategy.run(replica_step, args=next(iterator))
+            if averaged is not None:
+                average(averaged, model, recipe.ema, optimizer.iterations)
             sums = sums.write(step, strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None))
         return sums.stack()
 
     return train_steps
+
+
+def clip(gradients: list[tf.Tensor], longest: float, scale: tf.Tensor | float) -> list[tf.Tensor]:
+    """Scales the gradients so that their sum over the replicas, all variables together, is `longest` long at most.
+
+    To be called on each replica with its own gradients (Pascanu et al. 2013, arXiv 1211.5063, section 3.2); `scale` is
+    what the loss, and so they, were multiplied by.
+    """
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    length = tf.linalg.global_norm(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
+    return [each * longest / tf.maximum(length, longest) for each in gradients]
+
+
+def average(averaged: keras.Model, model: keras.Model, kept: float, steps: tf.Tensor) -> None:
+    """Moves each floating-point variable of `averaged` towards the same one of `model`, which has done so many steps.
+
+    The average keeps the share `kept` of itself; in the first steps less, (1 + steps) / (10 + steps), so that it soon
+    forgets the random weights that it begins with, as TensorFlow's ExponentialMovingAverage does.
+    """
+    import tensorflow as tf
+
+    steps = tf.cast(steps, tf.float32)
+    kept = tf.minimum(kept, (1 + steps) / (10 + steps))
+    for mean, variable in zip(averaged.variables, model.variables, strict=True):
+        if variable.dtype == "float32":
+            mean.assign(kept * mean + (1 - kept) * variable)
 
 
 def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:

@@ -140,9 +140,14 @@ class Run:
             finetune.freeze(self.model, recipe)
             self.optimizer = loop.make_optimizer(recipe)
             self.optimizer.build(self.model.trainable_variables)
+            self.averaged = self._build_model(GlobalDropout) if recipe.ema else None
+        # What is evaluated and kept.
+        self.shown = self.averaged or self.model
         self.variables = checkpoint.variables(self.model, self.optimizer)
-        self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy)
-        self.eval_step = loop.make_eval_step(self.model, strategy)
+        if self.averaged:
+            self.variables |= checkpoint.model_variables(self.averaged, "averaged")
+        self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy, self.averaged)
+        self.eval_step = loop.make_eval_step(self.shown, strategy)
         self.total = loop.make_total(strategy)
         self.profiler = Profiler(profile if self.writes else 0, run_dir / run_folder.EVENTS)
         self._signal: int | None = None
@@ -202,7 +207,7 @@ class Run:
         return ADVICE + (f"; the state of step {kept[-1]} is kept" if kept else "")
 
     def save_best(self) -> None:
-        arrays = checkpoint.read(self.variables)
+        arrays = checkpoint.read(checkpoint.model_variables(self.shown))
         if self.writes:
             host = self._build_model()  # without the strategy, whose variables do not belong in a file
             for name, variable in checkpoint.model_variables(host).items():

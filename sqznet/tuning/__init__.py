@@ -1,0 +1,1 @@
+"""A search over the fields of a recipe, on KerasTuner."""

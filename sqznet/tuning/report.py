@@ -1,0 +1,80 @@
+"""What a search leaves: trials.csv, a plot, the best settings as a recipe; and the table that ends it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from sqznet import console, files, plots
+from sqznet.errors import InputError
+from sqznet.recipes import Recipe
+from sqznet.tuning import search
+from sqznet.tuning.search import Trial
+
+IDENTITY, TABLE, PLOT, BEST = "search.json", "trials.csv", "trials.png", "best.json"
+
+
+def claim(out: Path, identity: dict[str, Any]) -> None:
+    """Marks a folder as this search's, or finds that it is.
+
+    Raises:
+        InputError: it is another search's.
+    """
+    path, identity = out / IDENTITY, json.loads(json.dumps(identity))
+    if not path.is_file():
+        files.write_json(path, identity)
+        return
+    found = json.loads(path.read_text())
+    other = next((name for name in identity if found.get(name) != identity[name]), None)
+    if other:
+        raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")
+
+
+def conclude(out: Path, recipe: Recipe, fields: list[str]) -> None:
+    """Writes and prints what was found.
+
+    Raises:
+        InputError: no trial was finished.
+    """
+    trials = search.finished(out)
+    _write_table(out / TABLE, trials, fields)
+    completed = [(trial.top1, trial) for trial in trials if trial.top1 is not None]
+    console.table(
+        ["trial", "val top-1", "epochs", *fields],
+        [
+            [trial.name, "failed" if trial.top1 is None else console.percent(trial.top1), trial.epochs]
+            + [_text(trial.values.get(field)) for field in fields]
+            for trial in trials
+        ],
+        title=str(out),
+    )
+    if not completed:
+        reasons = "; ".join(sorted({trial.reason for trial in trials})[:3])
+        raise InputError(f"none of the {len(trials)} trials of {out} was finished: {reasons}")
+    rows = [[trial.values.get(field) for field in fields] + [100 * top1] for top1, trial in completed]
+    plots.parallel_coordinates([*fields, "val top-1, %"], rows, out / PLOT)
+    top1, best = completed[0]
+    found = search.recipe_of(recipe, best.values).replace(name=f"{recipe.name}-tuned")
+    files.write_json(out / BEST, {"recipe": found.to_dict()})
+    console.result(
+        f"best: trial {best.name}, val top-1 {console.percent(top1)} after {best.epochs} epochs: "
+        f"{search.described(best.values)}"
+    )
+    console.result(f"train with it: python -m sqznet.train --recipe={out / BEST}; plot: {out / PLOT}")
+
+
+def _write_table(path: Path, trials: list[Trial], fields: list[str]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "val_top1", "epochs", *fields, "failed"])
+    for trial in trials:
+        top1 = "" if trial.top1 is None else trial.top1
+        writer.writerow([trial.name, top1, trial.epochs, *(trial.values.get(field) for field in fields), trial.reason])
+    files.write_text(path, text.getvalue())
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from sqznet import train
+from sqznet.errors import InputError
+from sqznet.training import find_rate
+
+RATES = np.geomspace(find_rate.LOWEST, find_rate.HIGHEST, find_rate.STEPS)
+
+
+def test_the_steepest_fall_is_suggested():
+    """A loss that falls about one rate, then rises; smoothing may move that by the steps that it looks back."""
+    fall_at = 0.01
+    logs = np.log10(RATES)
+    losses = 2.3 - 1.5 / (1 + np.exp(-8 * (logs - np.log10(fall_at)))) + np.where(RATES > 1, 3 * (logs + 0.01), 0)
+    suggested = find_rate.suggest(RATES, losses.tolist())
+    assert fall_at / 1.5 < suggested < 5 * fall_at
+
+
+def test_the_smoothed_loss_of_a_constant_is_that_constant():
+    np.testing.assert_allclose(find_rate.smoothed([2.0] * 30), 2.0)
+
+
+@pytest.mark.parametrize("losses", [[], [2.3], [2.3] * 200, np.linspace(2, 5, 200).tolist()])
+def test_a_loss_that_does_not_fall_suggests_nothing(losses):
+    with pytest.raises(InputError, match="the loss fell at no learning rate"):
+        find_rate.suggest(RATES[: len(losses)], losses)
+
+
+def test_the_command_writes_a_plot_and_a_table_and_no_weights(shard_set, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(find_rate, "STEPS", 60)
+    flags = [f"--data={shard_set.folder}", "--recipe=demo", "--image_size=32", "--global_batch_size=8"]
+    assert train.main([*flags, "--strategy=one", "--find_lr", f"--run_dir={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    rate = float(shown.split("suggested: --learning_rate=")[1].split()[0])
+    assert find_rate.LOWEST < rate < find_rate.HIGHEST
+    rows = list(csv.DictReader((tmp_path / "find_lr.csv").open()))
+    assert 10 < len(rows) <= 60 and float(rows[0]["learning_rate"]) == pytest.approx(find_rate.LOWEST)
+    assert (tmp_path / "find_lr.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "best.keras").exists() and not (tmp_path / "checkpoints").exists()
+
+
+def test_it_goes_with_no_resuming():
+    with pytest.raises(InputError, match="--find_lr is for a fresh network"):
+        train.main(["--find_lr", "--resume"])

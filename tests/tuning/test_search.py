@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sqznet import recipes, train, tune
+from sqznet.errors import InputError
+from sqznet.training import checkpoint
+from sqznet.tuning import report, search
+
+from ..conftest import TINY
+
+
+@pytest.fixture
+def flags(shard_set, tmp_path) -> list[str]:
+    """Of a search over trials of one epoch."""
+    recipe, space = tmp_path / "recipe.json", tmp_path / "space.json"
+    recipe.write_text(json.dumps(TINY.replace(warmup_epochs=0.5, epochs=1).to_dict()))
+    space.write_text(json.dumps({"learning_rate": {"min": 1e-3, "max": 1e-2, "scale": "log"}, "dropout": [0.0, 0.2]}))
+    common = [f"--data={shard_set.folder}", f"--recipe={recipe}", f"--space={space}", "--tuner=random"]
+    return [*common, "--strategy=one", f"--out={tmp_path / 'search'}"]
+
+
+def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flags, tmp_path, capsys):
+    out = tmp_path / "search"
+    assert tune.main([*flags, "--trials=1"]) == 0
+    (first,) = search.finished(out)
+    written = {path: path.stat().st_mtime_ns for path in search.run_dir_of(out, first.name).rglob("*")}
+    assert tune.main([*flags, "--trials=2"]) == 0  # as after a stop
+    assert "are finished already" in capsys.readouterr().err
+    trials = search.finished(out)
+    assert len(trials) == 2 and first in trials and trials[0].top1 >= trials[1].top1
+    assert written == {path: path.stat().st_mtime_ns for path in search.run_dir_of(out, first.name).rglob("*")}
+
+    rows = list(csv.DictReader((out / report.TABLE).open()))
+    assert [float(row["val_top1"]) for row in rows] == [trial.top1 for trial in trials]
+    assert (out / report.PLOT).read_bytes().startswith(b"\x89PNG")
+    best = recipes.load(str(out / report.BEST))
+    assert best.learning_rate == trials[0].values["learning_rate"] and best.epochs == 1
+    assert best.global_batch_size == TINY.global_batch_size
+    # The recipe is one that train takes; a run of it is the trial again, as nothing else is random.
+    again = tmp_path / "again"
+    assert (
+        train.main([f"--data={flags[0][7:]}", f"--recipe={out / report.BEST}", "--strategy=one", f"--run_dir={again}"])
+        == 0
+    )
+    mine, theirs = (checkpoint.load_last(folder)[1] for folder in (again, search.run_dir_of(out, trials[0].name)))
+    assert all((mine[name] == theirs[name]).all() for name in mine)
+    with pytest.raises(InputError, match="holds a search with another tuner"):
+        tune.main([*flags, "--tuner=bayesian"])
+
+
+def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
+    space = Path(next(flag for flag in flags if flag.startswith("--space="))[8:])
+    space.write_text(json.dumps({"learning_rate": [1e9, 1e10]}))
+    with pytest.raises(InputError, match="none of the 2 trials of .* was finished"):
+        tune.main([*flags, "--trials=2"])
+    trials = search.finished(tmp_path / "search")
+    assert [trial.top1 for trial in trials] == [None, None] and all(trial.reason for trial in trials)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--trials=0"], "--trials=0 must be 1 or more"),
+        (["--strategy=multiworker"], "--strategy=multiworker must be one or mirrored"),
+        (["--role=chief", "--chief=here"], "--chief=here must be host:port"),
+        (["--data=nowhere"], "no such folder: nowhere"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(flags, extra, message):
+    with pytest.raises(InputError, match=message):
+        tune.main([*flags, *extra])

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sqznet import recipes
+from sqznet.errors import InputError
+from sqznet.recipes import IMAGENETTE
+from sqznet.tuning import search, space
+
+
+@pytest.mark.parametrize("name", space.SPACES)
+def test_the_named_spaces_give_recipes_that_exist(name):
+    declared = space.declare(space.load(name))
+    assert set(declared.values) == set(space.SPACES[name])
+    for field, values in space.SPACES[name].items():
+        space._check(field, values, where=name)
+        ends = values if isinstance(values, list) else [values["min"], values["max"]]
+        for value in ends:
+            assert getattr(space.apply(IMAGENETTE, {field: value}), field) == value
+
+
+def test_a_space_is_read_from_a_file(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text(
+        json.dumps({"epochs": {"min": 2, "max": 9}, "train_sizes": ["", "0:64,14:96"], "batch_norm": [True, False]})
+    )
+    read = space.load(str(path))
+    declared = space.declare(read)
+    assert isinstance(declared.values["epochs"], int)
+    made = space.apply(IMAGENETTE, {"epochs": 3, "train_sizes": "0:64,2:96", "batch_norm": False})
+    assert (made.epochs, made.train_sizes, made.batch_norm) == (3, ((0, 64), (2, 96)), False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "must be a JSON object of one field or more"),
+        ('{"learnin_rate": [1]}', "a recipe has no field learnin_rate"),
+        ('{"activation": []}', "activation must have one choice or more"),
+        ('{"activation": {"min": 0, "max": 1}}', "activation is .*expected a list of choices$"),
+        ('{"dropout": {"min": 0}}', 'dropout is .*or {"min": a, "max": b}'),
+        ('{"dropout": {"min": 1, "max": 0}}', "dropout runs from 1 to 0; expected two numbers, the lower one first"),
+        ('{"dropout": {"min": 0, "max": 1, "scale": "log"}}', "scale 'log'; expected linear, or log with min above 0"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused_with_its_place(tmp_path, content, message):
+    path = tmp_path / "space.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        space.load(str(path))
+    with pytest.raises(InputError, match="no space 'wide'; there are rates, augmentation, default"):
+        space.load("wide")
+
+
+def test_a_short_hyperband_trial_is_a_short_schedule():
+    values = {"learning_rate": 0.3, "tuner/epochs": 8, "tuner/bracket": 1}
+    made = search.recipe_of(IMAGENETTE.replace(train_sizes=()), values)
+    assert (made.learning_rate, made.epochs, made.warmup_epochs) == (0.3, 8, 5 * 8 / 32)
+    whole = search.recipe_of(IMAGENETTE, {"learning_rate": 0.3, "tuner/epochs": 0})
+    assert (whole.epochs, whole.warmup_epochs) == (32, 5)
+    assert recipes.from_dict(json.loads(json.dumps(made.to_dict())), "here") == made
