@@ -43,7 +43,7 @@ demo: install
 	$(BIN)/python -m sqznet.export --model=$(RUN) --data=data/$(NAME) --format=all --out=export/artifacts/$(NAME)
 
 test: install
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .

@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decoded",
         action="store_true",
-        help="store pixels: ten times the bytes, read in half the time",
+        help="store pixels, not JPEGs: nine times the bytes, read a tenth faster",
     )
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")

@@ -66,12 +66,12 @@ def test_a_student_of_another_size_gets_the_same_crops_scaled(teachers, shard_se
 @pytest.mark.parametrize("kind", ["run", "model.tflite"])
 def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, kind, capsys):
     """On two replicas: test_finetune, in a process of its own."""
-    recipe = TINY.replace(epochs=2, distill_weight=1.0, distill_temperature=2.0, dropout=0.0, seed=1)
+    recipe = TINY.replace(epochs=3, distill_weight=1.0, distill_temperature=2.0, dropout=0.0, seed=1)
     options = {"strategy_name": "one", "replicas": None, "run_dir": tmp_path / "run", "resume": False}
     start.train(shard_set, recipe, teacher=teachers[kind], **options)
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     losses = [float(line.split(",")[3]) for line in lines[1:]]
-    assert losses[1] < losses[0]
+    assert losses[-1] < losses[0]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["teacher"] == str(teachers[kind])
     assert "teacher" in capsys.readouterr().err
 
