@@ -6,6 +6,8 @@ Normalisation is the first layer, so whoever holds the model needs to know of no
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,7 @@ def build(
     dropout: float | None = None,
     seed: int = 0,
     dropout_layer: type[keras.layers.Dropout] | None = None,
+    batch_norm_layer: type[keras.layers.BatchNormalization] | None = None,
     fixed_size: bool = False,
 ) -> keras.Model:
     """A SqueezeNet with fresh weights.
@@ -90,6 +93,7 @@ def build(
         dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
         seed: of the dropout.
         dropout_layer: what drops; None for Keras' own layer.
+        batch_norm_layer: what normalises, where the network does; None for Keras' own layer.
         fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
             other sizes, with the same weights.
 
@@ -100,6 +104,7 @@ def build(
     from keras import layers
 
     arch, paddings = ARCHS[network.arch], pool_paddings(network.arch, network.image_size)
+    convolve = functools.partial(_convolve, network, batch_norm_layer or layers.BatchNormalization)
 
     def pool_if_due(x, after: str):
         if after not in paddings:
@@ -113,22 +118,23 @@ def build(
         pairs = list(zip(channel_means, channel_deviations, strict=True))
         scale, offset = [1 / deviation for _, deviation in pairs], [-mean / deviation for mean, deviation in pairs]
         x = layers.Rescaling(scale, offset, name="normalise")(x)
-    x = _convolve(network, x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
+    x = convolve(x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
     x = pool_if_due(x, "conv1")
     for name in FIRES:
-        x = pool_if_due(_fire(network, x, name), name)
+        x = pool_if_due(_fire(network, convolve, x, name), name)
     if dropout is not None:
         x = (dropout_layer or layers.Dropout)(dropout, seed=seed, name="dropout")(x)
     if network.conv10_padding:
         x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
     # A Gaussian of deviation 0.01, as in the paper's released network.
-    x = _convolve(network, x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
+    x = convolve(x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
     return keras.Model(image, logits, name="squeezenet")
 
 
 def _convolve(
     network: Network,
+    batch_norm_layer: type[keras.layers.BatchNormalization],
     x: keras.KerasTensor,
     filters: int,
     kernel: int,
@@ -155,24 +161,26 @@ def _convolve(
     )(x)
     if network.batch_norm:
         # Statistics over the global batch: any number of replicas trains the same network.
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
+        x = batch_norm_layer(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
     return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x) if activate else x
 
 
-def _fire(network: Network, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """The fire module of that name (paper, section 3.2)."""
+def _fire(
+    network: Network, convolve: Callable[..., keras.KerasTensor], x: keras.KerasTensor, name: str
+) -> keras.KerasTensor:
+    """The fire module of that name (paper, section 3.2), of `_convolve` for this network."""
     from keras import layers
 
     squeeze_filters, expand_filters = FIRES[name]
-    squeezed = _convolve(network, x, squeeze_filters, 1, f"{name}_squeeze1x1")
+    squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
     expanded = layers.Concatenate(name=name)(
         [
-            _convolve(network, squeezed, expand_filters, 1, f"{name}_expand1x1"),
-            _convolve(network, squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
+            convolve(squeezed, expand_filters, 1, f"{name}_expand1x1"),
+            convolve(squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
         ]
     )
     if network.bypass == "complex" and name not in SIMPLY_BYPASSED:
-        x = _convolve(network, x, 2 * expand_filters, 1, f"{name}_bypass1x1", activate=False)
+        x = convolve(x, 2 * expand_filters, 1, f"{name}_bypass1x1", activate=False)
     elif network.bypass == "none" or name not in SIMPLY_BYPASSED:
         return expanded
     return layers.Add(name=f"{name}_bypass")([expanded, x])

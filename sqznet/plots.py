@@ -28,7 +28,6 @@ def _save(figure: Any, path: Path) -> None:
 
 def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
     """Loss and accuracy over the epochs, as PNG; `history` holds the lines of metrics.csv."""
-    epochs = [line["epoch"] for line in history]
     figure = _figure(10, 4)
     loss, accuracy = figure.subplots(1, 2)
     for axes, names, label in (
@@ -37,7 +36,8 @@ def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) 
     ):
         scale = 100 if axes is accuracy else 1
         for name in names:
-            axes.plot(epochs, [scale * line[name] for line in history], label=name.replace("_", " "), marker=".")
+            points = [(line["epoch"], scale * line[name]) for line in history if name in line]
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=".")
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend()

@@ -35,7 +35,8 @@ class Record:
     @property
     def best(self) -> dict[str, float] | None:
         """The line of the epoch with the highest val top-1; None before the first is finished."""
-        return max(self.metrics, key=lambda line: line["val_top1"], default=None)
+        evaluated = (line for line in self.metrics if "val_top1" in line)
+        return max(evaluated, key=lambda line: line["val_top1"], default=None)
 
     @property
     def seconds(self) -> float:
@@ -78,7 +79,8 @@ def _lines(path: Path) -> list[dict[str, float]]:
         return []
     try:
         with path.open(newline="") as file:
-            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+            # Epochs after which val was not evaluated have no values there.
+            return [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(file)]
     except (ValueError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table of numbers: {error}") from None
 
@@ -164,7 +166,7 @@ def compare(one: Record, other: Record) -> None:
             [
                 epoch + 1,
                 *(
-                    (console.percent(line[column]) if column == "val_top1" else f"{line[column]:.4f}") if line else ""
+                    _shown(column, line)
                     for column in shown
                     for line in (_at(one.metrics, epoch), _at(other.metrics, epoch))
                 ),
@@ -180,8 +182,14 @@ def compare(one: Record, other: Record) -> None:
             )
 
 
-def _at(lines: list[dict[str, float]], index: int) -> dict[str, float] | None:
-    return lines[index] if index < len(lines) else None
+def _at(lines: list[dict[str, float]], index: int) -> dict[str, float]:
+    return lines[index] if index < len(lines) else {}
+
+
+def _shown(column: str, line: dict[str, float]) -> str:
+    if column not in line:
+        return ""
+    return console.percent(line[column]) if column == "val_top1" else f"{line[column]:.4f}"
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,8 @@
 Spaces: rates, augmentation, default (both, and schedule, optimizer, batch, activation, bypass), or a JSON file such as
 {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"}, "activation": ["relu", "elu"]}.
 
-Writes trials.csv, a parallel-coordinates plot and best.json. Every trial is a run folder: python -m sqznet.runs
+Writes trials.csv, a parallel-coordinates plot and best.json, and says whether the best settings, trained in full, are
+better than the recipe was (--no-compare leaves that out). Every trial is a run folder: python -m sqznet.runs
 --runs=OUT/trials lists them. The best of many trials looks better on val than it is: keep a test split apart.
 """
 
@@ -46,6 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", type=int, help="of each trial, as in sqznet.train")
     parser.add_argument("--role", choices=ROLES, help="of this process where several share a search")
     parser.add_argument("--chief", default="127.0.0.1:8123", help="with --role: the chief's host:port")
+    parser.add_argument(
+        "--compare",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="in the end, train the recipe as it was and the best settings in full, and say which is better",
+    )
     parser.add_argument("--out", type=Path, help="folder of the search; default tuning/TIME")
     return parser
 
@@ -86,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"{before} trials of {out} are finished already")
     search.Search(oracle, recipe, out, flags).search()
     if args.role != "worker":
-        report.conclude(out, recipe, list(searched))
+        report.conclude(out, recipe, list(searched), flags if args.compare else None)
     return 0
 
 

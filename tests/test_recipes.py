@@ -54,7 +54,10 @@ def test_a_value_out_of_range_is_refused(changes, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match="no recipe 'artcle'; there are article, paper, imagenette, demo, finetune"):
+    with pytest.raises(
+        InputError,
+        match="no recipe 'artcle'; there are article, paper, modern, imagenette, imagenette-long, demo, finetune, dsd",
+    ):
         recipes.load("artcle")
 
 
@@ -74,6 +77,7 @@ def test_an_unknown_field_is_refused(tmp_path):
         (["--freeze=until:fire8"], {"freeze": "until:fire8"}),
         (["--bypass=complex"], {"bypass": "complex"}),
         (["--milestones=3,5"], {"milestones": (3, 5)}),
+        (["--sparse_epochs=0,4"], {"sparse_epochs": (0, 4)}),
         (["--train_sizes=0:64,4:96"], {"train_sizes": ((0, 64), (4, 96))}),
     ],
 )

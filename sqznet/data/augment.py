@@ -1,4 +1,4 @@
-"""What training does to crops beside cutting them: colours, erased rectangles, two photographs in one.
+"""What training does to crops beside cutting them: RandAugment, colours, erased rectangles, two photographs in one.
 
 Images are uint8 RGB, 0..255, and stay so; all randomness is in the draws, so the same draws give the same image.
 """
@@ -6,6 +6,8 @@ Images are uint8 RGB, 0..255, and stay so; all randomness is in the draws, so th
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from sqznet.data import randaugment
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,8 +27,9 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
         recipe: its mixup and cutmix decide how shares are distributed.
 
     Returns:
-        float32, (count, 12), in 0..1: three for colours, five for erasing, then the share that is left of a mixed
-        image's own pixels, whether it is cut (1) or blended (0), and the place of what is cut.
+        float32, (count, 12 + randaugment.DRAWS), in 0..1: three for colours, five for erasing, then the share that is
+        left of a mixed image's own pixels, whether it is cut (1) or blended (0), and the place of what is cut; last
+        those of RandAugment.
     """
     import tensorflow as tf
 
@@ -35,7 +38,8 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
     alphas = tf.where(cuts > 0, recipe.cutmix or 1.0, recipe.mixup or 1.0)
     one, other = tf.unstack(tf.random.stateless_gamma([2, count], seed + 1, alphas))
     shares = tf.math.divide_no_nan(one, one + other)
-    return tf.concat([uniform[:, :8], tf.stack([shares, cuts], axis=1), uniform[:, 9:]], axis=1)
+    operations = tf.random.stateless_uniform([count, randaugment.DRAWS], seed + 2)
+    return tf.concat([uniform[:, :8], tf.stack([shares, cuts], axis=1), uniform[:, 9:], operations], axis=1)
 
 
 def _cut_share(recipe: Recipe) -> float:
@@ -44,12 +48,14 @@ def _cut_share(recipe: Recipe) -> float:
 
 
 def augment(image: tf.Tensor, draws: tf.Tensor, recipe: Recipe) -> tf.Tensor:
-    """One crop, its colours changed and a rectangle of it erased, where the recipe says so.
+    """One crop after RandAugment, its colours changed and a rectangle of it erased, where the recipe says so.
 
     Args:
         image: uint8, (size, size, 3).
         draws: one row of what `draw` gives.
     """
+    if recipe.randaugment:
+        image = randaugment.randaugment(image, draws[12:], recipe.randaugment)
     if recipe.jitter:
         image = jitter(image, draws[:3], recipe.jitter)
     if recipe.erasing:
@@ -107,7 +113,7 @@ def mix(images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tens
     Args:
         images: uint8, (batch, size, size, 3).
         labels: int64, (batch,).
-        draws: rows of what `draw` gives, (batch, 12).
+        draws: rows of what `draw` gives, (batch, 12 or more).
 
     Returns:
         images, labels, the neighbours' labels, int64, and the share of each image's own label, float32, all (batch,).
@@ -118,7 +124,7 @@ def mix(images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tens
     neighbours = tf.minimum(tf.bitwise.bitwise_xor(tf.range(count), 1), count - 1)
     others, other_images = tf.gather(labels, neighbours), tf.gather(images, neighbours)
     usable = (labels >= 0) & (others >= 0)
-    shares, cuts, tops, lefts = tf.unstack(draws[:, 8:], axis=1)
+    shares, cuts, tops, lefts = tf.unstack(draws[:, 8:12], axis=1)
     shares = tf.where(usable, shares, 1.0)
     side = tf.floor(tf.sqrt(1 - shares) * size)
     box = _box(size, tops * (size - side), lefts * (size - side), side, side) & (cuts > 0)[:, None, None, None]

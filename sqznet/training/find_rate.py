@@ -33,7 +33,7 @@ def find(manifest: Manifest, recipe: Recipe, *, strategy_name: str, replicas: in
     Raises:
         InputError: the loss fell nowhere, so there is nothing to suggest.
     """
-    recipe = recipe.replace(total_steps=STEPS, warmup_epochs=0.0, ema=0.0)
+    recipe = recipe.replace(total_steps=STEPS, warmup_epochs=0.0, ema=0.0, sparsity=0.0, sparse_epochs=())
     run = Run(manifest, recipe, strategies.create(strategy_name, replicas), folder)
     batches = run.strategy.distribute_datasets_from_function(
         lambda context: pipeline.training_batches(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqznet.recipes import Recipe
 from sqznet.training import finetune, precision
+from sqznet.training import sparse as sparse_weights
 
 if TYPE_CHECKING:
     import keras
@@ -54,7 +55,9 @@ def make_train_steps(
     strategy: tf.distribute.Strategy,
     averaged: keras.Model | None = None,
 ) -> Callable[..., tf.Tensor]:
-    """A function of (iterator, learning_rates) that does one update for each learning rate.
+    """A function of (iterator, learning_rates, sparse) that does one update for each learning rate.
+
+    Where the recipe has a sparsity, `sparse` says for each update whether weights that are zero stay so: bool (steps,).
 
     The iterator gives what `pipeline.training_batches` does. Where the recipe averages weights, `averaged` is a copy of
     the model that holds the averages. A label of -1 stands for a record that could not be used: it counts for nothing.
@@ -66,7 +69,7 @@ def make_train_steps(
 
     scales = finetune.rate_scales(model, recipe)
 
-    kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+    kernels = sparse_weights.kernels(model)
 
     def replica_step(images, labels, *others):
         weights = tf.cast(labels >= 0, tf.float32)
@@ -99,12 +102,15 @@ def make_train_steps(
         return sums_of(losses, labels, logits, weights)
 
     @tf.function(reduce_retracing=True)
-    def train_steps(iterator, learning_rates):
+    def train_steps(iterator, learning_rates, sparse=None):
         steps = tf.shape(learning_rates)[0]
         sums = tf.TensorArray(tf.float32, size=steps, element_shape=[4])
         for step in tf.range(steps):
             optimizer.learning_rate.assign(learning_rates[step])
+            alive = sparse_weights.alive(model) if recipe.sparsity else []
             parts = strategy.run(replica_step, args=next(iterator))
+            if recipe.sparsity:
+                sparse_weights.hold(model, alive, sparse[step])
             if averaged is not None:
                 average(averaged, model, recipe.ema, optimizer.iterations)
             sums = sums.write(step, strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None))

@@ -27,7 +27,9 @@ from sqznet.inference import Predictor
 from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, finetune, loop, precision, run_folder, schedule
+from sqznet.training import sparse as sparse_weights
 from sqznet.training import strategy as strategies
+from sqznet.training.batch_norm import FusedBatchNormalization
 from sqznet.training.dropout import GlobalDropout
 from sqznet.training.loop import Sums
 from sqznet.training.profile import Profiler
@@ -136,11 +138,11 @@ class Run:
         # seed of a shuffle while it is set.
         tf.random.set_seed(None)
         with strategy.scope():
-            self.model = self._build_model(GlobalDropout)
+            self.model = self._build_model(for_training=True)
             finetune.freeze(self.model, recipe)
             self.optimizer = loop.make_optimizer(recipe)
             self.optimizer.build(self.model.trainable_variables)
-            self.averaged = self._build_model(GlobalDropout) if recipe.ema else None
+            self.averaged = self._build_model(for_training=True) if recipe.ema else None
         # What is evaluated and kept.
         self.shown = self.averaged or self.model
         self.variables = checkpoint.variables(self.model, self.optimizer)
@@ -163,14 +165,16 @@ class Run:
             weights=stems_from.get("weights"),
         )
 
-    def _build_model(self, dropout_layer: type[keras.layers.Dropout] | None = None) -> keras.Model:
+    def _build_model(self, for_training: bool = False) -> keras.Model:
+        alone = self.strategy.num_replicas_in_sync == 1
         return model.build(
             self.network,
             channel_means=self.channel_means,
             channel_deviations=self.channel_deviations,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed,
-            dropout_layer=dropout_layer,
+            dropout_layer=GlobalDropout if for_training else None,
+            batch_norm_layer=FusedBatchNormalization if for_training and alone else None,
         )
 
     # State on disk.
@@ -338,7 +342,10 @@ class Run:
     def _train_call(self, iterator: Any, steps: range) -> None:
         started = time.perf_counter()
         rates = [self.schedule.learning_rate(step) for step in steps]
-        sums = self.train_steps(iterator, tf.constant(rates, tf.float32)).numpy().tolist()
+        sparse = [self.schedule.is_sparse(step) for step in steps]
+        if self.recipe.sparsity and steps.start == self.schedule.epoch_start(self.recipe.sparse_epochs[0]):
+            sparse_weights.prune(self.model, self.recipe.sparsity)
+        sums = self.train_steps(iterator, tf.constant(rates, tf.float32), tf.constant(sparse)).numpy().tolist()
         progressed = self.progressed
         for step, rate, each in zip(steps, rates, sums, strict=True):
             if not math.isfinite(each[0]):
@@ -350,22 +357,22 @@ class Run:
     def _end_epoch(self, epoch: int, events: Any) -> None:
         progressed = self.progressed
         self.save()  # a kill during the evaluation must not cost the epoch
-        train, val = progressed.sums.means(), self.evaluate("val")
+        due = (epoch + 1) % self.recipe.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
+        train, val = progressed.sums.means(), self.evaluate("val") if due else {}
         line = {
             "epoch": epoch + 1,
             "image_size": self.schedule.image_size(epoch),
             "learning_rate": self.schedule.learning_rate(progressed.step - 1),
             "train_loss": train["loss"],
             "train_top1": train["top1"],
-            "val_loss": val["loss"],
-            "val_top1": val["top1"],
-            "val_top5": val["top5"],
+            **{f"val_{name}": value for name, value in val.items()},
             "images_per_second": progressed.sums.count / progressed.seconds,
             "seconds": progressed.seconds,
         }
         progressed.history.append(line)
-        is_best = val["top1"] > progressed.best_top1
-        progressed.best_top1 = max(val["top1"], progressed.best_top1)
+        is_best = due and val["top1"] > progressed.best_top1
+        if is_best:
+            progressed.best_top1 = val["top1"]
         progressed.sums, progressed.seconds = Sums(), 0.0
         if is_best:
             self.save_best()
@@ -386,14 +393,18 @@ class Run:
 
     def _report(self, line: dict[str, float], events: Any, is_best: bool) -> None:
         with events.as_default(step=int(line["epoch"])):
-            for name in (*COLUMNS[1:], *TIMES[1:]):
+            for name in line.keys() - {"epoch"}:
                 tf.summary.scalar(name, line[name])
         events.flush()
+        val = (
+            f"val top-1 {console.percent(line['val_top1'])}, top-5 {console.percent(line['val_top5'])}"
+            f"{' (best so far)' if is_best else ''}; "
+            if "val_top1" in line
+            else ""
+        )
         console.say(
-            f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}, top-1 "
-            f"{console.percent(line['train_top1'])}; val top-1 {console.percent(line['val_top1'])}, top-5 "
-            f"{console.percent(line['val_top5'])}{' (best so far)' if is_best else ''}; "
-            f"{line['images_per_second']:,.0f} images/s"
+            f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}, top-1 {console.percent(line['train_top1'])}; "
+            f"{val}{line['images_per_second']:,.0f} images/s"
         )
 
     def evaluate(self, split: str) -> dict[str, float]:

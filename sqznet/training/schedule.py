@@ -54,6 +54,11 @@ class Schedule:
         passed = sum(step >= self.epoch_start(milestone) for milestone in recipe.milestones)
         return recipe.learning_rate / 10**passed
 
+    def is_sparse(self, step: int) -> bool:
+        """Whether weights that are zero stay so in the update numbered `step`, 0 first."""
+        first, end = self.recipe.sparse_epochs or (0, 0)
+        return self.epoch_start(first) <= step < self.epoch_start(end)
+
     def image_size(self, epoch: int) -> int:
         """The side of the training images in that epoch (0 first), in pixels."""
         size = self.recipe.image_size

@@ -128,7 +128,7 @@ def train(
 def _conclude(run: Run) -> None:
     history = run.progressed.history
     plots.training_curve(history, run.run_dir / "curve.png", title=run.run_dir.name)
-    best = max(history, key=lambda line: line["val_top1"])
+    best = max((line for line in history if "val_top1" in line), key=lambda line: line["val_top1"])
     console.result(
         f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
         f"{console.percent(best['val_top5'])}, n = {run.manifest.records('val')}, on {run.manifest.folder}"

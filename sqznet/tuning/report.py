@@ -33,11 +33,15 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")
 
 
-def conclude(out: Path, recipe: Recipe, fields: list[str]) -> None:
+def conclude(out: Path, recipe: Recipe, fields: list[str], compared_by: list[str] | None) -> None:
     """Writes and prints what was found.
 
+    Args:
+        compared_by: flags for `sqznet.train`, to train both the recipe as it was and the best settings to their end
+            and to say which is better; None to leave that out.
+
     Raises:
-        InputError: no trial was finished.
+        InputError: no trial was finished, or a training to compare failed.
     """
     trials = search.finished(out)
     _write_table(out / TABLE, trials, fields)
@@ -63,7 +67,26 @@ def conclude(out: Path, recipe: Recipe, fields: list[str]) -> None:
         f"best: trial {best.name}, val top-1 {console.percent(top1)} after {best.epochs} epochs: "
         f"{search.described(best.values)}"
     )
+    if compared_by is not None:
+        _compare(out, recipe, found, compared_by)
     console.result(f"train with it: python -m sqznet.train --recipe={out / BEST}; plot: {out / PLOT}")
+
+
+def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str]) -> None:
+    """A short trial's accuracy says little of the whole recipe's: trains both to the end."""
+    top1 = {}
+    for name, each in (("unchanged", recipe), ("best", found)):
+        console.say(f"training the {name} settings for {each.epochs} epochs, to compare")
+        try:
+            top1[name] = search.train(each, out / name, flags)
+        except search.TrainingFailed as failed:
+            raise InputError(f"the {name} settings could not be trained to the end: {failed}") from None
+    points = 100 * (top1["best"] - top1["unchanged"])
+    verdict = "better" if points > 0 else "NOT better: keep the recipe as it is"
+    console.result(
+        f"trained to the end, {recipe.epochs} epochs: best settings {console.percent(top1['best'])}, recipe "
+        f"{recipe.name} unchanged {console.percent(top1['unchanged'])} val top-1 ({points:+.2f} points): {verdict}"
+    )
 
 
 def _write_table(path: Path, trials: list[Trial], fields: list[str]) -> None:

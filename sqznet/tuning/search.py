@@ -27,6 +27,7 @@ from sqznet.tuning import space as spaces
 TUNERS = ("random", "bayesian", "hyperband")
 PROJECT = "trials"
 OBJECTIVE = "val_top1"
+TRIAL = "trial.json"
 FACTOR = 3  # of Hyperband: a third of the trials goes on, for three times the epochs (Li et al. 2016, arXiv 1603.06560)
 _HYPERBAND_EPOCHS = "tuner/epochs"
 
@@ -42,6 +43,25 @@ class Trial:
     reason: str  # why it failed; else empty
 
 
+class Hyperband(keras_tuner.oracles.HyperbandOracle):
+    """KerasTuner's, beginning with the most trials that leave room for the best of them to go on.
+
+    Theirs begins with so many short trials that a dozen in all would be over before any had gone on.
+    """
+
+    def __init__(self, trials: int, **options: Any) -> None:
+        self._allowed = trials  # asked for while theirs is made
+        super().__init__(**options)
+        self.max_trials = trials  # theirs counts rounds over all its brackets otherwise
+
+    def _get_num_brackets(self) -> int:
+        def trials(bracket: int) -> int:
+            return sum(self._get_size(bracket, number) for number in range(self._get_num_rounds(bracket)))
+
+        brackets = super()._get_num_brackets()
+        return next((each for each in range(brackets, 1, -1) if trials(each - 1) <= self._allowed), 1)
+
+
 def make_oracle(tuner: str, space: spaces.Space, trials: int, epochs: int, seed: int) -> keras_tuner.Oracle:
     """KerasTuner's oracle of that name, which ends after so many trials."""
     common: dict[str, Any] = {
@@ -51,10 +71,7 @@ def make_oracle(tuner: str, space: spaces.Space, trials: int, epochs: int, seed:
         "max_consecutive_failed_trials": 5,
     }
     if tuner == "hyperband":
-        oracle = keras_tuner.oracles.HyperbandOracle(
-            max_epochs=epochs, factor=FACTOR, hyperband_iterations=trials, **common
-        )
-        oracle.max_trials = trials  # it counts rounds over all its brackets otherwise
+        oracle = Hyperband(trials, max_epochs=epochs, factor=FACTOR, hyperband_iterations=trials, **common)
     else:
         kinds = {
             "random": keras_tuner.oracles.RandomSearchOracle,
@@ -81,26 +98,40 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
 
     def run_trial(self, trial: Any) -> float:
         recipe = recipe_of(self.recipe, trial.hyperparameters.values)
-        run_dir = run_dir_of(self.folder, trial.trial_id)
-        files.write_json(run_dir / "trial.json", {"recipe": recipe.to_dict(), "values": trial.hyperparameters.values})
         console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {recipe.epochs} epochs")
-        command = [sys.executable, "-m", "sqznet.train", *self.flags, f"--recipe={run_dir / 'trial.json'}"]
-        with (run_dir / "output.log").open("ab") as log:
-            code = subprocess.run(
-                [*command, f"--run_dir={run_dir}", "--resume"], stdout=log, stderr=subprocess.STDOUT
-            ).returncode
-        if code >= 128:  # it was asked to stop, and so are we
-            raise KeyboardInterrupt
-        best = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
-        if code or best is None:
-            reason = _last_line(run_dir / "output.log")
-            console.say(f"trial {trial.trial_id} failed: {reason}")
-            raise FailedTrialError(reason)
-        console.say(f"trial {trial.trial_id}: val top-1 {console.percent(best['val_top1'])}")
-        return best["val_top1"]
+        try:
+            top1 = train(recipe, run_dir_of(self.folder, trial.trial_id), self.flags)
+        except TrainingFailed as failed:
+            console.say(f"trial {trial.trial_id} failed: {failed}")
+            raise FailedTrialError(str(failed)) from None
+        console.say(f"trial {trial.trial_id}: val top-1 {console.percent(top1)}")
+        return top1
 
     def load_model(self, trial: Any) -> Any:
         raise NotImplementedError("the trial's run folder has its best.keras")
+
+
+class TrainingFailed(Exception):
+    """A training that did not end; with its last words."""
+
+
+def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
+    """Trains in a process of its own, or goes on with it; returns the best epoch's val top-1, 0 to 1.
+
+    Raises:
+        TrainingFailed: it ended with an error.
+        KeyboardInterrupt: it was asked to stop, and so are we.
+    """
+    files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
+    command = [sys.executable, "-m", "sqznet.train", *flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}"]
+    with (run_dir / "output.log").open("ab") as log:
+        code = subprocess.run([*command, "--resume"], stdout=log, stderr=subprocess.STDOUT).returncode
+    if code >= 128:
+        raise KeyboardInterrupt
+    best = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
+    if code or best is None:
+        raise TrainingFailed(_last_line(run_dir / "output.log"))
+    return best["val_top1"]
 
 
 def _last_line(log: Path) -> str:
@@ -149,7 +180,7 @@ def finished(folder: Path) -> list[Trial]:
                 top1, reason = None, (state["message"] or "").strip().splitlines()[-1]
             else:
                 continue
-            config = run_dir_of(folder, state["trial_id"]) / "trial.json"
+            config = run_dir_of(folder, state["trial_id"]) / TRIAL
             epochs = json.loads(config.read_text())["recipe"]["epochs"] if config.is_file() else 0
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(f"{path} is not a trial's record ({type(error).__name__}: {error})") from None

@@ -25,7 +25,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_does_not():
     first = augment.draw(SEED, 50, ALL).numpy()
     np.testing.assert_array_equal(first, augment.draw(SEED, 50, ALL).numpy())
     assert (first != augment.draw(SEED + 1, 50, ALL).numpy()).mean() > 0.9
-    assert first.shape == (50, 12) and (first >= 0).all() and (first <= 1).all()
+    assert first.shape == (50, 16) and (first >= 0).all() and (first <= 1).all()
 
 
 @pytest.mark.parametrize("recipe", [TINY.replace(jitter=0.4), TINY.replace(erasing=1.0)], ids=["jitter", "erasing"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import json
 
 import pytest
@@ -62,3 +63,29 @@ def test_a_short_hyperband_trial_is_a_short_schedule():
     whole = search.recipe_of(IMAGENETTE, {"learning_rate": 0.3, "tuner/epochs": 0})
     assert (whole.epochs, whole.warmup_epochs) == (32, 5)
     assert recipes.from_dict(json.loads(json.dumps(made.to_dict())), "here") == made
+
+
+@pytest.mark.parametrize(
+    ("trials", "epochs", "expected"),
+    [
+        (12, 16, {6: 6, 16: 6}),  # six of six epochs, two of which go on; then four at full length
+        (18, 16, {2: 12, 6: 4, 16: 2}),  # KerasTuner's own beginning
+        (3, 16, {16: 3}),
+        (4, 1, {1: 4}),
+    ],
+)
+def test_hyperband_lets_the_best_go_on_within_the_trials_that_it_has(trials, epochs, expected, tmp_path):
+    oracle = search.make_oracle("hyperband", {"learning_rate": {"min": 0.1, "max": 0.2}}, trials, epochs, seed=0)
+    oracle._set_project_dir(str(tmp_path), "trials")
+    seen, rates = collections.Counter(), []
+    while (trial := oracle.create_trial("tuner")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        seen[values["tuner/epochs"]] += 1
+        rates.append(values["learning_rate"])
+        oracle.update_trial(trial.trial_id, {search.OBJECTIVE: values["learning_rate"]})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert dict(seen) == expected
+    if len(expected) > 1:
+        first = rates[: max(expected.values())]
+        assert max(first) in rates[len(first) :], "the best goes on"
