@@ -1,7 +1,8 @@
 """The five likeliest classes of any photographs.
 
   python -m sqznet.predict photo.jpg
-      with the newest run
+      with the newest run; where nothing has been trained yet, with the sample network that comes along, which knows ten
+      things (export/samples)
   python -m sqznet.predict --model=export/artifacts/NAME/model.tflite holiday/*.jpg --picture=sheet.png
   python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg
       with published weights, which know 1,000 things (python -m sqznet.weights --list)
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from sqznet.inference import Predictor
 
 
+SAMPLE = Path("export/samples/imagenette/model_int8.tflite")
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.predict", __doc__)
     parser.add_argument("photos", nargs="+", type=Path, help="image files")
-    parser.add_argument("--model", "--weights", type=Path, help="default the newest run")
+    parser.add_argument("--model", "--weights", type=Path, help="default the newest run, or else the sample")
     parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     return parser
@@ -41,9 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.picture and args.picture.is_dir():
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
     from sqznet import inference, labels, startup
-    from sqznet.training import run_folder
 
-    path = args.model or run_folder.newest(run_folder.BEST)
+    path = args.model or _default()
     if path.suffix not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
         startup.load_tensorflow()
     predictor = inference.load(path)
@@ -66,6 +69,26 @@ def main(argv: list[str] | None = None) -> int:
         plots.prediction_sheet(images, captions, args.picture)
         console.result(f"picture: {args.picture}")
     return 0
+
+
+def _default() -> Path:
+    """The newest run, or the sample network, saying so.
+
+    Raises:
+        InputError: there is neither.
+    """
+    from sqznet.training import run_folder
+
+    try:
+        return run_folder.newest(run_folder.BEST)
+    except InputError:
+        if not SAMPLE.is_file():
+            raise
+    console.say(
+        f"no --model and no run in {run_folder.RUNS}/: using the sample {SAMPLE}, which knows ten things only "
+        f"({SAMPLE.parent / 'labels.txt'}) and is for demonstration"
+    )
+    return SAMPLE
 
 
 def read(photo: Path, predictor: Predictor) -> np.ndarray:

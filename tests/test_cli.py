@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 import time
 
 import pytest
@@ -108,6 +109,33 @@ def test_predict_runs_an_exported_file_without_tensorflow(bundle, photographs, n
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ball" in done.stdout and " % " in done.stdout
+
+
+def test_predict_without_a_model_takes_the_newest_run_or_else_the_sample_and_says_so(
+    trained_run, photographs, tmp_path, monkeypatch, capsys
+):
+    photo, sample = str(photographs / "val" / "ball" / "000.jpg"), Path(__file__).parents[1] / predict.SAMPLE.parent
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="train one first"):
+        predict.main([photo])
+    (tmp_path / predict.SAMPLE.parent.parent).mkdir(parents=True)
+    (tmp_path / predict.SAMPLE.parent).symlink_to(sample)
+    assert predict.main([photo]) == 0
+    printed = capsys.readouterr()
+    assert "no --model and no run" in printed.err and "for demonstration" in printed.err
+    assert str(predict.SAMPLE) in printed.out and "ball" not in printed.out
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(trained_run)
+    assert predict.main([photo]) == 0
+    printed = capsys.readouterr()
+    assert "sample" not in printed.err and "ball" in printed.out
+
+
+def test_the_sample_is_small_and_still_what_was_proved(capsys):
+    folder = Path(__file__).parents[1] / predict.SAMPLE.parent
+    assert (folder / predict.SAMPLE.name).stat().st_size < 2_000_000
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 3_000_000
+    assert export_command.main([f"--check={folder}"]) == 0
 
 
 def test_predict_refuses_what_is_no_photograph(trained_run, tmp_path):
