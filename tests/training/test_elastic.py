@@ -59,7 +59,7 @@ def losses(data: Path, run_dir: Path, strategy: str, replicas: int, workers: int
         )
         for index in range(workers)
     ]  # fmt: skip
-    said = [process.communicate(timeout=200) for process in processes]
+    said = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0] * workers, said
     found = [json.loads(output.splitlines()[-1]) for output, _ in said]
     assert all(each == found[0] for each in found)
