@@ -25,11 +25,15 @@ def flags(shard_set, tmp_path) -> list[str]:
 
 def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flags, tmp_path, capsys):
     out = tmp_path / "search"
-    assert tune.main([*flags, "--trials=1"]) == 0
+    assert tune.main([*flags, "--trials=1", "--no-compare"]) == 0
+    assert not (out / "unchanged").exists()
     (first,) = search.finished(out)
     written = {path: path.stat().st_mtime_ns for path in search.run_dir_of(out, first.name).rglob("*")}
     assert tune.main([*flags, "--trials=2"]) == 0  # as after a stop
-    assert "are finished already" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "are finished already" in printed.err
+    assert "trained to the end, 1 epochs: best settings" in " ".join(printed.out.split())
+    assert (out / "unchanged" / "metrics.csv").is_file() and (out / "best" / "metrics.csv").is_file()
     trials = search.finished(out)
     assert len(trials) == 2 and first in trials and trials[0].top1 >= trials[1].top1
     assert written == {path: path.stat().st_mtime_ns for path in search.run_dir_of(out, first.name).rglob("*")}
