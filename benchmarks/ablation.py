@@ -2,7 +2,7 @@
 
   python benchmarks/ablation.py --data=data/imagenette
       recipe imagenette at 64 px and 3 epochs, evaluated at 80 px; every variant with seeds 0 and 1
-  python benchmarks/ablation.py --data=data/imagenette --variants=base,mixup --epochs=20 --seeds=0,1,2
+  python benchmarks/ablation.py --data=data/imagenette --variants="base,mixup 0.2" --epochs=20 --seeds=0,1,2
 
 Each training is a run folder; finished ones are not repeated, so a stopped ablation goes on where it was. It ends with
 a table: the mean val top-1 over the seeds, each seed's, and the difference from the unchanged recipe.
