@@ -288,7 +288,7 @@ def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Te
 
     def ask(images: np.ndarray) -> np.ndarray:
         probabilities = teacher.predict(images)[:, outputs]
-        return probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-10)
+        return probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def answer(images, labels, shown):
         probabilities = tf.numpy_function(ask, [shown], tf.float32)

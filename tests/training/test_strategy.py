@@ -28,7 +28,7 @@ from sqznet.training.run import Run
 from tests.conftest import TINY
 
 recipe = TINY.replace(dropout=0.0, image_size=64, resize_to=64, global_batch_size=32, total_steps=1)
-recipe = recipe.replace(learning_rate=0.1, warmup_epochs=0.0)
+recipe = recipe.replace(learning_rate=0.1, warmup_epochs=0.0, precision="float32")
 changes = []
 for name, replicas in (("one", None), ("mirrored", 2)):
     run = Run(manifest.load(Path(sys.argv[1])), recipe, strategy.create(name, replicas), Path(sys.argv[2]))
