@@ -28,7 +28,7 @@ from sqznet.training.run import Run
 from tests.conftest import TINY
 
 recipe = TINY.replace(dropout=0.0, image_size=64, resize_to=64, global_batch_size=32, total_steps=1)
-recipe = recipe.replace(learning_rate=0.1, warmup_epochs=0.0, precision="float32")
+recipe = recipe.replace(learning_rate=0.1, warmup_epochs=0.0)
 changes = []
 for name, replicas in (("one", None), ("mirrored", 2)):
     run = Run(manifest.load(Path(sys.argv[1])), recipe, strategy.create(name, replicas), Path(sys.argv[2]))
@@ -38,7 +38,8 @@ for name, replicas in (("one", None), ("mirrored", 2)):
     changes.append({name: after[name] - before[name] for name in before})
 for name, change in changes[0].items():
     moved, apart = np.linalg.norm(change), np.linalg.norm(change - changes[1][name])
-    assert apart < 0.02 * moved + 1e-5, (name, moved, apart)
+    # Rounding alone makes up to 0.03 on some processors; statistics of each replica's own make more than 1.
+    assert apart < 0.2 * moved + 1e-5, (name, moved, apart)
 assert np.linalg.norm(changes[0]["model/conv1/kernel"]) > 0.01
 print("equal", len(changes[0]))
 """
