@@ -38,7 +38,7 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
     layers = {layer.name: layer for layer in trained.layers}
     for layer in folded.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            kernel, bias = _fold_batch_norm(layers[layer.name], layers.get(f"{layer.name}_bn"))
+            kernel, bias = fold_batch_norm(layers[layer.name], layers.get(f"{layer.name}_bn"))
             if layer.name == "conv1":
                 # conv((x - m) / d) = conv'(x) - sum of kernel' * m, kernel' = kernel / d; exact: conv1 pads nothing.
                 kernel = kernel / np.asarray(channel_deviations, np.float64)[:, None]
@@ -48,7 +48,7 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
     return keras.Model(folded.input, probabilities, name="squeezenet")
 
 
-def _fold_batch_norm(
+def fold_batch_norm(
     convolution: keras.layers.Conv2D, batch_norm: keras.layers.BatchNormalization | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kernel (h, w, in, out), bias (out,)) of both together, float64."""

@@ -11,13 +11,12 @@ rounded for the inputs that it will get (Frantar et al. 2022, arXiv 2210.17323).
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console
+from sqznet.calibration import damped, inputs_of, missing_mean, round_in_turn, second_moments, walk, windows
 from sqznet.model import FIRES
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ PIXELS: Range = (0.0, 255.0)  # one step a pixel value
 PROBABILITIES: Range = (0.0, 255 / 256)  # what every runtime's int8 softmax puts out
 STEPS = 255
 SAMPLES = 500_000  # values that a range is chosen by
-WINDOWS = 40_000  # windows that a kernel is rounded by; the widest has 576 weights
-DAMPING = 0.01  # of the mean diagonal (Frantar et al. 2022, section 3.3)
 CUTS = np.linspace(0.3, 1.0, 29)  # shares of the whole range that are tried
 # How far channels are brought together: 0 leaves them alone, 1 makes all equally loud. All the way would move the
 # spread into the weights of the next convolution.
@@ -63,12 +60,6 @@ def quantize(model: keras.Model, batches: list[np.ndarray]) -> Quantized:
     fit = _Fit(_equalised(model, _loudest(model, batches)), batches)
     fit.run()
     return Quantized(fit.model, fit.ranges, fit.scales, sum(map(len, batches)))
-
-
-def inputs_of(layer: keras.Layer) -> list[str]:
-    """Names of the layers that a layer takes its input from, in order."""
-    tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-    return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 def scale_and_zero(limits: Range) -> tuple[np.float32, int]:
@@ -151,64 +142,48 @@ class _Fit:
         self.batches = batches
         self.ranges: dict[str, Range] = {"image": PIXELS, "probabilities": PROBABILITIES}
         self.scales: dict[str, np.ndarray] = {}
-        self.real: dict[str, list[np.ndarray]] = {}  # of each layer that something still waits for, by batch
-        self.stepped: dict[str, list[np.ndarray]] = {}
+        self.takers: dict[str, keras.Layer] = {}
 
     def run(self) -> None:
+        self.takers = {name: layer for layer in self.model.layers[1:] for name in inputs_of(layer)}
+        batches = [images.astype(np.float32) for images in self.batches]
+        walk(self.model.layers, batches, self._round, self._stepped, title="calibrating int8")
+
+    def _stepped(self, layer: keras.Layer, values: list[np.ndarray]) -> list[np.ndarray]:
+        """The output of a layer in the steps that int8 has for it, where it has some of its own."""
         import keras
 
-        layers = self.model.layers
-        waiting = Counter(name for layer in layers[1:] for name in inputs_of(layer))
-        takers = {name: layer for layer in layers[1:] for name in inputs_of(layer)}
-        with console.progress("layers/s") as bar:
-            for layer in bar.track(layers, description="calibrating int8"):
-                name = layer.name
-                if isinstance(layer, keras.layers.InputLayer):
-                    self.real[name] = self.stepped[name] = [images.astype(np.float32) for images in self.batches]
-                    continue
-                inputs = inputs_of(layer)
-                self.real[name] = _outputs(layer, [self.real[each] for each in inputs])
-                if isinstance(layer, keras.layers.Conv2D):
-                    self._round(layer, self.stepped[inputs[0]], self.real[name])
-                self.stepped[name] = _outputs(layer, [self.stepped[each] for each in inputs])
-                if _makes_values(layer, takers.get(name)):
-                    self.ranges[name] = self._steps_of(layer)
-                    if isinstance(layer, keras.layers.Concatenate):  # puts its inputs side by side, in its own steps
-                        self.ranges.update(dict.fromkeys(inputs, self.ranges[name]))
-                for each in inputs:
-                    waiting[each] -= 1
-                    if not waiting[each]:
-                        del self.real[each], self.stepped[each]
+        if not _makes_values(layer, self.takers.get(layer.name)):
+            return values
+        limits, values = self._steps_of(layer, values)
+        self.ranges[layer.name] = limits
+        if isinstance(layer, keras.layers.Concatenate):  # puts its inputs side by side, in its own steps
+            self.ranges.update(dict.fromkeys(inputs_of(layer), limits))
+        return values
 
-    def _steps_of(self, layer: keras.Layer) -> Range:
+    def _steps_of(self, layer: keras.Layer, outputs: list[np.ndarray]) -> tuple[Range, list[np.ndarray]]:
         """Chooses the range of a layer's output and rounds the values to its steps."""
-        name = layer.name
-        values = self.stepped[name]
-        if f"{name}_elu" in self.names:
+        values = outputs
+        if f"{layer.name}_elu" in self.names:
             values = [np.maximum(each, ELU_FLOOR) for each in values]
             if max(each.max() for each in values) / STEPS > ELU_LOST:
                 values = [np.maximum(each, -1.0) for each in values]  # the steps of ELU's output, to round once
         limits = _least_loss(values)
         scale, zero = scale_and_zero(limits)
-        self.stepped[name] = [
-            (np.clip(np.round(values / scale) + zero, 0, STEPS) - zero) * scale for values in self.stepped[name]
-        ]
-        return limits
+        return limits, [(np.clip(np.round(each / scale) + zero, 0, STEPS) - zero) * scale for each in outputs]
 
-    def _round(self, layer: keras.layers.Conv2D, inputs: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    def _round(
+        self, layer: keras.layers.Conv2D, _real: list[np.ndarray], inputs: list[np.ndarray], wanted: list[np.ndarray]
+    ) -> None:
         """Rounds kernel and bias of a convolution for the inputs it will get, to come near its real outputs."""
         kernel, bias = layer.get_weights()
         # Steps of a bias are those of the input times those of the kernel: a kernel of almost nothing must not make
         # them so fine that the bias does not fit 32 bits.
         loudest = max(1e-6, *(float(np.abs(each).max()) for each in inputs))
         scales = np.maximum(kernel_scales(kernel), np.abs(bias) * STEPS / loudest / 2**30).astype(np.float32)
-        rounded = _round_kernel(kernel, scales, _patches(layer, inputs))
+        rounded = _round_kernel(kernel, scales, windows(layer, inputs))
         layer.set_weights([rounded, bias])
-        got = _outputs(layer, [inputs])
-        missing = np.mean(
-            [(a - b).mean(axis=(0, 1, 2), dtype=np.float64) for a, b in zip(wanted, got, strict=True)], axis=0
-        )
-        layer.set_weights([rounded, (bias + missing).astype(np.float32)])
+        layer.set_weights([rounded, (bias + missing_mean(layer, inputs, wanted)).astype(np.float32)])
         self.scales[layer.name] = scales
 
 
@@ -224,44 +199,15 @@ def _makes_values(layer: keras.Layer, taker: keras.Layer | None) -> bool:
     return not melts  # a ReLU belongs to its convolution, whose own output no runtime ever sees
 
 
-def _outputs(layer: keras.Layer, inputs: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """A layer's output for each batch, float32."""
-    return [np.asarray(layer(list(each) if len(each) > 1 else each[0])) for each in zip(*inputs, strict=True)]
-
-
-def _patches(layer: keras.layers.Conv2D, inputs: list[np.ndarray]) -> np.ndarray:
-    """Some of the windows that a convolution slides over, float64 (windows, height * width * channels)."""
-    import tensorflow as tf
-
-    height, width = layer.kernel_size
-    sizes, strides = [1, height, width, 1], [1, *layer.strides, 1]
-    found = []
-    for images in inputs:
-        windows = tf.image.extract_patches(images, sizes, strides, [1, 1, 1, 1], layer.padding.upper())
-        rows = tf.reshape(windows, [-1, windows.shape[-1]]).numpy()
-        found.append(rows[:: max(1, len(rows) * len(inputs) // WINDOWS)])
-    return np.concatenate(found).astype(np.float64)
-
-
-def _round_kernel(kernel: np.ndarray, scales: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """Rounds weight after weight, each time moving the rest so that outputs change least.
-
-    Frantar et al. 2022 (arXiv 2210.17323), section 3, in the order of the loudest inputs first.
-    """
+def _round_kernel(kernel: np.ndarray, scales: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """To whole steps, so that the outputs for these windows change least."""
     weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)  # (inputs, out)
-    hessian = patches.T @ patches / len(patches)
-    hessian[np.diag_indices_from(hessian)] += DAMPING * np.diag(hessian).mean() + 1e-12
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    weights = weights[order]
-    upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
-    for index, row in enumerate(upper):
-        rounded = np.clip(np.round(weights[index] / scales), -127, 127) * scales
-        error = (weights[index] - rounded) / row[index]
-        weights[index] = rounded
-        weights[index + 1 :] -= np.outer(row[index + 1 :], error)
-    result = np.empty_like(weights)
-    result[order] = weights
-    return result.reshape(kernel.shape).astype(np.float32)
+    rounded = round_in_turn(
+        weights,
+        damped(second_moments(windows.astype(np.float64))),
+        lambda values, *_: np.clip(np.round(values / scales), -127, 127) * scales,
+    )
+    return rounded.reshape(kernel.shape).astype(np.float32)
 
 
 def _least_loss(values: list[np.ndarray]) -> Range:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqznet import calibration
 from sqznet.export import int8
 from sqznet.export.onnx import IR_VERSION, OPSET
 
@@ -78,12 +79,12 @@ class _Writer:
         if isinstance(layer, keras.layers.InputLayer):
             self.values[name] = self._real(name, self._steps(name, image))
             return
-        inputs = [self.values[each] for each in int8.inputs_of(layer)]
+        inputs = [self.values[each] for each in calibration.inputs_of(layer)]
         match layer:
             case keras.layers.Conv2D():
-                value = self._convolve(layer, inputs[0], int8.inputs_of(layer)[0])
+                value = self._convolve(layer, inputs[0], calibration.inputs_of(layer)[0])
             case keras.layers.Activation() if name.endswith("_elu"):
-                self.values[name] = self._elu(name, int8.inputs_of(layer)[0], inputs[0])
+                self.values[name] = self._elu(name, calibration.inputs_of(layer)[0], inputs[0])
                 return
             case keras.layers.Activation():
                 value = self.add("Relu", f"{name}_real", inputs)
@@ -112,7 +113,7 @@ class _Writer:
             self.values[name] = value
             return
         if name not in self.ranges:  # moves values about and makes none: its input's steps
-            (before,) = int8.inputs_of(layer)
+            (before,) = calibration.inputs_of(layer)
             self.ranges[name] = self.ranges[before]
         steps = self._steps(name, value)
         self.values[name] = steps if f"{name}_elu" in self.ranges else self._real(name, steps)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sqznet import calibration
 from sqznet.export import int8, serving
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
             if isinstance(layer, keras.layers.InputLayer):
                 value = image
             else:
-                inputs = [values[name] for name in int8.inputs_of(layer)]
+                inputs = [values[name] for name in calibration.inputs_of(layer)]
                 if isinstance(layer, keras.layers.Conv2D):
                     value = _convolve(layer, quantized.kernel_scales[layer.name], weights[layer.name], inputs[0])
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sqznet import inference, model
+from sqznet import inference, model, startup
 from sqznet.export import audit, fold, int8, onnx_int8, tflite
 
 SIZE = 64
@@ -58,7 +58,9 @@ def test_both_formats_compute_in_integers_and_agree(pictures, tmp_path, activati
         audit.check(path, "int8")
         answers[path.suffix] = inference.load(path).predict(images)
         assert np.abs(answers[path.suffix] - expected).mean() < 0.02, path
-    assert np.abs(answers[".tflite"] - answers[".onnx"]).mean() < 0.01  # the same integers
+    # The same integers; ONNX Runtime's sums of two products are cut at 16 bits on processors without VNNI.
+    near = 0.01 if startup.processor_features() & {"avx512_vnni", "avx_vnni"} else 0.03
+    assert np.abs(answers[".tflite"] - answers[".onnx"]).mean() < near
 
 
 def test_an_int8_onnx_file_is_a_quarter_of_the_size(bundle):
