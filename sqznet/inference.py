@@ -1,4 +1,4 @@
-"""One face for everything that classifies: a run folder, .keras, SavedModel, .tflite, .onnx, or published weights.
+"""One face for all that classifies: a run folder, .keras, .sqz, SavedModel, .tflite, .onnx, or published weights.
 
 `load(path)` runs each in its own runtime. A `Predictor` takes uint8 RGB pixels 0..255, (n, size, size, 3), and
 gives float32 probabilities, (n, classes).
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sqznet import files, keras_file, weights
+from sqznet.compression import network
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.preprocessing import Preprocessing
@@ -225,7 +226,7 @@ def _is_image(dtype: str, shape: list[Any], types: tuple[str, ...]) -> bool:
 
 
 def load_keras(path: Path) -> tuple[keras.Model, Card]:
-    """The Keras model, and its card, of a run folder, a .keras file, a file of published weights or the name of one.
+    """The Keras model, and its card, of a run folder, a .keras or .sqz file, published weights or the name of some.
 
     Raises:
         InputError: the file is missing or damaged, or not what this package writes or imports.
@@ -237,6 +238,8 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
         return keras_file.load(path / run_folder.BEST)
     if path.suffix == ".keras":
         return keras_file.load(path)
+    if path.suffix == network.SUFFIX:
+        return network.load(path)
     return weights.load(path)
 
 
@@ -258,8 +261,8 @@ def load(path: Path, threads: int | None = None) -> Predictor:
             raise InputError(f"{path} is neither a run folder nor a SavedModel folder")
         return of_keras(path, *load_keras(path))
     raise InputError(
-        f"no such model: {path} (expected a run folder, .keras, SavedModel, .tflite or .onnx, a file of published "
-        f"weights, or one of {', '.join(CATALOGUE)})"
+        f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "
+        f"published weights, or one of {', '.join(CATALOGUE)})"
     )
 
 

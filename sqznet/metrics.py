@@ -48,6 +48,11 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return 1 + ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
 
 
+def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 for each record whose class is the likeliest, else 0; int (n,)."""
+    return (rank_of_label(probabilities, labels) == 1).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Score:
     """The result of an evaluation over n labelled records."""

@@ -123,3 +123,29 @@ def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], pa
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(names) - 0.6)
     _save(figure, path)
+
+
+def size_curve(
+    points: Sequence[tuple[int, float, tuple[float, float]]], chosen: int, uncompressed: float, path: Path, title: str
+) -> None:
+    """Top-1 over file size, as PNG.
+
+    Args:
+        points: bytes, top-1 as a share, and the 95 % interval of what it lost, each.
+        chosen: index of the point that was kept.
+        uncompressed: top-1 of the network as it was, as a share.
+    """
+    figure = _figure(8, 4.5)
+    axes = figure.subplots()
+    sizes = [size / 1000 for size, _, _ in points]
+    top1 = [100 * share for _, share, _ in points]
+    low = [100 * (uncompressed - lost[1]) for _, _, lost in points]
+    high = [100 * (uncompressed - lost[0]) for _, _, lost in points]
+    axes.fill_between(sizes, low, high, alpha=0.2, label="95 % interval of the difference")
+    axes.plot(sizes, top1, marker=".", label="compressed")
+    axes.plot(sizes[chosen], top1[chosen], marker="o", markersize=9, linestyle="none", label="chosen")
+    axes.axhline(100 * uncompressed, linestyle="--", color="gray", label="uncompressed")
+    axes.set(xlabel="file size, kB", ylabel="top-1, %", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqznet import calibration
+from sqznet.compression import network
 from sqznet.compression.encoder import Integers
 from sqznet.compression.sensitivity import Sensitivity
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 SAVED_BY_A_BIT = 2 * math.log(2) / 12  # of sensitivity * step ** 2
-REFIT = 0.2  # damping of the refit to rounded inputs, of the mean diagonal
+COARSER = 1.25  # than the theory, which holds for fine steps: found best at two to three bits a weight (BUILD_NOTES)
+REFIT = 0.03  # damping of the refit to rounded inputs, of the mean diagonal
 PASSES = 2  # the first finds how frequent each integer is, the second knows it
 UNSEEN = 0.05  # what an integer that does not occur is counted as
 MARGIN = 2  # integers beyond the largest of plain rounding that error compensation may use
@@ -49,6 +51,7 @@ class Rounder:
         kept: dict[str, np.ndarray] | None = None,
     ) -> None:
         self.model = model
+        self.weights = {layer.name: layer.get_weights() for layer in network.convolutions(model)}
         self.batches = batches
         self.sensitivities = sensitivities
         self.compensate = compensate
@@ -58,6 +61,8 @@ class Rounder:
     def round(self, price: float) -> dict[str, Integers]:
         """The integers of each kernel at that price of a bit; the model has their values, and corrected biases."""
         found: dict[str, Integers] = {}
+        for layer in network.convolutions(self.model):
+            layer.set_weights(self.weights[layer.name])
 
         def change(layer, _real, inputs, wanted):
             found[layer.name] = self._round(layer, inputs, wanted, price)
@@ -69,9 +74,7 @@ class Rounder:
         self, layer: keras.layers.Conv2D, inputs: calibration.Batches, wanted: calibration.Batches, price: float
     ) -> Integers:
         kernel, bias = layer.get_weights()
-        sensitivity = self.sensitivities[layer.name]
-        step = math.sqrt(price / (SAVED_BY_A_BIT * sensitivity.of_weights))
-        step = float(np.float32(min(step, max(float(np.abs(kernel).max()), 1e-6))))
+        step = step_of(self.sensitivities[layer.name], kernel, price)
         weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)  # (inputs, out)
         kept = self.kept.get(layer.name, np.ones(kernel.shape, bool)).reshape(weights.shape)
         if self.compensate:
@@ -115,6 +118,12 @@ class Rounder:
             choose = functools.partial(_cheapest, step=step, of_outputs=of_outputs, bits=bits, kept=kept)
             integers = np.round(calibration.round_in_turn(weights, moments, choose) / step)
         return integers
+
+
+def step_of(sensitivity: Sensitivity, kernel: np.ndarray, price: float) -> float:
+    """The step of a kernel at a price, a float32; no longer than its largest weight."""
+    step = COARSER * math.sqrt(price / (SAVED_BY_A_BIT * sensitivity.of_weights))
+    return float(np.float32(min(step, max(float(np.abs(kernel).max()), 1e-6))))
 
 
 def _cheapest(

@@ -103,7 +103,7 @@ def prove(path: Path, quantize: str, against: Reference, max_drop: float) -> Pro
             f"{against.split} only, and {console.percent(LEAST_AGREEMENT[quantize])} is asked for; {_ADVICE}"
         )
     score = metrics.score(probabilities, against.labels)
-    lost = _hits(against.probabilities, against.labels) - _hits(probabilities, against.labels)
+    lost = metrics.hits(against.probabilities, against.labels) - metrics.hits(probabilities, against.labels)
     drop, interval = float(lost.mean()), metrics.paired_interval(lost)
     if drop > max_drop + 1e-9:
         raise InputError(
@@ -119,11 +119,6 @@ _ADVICE = (
     "nothing was written. Try more --calibration_records; a network with ELU loses more in int8 than one with ReLU: "
     "train --recipe=finetune --activation=relu --init_weights=RUN goes over to ReLU in minutes"
 )
-
-
-def _hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 for each record whose class is the likeliest, else 0; int (n,)."""
-    return (metrics.rank_of_label(probabilities, labels) == 1).astype(np.int64)
 
 
 def _changed(wanted: np.ndarray, answers: np.ndarray) -> list[tuple[int, int, int]]:

@@ -1,0 +1,162 @@
+"""All stages of a compression, in order: prune, round, learn, encode, measure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sqznet import console, files, inference, plots
+from sqznet.compression import decoder, encoder, network, pruning, search, sensitivity
+from sqznet.compression.rounding import Rounder
+from sqznet.compression.sensitivity import Sensitivity
+from sqznet.data import pipeline
+from sqznet.errors import InputError
+from sqznet.export import verify
+
+if TYPE_CHECKING:
+    import keras
+
+    from sqznet.data.manifest import Manifest
+    from sqznet.keras_file import Card
+
+BATCH = 32
+SPREAD = (0.75, 1.35)  # further points of a curve lie between these multiples of the chosen size
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What is done; all but pruning and learning is worth having always, and off only to see what it is worth."""
+
+    measure: bool = True
+    compensate: bool = True
+    count_bits: bool = True
+    sparsity: float = 0.0
+    finetune_minutes: float = 0.0
+
+
+class Compressor:
+    """A trained network, made ready to be compressed at any price.
+
+    Args:
+        source: where `trained` and its card come from, for messages.
+        manifest: photographs to calibrate on, in its train split, and to measure on, in `split`.
+        records: to measure on; None means all.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        trained: keras.Model,
+        card: Card,
+        manifest: Manifest,
+        *,
+        stages: Stages,
+        split: str,
+        records: int | None,
+        calibration_records: int,
+    ) -> None:
+        if "train" not in manifest.splits or split == "train":
+            raise InputError(
+                f"{manifest.folder} has the splits {', '.join(manifest.splits)}: a network is compressed on train and "
+                "measured on another, or what is measured would be what it was fitted to"
+            )
+        self.source, self.card, self.manifest, self.stages = source, card, manifest, stages
+        self.model = network.without_batch_norm(trained, card.preprocessing.image_size)
+        self.stored = network.of_keras(self.model, card)
+        batches = pipeline.examples(manifest, "train", card.preprocessing, calibration_records, BATCH)
+        self.photographs = [images for images, _ in batches]
+        some = np.concatenate(self.photographs)[: sensitivity.PHOTOGRAPHS]
+        kernels = {name: kernel for name, (kernel, _) in self.stored.layers.items()}
+        self.sensitivities = (
+            sensitivity.measure(self.model, self.photographs, sensitivity.Answers(self.model, some))
+            if stages.measure or stages.count_bits
+            else {}
+        )
+        if not stages.measure:
+            self.sensitivities = {
+                name: Sensitivity(
+                    self.sensitivities[name].of_outputs if stages.count_bits else 0.0, 1 / float(kernel.var())
+                )
+                for name, kernel in kernels.items()
+            }
+        kept = pruning.keep(kernels, self.sensitivities, stages.sparsity) if stages.sparsity else None
+        self.rounder = Rounder(
+            self.model,
+            self.photographs,
+            self.sensitivities,
+            compensate=stages.compensate,
+            count_bits=stages.count_bits,
+            kept=kept,
+        )
+        self.estimate = search.estimator(kernels, self.sensitivities)
+        console.say(f"running the uncompressed network on {split}")
+        self.reference = verify.reference(inference.of_keras(source, trained, card), manifest, split, records)
+
+    def at(self, price: float) -> search.Point:
+        """The network compressed at a price, and what is left of it."""
+        integers = self.rounder.round(price)
+        data = encoder.encode(network.of_keras(self.model, self.card), integers)
+        return self._measured(price, data)
+
+    def compress(
+        self, target: int | None, max_drop: float | None, further: int = 0
+    ) -> tuple[list[search.Point], search.Point | None]:
+        """All points that were tried, and the one that holds to what was asked for, if any does."""
+        if target is not None:
+            points = search.by_size(self.at, self.estimate, target)
+        else:
+            assert max_drop is not None
+            size = sum(kernel.size for kernel, _ in self.stored.layers.values()) / 4  # two bits a weight, to begin with
+            points = search.by_drop(self.at, search.price_of(self.estimate, size), max_drop)
+        chosen = search.best(points, target, max_drop)
+        if chosen is not None:
+            sizes = np.geomspace(*SPREAD, further) * chosen.bytes
+            factor = self.estimate(chosen.price) / chosen.bytes
+            points += [self.at(search.price_of(self.estimate, factor * size)) for size in sizes]
+        return points, chosen
+
+    def _measured(self, price: float, data: bytes) -> search.Point:
+        model, card = network.to_keras(decoder.decode(data))
+        predictor = inference.of_keras(self.source, model, card)
+        found = []
+        with console.progress("images/s") as bar:
+            task = bar.add_task(f"measuring {len(data):,} bytes", total=len(self.reference.labels))
+            for images in self.reference.images:
+                found.append(predictor.predict(images))
+                bar.advance(task, len(images))
+        made = search.point(price, data, self.reference.probabilities, np.concatenate(found), self.reference.labels)
+        console.say(
+            f"{made.bytes:,} bytes: top-1 {console.percent(made.top1)}, {100 * made.drop:.2f} points lost "
+            f"({100 * made.interval[0]:.2f} to {100 * made.interval[1]:.2f}), n = {made.n:,}"
+        )
+        return made
+
+
+def curve_of(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.stem}-curve{suffix}")
+
+
+def write_curve(points: list[search.Point], chosen: search.Point, real_top1: float, out: Path, title: str) -> None:
+    """All points as CSV and as a plot, beside the .sqz file."""
+    points = sorted(points, key=lambda each: each.bytes)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        ["bytes", "top1", "top5", "drop", "drop_low_95", "drop_high_95", "divergence", "price", "n", "chosen"]
+    )
+    for each in points:
+        figures = [each.top1, each.top5, each.drop, *each.interval, each.divergence, each.price]
+        table.writerow([each.bytes, *(f"{figure:.6g}" for figure in figures), each.n, int(each is chosen)])
+    files.write_text(curve_of(out, ".csv"), text.getvalue())
+    plots.size_curve(
+        [(each.bytes, each.top1, each.interval) for each in points],
+        points.index(chosen),
+        real_top1,
+        curve_of(out, ".png"),
+        title,
+    )

@@ -1,0 +1,146 @@
+"""Finds the price of a bit at which a file has the size, or the accuracy, that was asked for."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sqznet import console, metrics
+from sqznet.compression.sensitivity import Sensitivity
+
+NEAR_ENOUGH = 0.99  # of the target: a hundredth less is not worth another pass
+PASSES = 5
+STRIDE = 3.0  # factor between prices while the search still goes outwards
+FINEST, COARSEST = 1e-12, 1e3  # nats a bit
+
+
+@dataclass(frozen=True)
+class Point:
+    """One compression of the network, and what is left of it on n records."""
+
+    price: float  # nats of divergence a bit
+    data: bytes
+    top1: float
+    top5: float
+    drop: float  # of top-1, as a share
+    interval: tuple[float, float]  # of the drop, 95 %, paired
+    divergence: float  # nats, from the uncompressed model's probabilities
+    n: int
+
+    @property
+    def bytes(self) -> int:
+        return len(self.data)
+
+
+def point(price: float, data: bytes, real: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> Point:
+    """A point from the probabilities, (n, classes), of the real and of the compressed network."""
+    score = metrics.score(probabilities, labels)
+    lost = metrics.hits(real, labels) - metrics.hits(probabilities, labels)
+    real, other = (np.maximum(each.astype(np.float64), 1e-12) for each in (real, probabilities))
+    divergence = float((real * np.log(real / other)).sum(axis=1).mean())
+    interval = metrics.paired_interval(lost)
+    return Point(price, data, score.top1, score.top5, float(lost.mean()), interval, divergence, score.n)
+
+
+def by_size(compress: Callable[[float], Point], estimate: Callable[[float], float], target: int) -> list[Point]:
+    """Points nearer and nearer below `target` bytes; the last one that fits is the largest.
+
+    Args:
+        compress: makes a point at a price.
+        estimate: bytes at a price, roughly, without any work.
+    """
+    points: list[Point] = []
+    low, high = FINEST, COARSEST  # prices: at `low` the file is too large, at `high` it fits
+    price = price_of(estimate, target)
+    for _ in range(PASSES):
+        points.append(compress(price))
+        size = points[-1].bytes
+        if NEAR_ENOUGH * target <= size <= target:
+            break
+        low, high = (max(low, price), high) if size > target else (low, min(high, price))
+        # As if the estimate were wrong by the same factor everywhere; aims into the middle of what is near enough.
+        wanted = (1 + NEAR_ENOUGH) / 2 * target * estimate(price) / size
+        price = price_of(estimate, wanted)
+        if not low < price < high:
+            price = math.sqrt(low * high)
+    return points
+
+
+def by_drop(compress: Callable[[float], Point], start: float, max_drop: float) -> list[Point]:
+    """Points coarser and coarser up to `max_drop` (a share of records), then between the last two."""
+    points = [compress(start)]
+    outwards = points[0].drop <= max_drop
+    fine, coarse = (start, math.inf) if outwards else (0.0, start)
+    while fine == 0 or coarse == math.inf:
+        price = points[-1].price * (STRIDE if outwards else 1 / STRIDE)
+        if not FINEST < price < COARSEST:
+            return points
+        points.append(compress(price))
+        if points[-1].drop <= max_drop:
+            fine = price
+        else:
+            coarse = price
+    for _ in range(2):
+        points.append(compress(math.sqrt(fine * coarse)))
+        if points[-1].drop <= max_drop:
+            fine = points[-1].price
+        else:
+            coarse = points[-1].price
+    return points
+
+
+def best(points: list[Point], target: int | None, max_drop: float | None) -> Point | None:
+    """Of those that hold to both: the most faithful to a size, else the smallest."""
+    fit = [each for each in points if target is None or each.bytes <= target]
+    fit = [each for each in fit if max_drop is None or each.drop <= max_drop + 1e-9]
+    if not fit:
+        return None
+    return max(fit, key=lambda each: each.bytes) if target is not None else min(fit, key=lambda each: each.bytes)
+
+
+def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity]) -> Callable[[float], float]:
+    """Bytes at a price, as plain rounding would take them."""
+    from sqznet.compression import rounding
+
+    @functools.cache
+    def estimate(price: float) -> float:
+        bits = 0.0
+        for name, kernel in kernels.items():
+            step = rounding.step_of(sensitivities[name], kernel, price)
+            counts = np.unique(np.round(kernel / step), return_counts=True)[1]
+            bits -= float((counts * np.log2(counts / kernel.size)).sum())
+        return bits / 8 + 2 * sum(kernel.shape[-1] for kernel in kernels.values())
+
+    return estimate
+
+
+def price_of(estimate: Callable[[float], float], size: float) -> float:
+    low, high = math.log(FINEST), math.log(COARSEST)
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if estimate(math.exp(middle)) > size else (low, middle)
+    return math.exp(high)
+
+
+def print_table(points: list[Point], chosen: Point | None, real_top1: float) -> None:
+    rows = [
+        [
+            f"{each.bytes:,}",
+            console.percent(each.top1),
+            f"{100 * each.drop:.2f}",
+            f"{100 * each.interval[0]:.2f} to {100 * each.interval[1]:.2f}",
+            console.percent(each.top5),
+            f"{each.divergence:.4f}",
+            "<-" if each is chosen else "",
+        ]
+        for each in sorted(points, key=lambda each: each.bytes)
+    ]
+    console.table(
+        ["bytes", "top-1", "points lost", "95 % interval", "top-5", "divergence, nats", "chosen"],
+        rows,
+        title=f"n = {points[0].n:,}; uncompressed top-1 {console.percent(real_top1)}",
+    )
