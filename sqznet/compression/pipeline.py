@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqznet import console, files, inference, plots
-from sqznet.compression import decoder, encoder, network, pruning, search, sensitivity
+from sqznet.compression import decoder, distilling, encoder, network, pruning, search, sensitivity
 from sqznet.compression.rounding import Rounder
 from sqznet.compression.sensitivity import Sensitivity
 from sqznet.data import pipeline
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from sqznet.keras_file import Card
 
 BATCH = 32
+LEARNING_BATCH = 16
+GROWTH = 0.985  # of a target that is left for what learning adds
+COARSER = 1.5  # price after learning, of that before it
 SPREAD = (0.75, 1.35)  # further points of a curve lie between these multiples of the chosen size
 
 
@@ -103,17 +107,35 @@ class Compressor:
         data = encoder.encode(network.of_keras(self.model, self.card), integers)
         return self._measured(price, data)
 
+    def learned(self, price: float, minutes: float) -> search.Point:
+        """Likewise, but after rounding it learns from the uncompressed network for so long."""
+        integers = self.rounder.round(price)
+        teacher, _ = network.to_keras(self.stored)
+        integers = distilling.distill(self.model, teacher, integers, self._stream(), minutes)
+        return self._measured(price, encoder.encode(network.of_keras(self.model, self.card), integers))
+
+    def _stream(self) -> Iterator[np.ndarray]:
+        """Photographs of train, again and again."""
+        while True:
+            for images, _ in pipeline.examples(self.manifest, "train", self.card.preprocessing, None, LEARNING_BATCH):
+                yield images
+
     def compress(
         self, target: int | None, max_drop: float | None, further: int = 0
     ) -> tuple[list[search.Point], search.Point | None]:
         """All points that were tried, and the one that holds to what was asked for, if any does."""
+        minutes = self.stages.finetune_minutes
         if target is not None:
-            points = search.by_size(self.at, self.estimate, target)
+            points = search.by_size(self.at, self.estimate, round(target * (GROWTH if minutes else 1)))
         else:
             assert max_drop is not None
             size = sum(kernel.size for kernel, _ in self.stored.layers.values()) / 4  # two bits a weight, to begin with
             points = search.by_drop(self.at, search.price_of(self.estimate, size), max_drop)
-        chosen = search.best(points, target, max_drop)
+        chosen = search.best(points, target, None if minutes and target is not None else max_drop)
+        if minutes and chosen is not None:
+            # What is won by learning is spent on size where accuracy is given, and on accuracy where size is.
+            points.append(self.learned(chosen.price * (COARSER if target is None else 1), minutes))
+            chosen = search.best(points, target, max_drop)
         if chosen is not None:
             sizes = np.geomspace(*SPREAD, further) * chosen.bytes
             factor = self.estimate(chosen.price) / chosen.bytes

@@ -75,13 +75,21 @@ class Rounder:
     ) -> Integers:
         kernel, bias = layer.get_weights()
         step = step_of(self.sensitivities[layer.name], kernel, price)
-        weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)  # (inputs, out)
-        kept = self.kept.get(layer.name, np.ones(kernel.shape, bool)).reshape(weights.shape)
+        kept = self.kept.get(layer.name)
         if self.compensate:
-            integers = self._compensated(layer, weights, kept, bias, inputs, wanted, step, price)
+            integers = compensated(
+                layer,
+                inputs,
+                wanted,
+                step=step,
+                price=price,
+                of_outputs=self.sensitivities[layer.name].of_outputs,
+                count_bits=self.count_bits,
+                kept=kept,
+            )
         else:
-            integers = np.round(weights * kept / step)
-        found = Integers(integers.astype(np.int64).reshape(kernel.shape), np.float32(step))
+            integers = np.round(kernel.astype(np.float64) * (1 if kept is None else kept) / step)
+        found = Integers(integers.astype(np.int64), np.float32(step))
         layer.set_weights([found.kernel, bias])
         if self.compensate:
             bias = bias + calibration.missing_mean(layer, inputs, wanted)
@@ -89,35 +97,50 @@ class Rounder:
         layer.set_weights([found.kernel, bias])
         return found
 
-    def _compensated(
-        self,
-        layer: keras.layers.Conv2D,
-        weights: np.ndarray,
-        kept: np.ndarray,
-        bias: np.ndarray,
-        inputs: calibration.Batches,
-        wanted: calibration.Batches,
-        step: float,
-        price: float,
-    ) -> np.ndarray:
-        """Integers (inputs, out), each chosen for its error and its bits, with the rest moved to make up for it."""
-        windows = calibration.windows(layer, inputs)
-        moments = calibration.second_moments(windows)
-        # First what the layers before have lost, as far as other weights can make up for it.
-        outputs = np.concatenate([calibration.some_rows(each, len(wanted)) for each in wanted]) - bias
-        lost = outputs - windows @ weights.astype(np.float32)
-        weights = weights + np.linalg.solve(calibration.damped(moments, REFIT), windows.T @ lost / len(windows))
-        moments = calibration.damped(moments)
-        of_outputs = self.sensitivities[layer.name].of_outputs * step**2 / price  # bits for an error of a step
-        integers = np.round(weights * kept / step)
-        for _ in range(PASSES):
-            limit = int(np.abs(integers).max()) + MARGIN
-            counts = np.bincount((integers.astype(np.int64) + limit).ravel(), minlength=2 * limit + 1) + UNSEEN
-            bits = -np.log2(counts / counts.sum()) * self.count_bits
 
-            choose = functools.partial(_cheapest, step=step, of_outputs=of_outputs, bits=bits, kept=kept)
-            integers = np.round(calibration.round_in_turn(weights, moments, choose) / step)
-        return integers
+def compensated(
+    layer: keras.layers.Conv2D,
+    inputs: calibration.Batches,
+    wanted: calibration.Batches,
+    *,
+    step: float,
+    price: float,
+    of_outputs: float,
+    most: int = 1 << 15,
+    count_bits: bool = True,
+    kept: np.ndarray | None = None,
+) -> np.ndarray:
+    """A layer's kernel in whole steps: each chosen for its error and its bits, with the rest moved to make up for it.
+
+    Args:
+        inputs: that the layer will get.
+        wanted: its real outputs.
+        of_outputs: the layer's sensitivity.
+        most: largest integer.
+        kept: where a weight may be other than zero; None: everywhere.
+
+    Returns:
+        Integers, float64, in the kernel's shape.
+    """
+    kernel, bias = layer.get_weights()
+    weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)  # (inputs, out)
+    free = np.ones(weights.shape, bool) if kept is None else kept.reshape(weights.shape)
+    windows = calibration.windows(layer, inputs)
+    moments = calibration.second_moments(windows)
+    # First what the layers before have lost, as far as other weights can make up for it.
+    outputs = np.concatenate([calibration.some_rows(each, len(wanted)) for each in wanted]) - bias
+    lost = outputs - windows @ weights.astype(np.float32)
+    weights = weights + np.linalg.solve(calibration.damped(moments, REFIT), windows.T @ lost / len(windows))
+    moments = calibration.damped(moments)
+    in_bits = of_outputs * step**2 / price  # what an error of a step in an output is worth
+    integers = np.clip(np.round(weights * free / step), -most, most)
+    for _ in range(PASSES):
+        limit = min(most, int(np.abs(integers).max()) + MARGIN)
+        counts = np.bincount((integers.astype(np.int64) + limit).ravel(), minlength=2 * limit + 1) + UNSEEN
+        bits = -np.log2(counts / counts.sum()) * count_bits
+        choose = functools.partial(_cheapest, step=step, in_bits=in_bits, bits=bits, free=free)
+        integers = np.round(calibration.round_in_turn(weights, moments, choose) / step)
+    return integers.reshape(kernel.shape)
 
 
 def step_of(sensitivity: Sensitivity, kernel: np.ndarray, price: float) -> float:
@@ -132,14 +155,14 @@ def _cheapest(
     index: int,
     *,
     step: float,
-    of_outputs: float,
+    in_bits: float,
     bits: np.ndarray,
-    kept: np.ndarray,
+    free: np.ndarray,
 ) -> np.ndarray:
     """Of the nearest step, the next one to zero, and zero, the one of least error and bits together; (out,)."""
     limit = len(bits) // 2
     nearest = np.clip(np.round(values / step), -limit, limit)
     choices = np.stack([nearest, nearest - np.sign(nearest), np.zeros_like(nearest)])
-    costs = of_outputs * error_of_a_step * (values / step - choices) ** 2 + bits[choices.astype(np.int64) + limit]
+    costs = in_bits * error_of_a_step * (values / step - choices) ** 2 + bits[choices.astype(np.int64) + limit]
     best = np.take_along_axis(choices, costs.argmin(axis=0)[None], axis=0)[0]
-    return step * np.where(kept[index], best, 0)
+    return step * np.where(free[index], best, 0)

@@ -94,12 +94,12 @@ def by_drop(compress: Callable[[float], Point], start: float, max_drop: float) -
 
 
 def best(points: list[Point], target: int | None, max_drop: float | None) -> Point | None:
-    """Of those that hold to both: the most faithful to a size, else the smallest."""
+    """Of those that hold to both: with a target the most faithful one, else the smallest."""
     fit = [each for each in points if target is None or each.bytes <= target]
     fit = [each for each in fit if max_drop is None or each.drop <= max_drop + 1e-9]
     if not fit:
         return None
-    return max(fit, key=lambda each: each.bytes) if target is not None else min(fit, key=lambda each: each.bytes)
+    return min(fit, key=lambda each: each.bytes if target is None else each.divergence)
 
 
 def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity]) -> Callable[[float], float]:

@@ -45,6 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibration_records", type=int, default=128, help="training records that the steps of int8 are found on"
     )
+    parser.add_argument(
+        "--sparse", action="store_true", help="int8 with coarse steps, many of them zero: a third less to transfer"
+    )
     parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
     parser.add_argument("--out", type=Path, help="folder for the files; default export/artifacts/RUN")
@@ -71,6 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.check:
         return _check(args.check)
     chosen = variants.choose(args.format, args.quantize)
+    if args.sparse and not any(each.quantize == "int8" for each in chosen):
+        raise InputError(
+            f"--sparse is about int8 files, and --quantize={args.quantize} writes none: add --quantize=int8"
+        )
     source = args.model or run_folder.newest(run_folder.BEST)
     trained, card = inference.load_keras(source)
     manifest = manifests.load(args.data or keras_file.trained_on(card, source))
@@ -85,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         gate=bundle.Gate(limit, args.max_drop / 100, split, args.records or None),
         out=out,
         calibration_records=args.calibration_records,
+        sparse=args.sparse,
         tflite_batch=tflite_batch,
     )
     bundle.print_table(exported, against, limit)

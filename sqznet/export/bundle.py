@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqznet import console, files, inference, labels, latency, metrics
 from sqznet.errors import InputError
-from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, verify
+from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
 from sqznet.export import budget as sizes
 from sqznet.export.variants import VARIANTS, Source, Variant
 
@@ -45,6 +45,7 @@ class Gate:
 class Exported:
     variant: Variant
     bytes: int
+    transfer: dict[str, int]  # bytes under each packer of transfer.PACKERS
     proof: verify.Proof
 
 
@@ -58,6 +59,7 @@ def export(
     gate: Gate,
     out: Path,
     calibration_records: int = 128,
+    sparse: bool = False,
     tflite_batch: int | None = 1,
     latency_runs: int = 30,
 ) -> tuple[list[Exported], verify.Reference]:
@@ -67,6 +69,7 @@ def export(
         source: where `trained` and its card come from, for messages.
         manifest: the records to compare on, and, in its train split, to calibrate int8 on.
         out: the bundle's folder. An older bundle there is removed first: it must not be taken for this one.
+        sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
         tflite_batch: images at a time in TFLite files; None means any number.
         latency_runs: timed runs of each file; 0 leaves latencies out.
 
@@ -96,7 +99,7 @@ def export(
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
         _refuse_strangers(out)  # who may have come meanwhile
         files.remove(out)
-        writers = Source(folded, photographs, tflite_batch)
+        writers = Source(folded, photographs, tflite_batch, sparse)
         exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
         paths = {each.file_name: folder / each.file_name for each in variants}
         golden.write(folder, against, manifest, paths, {each.file_name: each.quantize for each in variants})
@@ -183,7 +186,7 @@ def _one(
                 f"{path.name} comes out with other bytes each time; please report this with the run folder"
             )
         files.remove(again)
-    return Exported(variant, size, verify.prove(path, variant.quantize, against, gate.max_drop))
+    return Exported(variant, size, transfer.sizes(path), verify.prove(path, variant.quantize, against, gate.max_drop))
 
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
@@ -287,6 +290,7 @@ def _entries(
                 "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
                 "quantize": variant.quantize,
                 "bytes": each.bytes,
+                "transfer": each.transfer,
                 "sha256": files.sha256_below(folder / variant.file_name),
                 "version": _version(variant),
                 "input": {
@@ -331,6 +335,7 @@ def print_table(exported: list[Exported], against: verify.Reference, budget: int
             f"{each.bytes:,}",
             f"{each.bytes / 1000**2:.3f}",
             f"{each.bytes / 1024**2:.3f}",
+            f"{each.transfer['brotli']:,}",
             f"{each.proof.largest_difference:.1e}",
             console.percent(each.proof.score.top1),
             console.percent(each.proof.score.top5),
@@ -341,9 +346,21 @@ def print_table(exported: list[Exported], against: verify.Reference, budget: int
         for each in exported
     ]
     score = against.score
-    rows.append(["Keras model", "-", "-", "-", "-", console.percent(score.top1), console.percent(score.top5), *"---"])
+    rows.append(["Keras model", *"-----", console.percent(score.top1), console.percent(score.top5), *"---"])
     console.table(
-        ["file", "bytes", "MB", "MiB", "largest diff.", "top-1", "top-5", "agreement", "drop", "95 %, points"],
+        [
+            "file",
+            "bytes",
+            "MB",
+            "MiB",
+            "brotli",
+            "largest diff.",
+            "top-1",
+            "top-5",
+            "agreement",
+            "drop",
+            "95 %, points",
+        ],
         rows,
         title=f"{len(against.labels)} records of {against.data}, {against.split}; budget {sizes.describe(budget)}",
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sqznet.calibration import damped, inputs_of, missing_mean, round_in_turn, second_moments, walk, windows
+from sqznet.compression import rounding, search, sensitivity
 from sqznet.model import FIRES
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CUTS = np.linspace(0.3, 1.0, 29)  # shares of the whole range that are tried
 # How far channels are brought together: 0 leaves them alone, 1 makes all equally loud. All the way would move the
 # spread into the weights of the next convolution.
 LOUDNESS = {"squeeze": (0.7, 0.3), "expand": (0.5, 0.0)}  # exponents of the activations' and of the weights' maxima
+SPARSE_BITS = 2.6  # a weight, as plain rounding would have it; what is packed in the end takes less
 FLOOR = 1e-3  # of the loudest channel: silent ones have nothing to be scaled by
 ELU_FLOOR = -6.0  # ELU is within 0.0025 of -1 below it
 ELU_LOST = 2.0  # from this step on, all that ELU does below zero is less than half a step
@@ -51,13 +53,14 @@ class Quantized:
     records: int  # photographs that the ranges were found on
 
 
-def quantize(model: keras.Model, batches: list[np.ndarray]) -> Quantized:
+def quantize(model: keras.Model, batches: list[np.ndarray], *, sparse: bool = False) -> Quantized:
     """Finds scales for an inference model (`fold.inference_model`).
 
     Args:
         batches: training photographs, uint8 (n, size, size, 3) each.
+        sparse: whether kernels are in a few coarse steps, chosen as for a `.sqz` file, so that the file packs well.
     """
-    fit = _Fit(_equalised(model, _loudest(model, batches)), batches)
+    fit = _Fit(_equalised(model, _loudest(model, batches)), batches, sparse)
     fit.run()
     return Quantized(fit.model, fit.ranges, fit.scales, sum(map(len, batches)))
 
@@ -136,8 +139,9 @@ class _Fit:
     Each convolution is rounded for the inputs that int8 gives it, so that it makes up for what was lost before it.
     """
 
-    def __init__(self, model: keras.Model, batches: list[np.ndarray]) -> None:
+    def __init__(self, model: keras.Model, batches: list[np.ndarray], sparse: bool = False) -> None:
         self.model = model
+        self.coarse = _Coarse(model, batches) if sparse else None
         self.names = {layer.name for layer in model.layers}
         self.batches = batches
         self.ranges: dict[str, Range] = {"image": PIXELS, "probabilities": PROBABILITIES}
@@ -181,10 +185,40 @@ class _Fit:
         # them so fine that the bias does not fit 32 bits.
         loudest = max(1e-6, *(float(np.abs(each).max()) for each in inputs))
         scales = np.maximum(kernel_scales(kernel), np.abs(bias) * STEPS / loudest / 2**30).astype(np.float32)
-        rounded = _round_kernel(kernel, scales, windows(layer, inputs))
+        if self.coarse is not None:
+            scales, rounded = self.coarse.round(layer, inputs, wanted, least=scales)
+        else:
+            rounded = _round_kernel(kernel, scales, windows(layer, inputs))
         layer.set_weights([rounded, bias])
         layer.set_weights([rounded, (bias + missing_mean(layer, inputs, wanted)).astype(np.float32)])
         self.scales[layer.name] = scales
+
+
+class _Coarse:
+    """Rounds kernels as `compression` does, to so few integers that a file of them packs to SPARSE_BITS a weight."""
+
+    def __init__(self, model: keras.Model, batches: list[np.ndarray]) -> None:
+        import keras
+
+        answering = keras.Model(model.input, model.get_layer("logits").output)
+        photographs = [images.astype(np.float32) for images in batches]
+        some = np.concatenate(photographs)[: sensitivity.PHOTOGRAPHS]
+        self.sensitivities = sensitivity.measure(answering, photographs, sensitivity.Answers(answering, some))
+        kernels = {layer.name: layer.get_weights()[0] for layer in model.layers if layer.name in self.sensitivities}
+        estimate = search.estimator(kernels, self.sensitivities)
+        self.price = search.price_of(estimate, SPARSE_BITS / 8 * sum(kernel.size for kernel in kernels.values()))
+
+    def round(
+        self, layer: keras.layers.Conv2D, inputs: list[np.ndarray], wanted: list[np.ndarray], least: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scales (out,), all equal and none below `least`, and the kernel in whole steps of them."""
+        found = self.sensitivities[layer.name]
+        step = max(rounding.step_of(found, layer.get_weights()[0], self.price), float(least.max()))
+        integers = rounding.compensated(
+            layer, inputs, wanted, step=step, price=self.price, of_outputs=found.of_outputs, most=127
+        )
+        scales = np.full(integers.shape[-1], step, np.float32)
+        return scales, (integers * scales).astype(np.float32)
 
 
 def _makes_values(layer: keras.Layer, taker: keras.Layer | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqznet import files
 from sqznet.export import budget as sizes
-from sqznet.export import charts, page, samples, wording
+from sqznet.export import charts, page, samples, transfer, wording
 
 FILE = "report.html"
 PAIRS = 8  # changed answers shown of each file
@@ -108,6 +108,17 @@ def _weights(entries: wording.Entries, budget: int) -> str:
             f"The budget is {sizes.describe(budget)} a file; {verdict}. Of a SavedModel the whole folder counts."
         ),
         charts.bars(rows, (budget, f"budget {budget:,} bytes")),
+        page.paragraph(
+            "What a store or a web server sends is packed. In memory a file takes what it takes on disk at least, "
+            "packed or not, and the maps between layers besides."
+        ),
+        page.table(
+            ["file", "bytes", *transfer.PACKERS],
+            [
+                [name, f"{entry['bytes']:,}", *(f"{entry['transfer'][packer]:,}" for packer in transfer.PACKERS)]
+                for name, entry in entries
+            ],
+        ),
     )
 
 

@@ -27,16 +27,24 @@ class Source:
         model: `fold.inference_model`.
         calibration: training photographs, uint8 (n, size, size, 3) each; only int8 files need any.
         tflite_batch: images at a time in TFLite files; None means any number.
+        sparse: whether int8 kernels have coarse steps, for a file that packs well.
     """
 
-    def __init__(self, model: keras.Model, calibration: list[np.ndarray], tflite_batch: int | None = 1) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        calibration: list[np.ndarray],
+        tflite_batch: int | None = 1,
+        sparse: bool = False,
+    ) -> None:
         self.model = model
         self.calibration = calibration
         self.tflite_batch = tflite_batch
+        self.sparse = sparse
 
     @functools.cached_property
     def quantized(self) -> int8.Quantized:
-        return int8.quantize(self.model, self.calibration)
+        return int8.quantize(self.model, self.calibration, sparse=self.sparse)
 
 
 @dataclass(frozen=True)
