@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.training import run_folder
 
     startup.load_tensorflow()
-    from sqznet.compression import pipeline, search
+    from sqznet.compression import compressor, search
 
     if args.decode:
         return _decode(args.decode, args.format, args.out)
@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or OUT / f"{source.stem if source.is_file() else source.name}.sqz"
     if out.suffix != ".sqz":
         raise InputError(f"--out={out} must end in .sqz")
-    stages = pipeline.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes)
+    stages = compressor.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes)
     split = args.split or ("test" if "test" in manifest.splits else "val")
-    compressor = pipeline.Compressor(
+    made = compressor.Compressor(
         source,
         trained,
         card,
@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         records=args.records or None,
         calibration_records=args.calibration_records,
     )
-    points, chosen = compressor.compress(target, None if max_drop is None else max_drop / 100, args.points)
-    real = compressor.reference.score.top1
+    points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
+    real = made.reference.score.top1
     search.print_table(points, chosen, real)
     if chosen is None:
         smallest = min(points, key=lambda each: each.bytes)
@@ -111,8 +111,10 @@ def main(argv: list[str] | None = None) -> int:
             f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
         )
     files.write_bytes(out, chosen.data)
-    pipeline.write_curve(points, chosen, real, out, f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}")
-    console.result(f"{out}: {chosen.bytes:,} bytes; curve: {pipeline.curve_of(out, '.png')}")
+    compressor.write_curve(
+        points, chosen, real, out, f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}"
+    )
+    console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
     return 0
 
 

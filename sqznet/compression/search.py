@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqznet import console, metrics
+from sqznet.compression import rounding
 from sqznet.compression.sensitivity import Sensitivity
 
 NEAR_ENOUGH = 0.99  # of the target: a hundredth less is not worth another pass
@@ -104,7 +105,6 @@ def best(points: list[Point], target: int | None, max_drop: float | None) -> Poi
 
 def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity]) -> Callable[[float], float]:
     """Bytes at a price, as plain rounding would take them."""
-    from sqznet.compression import rounding
 
     @functools.cache
     def estimate(price: float) -> float:
