@@ -2,17 +2,23 @@
 
 import { fetchBytes, loadBundle, sha256 } from "./bundle.js";
 import { checkAnswers, checkPixels } from "./golden.js";
+import { labelsOf } from "./labels.js";
 import { decode, preprocess, show } from "./photo.js";
 import { load, probabilities } from "./runtimes.js";
+import { decode as decodeSqz } from "./sqz.js";
+import { portsOf, toOnnx } from "./sqz_onnx.js";
 
 const TOP = 5;
 const TIMED_RUNS = 20;
 const TIMED_MS = 1000; // no new timed run after that long
 
 const at = (id) => document.getElementById(id);
-let bundle; // of loadBundle
-let model; // { name, entry, runtime, run, release }
+let bundle = { files: [], golden: null }; // of loadBundle; a .sqz file needs none
+let network; // of the chosen file: { name, entry, labels, preprocessing }, the last two as in the bundle
+let model; // it in its runtime: { runtime, run, release }
+let photo; // { bitmap, name }
 let pixels; // of the photograph, as the network sees it
+const opened = new Map(); // .sqz files of this machine, by name
 
 // One thing at a time, in the order it was asked for: the runtimes are not to be entered twice.
 let last = Promise.resolve();
@@ -33,74 +39,143 @@ function complain(error) {
 }
 
 async function start() {
-  bundle = await loadBundle();
-  const { manifest, labels, files, golden } = bundle;
-  if (!files.length) throw new Error("the bundle has no .tflite or .onnx file");
-  at("about").textContent = `${labels.length.toLocaleString("en")} classes, ${files.length} files to run`;
-  at("steps").textContent = manifest.preprocessing.steps ? `Preprocessing: ${manifest.preprocessing.steps}.` : "";
+  const [, sqz] = location.hash.match(/^#([\w.-]+\.sqz)$/) ?? [];
+  try {
+    bundle = await loadBundle();
+  } catch (error) {
+    if (!sqz) throw error;
+  }
+  const { files, golden } = bundle;
+  if (!files.length && !sqz) throw new Error("the bundle has no .tflite or .onnx file");
   at("file").replaceChildren(...files.map((name) => new Option(name, name)));
-  const wanted = files.find((name) => location.hash === `#${encodeURIComponent(name)}`);
-  if (wanted) at("file").value = wanted;
-  at("file").disabled = at("again").disabled = false;
   at("example").disabled = !golden;
-  await useFile(at("file").value);
+  const wanted = files.find((name) => location.hash === `#${encodeURIComponent(name)}`);
+  await choose(sqz ?? wanted ?? files[0]);
+}
+
+async function choose(name) {
+  const offered = Array.from(at("file").options, (option) => option.value);
+  if (!offered.includes(name)) at("file").add(new Option(name, name));
+  at("file").value = name;
+  at("file").disabled = false;
+  await useFile(name);
 }
 
 async function useFile(name) {
   at("problem").hidden = true;
   clearAnswer();
-  showTest("golden", "pending");
   model?.release();
-  model = undefined;
-  const entry = bundle.manifest.files[name];
-  describe(name, entry);
-  const bytes = await fetchBytes(name);
-  await checkHash(bytes, entry);
-  const loaded = await load(name, bytes, entry).catch((error) => {
+  model = network = undefined;
+  clearDescription(name);
+  model = await (isSqz(name) ? openSqz(name) : openListed(name)).catch((error) => {
     at("file-runtime").textContent = "–";
-    throw new Error(`${name} cannot be run: ${error.message ?? error}`);
+    throw error;
   });
-  model = { name, entry, ...loaded };
   at("file-runtime").textContent = model.runtime;
+  see();
   await testItself();
   await classify();
 }
 
-function describe(name, entry) {
-  const port = ({ dtype, shape }) => `${dtype} (${shape.map((side) => side ?? "any").join(", ")})`;
-  const { input, output } = entry;
-  at("file-name").textContent = name;
-  at("file-runtime").textContent = "loading…";
-  at("file-input").textContent = `${port(input)} ${input.layout}, ${input.colour_order} ${input.range.join("–")}`;
-  at("file-output").textContent = port(output) + (output.scale === 1 ? "" : `, in steps of 1/${1 / output.scale}`);
-  at("file-bytes").textContent = "–";
-  at("file-sha256").textContent = "–";
-  setVerdict(at("file-intact"), "pending", "");
+function isSqz(name) {
+  return name.endsWith(".sqz");
 }
 
-async function checkHash(bytes, entry) {
-  at("file-bytes").textContent = `${bytes.byteLength.toLocaleString("en")} bytes`;
+async function openListed(name) {
+  const { manifest, labels } = bundle;
+  const entry = manifest.files[name];
+  describe({ name, entry, labels, preprocessing: manifest.preprocessing });
+  const bytes = await fetchBytes(name);
+  at("file-bytes").textContent = grouped(bytes.byteLength);
+  const intact = (await showHash(bytes)) === entry.sha256;
+  setVerdict(at("file-intact"), intact ? "passed" : "failed", intact ? "as in the manifest" : "not the manifest’s");
+  return run(bytes);
+}
+
+async function openSqz(name) {
+  const local = opened.get(name);
+  const bytes = await (local ? local.arrayBuffer() : fetchBytes(name));
+  const size = local ? grouped(bytes.byteLength) : `${grouped(bytes.byteLength)} came over the wire`;
+  at("file-bytes").textContent = size;
+  await showHash(bytes);
+  const [stored, ms] = timed(() => decodeSqz(new Uint8Array(bytes)), `${name} cannot be decoded`);
+  at("file-bytes").textContent = `${size}, decoded in ${Math.round(ms)} ms`;
+  setVerdict(at("file-intact"), "passed", "its own checksum is right");
+  const { image_size, resize_to, resize, interpolation, antialias } = stored;
+  const preprocessing = { image_size, resize_to, resize, interpolation, antialias };
+  describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing });
+  return run(toOnnx(stored));
+}
+
+function timed(job, failure) {
+  const began = performance.now();
+  try {
+    return [job(), performance.now() - began];
+  } catch (error) {
+    throw new Error(`${failure}: ${error.message}`);
+  }
+}
+
+function run(bytes) {
+  const { name, entry } = network;
+  return load(name, bytes, entry).catch((error) => {
+    throw new Error(`${name} cannot be run: ${error.message ?? error}`);
+  });
+}
+
+function clearDescription(name) {
+  at("file-name").textContent = name;
+  at("file-runtime").textContent = "loading…";
+  for (const id of ["file-input", "file-output", "file-bytes", "file-sha256"]) at(id).textContent = "–";
+  setVerdict(at("file-intact"), "pending", "");
+  for (const id of ["golden", "resize"]) showTest(id, "pending");
+  at("again").disabled = true;
+}
+
+function describe(chosen) {
+  network = chosen;
+  const { entry, labels, preprocessing } = network;
+  const port = ({ dtype, shape }) => `${dtype} (${shape.map((side) => side ?? "any").join(", ")})`;
+  const { input, output } = entry;
+  at("file-input").textContent = `${port(input)} ${input.layout}, ${input.colour_order} ${input.range.join("–")}`;
+  at("file-output").textContent = port(output) + (output.scale === 1 ? "" : `, in steps of 1/${1 / output.scale}`);
+  const files = at("file").length;
+  at("about").textContent =
+    `${labels.length.toLocaleString("en")} classes, ${files} file${files > 1 ? "s" : ""} to run`;
+  at("steps").textContent = preprocessing.steps ? `Preprocessing: ${preprocessing.steps}.` : "";
+}
+
+async function showHash(bytes) {
   const found = await sha256(bytes);
   at("file-sha256").textContent = found;
-  const intact = found === entry.sha256;
-  setVerdict(at("file-intact"), intact ? "passed" : "failed", intact ? "as in the manifest" : "not the manifest’s");
+  return found;
+}
+
+function grouped(bytes) {
+  return `${bytes.toLocaleString("en")} bytes`;
 }
 
 async function testItself() {
-  const { golden, manifest } = bundle;
+  const { name, entry, preprocessing } = network;
+  if (isSqz(name)) {
+    for (const id of ["golden", "resize"]) showTest(id, "pending", "A .sqz file brings no recorded answers.");
+    return;
+  }
+  at("again").disabled = false;
+  const { golden } = bundle;
   if (!golden) {
     for (const id of ["golden", "resize"]) showTest(id, "failed", "The bundle has no golden/golden.json.");
     return;
   }
   await test("golden", async () => {
-    const { passed, count, largest, tolerance, top1 } = await checkAnswers(model.name, model, model.entry, golden);
+    const { passed, count, largest, tolerance, top1 } = await checkAnswers(name, model, entry, golden);
     const figures =
       `Likeliest class the same for ${top1} of ${count}; largest difference of a probability ` +
       `${number(largest)} (allowed ${number(tolerance)}).`;
     return { passed, figures };
   });
   await test("resize", async () => {
-    const { passed, largest, mean, limit } = await checkPixels(golden, manifest.preprocessing);
+    const { passed, largest, mean, limit } = await checkPixels(golden, preprocessing);
     const figures = `Mean difference ${number(mean)} of 255 levels (allowed ${limit}), largest ${largest}.`;
     return { passed, figures };
   });
@@ -129,16 +204,25 @@ function setVerdict(element, state, words) {
 }
 
 async function usePhoto(blob, name) {
-  const bitmap = await decode(blob);
-  await useImage(bitmap, bitmap.width, bitmap.height, name);
-  bitmap.close();
+  await useImage(await decode(blob), name);
 }
 
-async function useImage(image, width, height, name) {
+async function useImage(bitmap, name) {
   at("problem").hidden = true;
-  const { preprocessing } = bundle.manifest;
-  pixels = preprocess(image, width, height, preprocessing);
+  photo?.bitmap.close();
+  photo = { bitmap, name };
+  see();
   clearAnswer();
+  await classify();
+}
+
+// The photograph as the chosen network sees it, which another one may see otherwise.
+function see() {
+  if (!photo || !network) return;
+  const { preprocessing } = network;
+  const { name, bitmap } = photo;
+  const { width, height } = bitmap;
+  pixels = preprocess(bitmap, width, height, preprocessing);
   show(pixels, preprocessing.image_size, at("seen"));
   at("seen").setAttribute("aria-label", `${name}, as the network sees it`);
   at("hint").hidden = true;
@@ -146,13 +230,12 @@ async function useImage(image, width, height, name) {
   const sides = (...pair) => pair.join("\u00a0×\u00a0"); // kept on one line
   const size = sides(preprocessing.image_size, preprocessing.image_size);
   at("seen-note").textContent = `${name}, ${sides(width, height)}: as the network sees it, ${size}.`;
-  await classify();
 }
 
 async function classify() {
   if (!pixels || !model) return;
   const raw = await model.run(pixels);
-  showAnswer(probabilities(raw, model.entry.output));
+  showAnswer(probabilities(raw, network.entry.output));
   await new Promise(requestAnimationFrame); // the answer first
   const times = [];
   const began = performance.now();
@@ -174,7 +257,7 @@ function clearAnswer() {
 function showAnswer(shares) {
   const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
   const best = order.slice(0, TOP);
-  at("answer").textContent = bundle.labels[best[0]];
+  at("answer").textContent = network.labels[best[0]];
   at("results").replaceChildren(...best.map((index) => bar(index, shares[index])));
   at("results").dataset.state = "ready";
 }
@@ -187,7 +270,7 @@ function bar(index, share) {
     part.className = name;
     return part;
   });
-  label.textContent = bundle.labels[index];
+  label.textContent = network.labels[index];
   percent.textContent = `${(100 * share).toFixed(1)} %`;
   fill.style.width = `${100 * share}%`;
   track.append(fill);
@@ -211,14 +294,10 @@ function number(value) {
 async function pressCamera() {
   const video = at("camera");
   if (!video.hidden) {
-    const [width, height] = [video.videoWidth, video.videoHeight];
-    if (!width) return; // no picture yet
+    if (!video.videoWidth) return; // no picture yet
     const frame = await createImageBitmap(video);
     stopCamera();
-    enqueue(async () => {
-      await useImage(frame, width, height, "Camera picture");
-      frame.close();
-    });
+    enqueue(() => useImage(frame, "Camera picture"));
     return;
   }
   try {
@@ -248,10 +327,22 @@ function takePhoto(file) {
   enqueue(() => usePhoto(file, file.name));
 }
 
+function takeSqz(file) {
+  if (!file) return;
+  enqueue(() => {
+    opened.set(file.name, file);
+    return choose(file.name);
+  });
+}
+
 at("file").addEventListener("change", (event) => {
   const name = event.target.value;
-  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+  history.replaceState(null, "", opened.has(name) ? "#" : `#${encodeURIComponent(name)}`);
   enqueue(() => useFile(name));
+});
+at("sqz").addEventListener("change", (event) => {
+  takeSqz(event.target.files[0]);
+  event.target.value = "";
 });
 at("photo").addEventListener("change", (event) => {
   takePhoto(event.target.files[0]);
@@ -267,7 +358,10 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     document.body.classList.toggle("dragging", kind === "dragenter" || kind === "dragover");
-    if (kind === "drop") takePhoto(event.dataTransfer.files[0]);
+    if (kind !== "drop") return;
+    const [file] = event.dataTransfer.files;
+    if (file && isSqz(file.name)) takeSqz(file);
+    else takePhoto(file);
   });
 }
 enqueue(start);

@@ -81,7 +81,7 @@ def to_keras(stored: decoder.Network) -> tuple[keras.Model, Card]:
     model = _build(network, stored.channel_means, stored.channel_deviations)
     for name, (kernel, bias) in stored.layers.items():
         model.get_layer(name).set_weights([kernel, bias])
-    names = tuple(labels.imagenet()) if stored.class_names == "imagenet" else stored.class_names
+    names = tuple(labels.imagenet()) if isinstance(stored.class_names, str) else stored.class_names
     preprocessing = Preprocessing(
         stored.image_size, stored.resize_to, stored.resize, stored.interpolation, stored.antialias
     )

@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 
 from sqznet import inference, labels, serve
+from sqznet.compression import encoder
 from sqznet.data import preprocess, synthetic
 from sqznet.preprocessing import CORNER, Preprocessing
+
+from ..compression.test_format import network as random_network
 
 WAIT_MS = 30_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -131,6 +134,8 @@ def test_every_file_of_the_bundle_can_be_chosen(page, bundle):
     ],
 )
 def test_the_page_answers_as_python_does(page, bundle, photographs, name):
+    import tensorflow as tf
+
     photo = photographs / "val" / "star" / "001.jpg"
     choose(page, name)
     upload(page, photo)
@@ -145,7 +150,7 @@ def test_the_page_answers_as_python_does(page, bundle, photographs, name):
     for output, probability in found.items():
         assert probability == pytest.approx(expected[output], abs=0.02)
     # Decoders differ by a level here and there, on which an int8 file of the tests' tiny network may turn.
-    pixels = preprocess.preprocess_for_eval(photo.read_bytes(), predictor.card.preprocessing).numpy()
+    pixels = preprocess.preprocess_for_eval(tf.constant(photo.read_bytes()), predictor.card.preprocessing).numpy()
     assert np.abs(seen - pixels.astype(int)).mean() <= 2
     if "int8" not in name:
         (alike,) = predictor.predict(pixels[None])
@@ -156,20 +161,40 @@ def test_the_page_answers_as_python_does(page, bundle, photographs, name):
     assert " ms, median of " in page.inner_text("#latency")
 
 
-def test_a_photograph_can_be_dropped(page, photographs):
-    content = (photographs / "val" / "ball" / "000.jpg").read_bytes()
+def drop(page, content: bytes, name: str, kind: str) -> None:
+    """A file of that name and MIME type onto the page."""
     transfer = page.evaluate_handle(
-        """(bytes) => {
+        """([bytes, name, type]) => {
             const transfer = new DataTransfer();
-            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", { type: "image/jpeg" }));
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
             return transfer;
         }""",
-        list(content),
+        [list(content), name, kind],
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
     idle(page)
+
+
+def test_a_photograph_can_be_dropped(page, photographs):
+    drop(page, (photographs / "val" / "ball" / "000.jpg").read_bytes(), "dropped.jpg", "image/jpeg")
     assert "dropped.jpg, 96\u00a0×\u00a096: " in page.inner_text("#seen-note")
     assert len(answers(page)) == 3
+
+
+def test_a_sqz_file_can_be_dropped_beside_the_files_of_the_bundle(page, bundle, photographs):
+    """The photograph stays, and is looked at as each network wants it."""
+    choose(page, "model.onnx")
+    upload(page, photographs / "val" / "ball" / "000.jpg")
+    before = answers(page)
+    drop(page, encoder.encode(*random_network(names=None)), "random.sqz", "")
+    assert page.is_hidden("#problem"), page.inner_text("#problem")
+    assert page.input_value("#file") == page.inner_text("#file-name") == "random.sqz"
+    assert page.inner_text("#answer").startswith("class ") and seen_by(page).shape == (64, 64, 3)
+    assert state_of(page, "golden") == state_of(page, "resize") == "pending"
+    assert page.is_disabled("#again")
+    choose(page, "model.onnx")
+    assert answers(page) == before and seen_by(page).shape == (32, 32, 3)
+    assert state_of(page, "golden") == state_of(page, "resize") == "passed"
 
 
 def test_what_is_not_a_photograph_is_said_and_forgotten(page, photographs, tmp_path):
