@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-RATE = 0.01  # of Adam, whose updates are about as long, in steps; it falls to nothing with the time
-BIAS_RATE = 0.001  # of the mean magnitude of a layer's biases
+RATE = 0.02  # of Adam, whose updates are about as long, in steps; it falls to nothing with the time
+BIAS_RATE = 0.002  # of the mean magnitude of a layer's biases
 
 
 def distill(
@@ -28,9 +28,6 @@ def distill(
     minutes: float,
 ) -> dict[str, Integers]:
     """Trains a rounded model for so long to give the teacher's answers.
-
-    It learns the answer for the photograph and, as much, that of each place in the map before the average: places show
-    parts of many more things than the photographs are of, so that classes without photographs are not unlearnt.
 
     A step computes with whole steps and hands its gradient on to numbers between them (straight-through estimator:
     Bengio et al. 2013, arXiv 1308.3432). Zeros stay zero: they are what makes a file small.
@@ -51,10 +48,9 @@ def distill(
     alive = [tf.cast(each != 0, tf.float32) for each in between]
     scales = [BIAS_RATE / RATE * float(np.abs(layer.bias.numpy()).mean()) + 1e-6 for layer in layers]
     biases = [tf.Variable(layer.bias.numpy() / scale) for layer, scale in zip(layers, scales, strict=True)]
-    student, knowing = _with_map(model), _with_map(teacher)
     optimizer = keras.optimizers.Adam(RATE)
     optimizer.build(between + biases)
-    place = {id(variable): index for index, variable in enumerate(student.trainable_variables)}
+    place = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
 
     def values() -> list[tf.Tensor]:
         """Of the model's variables, in its order, with gradients that pass rounding by."""
@@ -67,13 +63,13 @@ def distill(
 
     @tf.function(reduce_retracing=True)
     def learn(images):
-        wanted = knowing(images, training=False)
+        wanted = tf.nn.log_softmax(teacher(images, training=False))
         with tf.GradientTape() as tape:
-            found, _ = student.stateless_call(values(), model.non_trainable_variables, images, training=False)
-            of_map, of_photograph = (_divergence(a, b) for a, b in zip(wanted, found, strict=True))
-            loss = of_map + of_photograph
+            logits, _ = model.stateless_call(values(), model.non_trainable_variables, images, training=False)
+            diverges = tf.reduce_sum(tf.exp(wanted) * (wanted - tf.nn.log_softmax(logits)), axis=1)
+            loss = tf.reduce_mean(diverges)
         optimizer.apply_gradients(zip(tape.gradient(loss, between + biases), between + biases, strict=True))
-        return of_photograph
+        return loss
 
     began, seconds, recent = time.monotonic(), 60 * minutes, None
     with console.progress("s") as bar:
@@ -93,18 +89,3 @@ def distill(
         found[layer.name] = Integers(whole, step)
         layer.set_weights([found[layer.name].kernel, (bias.numpy() * scale).astype(np.float16).astype(np.float32)])
     return found
-
-
-def _with_map(model: keras.Model) -> keras.Model:
-    """The model with the map before the average as a first output: (n, height, width, classes)."""
-    import keras
-
-    return keras.Model(model.input, [model.get_layer("logits").input, model.output])
-
-
-def _divergence(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-    """Mean Kullback-Leibler divergence of logits (..., classes), in nats."""
-    import tensorflow as tf
-
-    wanted, found = tf.nn.log_softmax(wanted), tf.nn.log_softmax(found)
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1))
