@@ -33,7 +33,7 @@ CUTS = np.linspace(0.3, 1.0, 29)  # shares of the whole range that are tried
 # How far channels are brought together: 0 leaves them alone, 1 makes all equally loud. All the way would move the
 # spread into the weights of the next convolution.
 LOUDNESS = {"squeeze": (0.7, 0.3), "expand": (0.5, 0.0)}  # exponents of the activations' and of the weights' maxima
-SPARSE_BITS = 2.6  # a weight, as plain rounding would have it; what is packed in the end takes less
+SPARSE_BITS = 3.0  # a weight, as plain rounding would have it; what is packed in the end takes less
 FLOOR = 1e-3  # of the loudest channel: silent ones have nothing to be scaled by
 ELU_FLOOR = -6.0  # ELU is within 0.0025 of -1 below it
 ELU_LOST = 2.0  # from this step on, all that ELU does below zero is less than half a step
@@ -60,7 +60,8 @@ def quantize(model: keras.Model, batches: list[np.ndarray], *, sparse: bool = Fa
         batches: training photographs, uint8 (n, size, size, 3) each.
         sparse: whether kernels are in a few coarse steps, chosen as for a `.sqz` file, so that the file packs well.
     """
-    fit = _Fit(_equalised(model, _loudest(model, batches)), batches, sparse)
+    # With one step for a whole kernel, channels brought together would only spread its weights.
+    fit = _Fit(_copy(model) if sparse else _equalised(model, _loudest(model, batches)), batches, sparse)
     fit.run()
     return Quantized(fit.model, fit.ranges, fit.scales, sum(map(len, batches)))
 
@@ -76,6 +77,14 @@ def kernel_scales(kernel: np.ndarray) -> np.ndarray:
     """Scale of each output channel of a kernel (h, w, in, out), float32 (out,): real = scale * step, -127 to 127."""
     largest = np.abs(kernel).max(axis=(0, 1, 2))
     return (np.maximum(largest, 1e-6) / 127).astype(np.float32)
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    import keras
+
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _loudest(model: keras.Model, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -96,10 +105,7 @@ def _loudest(model: keras.Model, batches: list[np.ndarray]) -> dict[str, np.ndar
 
 def _equalised(model: keras.Model, loudest: dict[str, np.ndarray]) -> keras.Model:
     """The same function with channels of more equal loudness; ReLU passes a factor on, ELU does not."""
-    import keras
-
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = _copy(model)
     layers = {layer.name: layer for layer in copy.layers}
     if "conv1_relu" not in layers:
         return copy
