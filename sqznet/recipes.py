@@ -247,7 +247,7 @@ IMAGENETTE_LONG = IMAGENETTE.replace(
     epochs=78,
     evaluate_every=8,  # evaluations at 144 px are dear beside epochs at 64
 )
-"""`imagenette` two and a half times as long, on larger images; its figures, and those with mixup, are in BUILD_NOTES.md."""
+"""`imagenette` two and a half times as long, on larger images; BUILD_NOTES.md has its figures, and those with mixup."""
 
 MODERN = Recipe(
     name="modern",

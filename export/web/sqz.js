@@ -216,8 +216,8 @@ function readCode(reader, [height, width, channels, filters]) {
   return { taps: height * width, channels, filters, step, lowest, symbols, tables, ofChannels, frequencies, bias };
 }
 
-// The kernels, by range variant of asymmetric numeral systems (Duda 2013, arXiv 1311.2540). Weight number i of a kernel,
-// in the order of (height, width, in, out), comes from lane i modulo LANES.
+// The kernels, by range variant of asymmetric numeral systems (Duda 2013, arXiv 1311.2540). Weight number i of a
+// kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
 function readKernels(reader, codes) {
   const states = Uint32Array.from({ length: LANES }, () => reader.u32());
   const { bytes } = reader;

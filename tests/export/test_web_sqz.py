@@ -297,7 +297,7 @@ def test_images_too_small_for_the_pools_are_refused(page, folder, encoded):
     content = bytearray(encoded["plain-1.1"])
     struct.pack_into("<H", content, 24, 14)
     (folder / "some.sqz").write_bytes(mended(bytes(content)))
-    with pytest.raises(Exception, match="images of 14 pixels leave too little to pool after fire3"):
+    with pytest.raises(Exception, match="images of 14 pixels leave too little to pool after fire5"):
         page.evaluate(RUN, [0])
 
 
@@ -365,7 +365,7 @@ def test_files_of_this_machine_can_be_opened_one_after_the_other(browser, addres
     page.select_option("#file", "complex-1.0.sqz")
     idle(page)
     assert len(answers(page)) == 5
-    page.select_option("#file", name)
+    page.select_option("#file", f"{name}.sqz")
     idle(page)
     assert answers(page) == before
     page.close()
