@@ -20,6 +20,7 @@ const BITS = 14; // of a probability
 const TOTAL = 1 << BITS;
 const STATE_FLOOR = 1 << 16; // a state is 32 bits wide and takes in 16 when it falls below
 const MOST_INTEGER = (1 << 15) - 1;
+const LARGEST_STEP = 1e33; // with which the largest integer still makes a finite float32
 
 /**
  * The network in a `.sqz` file. Its fields, but for `layers`, are those of decoder.py's `Network`, so that it can stand
@@ -195,7 +196,7 @@ function namesOf(named, bytes, classes) {
 function readCode(reader, [height, width, channels, filters]) {
   const [step, lowest, symbols, tables] = [reader.f32(), reader.i16(), reader.u16(), reader.u8()];
   const counted = symbols >= 1 && symbols <= MOST_SYMBOLS && tables >= 1 && tables <= MOST_TABLES;
-  if (!(Number.isFinite(step) && step > 0 && counted) || lowest + symbols - 1 > MOST_INTEGER) {
+  if (!(step > 0 && step <= LARGEST_STEP && counted) || lowest + symbols - 1 > MOST_INTEGER) {
     const where = grouped(reader.place);
     throw new Error(`a layer has a step of ${step}, ${symbols} symbols and ${tables} tables, at ${where}`);
   }

@@ -1,8 +1,8 @@
 // A decoded `.sqz` file as an ONNX model, so that ONNX Runtime Web can run it: sqznet/model.py and the softmax, in
 // protocol buffers written by hand.
 //
-// Input `image`, float32 RGB pixels 0..255 (1, 3, size, size): the page can turn pixels to planes, so that the graph has
-// nothing to transpose. Output `probabilities`, float32 (1, classes).
+// Input `image`, float32 RGB pixels 0..255 (1, 3, size, size): the page can turn pixels to planes, and so the graph
+// has nothing to transpose. Output `probabilities`, float32 (1, classes).
 
 const IR_VERSION = 8; // goes with the opset
 const OPSET = 17;

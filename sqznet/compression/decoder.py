@@ -27,6 +27,7 @@ NAMED = (None, "imagenet", "listed")  # what the class names are
 MOST_CLASSES = 16_384
 MOST_SYMBOLS = 4_096
 MOST_TABLES = 8
+LARGEST_STEP = 1e33  # with which the largest integer still makes a finite float32
 LANES = 128  # coder states that take turns, so that each step is one of arrays
 BITS = 14  # of a probability
 STATE_FLOOR = 1 << 16  # a state is 32 bits wide and takes in 16 when it falls below
@@ -162,7 +163,7 @@ class _Code:
         step, self.lowest, symbols, tables = reader.unpack(LAYER)
         self.step = np.float32(step)
         sane = np.isfinite(step) and step > 0 and 1 <= symbols <= MOST_SYMBOLS and 1 <= tables <= MOST_TABLES
-        if not sane or self.lowest + symbols > 1 << 15:
+        if not sane or self.lowest + symbols > 1 << 15 or abs(step) > LARGEST_STEP:
             raise Damaged(f"a layer has a step of {step}, {symbols} symbols and {tables} tables, at {reader.place:,}")
         # The table of each input channel.
         of_channels = np.frombuffer(reader.take(self.channels if tables > 1 else 0), np.uint8)

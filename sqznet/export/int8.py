@@ -33,7 +33,7 @@ CUTS = np.linspace(0.3, 1.0, 29)  # shares of the whole range that are tried
 # How far channels are brought together: 0 leaves them alone, 1 makes all equally loud. All the way would move the
 # spread into the weights of the next convolution.
 LOUDNESS = {"squeeze": (0.7, 0.3), "expand": (0.5, 0.0)}  # exponents of the activations' and of the weights' maxima
-SPARSE_BITS = 2.5  # a weight, as plain rounding would have it; what is packed in the end takes less
+SPARSE_BITS = 2.4  # a weight, as plain rounding would have it; what is packed in the end takes less
 FLOOR = 1e-3  # of the loudest channel: silent ones have nothing to be scaled by
 ELU_FLOOR = -6.0  # ELU is within 0.0025 of -1 below it
 ELU_LOST = 2.0  # from this step on, all that ELU does below zero is less than half a step
