@@ -103,16 +103,14 @@ class Compressor:
 
     def at(self, price: float) -> search.Point:
         """The network compressed at a price, and what is left of it."""
-        integers = self.rounder.round(price)
-        data = encoder.encode(network.of_keras(self.model, self.card), integers)
-        return self._measured(price, data)
+        return self._measured(price, self.rounder.round(price))
 
     def learned(self, price: float, minutes: float) -> search.Point:
         """Likewise, but after rounding it learns from the uncompressed network for so long."""
         integers = self.rounder.round(price)
         teacher, _ = network.to_keras(self.stored)
         integers = distilling.distill(self.model, teacher, integers, self._stream(), minutes)
-        return self._measured(price, encoder.encode(network.of_keras(self.model, self.card), integers))
+        return self._measured(price, integers)
 
     def _stream(self) -> Iterator[np.ndarray]:
         """Photographs of train, again and again."""
@@ -142,7 +140,8 @@ class Compressor:
             points += [self.at(search.price_of(self.estimate, factor * size)) for size in sizes]
         return points, chosen
 
-    def _measured(self, price: float, data: bytes) -> search.Point:
+    def _measured(self, price: float, integers: dict[str, encoder.Integers]) -> search.Point:
+        data = encoder.encode(network.of_keras(self.model, self.card), integers)
         model, card = network.to_keras(decoder.decode(data))
         predictor = inference.of_keras(self.source, model, card)
         found = []

@@ -102,7 +102,8 @@ def decode(data: bytes) -> Network:
         raise Damaged(f"its channel means and deviations are {scaling}")
     names = _names(_one_of(NAMED, named), reader.take(bytes_of_names), classes)
     note = _text(reader.take(bytes_of_note))
-    arch, bypass = _one_of(ARCHS, arch), _one_of(BYPASSES, bypass)
+    arch, activation, bypass = _one_of(ARCHS, arch), _one_of(ACTIVATIONS, activation), _one_of(BYPASSES, bypass)
+    resize, interpolation = _one_of(RESIZES, resize), _one_of(INTERPOLATIONS, interpolation)
     expected = shapes(arch, bypass, classes)
     codes = [_Code(reader, shape) for shape in expected.values()]
     symbols = _symbols(reader, codes)
@@ -112,15 +113,15 @@ def decode(data: bytes) -> Network:
     }
     return Network(
         arch,
-        _one_of(ACTIVATIONS, activation),
+        activation,
         bypass,
         padding,
         classes,
         names,
         image_size,
-        _one_of(RESIZES, resize),
+        resize,
         resize_to,
-        _one_of(INTERPOLATIONS, interpolation),
+        interpolation,
         bool(antialias),
         tuple(scaling[:3]),
         tuple(scaling[3:]),

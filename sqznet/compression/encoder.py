@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from dataclasses import dataclass
 
@@ -50,15 +49,6 @@ def encode(network: Network, integers: dict[str, Integers]) -> bytes:
     body = b"".join([*parts, _symbols(codes)])
     length = decoder.ENVELOPE.size + len(body)
     return decoder.ENVELOPE.pack(decoder.MAGIC, length, zlib.crc32(body)) + body
-
-
-def rounded(network: Network, integers: dict[str, Integers]) -> Network:
-    """What decoding gives back: kernels of whole steps, and biases of float16."""
-    layers = {
-        name: (each.kernel, network.layers[name][1].astype(np.float16).astype(np.float32))
-        for name, each in integers.items()
-    }
-    return dataclasses.replace(network, layers=layers)
 
 
 def _header(network: Network) -> bytes:

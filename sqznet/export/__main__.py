@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--calibration_records", type=int, default=128, help="training records that the steps of int8 are found on"
     )
     parser.add_argument(
-        "--sparse", action="store_true", help="int8 with coarse steps, many of them zero: a third less to transfer"
+        "--sparse", action="store_true", help="int8 with coarse steps, many of them zero: less to transfer"
     )
     parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
