@@ -1,5 +1,6 @@
 # make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
-# make test          the tests
+# make test          the tests, but for the slow ones
+# make test-all      all of them: also kills, full disks, mutated files, searches and clusters
 # make check         lint and types
 # make install       .venv with everything; the others call it
 
@@ -23,7 +24,7 @@ RECIPE := imagenette
 endif
 RUN := runs/$(NAME)
 
-.PHONY: install demo test check clean
+.PHONY: install demo test test-all check clean
 
 install: $(VENV)/installed
 
@@ -42,8 +43,8 @@ demo: install
 	$(BIN)/python -m sqznet.evaluate --model=$(RUN) --data=data/$(NAME)
 	$(BIN)/python -m sqznet.export --model=$(RUN) --data=data/$(NAME) --format=all --out=export/artifacts/$(NAME)
 
-test: install
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+test test-all: install
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(if $(filter test,$@),-m "not slow")
 
 check: install
 	$(BIN)/ruff check .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ tf.config.set_logical_device_configuration(
 )
 
 from sqznet import inference, recipes  # noqa: E402
-from sqznet.data import build, shards, sources, synthetic  # noqa: E402
+from sqznet.data import build, manifest, shards, sources, synthetic  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
@@ -85,16 +88,32 @@ def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **option
     )
 
 
+@contextlib.contextmanager
+def once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that the processes of one test session share, and whether it is to be made: the others wait."""
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+    with (shared / f"{name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = shared / f"{name}.made"
+        yield shared / name, not made.exists()
+        made.touch()
+
+
 @pytest.fixture(scope="session")
 def shard_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return build_set(f"folder:{photographs}", tmp_path_factory.mktemp("shards") / "set")
+    with once(tmp_path_factory, "set") as (out, missing):
+        return build_set(f"folder:{photographs}", out) if missing else manifest.load(out)
 
 
 @pytest.fixture(scope="session")
 def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small network with every kind of layer, trained for three epochs."""
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
+    with once(tmp_path_factory, "runs") as (runs, missing):
+        run_dir = runs / "tiny"
+        if missing:
+            start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
     return run_dir
 
 
@@ -117,6 +136,8 @@ def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all",
 @pytest.fixture(scope="session")
 def bundle(trained_run: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported folder with every file that there can be. Read only: copy it to change it."""
-    out = tmp_path_factory.mktemp("artifacts") / "tiny"
-    export(trained_run, shard_set, out, quantize="all")
+    with once(tmp_path_factory, "artifacts") as (artifacts, missing):
+        out = artifacts / "tiny"
+        if missing:
+            export(trained_run, shard_set, out, quantize="all")
     return out

@@ -155,6 +155,7 @@ def test_multiply_adds_are_those_of_the_paper():
     assert model.multiply_adds(model.Network(1000, arch="v1.1"))["conv10"] == 14 * 14 * 512 * 1000
 
 
+@pytest.mark.slow
 def test_ours_and_keras_train_in_turns(shard_set, tmp_path, capsys):
     out = tmp_path / "figures.json"
     flags = ["--what=train", "--compare", "--archs=v1.1", "--sizes=64", "--batch=2", "--rounds=1"]

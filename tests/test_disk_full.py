@@ -221,6 +221,7 @@ def check_run(run_dir: Path) -> int:
     return kept[-1] if kept else -1
 
 
+@pytest.mark.slow
 def test_a_run_may_meet_a_full_disk_at_every_file_and_ends_as_if_it_had_not(shard_set, tmp_path, new_disk):
     disk = new_disk("40m")
     run_dir = disk.path / "run"
@@ -402,6 +403,7 @@ def exports(untrained: Path, disk: Disk) -> None:
     assert tree(disk.path) == before
 
 
+@pytest.mark.slow
 def test_an_export_onto_a_full_or_a_read_only_disk_leaves_nothing_half_written(untrained, new_disk):
     disk = new_disk("12m")
     code = "import sys; from tests.test_disk_full import *; exports(Path(sys.argv[1]), Disk(Path(sys.argv[2])))"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .torture import make_set, torture
 
 
+@pytest.mark.slow
 def test_killed_three_times_a_run_ends_like_one_left_alone(tmp_path):
     make_set(tmp_path / "set")
     ways = torture(tmp_path / "set", tmp_path, kills=3, epochs=3)
     assert ways.total() == 3
 
 
+@pytest.mark.slow
 def test_one_of_two_workers_killed_ends_both_names_it_and_costs_nothing(tmp_path):
     make_set(tmp_path / "set")
     ways = torture(tmp_path / "set", tmp_path, kills=1, workers=2, epochs=2, seed=1)

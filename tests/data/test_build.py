@@ -60,6 +60,7 @@ def test_another_seed_gives_another_order(photographs, shard_set, tmp_path):
     assert tree(tmp_path / "set") != tree(shard_set.folder)
 
 
+@pytest.mark.slow
 def test_a_build_killed_ten_times_ends_byte_identical(photographs, tmp_path):
     whole = build_set(f"folder:{photographs}", tmp_path / "whole", shard_records=6)
     out = tmp_path / "set"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ..fuzz import fuzz
 
 
+@pytest.mark.slow
 def test_damaged_photographs_and_shards_are_refused_by_name_or_right():
     counts, defects = fuzz(200, seed=7)
     assert not defects

@@ -40,7 +40,8 @@ def test_the_folded_model_is_the_same_function(network):
     images = np.random.default_rng(1).integers(0, 256, (4, network.image_size, network.image_size, 3), np.uint8)
     expected = inference.KerasRuntime(trained, network.image_size)(images)
     got = folded(images.astype(np.float32)).numpy()
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    # The logits reach 30, and float32 sums them in another order on every processor.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
     assert expected.std() > 1e-3  # not the same answer for everything
     kinds = {layer.__class__.__name__ for layer in folded.layers}
     assert not kinds & {"BatchNormalization", "Rescaling", "Dropout"}

@@ -350,6 +350,7 @@ def test_one_class_is_refused_with_the_reason(shard_set, tmp_path):
         export(source, shard_set, tmp_path / "out", files="onnx")
 
 
+@pytest.mark.slow
 def test_five_thousand_classes_are_over_the_budget_and_export_with_another(shard_set, tmp_path):
     source = saved(5000, tmp_path / "many.keras", shard_set.folder)
     with pytest.raises(InputError, match=r"model.tflite is 13,.* bytes .*, over the budget of 5,242,880 bytes"):

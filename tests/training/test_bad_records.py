@@ -91,6 +91,7 @@ def test_it_stops_the_run_unless_it_may_be_left_out(copied, tmp_path):
         run(copied, tmp_path / "run").train()
 
 
+@pytest.mark.slow
 def test_bad_records_are_left_out_up_to_the_number_allowed(copied, tmp_path, capfd):
     """Of every kind at once; all others are trained on once."""
     first, second, third = copied.shards_of("train")[:3]

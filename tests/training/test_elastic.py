@@ -66,6 +66,7 @@ def losses(data: Path, run_dir: Path, strategy: str, replicas: int, workers: int
     return found[0]
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_replicas_and_workers(shard_set, tmp_path):
     """With dropout, whose mask is the global batch's; batch norm would make rounding grow tenfold a step."""
     data = shard_set.folder

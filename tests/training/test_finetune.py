@@ -174,6 +174,7 @@ def test_the_same_command_with_resume_added_will_do_here_too(imported, shard_set
         train.main([*flags[:-2], "--init_weights=other.keras", "--resume"])
 
 
+@pytest.mark.slow
 def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trained_run, shard_set, tmp_path):
     """In a process of its own: its devices are set up before anything is loaded, as on any machine."""
     flags = ["--recipe=demo", "--image_size=32", "--epochs=1", "--global_batch_size=8", "--learning_rate=0.001"]

@@ -71,6 +71,7 @@ def test_fewer_bits_give_the_same_losses_up_to_rounding(wanted, tolerance):
         assert np.isfinite(value).all()
 
 
+@pytest.mark.slow
 def test_a_float16_run_resumes_with_its_loss_scale_and_leaves_a_float32_model(shard_set, tmp_path):
     recipe = TINY.replace(precision="float16", epochs=1, warmup_epochs=0)
     run_dir = tmp_path / "run"

@@ -112,6 +112,7 @@ def test_flags_that_contradict_a_resumed_run_are_refused(trained_run):
         train.main(["--resume", f"--run_dir={trained_run}", "--arch=v1.0"])
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(shard_set, tmp_path):
     finished = fresh_run(shard_set, tmp_path / "run", total_steps=20)  # which is not a whole number of epochs
     finished.train()

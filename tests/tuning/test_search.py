@@ -23,6 +23,7 @@ def flags(shard_set, tmp_path) -> list[str]:
     return [*common, "--strategy=one", f"--out={tmp_path / 'search'}"]
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flags, tmp_path, capsys):
     out = tmp_path / "search"
     assert tune.main([*flags, "--trials=1", "--no-compare"]) == 0

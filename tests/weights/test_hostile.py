@@ -68,6 +68,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_mutated_file_crashes_an_importer(name):
     """Refused with an error of ours, or read as a whole and finite SqueezeNet: nothing else."""
