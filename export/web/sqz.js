@@ -157,9 +157,12 @@ function readHeader(reader) {
   const classes = reader.u16();
   const named = oneOf(NAMED, reader.u8());
   const [bytesOfNames, bytesOfNote] = [reader.u32(), reader.u32()];
-  const counted = classes >= 1 && classes <= MOST_CLASSES && image_size >= 1 && resize_to >= 1;
-  if (!counted || conv10_padding > 1 || antialias > 1) {
-    throw new Error(`its header makes no sense: ${classes} classes, images of ${image_size} pixels`);
+  const counted = classes >= 1 && classes <= MOST_CLASSES;
+  const sized = image_size >= 1 && image_size <= resize_to;
+  if (!counted || !sized || conv10_padding > 1 || antialias > 1) {
+    throw new Error(
+      `its header makes no sense: ${classes} classes, images of ${image_size} pixels cut from ${resize_to}`,
+    );
   }
   const scaling = [...channel_means, ...channel_deviations];
   if (!scaling.every(Number.isFinite) || channel_deviations.includes(0)) {

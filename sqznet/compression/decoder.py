@@ -96,8 +96,11 @@ def decode(data: bytes) -> Network:
         reader.unpack(HEADER)
     )
     scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[:6], numbers[6:]
-    if not 1 <= classes <= MOST_CLASSES or image_size < 1 or resize_to < 1 or padding > 1 or antialias > 1:
-        raise Damaged(f"its header makes no sense: {classes} classes, images of {image_size} pixels")
+    sized = 1 <= image_size <= resize_to
+    if not 1 <= classes <= MOST_CLASSES or not sized or padding > 1 or antialias > 1:
+        raise Damaged(
+            f"its header makes no sense: {classes} classes, images of {image_size} pixels cut from {resize_to}"
+        )
     if not np.isfinite(scaling).all() or 0 in scaling[3:]:
         raise Damaged(f"its channel means and deviations are {scaling}")
     names = _names(_one_of(NAMED, named), reader.take(bytes_of_names), classes)

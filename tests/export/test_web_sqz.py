@@ -194,6 +194,7 @@ def test_damage_is_refused_before_anything_is_believed(page, folder, encoded):
         (23, "<B", 2, "header makes no sense"),
         (24, "<H", 0, "images of 0 pixels"),
         (26, "<H", 0, "header makes no sense"),
+        (26, "<H", 1, "pixels cut from 1"),
         (28, "<f", float("inf"), "means and deviations"),
         (40, "<f", 0.0, "means and deviations"),
         (52, "<H", 0xFFFF, "65535 classes"),
