@@ -7,6 +7,8 @@
   python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/imagenet --split=val
   python -m sqznet.evaluate --model=runs/NAME --resize_as=mediapipe
      what is left where a runtime scales photographs in its own way (docs/resize.md)
+  python -m sqznet.evaluate --model=v1.0.sqz --against=squeezenet-v1.0 --data=data/imagenet
+      and how many points it loses against another model, on the same records
 
 --model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, each of which runs in its own
 runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
@@ -44,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         choices=RUNTIMES,
         help="scale photographs as that runtime does by itself, not as the model asks for: what that costs",
     )
+    parser.add_argument("--against", type=Path, help="a second model: what the first loses, paired, record by record")
     parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
     return parser
 
@@ -63,11 +66,32 @@ def main(argv: list[str] | None = None) -> int:
     if args.resize_as:
         predictor = resizing_as(predictor, args.resize_as)
     score = evaluate(predictor, manifest, split)
+    loss = None
+    if args.against:
+        loss = Loss.of(score, args.against, evaluate(inference.load(args.against), manifest, split))
     # Beside what was evaluated; weights that go by name only are in no folder of the user's.
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
-    report(score, predictor, manifest, split, out, args.resize_as)
+    report(score, predictor, manifest, split, out, args.resize_as, loss)
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What a model loses against another on the same records; shares, so 0.01 is a point."""
+
+    against: str
+    top1: float  # of the other
+    top5: float
+    drop: float  # of top-1; below 0 where the first model is the better one
+    drop_interval_95: tuple[float, float]  # paired
+
+    @classmethod
+    def of(cls, score: Score, against: Path, other: Score) -> Loss:
+        from sqznet import metrics
+
+        drop, interval = other.top1 - score.top1, metrics.paired_interval(other.hits - score.hits)
+        return cls(str(against), other.top1, other.top5, drop, interval)
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
@@ -105,13 +129,20 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
 
 
 def report(
-    score: Score, predictor: Predictor, manifest: Manifest, split: str, out: Path, resize_as: str | None = None
+    score: Score,
+    predictor: Predictor,
+    manifest: Manifest,
+    split: str,
+    out: Path,
+    resize_as: str | None = None,
+    loss: Loss | None = None,
 ) -> None:
     """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`.
 
     Args:
         resize_as: the runtime of RUNTIMES that the predictor's preprocessing is of, where it is not the model's own;
             the files' names have it.
+        loss: against another model, where there is one.
     """
     import numpy as np
 
@@ -129,7 +160,9 @@ def report(
     if resize_as:
         stem, title = f"{stem}-as-{resize_as}", f"{title}, resized as {resize_as} does"
     plots.confusion_matrix(shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", title)
-    files.write_json(out / f"evaluation-{stem}.json", to_json(score, predictor, manifest, split, note, resize_as))
+    content = to_json(score, predictor, manifest, split, note, resize_as)
+    content["loss"] = dataclasses.asdict(loss) if loss else None
+    files.write_json(out / f"evaluation-{stem}.json", content)
     all_names = labels.readable(predictor.card.classes or manifest.classes)
     _print_by_class(score, all_names)
     console.table(
@@ -143,6 +176,21 @@ def report(
         ],
         title=str(predictor.path) + (f", resized as {resize_as} does" if resize_as else ""),
     )
+    if loss:
+        low, high = (100 * each for each in loss.drop_interval_95)
+        console.table(
+            ["against", "rank-1", "rank-5", "points lost", "95 % interval"],
+            [
+                [
+                    loss.against,
+                    console.percent(loss.top1),
+                    console.percent(loss.top5),
+                    f"{100 * loss.drop:.2f}",
+                    f"{low:.2f} to {high:.2f}",
+                ]
+            ],
+            title="rank-1, paired on the same records",
+        )
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")

@@ -61,6 +61,7 @@ class Score:
     top1_hits: int
     top5_hits: int
     confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
+    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int (n,)
 
     @property
     def top1(self) -> float:
@@ -91,4 +92,5 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     ranks = rank_of_label(probabilities, labels)
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    return Score(len(labels), int((ranks <= 1).sum()), int((ranks <= min(5, classes)).sum()), confusion)
+    top1, top5 = ((ranks <= k).astype(np.int64) for k in (1, min(5, classes)))
+    return Score(len(labels), int(top1.sum()), int(top5.sum()), confusion, top1)

@@ -191,6 +191,23 @@ def test_evaluate_scores_an_exported_file_like_the_model(bundle, trained_run, sh
     assert len({(score.n, score.top1_hits, score.top5_hits) for score in scores}) == 1
 
 
+def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, shard_set, tmp_path, capsys):
+    worse = bundle / "model_int8.tflite"
+    flags = [f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]
+    assert evaluate.main([f"--model={worse}", f"--against={trained_run}", *flags]) == 0
+    report = json.loads((tmp_path / "evaluation-val-model_int8.tflite.json").read_text())
+    loss, whole = report["loss"], evaluate.evaluate(inference.load(trained_run), shard_set, "val")
+    assert (loss["against"], loss["top1"]) == (str(trained_run), whole.top1)
+    assert loss["drop"] == pytest.approx(whole.top1 - report["top1"])
+    low, high = loss["drop_interval_95"]
+    # Half a record is added to each kind of disagreement, so that even equal answers have a width.
+    assert low < loss["drop"] < high
+    assert f"{100 * loss['drop']:.2f}" in capsys.readouterr().out
+    evaluate.main([f"--model={worse}", f"--against={worse}", *flags])
+    itself = json.loads((tmp_path / "evaluation-val-model_int8.tflite.json").read_text())["loss"]
+    assert itself["drop"] == 0 and itself["drop_interval_95"][0] == -itself["drop_interval_95"][1]
+
+
 def test_the_proof_compares_on_the_records_it_says(trained_run, shard_set):
     against = verify.reference(inference.load(trained_run), shard_set, "val", 20)
     assert len(against.labels) == len(against.probabilities) == sum(map(len, against.images)) == 20
