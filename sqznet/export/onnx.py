@@ -31,7 +31,7 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
         inputs_as_nchw=["image:0"] if layout == "NCHW" else None,
     )
     proto.ir_version = IR_VERSION
-    _drop_reshapes_to_the_same_shape(proto)
+    _drop_moves_of_nothing(proto)
     _put_in_order(proto)
     _name_everything(proto)
     if quantize == "float16":
@@ -46,35 +46,56 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _drop_reshapes_to_the_same_shape(proto) -> None:
-    """tf2onnx turns transposes of a 1 x 1 map into reshapes and removes some of these: which ones is by chance."""
+def _drop_moves_of_nothing(proto) -> None:
+    """Takes out reshapes, and transposes of 1 x 1 maps, that end in the shape they began with.
+
+    tf2onnx makes reshapes of such transposes and takes some of them out itself: which ones is by chance.
+    """
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.shape_inference.infer_shapes(proto).graph
-    known = {value.name: value.type.tensor_type.shape.dim for value in (*graph.value_info, *graph.input)}
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.input)
+    }
     constants = {weight.name: weight for weight in proto.graph.initializer}
-    same: dict[str, str] = {}  # a reshape's output -> what it reshapes
+
+    def moved_to(node) -> list[int] | None:
+        """The shape in which the node puts the same numbers in the same order; None if it does more, or unknown."""
+        before = shapes.get(node.input[0])
+        if node.op_type == "Reshape" and node.input[1] in constants:
+            return numpy_helper.to_array(constants[node.input[1]]).tolist()
+        if node.op_type == "Transpose" and before is not None:
+            (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
+            longer = [axis for axis in order if axis == 0 or before[axis] != 1]
+            return [before[axis] for axis in order] if longer == sorted(longer) else None
+        return None
+
+    origins: dict[str, str] = {}  # what holds the same numbers in the same order
+    same: dict[str, str] = {}  # and in the same shape
     kept = []
     for node in proto.graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
-        if node.op_type == "Reshape" and node.input[0] in known and node.input[1] in constants:
-            before = [dimension.dim_value for dimension in known[node.input[0]]]
-            after = numpy_helper.to_array(constants[node.input[1]]).tolist()
-            if after[1:] == before[1:] and all(size > 0 for size in after[1:]):
-                same[node.output[0]] = node.input[0]
+        after = moved_to(node)
+        if after is not None:
+            before = node.input[0]
+            origin = origins.get(before, before)
+            alike = [name for name in (origin, before) if shapes.get(name, [])[1:] == after[1:]]
+            if alike and all(size > 0 for size in after[1:]):
+                same[node.output[0]] = alike[0]
                 continue
+            origins[node.output[0]] = origin
         kept.append(node)
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
-    used = {name for node in kept for name in node.input}
-    weights = [weight for weight in proto.graph.initializer if weight.name in used]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(weights)
 
 
 def _put_in_order(proto) -> None:
-    """Orders nodes as a walk from the output meets them: tf2onnx's order of branches depends on names it made up."""
+    """Orders nodes as a walk from the output meets them: tf2onnx's order of branches depends on names it made up.
+
+    What that walk does not meet, nodes and weights, is left out.
+    """
     made_by = {output: node for node in proto.graph.node for output in node.output}
     ordered: dict[str, Any] = {}  # by first output
 
@@ -89,8 +110,12 @@ def _put_in_order(proto) -> None:
     for output in proto.graph.output:
         visit(output.name)
     nodes = list(ordered.values())
+    used = {name for node in nodes for name in node.input}
+    weights = [weight for weight in proto.graph.initializer if weight.name in used]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(weights)
 
 
 def _name_everything(proto) -> None:
