@@ -1,6 +1,6 @@
 # make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
-# make test          the tests, but for the slow ones
-# make test-all      all of them: also kills, full disks, mutated files, searches and clusters
+# make test          the tests, but for those marked slow
+# make test-all      all of them
 # make check         lint and types
 # make install       .venv with everything; the others call it
 
@@ -43,8 +43,9 @@ demo: install
 	$(BIN)/python -m sqznet.evaluate --model=$(RUN) --data=data/$(NAME)
 	$(BIN)/python -m sqznet.export --model=$(RUN) --data=data/$(NAME) --format=all --out=export/artifacts/$(NAME)
 
+test: SELECT := -m "not slow"
 test test-all: install
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(if $(filter test,$@),-m "not slow")
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(SELECT)
 
 check: install
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@
   python -m sqznet.evaluate --model=v1.0.sqz --against=squeezenet-v1.0 --data=data/imagenet
       and how many points it loses against another model, on the same records
 
---model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, each of which runs in its own
-runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
+--model is a run folder, a .keras file, a SavedModel folder, a .tflite, .onnx or .sqz file, each of which runs in its
+own runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
 intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of
 equal probabilities the first class ranks first. The data may have some of the model's classes only.
 """
@@ -63,12 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     predictor = inference.load(path)
     manifest = manifests.load(args.data or trained_on(predictor.card, path))
     split = args.split or ("test" if "test" in manifest.splits else "val")
+    other = inference.load(args.against) if args.against else None
+    if other is not None:
+        other.outputs_of(manifest.classes, manifest.folder)  # refused now, not after the first has been evaluated
     if args.resize_as:
         predictor = resizing_as(predictor, args.resize_as)
     score = evaluate(predictor, manifest, split)
-    loss = None
-    if args.against:
-        loss = Loss.of(score, args.against, evaluate(inference.load(args.against), manifest, split))
+    loss = None if other is None else Loss.of(score, other.path, evaluate(other, manifest, split))
     # Beside what was evaluated; weights that go by name only are in no folder of the user's.
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
@@ -90,8 +91,7 @@ class Loss:
     def of(cls, score: Score, against: Path, other: Score) -> Loss:
         from sqznet import metrics
 
-        drop, interval = other.top1 - score.top1, metrics.paired_interval(other.hits - score.hits)
-        return cls(str(against), other.top1, other.top5, drop, interval)
+        return cls(str(against), other.top1, other.top5, *metrics.drop(score, other))
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
@@ -160,8 +160,7 @@ def report(
     if resize_as:
         stem, title = f"{stem}-as-{resize_as}", f"{title}, resized as {resize_as} does"
     plots.confusion_matrix(shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", title)
-    content = to_json(score, predictor, manifest, split, note, resize_as)
-    content["loss"] = dataclasses.asdict(loss) if loss else None
+    content = to_json(score, predictor, manifest, split, note, resize_as, loss)
     files.write_json(out / f"evaluation-{stem}.json", content)
     all_names = labels.readable(predictor.card.classes or manifest.classes)
     _print_by_class(score, all_names)
@@ -177,20 +176,7 @@ def report(
         title=str(predictor.path) + (f", resized as {resize_as} does" if resize_as else ""),
     )
     if loss:
-        low, high = (100 * each for each in loss.drop_interval_95)
-        console.table(
-            ["against", "rank-1", "rank-5", "points lost", "95 % interval"],
-            [
-                [
-                    loss.against,
-                    console.percent(loss.top1),
-                    console.percent(loss.top5),
-                    f"{100 * loss.drop:.2f}",
-                    f"{low:.2f} to {high:.2f}",
-                ]
-            ],
-            title="rank-1, paired on the same records",
-        )
+        _print_loss(loss)
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
@@ -213,7 +199,13 @@ def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str 
 
 
 def to_json(
-    score: Score, predictor: Predictor, manifest: Manifest, split: str, note: str | None, resize_as: str | None = None
+    score: Score,
+    predictor: Predictor,
+    manifest: Manifest,
+    split: str,
+    note: str | None,
+    resize_as: str | None = None,
+    loss: Loss | None = None,
 ) -> dict[str, Any]:
     """The report; `confusion` lists [true output, predicted output, records], where there are any."""
     import numpy as np
@@ -231,10 +223,21 @@ def to_json(
         "pretrained_on": predictor.card.pretrained_on,
         "note": note,
         "resize_as": resize_as,
+        "loss": dataclasses.asdict(loss) if loss else None,
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "classes": list(predictor.card.classes or manifest.classes),
         "confusion": [[*map(int, pair), int(score.confusion[tuple(pair)])] for pair in np.argwhere(score.confusion)],
     }
+
+
+def _print_loss(loss: Loss) -> None:
+    low, high = (100 * each for each in loss.drop_interval_95)
+    shares = [console.percent(loss.top1), console.percent(loss.top5)]
+    console.table(
+        ["against", "rank-1", "rank-5", "points lost", "95 % interval"],
+        [[loss.against, *shares, f"{100 * loss.drop:.2f}", f"{low:.2f} to {high:.2f}"]],
+        title="rank-1, paired on the same records",
+    )
 
 
 def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:

@@ -48,20 +48,21 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return 1 + ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
 
 
-def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 for each record whose class is the likeliest, else 0; int (n,)."""
-    return (rank_of_label(probabilities, labels) == 1).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Score:
     """The result of an evaluation over n labelled records."""
 
-    n: int
-    top1_hits: int
+    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int (n,)
     top5_hits: int
     confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
-    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int (n,)
+
+    @property
+    def n(self) -> int:
+        return len(self.hits)
+
+    @property
+    def top1_hits(self) -> int:
+        return int(self.hits.sum())
 
     @property
     def top1(self) -> float:
@@ -93,4 +94,13 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
     top1, top5 = ((ranks <= k).astype(np.int64) for k in (1, min(5, classes)))
-    return Score(len(labels), int(top1.sum()), int(top5.sum()), confusion, top1)
+    return Score(top1, int(top5.sum()), confusion)
+
+
+def drop(score: Score, against: Score) -> tuple[float, tuple[float, float]]:
+    """Top-1 that a model loses against another on the same records, in the same order: a share, and its 95 % interval.
+
+    Below 0 where it is the better one.
+    """
+    lost = against.hits - score.hits
+    return float(lost.mean()), paired_interval(lost)

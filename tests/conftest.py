@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from sqznet import inference, recipes  # noqa: E402
+from sqznet import files, inference, recipes  # noqa: E402
 from sqznet.data import build, manifest, shards, sources, synthetic  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
@@ -47,6 +45,19 @@ TINY = recipes.IMAGENETTE.replace(
 )
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the processes of one test session share: the first one makes it, the others wait."""
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder, made = shared / name, shared / f"{name}.made"
+    with files.locked(shared / f"{name}.lock"):
+        if not made.exists():
+            files.remove(folder)  # what a failure left
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def imagenette() -> Path:
     folder = SHARED / "imagenette"
@@ -58,7 +69,10 @@ def imagenette() -> Path:
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train/val/test folders of drawn JPEGs in three classes."""
-    root = tmp_path_factory.mktemp("photographs")
+    return once(tmp_path_factory, "photographs", draw_photographs)
+
+
+def draw_photographs(root: Path) -> None:
     for split, count in COUNTS.items():
         for name in CLASSES:
             folder = root / split / name
@@ -67,7 +81,6 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 key = f"{split}/{name}/{index}"
                 content = synthetic.draw(key, synthetic.CLASSES.index(name), seed=0)
                 (folder / f"{index:03d}.jpg").write_bytes(content)
-    return root
 
 
 def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **options) -> Manifest:
@@ -88,32 +101,20 @@ def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **option
     )
 
 
-@contextlib.contextmanager
-def once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
-    """A folder that the processes of one test session share, and whether it is to be made: the others wait."""
-    base = factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    shared.mkdir(exist_ok=True)
-    with (shared / f"{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made = shared / f"{name}.made"
-        yield shared / name, not made.exists()
-        made.touch()
-
-
 @pytest.fixture(scope="session")
 def shard_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    with once(tmp_path_factory, "set") as (out, missing):
-        return build_set(f"folder:{photographs}", out) if missing else manifest.load(out)
+    return manifest.load(once(tmp_path_factory, "set", lambda out: build_set(f"folder:{photographs}", out)))
 
 
 @pytest.fixture(scope="session")
 def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small network with every kind of layer, trained for three epochs."""
-    with once(tmp_path_factory, "runs") as (runs, missing):
-        run_dir = runs / "tiny"
-        if missing:
-            start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
+
+    def train(run_dir: Path) -> None:
+        start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
+
+    run_dir = once(tmp_path_factory, "runs/tiny", train)
+    tf.config.experimental.enable_op_determinism()  # as training does, so that it holds where another process trained
     return run_dir
 
 
@@ -136,8 +137,4 @@ def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all",
 @pytest.fixture(scope="session")
 def bundle(trained_run: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported folder with every file that there can be. Read only: copy it to change it."""
-    with once(tmp_path_factory, "artifacts") as (artifacts, missing):
-        out = artifacts / "tiny"
-        if missing:
-            export(trained_run, shard_set, out, quantize="all")
-    return out
+    return once(tmp_path_factory, "artifacts/tiny", lambda out: export(trained_run, shard_set, out, quantize="all"))

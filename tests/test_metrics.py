@@ -46,3 +46,14 @@ def test_with_fewer_than_six_classes_top5_is_sure_for_the_last_rank_only_if_rank
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="not numbers"):
         metrics.score(np.array([[np.nan, 1.0]]), np.array([0]))
+
+
+def test_a_drop_is_what_the_first_loses_against_the_second():
+    labels = np.zeros(1000, np.int64)
+    right, wrong = [0.6, 0.4], [0.4, 0.6]
+    first = metrics.score(np.array([right] * 2 + [wrong] * 12 + [right] * 986), labels)
+    second = metrics.score(np.array([wrong] * 2 + [right] * 12 + [right] * 986), labels)
+    lost, (low, high) = metrics.drop(first, second)
+    assert lost == pytest.approx(0.010) and 0 < low < lost < high < 0.02
+    won, interval = metrics.drop(second, first)
+    assert won == -lost and interval == (-high, -low)

@@ -40,11 +40,10 @@ class Point:
 def point(price: float, data: bytes, real: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> Point:
     """A point from the probabilities, (n, classes), of the real and of the compressed network."""
     score = metrics.score(probabilities, labels)
-    lost = metrics.hits(real, labels) - metrics.hits(probabilities, labels)
+    drop, interval = metrics.drop(score, metrics.score(real, labels))
     real, other = (np.maximum(each.astype(np.float64), 1e-12) for each in (real, probabilities))
     divergence = float((real * np.log(real / other)).sum(axis=1).mean())
-    interval = metrics.paired_interval(lost)
-    return Point(price, data, score.top1, score.top5, float(lost.mean()), interval, divergence, score.n)
+    return Point(price, data, score.top1, score.top5, drop, interval, divergence, score.n)
 
 
 def by_size(compress: Callable[[float], Point], estimate: Callable[[float], float], target: int) -> list[Point]:

@@ -63,15 +63,16 @@ def _drop_moves_of_nothing(proto) -> None:
 
     def moved_to(node) -> list[int] | None:
         """The shape in which the node puts the same numbers in the same order; None if it does more, or unknown."""
-        before = shapes.get(node.input[0])
         if node.op_type == "Reshape" and node.input[1] in constants:
             return numpy_helper.to_array(constants[node.input[1]]).tolist()
-        if node.op_type == "Transpose" and before is not None:
+        if node.op_type == "Transpose" and shapes.get(node.input[0]):
+            before = shapes[node.input[0]]
             (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
             longer = [axis for axis in order if axis == 0 or before[axis] != 1]
             return [before[axis] for axis in order] if longer == sorted(longer) else None
         return None
 
+    outputs = {port.name for port in graph.output}
     origins: dict[str, str] = {}  # what holds the same numbers in the same order
     same: dict[str, str] = {}  # and in the same shape
     kept = []
@@ -81,10 +82,14 @@ def _drop_moves_of_nothing(proto) -> None:
         if after is not None:
             before = node.input[0]
             origin = origins.get(before, before)
-            alike = [name for name in (origin, before) if shapes.get(name, [])[1:] == after[1:]]
-            if alike and all(size > 0 for size in after[1:]):
+            sure = all(size > 0 for size in after[1:])
+            alike = [name for name in (origin, before) if len(shapes.get(name, [])) == len(after)]
+            alike = [name for name in alike if sure and shapes[name][1:] == after[1:]]
+            if alike and node.output[0] not in outputs:
                 same[node.output[0]] = alike[0]
                 continue
+            if node.op_type == "Reshape" and sure and after[0] == -1:
+                node.input[0] = origin  # a reshape needs no move before it
             origins[node.output[0]] = origin
         kept.append(node)
     del proto.graph.node[:]

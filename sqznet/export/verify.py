@@ -103,8 +103,7 @@ def prove(path: Path, quantize: str, against: Reference, max_drop: float) -> Pro
             f"{against.split} only, and {console.percent(LEAST_AGREEMENT[quantize])} is asked for; {_ADVICE}"
         )
     score = metrics.score(probabilities, against.labels)
-    lost = metrics.hits(against.probabilities, against.labels) - metrics.hits(probabilities, against.labels)
-    drop, interval = float(lost.mean()), metrics.paired_interval(lost)
+    drop, interval = metrics.drop(score, against.score)
     if drop > max_drop + 1e-9:
         raise InputError(
             f"{path.name} loses {100 * drop:.2f} points of top-1 (95 % interval {100 * interval[0]:.2f} to "

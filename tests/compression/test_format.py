@@ -132,6 +132,7 @@ def test_files_made_to_deceive_neither_hang_nor_fill_memory():
         (17, "<B", 7, "choice 7 of .*v1.0"),
         (52, "<H", 0xFFFF, "65535 classes"),
         (24, "<H", 0, "images of 0 pixels"),
+        (26, "<H", 1, "pixels cut from 1"),
         (40, "<f", float("nan"), "means and deviations"),
         (40, "<f", 0.0, "means and deviations"),
         (55, "<I", 1 << 31, "bytes are due at byte"),

@@ -68,8 +68,7 @@ def test_both_formats_compute_in_integers_and_agree(pictures, tmp_path, activati
         "LiteRT": inference.load(tmp_path / "model.tflite").predict(images),
         "ONNX Runtime, unfused": as_written(tmp_path / "model.onnx", images),
     }
-    # Fused, its sums of two products are cut at 16 bits on processors without VNNI: right of photographs' weights, as
-    # the export's gate sees, not of such as are drawn here.
+    # Without VNNI its fused kernels cut sums of two products at 16 bits, which weights drawn at random reach.
     if startup.processor_features() & {"avx512_vnni", "avx_vnni"}:
         answers["ONNX Runtime"] = inference.load(tmp_path / "model.onnx").predict(images)
     for runtime, given in answers.items():

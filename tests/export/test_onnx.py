@@ -30,7 +30,7 @@ def graph_of(side: int, reshaped: list[int]) -> onnx.ModelProto:
     [
         (1, [-1, 1, 1, 4], ["Relu"]),  # there and back
         (1, [-1, 4, 1, 1], ["Transpose", "Relu"]),  # the reshape alone does nothing
-        (1, [-1, 2, 1, 2], ["Transpose", "Reshape", "Relu"]),
+        (1, [-1, 2, 1, 2], ["Reshape", "Relu"]),
         (2, [-1, 2, 2, 4], ["Transpose", "Reshape", "Relu"]),  # pixels change places
     ],
 )
@@ -42,6 +42,6 @@ def test_moves_that_end_where_they_began_are_left_out(side, reshaped, left):
     writer._put_in_order(proto)
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node] == left
-    assert len(proto.graph.initializer) == ("Reshape" in left)
+    assert bool(proto.graph.initializer) == ("Reshape" in left)
     (given,) = ReferenceEvaluator(proto).run(None, {"image": images})
     np.testing.assert_array_equal(given, expected)
