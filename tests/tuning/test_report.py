@@ -1,0 +1,64 @@
+"""What is made of the trials of a search; the trials themselves are written here as KerasTuner leaves them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from sqznet import recipes
+from sqznet.errors import InputError
+from sqznet.tuning import report, search
+
+from ..conftest import TINY
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Three trials that are over, one of which failed, and one that is not."""
+    for trial_id, status, score, rate in (
+        ("00", "COMPLETED", 0.5, 0.001),
+        ("01", "COMPLETED", 0.75, 0.004),
+        ("02", "FAILED", None, 1e9),
+        ("03", "RUNNING", None, 0.002),
+    ):
+        values = {"learning_rate": rate, "tuner/epochs": 2}
+        trial = {"trial_id": trial_id, "hyperparameters": {"values": values}, "status": status, "score": score}
+        folder = tmp_path / search.PROJECT / f"trial_{trial_id}"
+        folder.mkdir(parents=True)
+        (folder / "trial.json").write_text(json.dumps({**trial, "message": "the loss is not finite"}))
+        run_dir = search.run_dir_of(tmp_path, trial_id)
+        run_dir.mkdir()
+        (run_dir / search.TRIAL).write_text(json.dumps({"recipe": TINY.replace(epochs=2, warmup_epochs=0.5).to_dict()}))
+    return tmp_path
+
+
+def test_a_search_ends_with_a_table_a_plot_and_a_recipe(out, capsys):
+    report.conclude(out, TINY, ["learning_rate"], None)
+    rows = list(csv.DictReader((out / report.TABLE).open()))
+    assert [(row["trial"], row["val_top1"], row["learning_rate"], row["failed"]) for row in rows] == [
+        ("01", "0.75", "0.004", ""),
+        ("00", "0.5", "0.001", ""),
+        ("02", "", "1000000000.0", "the loss is not finite"),
+    ]
+    assert (out / report.PLOT).read_bytes().startswith(b"\x89PNG")
+    assert recipes.load(str(out / report.BEST)) == TINY.replace(name="tiny-tuned", learning_rate=0.004)
+    assert "best: trial 01, val top-1 75.00 % after 2 epochs: learning_rate=0.004" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [(0.81, "(+1.00 points): better"), (0.80, "(+0.00 points): NOT better"), (0.7, "NOT better")]
+)
+def test_the_best_settings_must_be_better_than_the_recipe_unchanged(out, capsys, monkeypatch, best, verdict):
+    ends = {"unchanged": 0.80, "best": best}  # instead of two trainings
+    monkeypatch.setattr(search, "train", lambda recipe, run_dir, flags: ends[run_dir.name])
+    report.conclude(out, TINY, ["learning_rate"], [])
+    assert verdict in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_finished_trial_it_says_why(out):
+    for trial_id in ("00", "01"):
+        (out / search.PROJECT / f"trial_{trial_id}" / "trial.json").unlink()
+    with pytest.raises(InputError, match="none of the 1 trials of .* was finished: the loss is not finite"):
+        report.conclude(out, TINY, ["learning_rate"], None)
