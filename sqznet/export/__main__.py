@@ -48,6 +48,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sparse", action="store_true", help="int8 with coarse steps, many of them zero: less to transfer"
     )
+    parser.add_argument(
+        "--golden",
+        choices=("photographs", "drawings"),
+        default="photographs",
+        help="what golden/ and the report show: eight records of the split, or drawings, where photographs (of people, "
+        "say, or of others) must not be passed on",
+    )
     parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
     parser.add_argument("--out", type=Path, help="folder for the files; default export/artifacts/RUN")
@@ -93,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         out=out,
         calibration_records=args.calibration_records,
         sparse=args.sparse,
+        drawings=args.golden == "drawings",
         tflite_batch=tflite_batch,
     )
     bundle.print_table(exported, against, limit)

@@ -60,6 +60,7 @@ def export(
     out: Path,
     calibration_records: int = 128,
     sparse: bool = False,
+    drawings: bool = False,
     tflite_batch: int | None = 1,
     latency_runs: int = 30,
 ) -> tuple[list[Exported], verify.Reference]:
@@ -70,6 +71,7 @@ def export(
         manifest: the records to compare on, and, in its train split, to calibrate int8 on.
         out: the bundle's folder. An older bundle there is removed first: it must not be taken for this one.
         sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
+        drawings: whether golden/ and the report have drawings instead of records of the split.
         tflite_batch: images at a time in TFLite files; None means any number.
         latency_runs: timed runs of each file; 0 leaves latencies out.
 
@@ -102,7 +104,8 @@ def export(
         writers = Source(folded, photographs, tflite_batch, sparse)
         exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
         paths = {each.file_name: folder / each.file_name for each in variants}
-        golden.write(folder, against, manifest, paths, {each.file_name: each.quantize for each in variants})
+        inputs = golden.drawn(card_of_model.preprocessing) if drawings else golden.of_records(against, manifest)
+        golden.write(folder, inputs, paths, {each.file_name: each.quantize for each in variants})
         _describe(folder, card_of_model, exported, against, writers, calibrated_on, latency_runs, gate.budget)
         check.check(folder)
     return exported, against

@@ -1,13 +1,15 @@
-"""Golden vectors: eight photographs as the network sees them and each file's answers, so that a phone can test itself.
+"""Golden vectors: eight pictures as the network sees them and each file's answers, so that a phone can test itself.
 
 golden/0.png to 7.png are lossless; inputs.bin holds the same pixels, uint8 (8, size, size, 3); expected/FILE.bin what
-FILE put out, in its own type, little-endian, (8, classes); photo.jpg is the photograph that 0.png was made of.
+FILE put out, in its own type, little-endian, (8, classes); photo.jpg is what 0.png was made of. The pictures are
+records of the split that the files were proved on, or drawings, where photographs must not be passed on.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from sqznet.errors import InputError
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
     from sqznet.export.verify import Reference
+    from sqznet.preprocessing import Preprocessing
 
 FOLDER = "golden"
 INPUTS = "inputs.bin"
@@ -36,9 +39,33 @@ def choose(labels: np.ndarray) -> list[int]:
     return sorted(spread + others[: COUNT - len(spread)])
 
 
-def write(
-    folder: Path, against: Reference, manifest: Manifest, paths: dict[str, Path], quantize: dict[str, str]
-) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    pixels: np.ndarray  # uint8 (8, size, size, 3)
+    labels: list[int] | None  # None: they are of none of the classes
+    photograph: bytes  # the JPEG that the first was made of
+
+
+def of_records(against: Reference, manifest: Manifest) -> Inputs:
+    """Up to eight of the records that the files are proved on."""
+    chosen = choose(against.labels)
+    pixels, labels = np.concatenate(against.images)[chosen], [int(each) for each in against.labels[chosen]]
+    return Inputs(pixels, labels, _photograph(manifest, against.split, chosen[0]))
+
+
+def drawn(preprocessing: Preprocessing) -> Inputs:
+    """Eight drawings of the demo set: whoever is given them is given no photograph."""
+    import tensorflow as tf
+
+    from sqznet.data import preprocess, synthetic
+
+    drawings = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]
+    prepared = (preprocess.preprocess_for_eval(tf.constant(drawing), preprocessing) for drawing in drawings)
+    pixels = np.stack([image.numpy() for image in prepared])
+    return Inputs(pixels, None, drawings[0])
+
+
+def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[str, str]) -> None:
     """Writes `folder`/golden.
 
     Args:
@@ -47,15 +74,13 @@ def write(
     """
     from PIL import Image
 
-    chosen = choose(against.labels)
-    everything = np.concatenate(against.images)
-    pixels = everything[chosen]
+    pixels = inputs.pixels
     for number, image in enumerate(pixels):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", optimize=True)
         files.write_bytes(folder / FOLDER / f"{number}.png", buffer.getvalue())
     files.write_bytes(folder / FOLDER / INPUTS, pixels.tobytes())
-    files.write_bytes(folder / FOLDER / "photo.jpg", _photograph(manifest, against.split, chosen[0]))
+    files.write_bytes(folder / FOLDER / "photo.jpg", inputs.photograph)
     expected = {}
     for name, path in paths.items():
         answers = raw(path, pixels)
@@ -72,7 +97,7 @@ def write(
         folder / FOLDER / "golden.json",
         {
             "count": len(pixels),
-            "labels": [int(each) for each in against.labels[chosen]],
+            "labels": inputs.labels,
             "inputs": {"file": INPUTS, "dtype": "uint8", "shape": list(pixels.shape)},
             "expected": expected,
             "photo": "photo.jpg",

@@ -25,12 +25,15 @@ def section(folder: Path, entries: wording.Entries, labels: tuple[str, ...]) -> 
     output = entry["output"]
     probabilities = output["scale"] * (values.astype(np.float64) - output["zero_point"])  # (count, classes)
     cards = "".join(
-        _sample(folder / "golden" / f"{number}.png", probabilities[number], golden["labels"][number], labels)
-        for number in range(golden["count"])
+        _sample(folder / "golden" / f"{number}.png", probabilities[number], label, labels)
+        for number, label in enumerate(golden["labels"] or [None] * golden["count"])
     )
     return page.section(
         "Sample predictions",
-        page.paragraph(f"The golden inputs, pixel for pixel what the network sees, and what {name} answers."),
+        page.paragraph(
+            f"The golden inputs, pixel for pixel what the network sees, and what {name} answers."
+            + ("" if golden["labels"] else " They are drawings, of none of the classes: no answer is right.")
+        ),
         f'<div class="cards samples">{cards}</div>',
     )
 
@@ -44,10 +47,14 @@ def _shown(entries: wording.Entries) -> tuple[str, dict[str, Any]]:
     return entries[0]
 
 
-def _sample(picture: Path, probabilities: np.ndarray, label: int, labels: tuple[str, ...]) -> str:
+def _sample(picture: Path, probabilities: np.ndarray, label: int | None, labels: tuple[str, ...]) -> str:
+    """One picture, with its class and whether the answer is right, where it has a class."""
     best = [int(each) for each in np.argsort(-probabilities, kind="stable")[:GUESSES]]
-    right = best[0] == label
-    verdict = f'<span class="{"right" if right else "wrong"}">{"✓ right" if right else "✗ wrong"}</span>'
+    name, verdict = "a drawing", ""
+    if label is not None:
+        right = best[0] == label
+        name = labels[label]
+        verdict = f'<span class="{"right" if right else "wrong"}">{"✓ right" if right else "✗ wrong"}</span>'
     guesses = "".join(
         f'<div class="guess"><span>{escape(labels[each])}</span><span>{100 * probabilities[each]:.1f} %</span>'
         f'<svg height="5" aria-hidden="true"><rect class="bar{int(each != label)}" rx="2" height="5" '
@@ -56,6 +63,6 @@ def _sample(picture: Path, probabilities: np.ndarray, label: int, labels: tuple[
     )
     content = base64.b64encode(picture.read_bytes()).decode()
     return (
-        f'<figure class="card"><img src="data:image/png;base64,{content}" alt="{escape(labels[label])}">'
-        f"<figcaption><b>{escape(labels[label])}</b> {verdict}{guesses}</figcaption></figure>\n"
+        f'<figure class="card"><img src="data:image/png;base64,{content}" alt="{escape(name)}">'
+        f"<figcaption><b>{escape(name)}</b> {verdict}{guesses}</figcaption></figure>\n"
     )

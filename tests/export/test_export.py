@@ -182,6 +182,21 @@ def test_all_means_every_format_that_can():
     assert variants.choose("all", "all") == list(variants.VARIANTS)
 
 
+def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_path):
+    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", drawings=True)  # checks itself
+    golden = tmp_path / "drawn" / "golden"
+    pixels = np.fromfile(golden / "inputs.bin", np.uint8).reshape(8, 32, 32, 3)
+    predictor = inference.load(trained_run)
+    records = images_of(shard_set, predictor).astype(int)
+    nearest = [np.abs(records - picture).mean(axis=(1, 2, 3)).min() for picture in pixels.astype(int)]
+    assert min(nearest) > 5  # levels of 255
+    assert json.loads((golden / "golden.json").read_text())["labels"] is None
+    read = predict.read(golden / "photo.jpg", predictor).astype(int)
+    assert np.abs(read - pixels[0]).mean() < 1
+    report = (tmp_path / "drawn" / "report.html").read_text()
+    assert "of none of the classes" in report and "✗ wrong" not in report
+
+
 def test_evaluate_scores_an_exported_file_like_the_model(bundle, trained_run, shard_set):
     scores = [
         evaluate.evaluate(inference.load(path), shard_set, "test")
