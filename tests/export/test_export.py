@@ -214,7 +214,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
     assert (loss["against"], loss["top1"], loss["top5"]) == (str(trained_run), whole.top1, whole.top5)
     assert loss["drop"] == pytest.approx(whole.top1 - report["top1"])
     assert "points lost" in capsys.readouterr().out
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such model"):
         evaluate.main([*flags, f"--against={tmp_path / 'missing.tflite'}"])
 
 
