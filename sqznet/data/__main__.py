@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--test_files", help="photographs with such file names make up the test split, as in 'ILSVRC2012_val_*'"
     )
     parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
-    parser.add_argument("--label_offset", type=int, default=0, help="tfrecord: added to every label")
+    parser.add_argument("--label_offset", type=int, help="tfrecord: added to every label; needed where none is 0")
     parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
     parser.add_argument(
         "--decoded",
@@ -89,15 +89,14 @@ def main(argv: list[str] | None = None) -> int:
     names = ("holdout_per_class", "blacklist", "label_offset", "test_files")
     listing_options = {name: getattr(args, name) for name in names}
     source = sources.open_source(args.source, seed=args.seed, **listing_options)
-    for note in source.notes:
-        console.say(note)
     manifest = build.build(
         source,
         args.out,
         spec=args.source,
         seed=args.seed,
         options=shards.Options(args.max_pixels, args.short_side, args.decoded, args.strict),
-        listing_options=listing_options,
+        # 0, not None, as in the manifests of earlier versions: the same command has to find their sets finished.
+        listing_options={**listing_options, "label_offset": args.label_offset or 0},
         shard_records=args.shard_records,
         workers=args.workers,
         beam_flags=(args.beam_options or "") if args.runner == "beam" else None,
