@@ -9,14 +9,16 @@
   python -m sqznet.data --verify --out=data/shards
 
 Sources:
-  folder:PATH    train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, split by seed
-  ilsvrc:PATH    ImageNet CLS-LOC: Data/, ImageSets/ and the devkit; 50 of each class are held out as test
+  folder:PATH    train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, split by seed;
+                 val/* and a file of labels; val/ or test/ alone, to evaluate on; Tiny-ImageNet
+  ilsvrc:PATH    ImageNet CLS-LOC: Data/, ImageSets/ and the devkit, or as from Kaggle; 50 of each class are held out
+                 as test
   tfds:NAME      an image-classification set of TensorFlow Datasets, or the folder of one
-  tfrecord:PATH  shards of another ImageNet builder (train-*, validation-*)
+  tfrecord:PATH  shards of another builder (train-00000-of-00008, ...); PATH may end in a pattern, as in /*-fft-*
   synthetic      the built-in demo set: 4,100 drawings of ten objects
 
-Writes shards, manifest.json (classes, counts, checksums, channel means) and rejects.csv (files that could not be
-used, and why). Killed at any point, the same command finishes the set.
+Writes shards, manifest.json (classes, counts, checksums, channel means, notes of what was not read) and rejects.csv
+(files that could not be used, and why). Killed at any point, the same command finishes the set.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqznet import console
+from sqznet.data import colour
 from sqznet.data.manifest import Manifest
 
 NAMED = 10  # classes that are listed by name
@@ -24,21 +25,23 @@ def print_counts(manifest: Manifest) -> None:
     console.table(
         ["split", "records", "per class", "shards", "bytes"],
         rows,
-        title=f"{manifest.folder}: {_classes(manifest.classes)}",
+        title=f"{manifest.folder}: {len(manifest.classes):,} {'class' if len(manifest.classes) == 1 else 'classes'}",
     )
+    more = f", ... and {len(manifest.classes) - NAMED:,} more" if len(manifest.classes) > NAMED else ""
+    console.result(f"classes: {', '.join(manifest.classes[:NAMED])}{more}")
     red, green, blue = manifest.channel_means
     of = "train" if "train" in manifest.splits else " and ".join(manifest.splits)
     console.result(f"channel means of {of}: R {red:.3f}, G {green:.3f}, B {blue:.3f}")
+    colours = manifest.content.get("colours", {})  # sets of earlier versions do not say
+    if colours.get(colour.CONVERTED):
+        console.result(f"{colours[colour.CONVERTED]:,} photographs were converted from their colour profile to sRGB")
+    if colours.get(colour.BROKEN):
+        console.result(f"{colours[colour.BROKEN]:,} photographs have a broken colour profile and were taken as sRGB")
     for note in manifest.content.get("notes", ()):
         console.say(f"note: {note}")
-    if manifest.content["rejected"]:
-        console.result(f"{manifest.content['rejected']} files rejected: see {manifest.folder / 'rejects.csv'}")
-
-
-def _classes(classes: tuple[str, ...]) -> str:
-    names = ", ".join(classes[:NAMED])
-    rest = f", ... and {len(classes) - NAMED:,} more" if len(classes) > NAMED else ""
-    return f"{len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {names}{rest}"
+    rejected = manifest.content["rejected"]
+    if rejected:
+        console.result(f"{rejected:,} file{'s' * (rejected > 1)} rejected: see {manifest.folder / 'rejects.csv'}")
 
 
 def _range(per_class: list[int], classes: tuple[str, ...]) -> str:

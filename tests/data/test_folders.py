@@ -1,13 +1,16 @@
-"""Folders of photographs as people have them. Listing reads no content, so the files here are empty or a word."""
+"""Folders of photographs as people have them. Listing reads no content, so most files here hold a word."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from sqznet.data import __main__ as data_command
+from sqznet.data import manifest, records
 from sqznet.data.sources import open_source
 from sqznet.data.sources.listing import split_of
 from sqznet.errors import InputError
@@ -67,7 +70,8 @@ def test_a_doubled_level_is_followed_and_said(tmp_path):
     source = folder(tmp_path)
     assert source.classes == ["cats", "dogs"]
     assert source.splits["test"][0].key == "dataset/test_set/test_set/cats/0.jpg"
-    assert f"{tmp_path / 'dataset'} was read" in note(source, "is all that")
+    assert f"{tmp_path / 'dataset'} was read: it is all that" in source.notes[0]
+    assert note(source, "train was read from").endswith(f"is all that {tmp_path / 'dataset' / 'training_set'} holds")
     touch(tmp_path / "second", *(f"photos/photos/{c}/{n}.jpg" for c in "ab" for n in range(3)))
     assert folder(tmp_path / "second").classes == ["a", "b"]
 
@@ -289,3 +293,61 @@ def test_one_name_in_two_spellings_is_one_class(tmp_path):
     touch(tmp_path / "twins", f"{composed}/1.jpg", f"{decomposed}/1.jpg", "bar/1.jpg")
     with pytest.raises(InputError, match="have one name in two spellings"):
         folder(tmp_path / "twins")
+
+
+# The end of a build
+
+
+def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, tmp_path, capsys):
+    root = tmp_path / "photos"
+    for number in range(12):
+        (root / f"class{number:02d}").mkdir(parents=True)
+        for index in range(1 + (number == 7)):
+            (root / f"class{number:02d}" / f"{index}.jpg").symlink_to(photographs / "train" / "ball" / "000.jpg")
+    (root / "class03" / ".hidden").write_text("")
+    assert data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'set'}", "--workers=1"]) == 0
+    printed = capsys.readouterr()
+    assert "12 classes" in printed.out
+    assert f"classes: {', '.join(f'class{number:02d}' for number in range(10))}, ... and 2 more" in printed.out
+    assert "1 (class00) to 2 (class07)" in printed.out
+    assert "note: 1 hidden file was not read, namely class03/.hidden" in printed.err
+    assert printed.err.count("hidden file") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_names_that_are_not_utf8_survive_the_build(workers, photographs, tmp_path, capsys):
+    root = tmp_path / "photos"
+    for name in ("ball", "star"):
+        for source in sorted((photographs / "train" / name).iterdir())[:8]:
+            touch(root, f"test/{name}/{source.name}")
+            (root / "test" / name / os.fsdecode(f"é{source.name}".encode("latin-1"))).write_bytes(source.read_bytes())
+            (root / "test" / name / source.name).write_bytes(source.read_bytes())
+    (root / "test" / "ball" / os.fsdecode(b"caf\xe9\n.jpg")).write_bytes(b"no photograph")
+    out = tmp_path / "set"
+    assert data_command.main(
+        [f"--source=folder:{root}", f"--out={out}", f"--workers={workers}", "--shard_records=11"]
+    ) == 0  # fmt: skip
+    assert (out / "rejects.csv").read_text("utf-8").splitlines()[1].startswith(r"test/ball/caf\xe9\n.jpg,test,not an")
+    built = manifest.load(out)
+    names = [f["image/filename"].bytes_list.value[0] for s in built.shards for f in records.read(s.path)]
+    assert b"test/ball/\xe9000.jpg" in names and len(names) == 32
+    with pytest.raises(InputError, match="--strict stops"):
+        data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'other'}", "--workers=1", "--strict"])
+
+
+def test_a_set_for_evaluation_has_the_means_of_what_it_has(photographs, tmp_path, capsys):
+    root = tmp_path / "photos"
+    root.mkdir()
+    (root / "val").symlink_to(photographs / "val")
+    assert data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'set'}", "--workers=1"]) == 0
+    assert "channel means of val: R" in capsys.readouterr().out
+    assert manifest.load(tmp_path / "set").splits == ["val"]
+
+
+def test_a_manifest_with_a_class_that_no_file_of_labels_could_hold_is_refused(shard_set, tmp_path):
+    for shard in shard_set.shards:
+        (tmp_path / shard.path.name).symlink_to(shard.path)
+    content = {**shard_set.content, "classes": ["ball", "ho\nuse", "star"]}
+    (tmp_path / manifest.FILE).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"manifest.json: the name of class 1, 'ho\\nuse', has a line break"):
+        manifest.load(tmp_path)

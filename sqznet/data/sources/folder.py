@@ -100,6 +100,8 @@ def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path]) -> 
     for split in (each for each in ORDER if each in named):
         classes = of_split.get("train", {})
         folder = _below_doubled(reading, named[split], split, classes)
+        if folder != named[split]:
+            notes.append(f"{split} was read from {shown(folder)}: it is all that {shown(named[split])} holds")
         inside, loose = reading.entries(folder)
         flat_folder = flat.folder_of(reading, folder, inside, loose, classes)
         if flat_folder is not None:
