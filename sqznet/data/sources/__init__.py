@@ -64,6 +64,7 @@ def open_source(
     if label_offset and kind != "tfrecord":
         raise InputError(f"--label_offset is for tfrecord: sources; labels of {spec!r} already start at 0")
     source = openers[kind]()
+    source.splits = _without_empty(source.splits)
     if test_files is not None:
         source.splits = hold_out_files(source.splits, test_files)
     if holdout_per_class is None:
