@@ -68,9 +68,8 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
         notes += _require_one_set(split, files)
     if others:
         first = shown(others[0].relative_to(root))
-        notes.append(
-            f"{number(len(others), 'file is no shard', 'files are no shards')} and were not read, {first} first"
-        )
+        what = number(len(others), "file is no shard and was not read", "files are no shards and were not read")
+        notes.append(f"{what}, {first} first")
     return shards, notes
 
 
@@ -85,7 +84,7 @@ def _search(root: Path, pattern: str) -> tuple[list[ShardFile], list[Path]]:
             if file is not None:
                 if fnmatch.fnmatchcase(name, pattern):
                     found.append(file)
-            elif not name.startswith(".") and path.suffix not in (".txt", ".json", ".pbtxt", ".md"):
+            elif not name.startswith(".") and path.suffix not in (".txt", ".json", ".csv", ".pbtxt", ".md"):
                 others.append(path)
     return found, others
 
