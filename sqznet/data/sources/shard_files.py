@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources.listing import number, shown, split_of
+from sqznet.data.sources.walk import are_photographs
 from sqznet.errors import InputError
 
 EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
@@ -167,4 +168,6 @@ def _none(root: Path, pattern: str, others: list[Path]) -> str:
     if not others:
         return f"{what}; {EXPECTED}"
     found = f"found {number(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
+    if are_photographs(others):
+        return f"{what}; {EXPECTED}, {found}. Photographs are read by --source=folder:{root}"
     return f"{what}; {EXPECTED}, {found}. Rename them: a set in one file is train-00000-of-00001"
