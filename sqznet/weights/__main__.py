@@ -14,6 +14,7 @@ as in `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from sqznet import cli, console, recipes
@@ -33,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--image_size", type=int, help="side of the square it shall see, in pixels; default as published"
     )
     parser.add_argument("--labels", type=Path, help="class names, one a line, unless they are ImageNet's 1,000")
+    cli.add_geometry(parser)
     return parser
 
 
@@ -51,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
     options = weights.Options(args.input, args.activation, args.image_size, _read_labels(args.labels))
     published = weights.read(args.source, options)  # before TensorFlow: what is refused is refused at once
+    preprocessing = cli.fitted(published.card.preprocessing, cli.geometry(args))
+    published = dataclasses.replace(published, card=dataclasses.replace(published.card, preprocessing=preprocessing))
 
     from sqznet import keras_file, startup
 
