@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.resize_as and geometry:
         raise InputError(
             f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
-            f"{' and '.join(f'--{name}' for name in geometry)}, or --resize_as"
+            f"{' and '.join(_flags(geometry))}, or --resize_as"
         )
     from sqznet import inference, startup
     from sqznet.data import manifest as manifests

@@ -49,14 +49,14 @@ def not_ours(path: Path, why: str) -> InputError:
     """The refusal of a model that another program wrote, with what can be done about it."""
     command = "python -m sqznet.weights --source={} --out=model.keras"
     if path.suffix.lower() == ".onnx":
-        remedy = f"a SqueezeNet of another program has to be imported, and model.keras used: {command.format(path)}"
+        remedy = f"A SqueezeNet of another program has to be imported, and model.keras used: {command.format(path)}"
     else:
-        kind = "a SavedModel" if path.is_dir() else "a TFLite file"
+        kind = "A SavedModel" if path.is_dir() else "A TFLite file"
         remedy = (
             f"{kind} cannot be imported; the weights that it was made from can, if it is a SqueezeNet (ONNX, "
             f"safetensors, caffemodel and others): {command.format('FILE')}"
         )
-    return InputError(f"{path} is not a file exported by sqznet: {why}; {remedy}")
+    return InputError(f"{path} is not a file exported by sqznet: {why}. {remedy}")
 
 
 def statements(path: Path, inside: str | None) -> list[Statement]:
@@ -69,12 +69,13 @@ def statements(path: Path, inside: str | None) -> list[Statement]:
     Raises:
         InputError: nothing speaks of it, or what does cannot be read, or the manifest has another checksum for it.
     """
-    found = [each for each in (_in_manifest(path), _inside(path, inside)) if each is not None]
+    found = _found(path, inside)
     if not found:
         raise not_ours(
             path,
-            "nothing in it or beside it says how photographs are cut for it, nor that its outputs are probabilities. "
-            f"What an earlier version of sqznet exported needs the {MANIFEST} of its bundle beside it",
+            f"no {MEMBER} in it and no {MANIFEST} beside it that lists it says how photographs are cut for it, nor "
+            f"that its outputs are probabilities. If an earlier version of sqznet exported it, put the {MANIFEST} of "
+            "its bundle beside it",
         )
     return found
 
@@ -94,6 +95,16 @@ def agreed(path: Path, found: list[Statement], ports: Ports) -> Card:
     if first.note:
         console.say(f"note: {first.note}")
     return first.card
+
+
+def card_of_onnx(path: Path) -> Card | None:
+    """The card of an .onnx file that sqznet has exported; None of any other."""
+    found = _found(path, metadata.card_in_onnx(path))
+    return found[0].card if found else None
+
+
+def _found(path: Path, inside: str | None) -> list[Statement]:
+    return [each for each in (_in_manifest(path), _inside(path, inside)) if each is not None]
 
 
 def _inside(path: Path, text: str | None) -> Statement | None:
@@ -130,6 +141,8 @@ def _in_manifest(path: Path) -> Statement | None:
     Raises:
         InputError: it cannot be read, or has another sha256 for the file.
     """
+    if not path.name:
+        path = path.resolve()  # a SavedModel named as `.`
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return None

@@ -120,6 +120,14 @@ def card_in_tflite(path: Path) -> str | None:
         raise InputError(f"{path} is damaged: {MEMBER} in it cannot be read ({error})") from None
 
 
+def card_in_onnx(path: Path) -> str | None:
+    """sqznet.json of an .onnx file; None where it has none. Without ONNX Runtime, which knows it of a loaded file."""
+    import onnx
+
+    properties = {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}
+    return properties.get(MEMBER)
+
+
 def card_in_saved_model(folder: Path) -> str | None:
     """sqznet.json of a SavedModel; None where it has none."""
     return (folder / MEMBER).read_text(errors="replace") if (folder / MEMBER).is_file() else None
