@@ -31,7 +31,6 @@ def test_geometry_flags_are_applied_and_recorded_beside_the_plain_report(trained
     assert changed["geometry_override"] == {"resize": "squash", "resize_to": 48, "antialias": False}
     asked_for = {"image_size": 32, "resize_to": 48, "resize": "squash", "interpolation": "bilinear", "antialias": False}
     assert changed["preprocessing"] == asked_for
-    assert plain["confusion"] != changed["confusion"]  # another part of each drawing was seen
     assert (tmp_path / "confusion-val-resized-squash-48-no-antialias.png").is_file()
     assert f"{trained_run}, --resize=squash --resize_to=48 --no-antialias" in capsys.readouterr().out
 

@@ -232,7 +232,8 @@ def test_a_model_of_another_program_is_refused_everywhere(foreign, shard_set, ph
         lambda: predict.main([f"--model={path}", str(photo)]),
         lambda: evaluate.main([f"--model={path}", f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]),
         lambda: start.train(shard_set, TINY, teacher=path, **options),
-        lambda: latency.measure_here(path, 1, 1),
+        # TensorFlow takes its threads in a fresh process only.
+        lambda: (latency.in_own_process if kind == "savedmodel" else latency.measure_here)(path, 1, 1),
     ):
         with pytest.raises(InputError, match="is not a file exported by sqznet") as refusal:
             use()
@@ -263,7 +264,7 @@ def test_an_onnx_file_without_a_number_of_classes_is_refused(tmp_path):
     model = onnx.load(foreign_onnx(tmp_path / "free.onnx"))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
     onnx.save(model, tmp_path / "free.onnx")
-    with pytest.raises(InputError, match="is not a file exported by sqznet: expected one input, float32"):
+    with pytest.raises(InputError, match="is not a file exported by sqznet"):
         inference.load(tmp_path / "free.onnx")
 
 
