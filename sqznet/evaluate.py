@@ -13,9 +13,10 @@
       and how many points it loses against another model, on the same records
 
 --model is a run folder, a .keras file, a SavedModel folder, a .tflite, .onnx or .sqz file, each of which runs in its
-own runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
-intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of
-equal probabilities the first class ranks first. The data may have some of the model's classes only.
+own runtime; a bundle's folder, of which the file nearest to the trained model is taken; or published weights, as a file
+or by name (python -m sqznet.weights --list). Prints accuracy with 95 % intervals and a table by class; writes a JSON
+report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of equal probabilities the first class ranks first.
+The data may have some of the model's classes only.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.keras_file import trained_on
     from sqznet.training import run_folder
 
-    path = args.model or run_folder.newest(run_folder.BEST)
+    path = inference.file_of(args.model) if args.model else run_folder.newest(run_folder.BEST)
     startup.load_tensorflow()
     predictor = inference.load(path).with_geometry(geometry)
     manifest = manifests.load(args.data or trained_on(predictor.card, path))

@@ -20,6 +20,9 @@ from sqznet.keras_file import MEMBER, Card
 from sqznet.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
+# The file that stands for a bundle is the first in this order: what it answers decides, then what starts soonest.
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+FORMATS = ("tflite", "onnx", "savedmodel")
 
 # What the description in the metadata of a .tflite file said before files carried a card.
 _DESCRIPTION = re.compile(
@@ -97,6 +100,29 @@ def agreed(path: Path, found: list[Statement], ports: Ports) -> Card:
     return first.card
 
 
+def bundled(folder: Path) -> list[str] | None:
+    """The model files that a bundle's manifest lists, the nearest to the trained model first; None of another folder.
+
+    Raises:
+        InputError: the manifest cannot be read.
+    """
+    if not (folder / MANIFEST).is_file() or (folder / "saved_model.pb").is_file():
+        return None
+    listed = _listed(_read(folder / MANIFEST))
+    if listed is None:
+        return None
+
+    def place(name: str) -> tuple[int, int, str]:
+        quantize, form = (str(listed[name].get(key)) for key in ("quantize", "format"))
+        return _place(quantize, QUANTIZATIONS), _place(form, FORMATS), name
+
+    return sorted((name for name in listed if Path(name).name == name), key=place)
+
+
+def _place(name: str, order: tuple[str, ...]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
 def card_of_onnx(path: Path) -> Card | None:
     """The card of an .onnx file that sqznet has exported; None of any other."""
     found = _found(path, metadata.card_in_onnx(path))
@@ -146,15 +172,12 @@ def _in_manifest(path: Path) -> Statement | None:
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return None
-    try:
-        content = _parsed(manifest.read_text(), str(manifest))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest} cannot be read: {error}") from None
-    listed = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(listed, dict):
-        return None  # of another program: browsers and app stores have files of this name
+    content = _read(manifest)
+    listed = _listed(content)
+    if listed is None:
+        return None
     own = files.sha256_below(path)
-    known = {name: entry.get("sha256") for name, entry in listed.items() if isinstance(entry, dict)}
+    known = {name: entry.get("sha256") for name, entry in listed.items()}
     if path.name in known and known[path.name] != own:
         raise InputError(
             f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged, or is another file; "
@@ -163,6 +186,21 @@ def _in_manifest(path: Path) -> Statement | None:
     if own not in known.values():  # a file of the bundle under another name is still that file
         return None
     return Statement(keras_file.card_from_dict(content, where=str(manifest)), str(manifest))
+
+
+def _read(manifest: Path) -> Any:
+    try:
+        return _parsed(manifest.read_text(), str(manifest))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest} cannot be read: {error}") from None
+
+
+def _listed(manifest: Any) -> dict[str, dict[str, Any]] | None:
+    """The files of a bundle's manifest; None of another program's: browsers and app stores have files of this name."""
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict):
+        return None
+    return {name: entry for name, entry in listed.items() if isinstance(entry, dict)}
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import cli, exported, keras_file, labels, metrics, weights
+from sqznet import cli, console, exported, keras_file, labels, metrics, weights
 from sqznet.compression import network
 from sqznet.errors import InputError
 from sqznet.export import metadata
@@ -277,15 +277,33 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
     return weights.load(path)
 
 
+def file_of(path: Path) -> Path:
+    """The model file that a path stands for: of a bundle's folder the one nearest to the trained model, else itself.
+
+    Raises:
+        InputError: the bundle's manifest cannot be read, or none of its files is there.
+    """
+    named = exported.bundled(path)
+    if named is None:
+        return path
+    there = [name for name in named if (path / name).exists()]
+    if not there:
+        raise InputError(f"{path / exported.MANIFEST} lists {', '.join(named) or 'no file'}, and none of them is there")
+    console.say(f"of the bundle {path}: {there[0]}")
+    return path / there[0]
+
+
 def load(path: Path, threads: int | None = None) -> Predictor:
     """Loads any model of this package in the runtime that its users run it in; published weights, too.
 
     Args:
+        path: a file, a folder of a run, a SavedModel or a bundle (`file_of`), or a name of published weights.
         threads: for TFLite and ONNX files; None leaves it to the runtime. TensorFlow's are set for the whole process.
 
     Raises:
         InputError: no such path or name, an unknown kind, or a damaged file.
     """
+    path = file_of(path)
     runtime_of_file = FILE_RUNTIMES.get(path.suffix.lower())
     if runtime_of_file and path.is_file():
         runtime = runtime_of_file(path, threads)
@@ -298,7 +316,7 @@ def load(path: Path, threads: int | None = None) -> Predictor:
         return Predictor(path, loaded, exported.agreed(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
-            raise InputError(f"{path} is neither a run folder nor a SavedModel folder")
+            raise InputError(f"{path} is neither a run folder nor a bundle nor a SavedModel folder")
         return of_keras(path, *load_keras(path))
     raise InputError(
         f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "

@@ -308,3 +308,40 @@ def test_a_teacher_that_answers_with_logits_ends_training_with_one_line(shard_se
     options = {"strategy_name": "one", "replicas": None, "run_dir": tmp_path / "run", "resume": False}
     with pytest.raises(InputError, match=r"--teacher: .*logits.onnx does not put out probabilities: for image 1 of 8"):
         start.train(shard_set, TINY, teacher=path, **options)
+
+
+# A bundle's folder
+
+
+def test_of_a_bundle_the_file_nearest_to_the_trained_model_is_taken(bundle, shard_set, tmp_path, capsys):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    for name in ("model.tflite", "model.onnx", "model_nchw.onnx", "savedmodel", "model_float16.tflite"):
+        assert inference.load(copy).path == copy / name
+        files.remove(copy / name)
+    flags = [f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]
+    assert evaluate.main([f"--model={copy}", *flags]) == 0
+    assert (tmp_path / "evaluation-val-model_float16.onnx.json").is_file()
+    assert f"of the bundle {copy}: model_float16.onnx" in capsys.readouterr().err
+
+
+def test_a_bundle_without_its_files_is_named(tmp_path):
+    shutil.copy(SAMPLE / "manifest.json", tmp_path)
+    with pytest.raises(InputError, match=r"manifest.json lists model_int8.tflite, and none of them is there"):
+        inference.load(tmp_path)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "My app"}')
+    with pytest.raises(InputError, match="is neither a run folder nor a bundle nor a SavedModel folder"):
+        inference.load(tmp_path)
+
+
+def test_predict_takes_geometry_flags(bundle, photographs, capsys):
+    photo = str(photographs / "val" / "star" / "000.jpg")
+    answers = []
+    for flags in ([], ["--resize=squash", "--resize_to=64"]):
+        assert predict.main([f"--model={bundle}", "--json", *flags, photo]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] != answers[1]  # the middle quarter of the drawing is another picture
+    with pytest.raises(InputError, match="--resize_to=31 is too small"):
+        predict.main([f"--model={bundle}", "--resize_to=31", photo])
