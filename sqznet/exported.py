@@ -152,11 +152,11 @@ def _of_an_earlier_version(path: Path) -> Statement | None:
         interpolation=found["interpolation"].decode(),
         antialias=found["antialias"] == b"antialiased",
     )
-    words = metadata.labels_of(path)
+    words, crop = metadata.labels_of(path), found[0].decode().removeprefix("Image classifier. ")
     lost = "" if words else "; the names of its classes are lost, so classes are numbers here"
     note = (
         f"{path} was exported by an earlier version of sqznet, and its {MANIFEST} is not beside it. Its own metadata "
-        f"say: {preprocessing.steps}. They do not say which photographs it was trained on{lost}"
+        f"say: {crop}. They do not say which photographs it was trained on{lost}"
     )
     return Statement(Card(words, preprocessing), f"the metadata inside {path}", note)
 

@@ -86,14 +86,27 @@ def test_the_sample_alone_has_its_names_and_its_crop(tmp_path, capsys):
     assert "scale the short side to 144 pixels" in said
 
 
-@pytest.mark.parametrize("preprocessing", [Preprocessing(227, 256), Preprocessing(9, 10, "squash", "bicubic", False)])
-def test_every_crop_that_an_earlier_version_described_is_read(tmp_path, preprocessing):
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "scale the short side to 256 pixels (bilinear, antialiased), cut out the central square of 227",
+            Preprocessing(227, 256),
+        ),
+        (
+            "scale both sides, whatever the shape, to 10 pixels (bicubic, not antialiased), cut out the central square "
+            "of 9",
+            Preprocessing(9, 10, "squash", "bicubic", False),
+        ),
+    ],
+)
+def test_every_crop_that_an_earlier_version_described_is_read(tmp_path, words, expected):
     content = (SAMPLE / "model_int8.tflite").read_bytes()
-    description = f"Image classifier. {preprocessing.steps}.".encode()
+    description = f"Image classifier. {words}, and give the pixels as they are: no mean, no scale.".encode()
     (tmp_path / "other.tflite").write_bytes(content[: content.index(b"Image classifier")] + description)
     (found,) = exported.statements(tmp_path / "other.tflite", None)
-    assert found.card.preprocessing == preprocessing
-    assert "the names of its classes are lost" in found.note
+    assert found.card.preprocessing == expected
+    assert words in found.note and "the names of its classes are lost" in found.note
 
 
 def test_names_in_words_go_with_data_of_wordnet_ids(tmp_path):
