@@ -33,7 +33,6 @@ class Runtime(Protocol):
     batch: int | None
     image_size: int
     classes: int
-    step: float  # probabilities are multiples of it; 0 where they are not rounded
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3) to float32 probabilities (n, classes)."""
@@ -68,7 +67,8 @@ class Predictor:
         parts = [self.runtime(images[start : start + batch]) for start in range(0, len(images), batch)]
         probabilities = np.concatenate(parts)
         try:
-            metrics.check_probabilities(probabilities, self.runtime.step)
+            # Only integer files round their answers to steps.
+            metrics.check_probabilities(probabilities, getattr(self.runtime, "step", 0.0))
         except ValueError as error:
             raise InputError(f"{self.path} {error}") from None
         return probabilities
@@ -106,7 +106,6 @@ class KerasRuntime:
     """A training model of this package: uint8 in, logits out; the softmax is applied here."""
 
     batch: int | None = None
-    step = 0.0
 
     def __init__(self, model: keras.Model, image_size: int) -> None:
         import tensorflow as tf
@@ -124,7 +123,6 @@ class KerasRuntime:
 
 class SavedModelRuntime:
     batch: int | None = None
-    step = 0.0
 
     def __init__(self, path: Path) -> None:
         import tensorflow as tf
@@ -193,8 +191,6 @@ class TfliteRuntime:
 
 class OnnxRuntime:
     """ONNX Runtime; NHWC or NCHW, whichever the file has."""
-
-    step = 0.0
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime

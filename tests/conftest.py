@@ -123,7 +123,9 @@ def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -
 
 def run_file(path: Path, images: np.ndarray) -> np.ndarray:
     """The probabilities of a file as a writer leaves it: without a card, so that `inference.load` refuses it."""
-    runtime = inference.FILE_RUNTIMES[path.suffix](path, None)
+    runtime: inference.Runtime = (
+        inference.SavedModelRuntime(path) if path.is_dir() else inference.FILE_RUNTIMES[path.suffix](path, None)
+    )
     card = Card(None, Preprocessing(runtime.image_size, runtime.image_size))
     return inference.Predictor(path, runtime, card).predict(images)
 

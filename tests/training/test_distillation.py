@@ -59,7 +59,6 @@ class Colours:
     image_size: int
     batch: int | None = None
     classes: int = 3
-    step: float = 0.0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         seen = images.mean(axis=(1, 2), dtype=np.float32)
