@@ -213,9 +213,11 @@ def _parsed(text: str, where: str) -> Any:
 def _check_fit(path: Path, said: Statement, ports: Ports) -> None:
     card, size = said.card, ports.image_size
     if card.classes is not None and len(card.classes) != ports.classes:
+        is_manifest = said.where.endswith(MANIFEST)
+        why = "it is the manifest of other files" if is_manifest else "the file was changed after the export"
+        remedy = "keep exported files together with their own" if is_manifest else "export again"
         raise InputError(
-            f"{path} has {ports.classes} outputs, and {said.where} lists {len(card.classes)} classes: it is the "
-            "manifest of other files; keep exported files together with their own"
+            f"{path} has {ports.classes} outputs, and {said.where} lists {len(card.classes)} classes: {why}; {remedy}"
         )
     if card.preprocessing.image_size != size:
         raise InputError(

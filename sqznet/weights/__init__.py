@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import exported, files, labels
+from sqznet import console, exported, files, labels
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.model import Network
@@ -82,6 +82,8 @@ def read(source: Path, options: Options = Options()) -> Published:
     size = options.image_size or found.image_size
     usual = own.preprocessing if own else convention.preprocessing
     preprocessing = usual.at(size) if size else usual
+    if pixels == "raw" and own is None:
+        console.say(f"note: {path} does not say how photographs are cut for it; taken is: {preprocessing.steps}")
     classes, is_imagenet = _classes(network.classes, options.classes or (own.classes if own else None), path)
     card = Card(
         classes=classes,
