@@ -133,7 +133,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     """Scores every record of a split once.
 
     Raises:
-        InputError: no such split, or the model's classes are not the data's.
+        InputError: no such split, or nothing in it; the model's classes are not the data's; or its answers are no
+            probabilities.
     """
     import numpy as np
 
@@ -142,6 +143,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
 
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     total = manifest.records(split)
+    if not total:
+        raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
     probabilities: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     with console.progress("images/s") as bar:

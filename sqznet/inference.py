@@ -154,7 +154,7 @@ class TfliteRuntime:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path} is not a TFLite file that LiteRT can run: {str(error).splitlines()[0]}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_ports(
             path,
@@ -201,13 +201,13 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
-            raise InputError(f"{path} is not an ONNX file: {error}") from None
+            raise InputError(f"{path} is not an ONNX file that ONNX Runtime can run: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {"tensor(float)": "float32"}
         _check_ports(
             path,
-            [(port.name, types.get(port.type, port.type), port.shape) for port in inputs],
-            [(port.name, types.get(port.type, port.type), port.shape) for port in outputs],
+            [(port.name, types.get(port.type, port.type), port.shape or []) for port in inputs],
+            [(port.name, types.get(port.type, port.type), port.shape or []) for port in outputs],
         )
         (self._input,), (self._output,) = inputs, outputs
         batch = self._input.shape[0]
