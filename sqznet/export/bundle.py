@@ -194,7 +194,11 @@ def _one(
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
     variant.write(writers, path)
-    if variant.is_tflite:
+    if variant.format == "savedmodel":
+        metadata.add_to_saved_model(path, card_of_model)
+    elif not variant.is_tflite:
+        metadata.add_to_onnx(path, card_of_model)
+    else:
         metadata.add(
             path,
             name=f"SqueezeNet {name}",
@@ -202,6 +206,7 @@ def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, pa
             licence=str((card_of_model.weights or {}).get("licence") or NO_LICENCE),
             labels=labels.readable(card_of_model.classes or ()),
             image_size=card_of_model.preprocessing.image_size,
+            card=card_of_model,
         )
 
 
@@ -241,14 +246,8 @@ def _describe(
             for name in bar.track(entries, description="timing"):
                 entries[name]["latency"] = latency.measure(folder / name, runs=latency_runs)
     manifest = {
-        **card_of_model.to_dict(),
+        **metadata.describe(card_of_model),
         "model_sha256": _sha256_of_weights(writers.model),
-        "preprocessing": {
-            **card_of_model.preprocessing.to_dict(),
-            "colour_order": "RGB",
-            "range": [0, 255],
-            "steps": card_of_model.preprocessing.steps,
-        },
         "labels": {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)},
         "converters": {name: packages.version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime")},
         "calibration": calibrated_on,
