@@ -59,8 +59,8 @@ def warning(measured: Coverage | None, fitted: Coverage | None) -> str | None:
     if measured is not None and measured.few_classes:
         others = measured.of_classes - measured.classes
         parts.append(
-            f"All that is lost was measured on photographs of {measured}: this says little about the other {others:,}, "
-            "which may lose more."
+            f"The losses were measured on photographs of {measured}; they say little about the other {others:,}, which "
+            "may lose more."
         )
     if fitted is not None and fitted.few_classes:
         others = fitted.of_classes - fitted.classes

@@ -47,7 +47,7 @@ def test_a_count_is_read_as_it_was_written():
 
 def test_the_warning_says_what_it_is_about():
     few, enough = Coverage(10, 1000, True), Coverage(900, 1000, False)
-    measured = "measured on photographs of 10 of 1,000 classes: this says little about the other 990"
+    measured = "measured on photographs of 10 of 1,000 classes; they say little about the other 990"
     fitted = "The photographs calibrated on show 10 of 1,000 classes: the other 990 may lose more."
     assert coverage.warning(enough, enough) is None and coverage.warning(enough, None) is None
     assert measured in coverage.warning(few, enough) and fitted not in coverage.warning(few, enough)
@@ -79,7 +79,7 @@ def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide,
     assert export([*flags, "--calibration_records=32", "--max_drop=100", "--golden=drawings"]) == 0
     printed = capsys.readouterr()
     assert "int8 is calibrated on 32 records of train, which show 3 of 8 classes" in printed.err
-    assert "warning: All that is lost was measured on photographs of 3 of 8 classes" in printed.err
+    assert "warning: The losses were measured on photographs of 3 of 8 classes" in printed.err
     assert f"27 records of {shard_set.folder}, test, 3 of 8 classes" in printed.out
     manifest = json.loads((out / "manifest.json").read_text())
     (entry,) = manifest["files"].values()
@@ -88,7 +88,7 @@ def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide,
     for name in ("MODEL_CARD.md", "report.html"):
         content = (out / name).read_text()
         assert "test (3 of 8 classes)" in content and "train (3 of 8 classes)" in content
-        assert "says little about the other 5, which may lose more" in content
+        assert "say little about the other 5, which may lose more" in content
 
 
 def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, shard_set, tmp_path, capsys):
@@ -99,7 +99,7 @@ def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, s
     printed = capsys.readouterr()
     assert "rounding is fitted to 32 records of train, which show 3 of 8 classes" in printed.err
     assert "n = 20, 3 of 8 classes; uncompressed top-1" in printed.out
-    assert "warning: All that is lost was measured on photographs of 3 of 8 classes" in printed.out
+    assert "warning: The losses were measured on photographs of 3 of 8 classes" in printed.out
     with out.with_name("wide-curve.csv").open() as file:
         line = next(csv.DictReader(file))
     assert (line["classes"], line["calibrated_classes"], line["of_classes"]) == ("3", "3", "8")
