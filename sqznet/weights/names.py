@@ -18,6 +18,8 @@ from sqznet.weights.convolutions import Convolution, shapes
 from sqznet.weights.convolutions import names as all_names
 
 OURS = all_names()
+_SHAPES = [shapes(Network(1, arch)) for arch in ARCHS]
+_LAST_SHAPE = _SHAPES[0]["conv10"][1:]  # of conv10's kernel, for any number of classes
 
 # What PyTorch puts between the parts of a name when a model, or a part of it, is wrapped.
 _WRAPPED = re.compile(r"(^|\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
@@ -26,9 +28,9 @@ _AFTER = r"(?:_conv|_conv2d|_0)?"
 _FIRST = re.compile(f"{_BEFORE}conv_?1{_AFTER}|{_BEFORE}features_0")
 _LAST = re.compile(f"{_BEFORE}conv_?(?:10|final){_AFTER}|{_BEFORE}classifier_1")
 _PARTS = {
-    "squeeze1x1": "squeeze|squeeze_?1x1|s1x1|conv1x1_1",
-    "expand1x1": "expand_?1x1|e1x1|conv1x1_2",
-    "expand3x3": "expand_?3x3|e3x3|conv3x3_2",
+    "squeeze1x1": "squeeze|squeeze_?1x1|s_?1x1|conv_?1x1_?1",
+    "expand1x1": "expand_?1(?:x1)?|e_?1x1|conv_?1x1_?2",
+    "expand3x3": "expand_?3(?:x3)?|e_?3x3|conv_?3x3_?2",
     "bypass1x1": "bypass_?1x1",
 }
 _FIRE = re.compile(
@@ -124,8 +126,7 @@ def _by_shape(left: Mapping[str, Convolution], taken: set[str]) -> dict[str, str
 
 
 def _fits(convolution: Convolution, name: str) -> bool:
-    return any(
-        convolution.kernel.shape == shapes(Network(len(convolution.kernel), arch))[name]
-        and convolution.bias.shape == convolution.kernel.shape[:1]
-        for arch in ARCHS
-    )
+    shape = convolution.kernel.shape
+    if convolution.bias.shape != shape[:1]:
+        return False
+    return shape[1:] == _LAST_SHAPE if name == "conv10" else shape in (each[name] for each in _SHAPES)
