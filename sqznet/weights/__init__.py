@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console, files, labels
+from sqznet import files, labels
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.model import Network
@@ -68,8 +68,6 @@ def read(source: Path, options: Options = Options()) -> Published:
             raise InputError(f"{source} has {found.activation} after its convolutions, not {options.activation}")
         found = dataclasses.replace(found, activation=options.activation)
     network = convolutions.check(found, str(path))
-    for name, ours in found.by_shape.items():
-        console.say(f"{path}: {name!r} is taken for {ours}, by its shape")
     pixels = options.input or found.pixels
     if pixels is None:
         known = "; ".join(f"{name}: {convention.about}" for name, convention in CONVENTIONS.items())

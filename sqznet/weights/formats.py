@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sqznet import console
 from sqznet.errors import InputError
 from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors, strangers
 from sqznet.weights.convolutions import Found
@@ -32,16 +33,17 @@ def read(path: Path) -> tuple[str, Found]:
     try:
         size = path.stat().st_size
         if path.is_dir() or size > LARGEST:
-            what = (
-                f"is {strangers.folder(path)}"
-                if path.is_dir()
-                else f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
-            )
+            what = f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
+            if path.is_dir():
+                what = f"is {strangers.folder(path) or 'a folder'}"
             raise InputError(f"{path} {what}; expected a file of weights of at most {LARGEST:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return parse(content, str(path))
+    name, found = parse(content, str(path))
+    for theirs, ours in found.by_shape.items():
+        console.say(f"{path}: {theirs!r} is taken for {ours}, by its shape")
+    return name, found
 
 
 def parse(content: bytes, where: str) -> tuple[str, Found]:

@@ -85,15 +85,15 @@ def what_is(content: bytes) -> str | None:
     return kind or _archive(content) or _pickle(content) or _engine(content) or _graph(content) or _text(content)
 
 
-def folder(path: Path) -> str:
-    """What a folder is, with what to do, to be put after "is"."""
+def folder(path: Path) -> str | None:
+    """What a folder of another program is, with what to do, to be put after "is"; None if nothing tells."""
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():
         return f"a Core ML .mlpackage; {_TO_ONNX}"
     if (path / "saved_model.pb").is_file():
         return "a SavedModel folder, which needs no import if sqznet wrote it; save another as ONNX with tf2onnx"
     if (path / "checkpoint").is_file():
         return "a folder with a TensorFlow checkpoint; save the model as ONNX with tf2onnx"
-    return "a folder"
+    return None
 
 
 def by_name(name: str) -> str:

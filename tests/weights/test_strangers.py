@@ -245,6 +245,8 @@ def test_folders_are_called_what_they_are(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             weights.read(tmp_path / name)
+        with pytest.raises(InputError, match=f"is not a run folder: it has no config.json; it {message}"):
+            inference.load_keras(tmp_path / name)
 
 
 @pytest.mark.parametrize("arch", ["v1.0", "v1.1"])
