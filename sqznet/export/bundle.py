@@ -15,6 +15,7 @@ from sqznet.errors import InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
 from sqznet.export import budget as sizes
 from sqznet.export.variants import VARIANTS, Source, Variant
+from sqznet.preprocessing import DECODING
 
 if TYPE_CHECKING:
     import keras
@@ -245,6 +246,7 @@ def _describe(
         "model_sha256": _sha256_of_weights(writers.model),
         "preprocessing": {
             **card_of_model.preprocessing.to_dict(),
+            **DECODING,
             "colour_order": "RGB",
             "range": [0, 255],
             "steps": card_of_model.preprocessing.steps,
