@@ -64,10 +64,10 @@ fun networkPixels(photo: Bitmap): ByteArray {
 }
 
 fun contractResize(): Resize {
-    known("colour order", ModelContract.COLOUR_ORDER, mapOf("RGB" to Unit))
-    known("colour space", ModelContract.COLOUR_SPACE, mapOf("sRGB" to Unit))
-    known("orientation", ModelContract.ORIENTATION, mapOf("applied" to Unit))
-    known("transparency", ModelContract.TRANSPARENCY, mapOf("white" to Unit))
+    known("colour order", ModelContract.COLOUR_ORDER, mapOf("RGB" to true))
+    known("colour space", ModelContract.COLOUR_SPACE, mapOf("sRGB" to true))
+    known("orientation", ModelContract.ORIENTATION, mapOf("applied" to true))
+    known("transparency", ModelContract.TRANSPARENCY, mapOf("white" to true))
     return Resize(
         ModelContract.IMAGE_SIZE,
         ModelContract.RESIZE_TO,

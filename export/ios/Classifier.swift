@@ -130,10 +130,10 @@ func networkPixels(_ photo: CGImage) throws -> [UInt8] {
 }
 
 func contractResize() throws -> Resize {
-    try known("colour order", ModelContract.colourOrder, ["RGB": ()])
-    try known("colour space", ModelContract.colourSpace, ["sRGB": ()])
-    try known("orientation", ModelContract.orientation, ["applied": ()])
-    try known("transparency", ModelContract.transparency, ["white": ()])
+    try known("colour order", ModelContract.colourOrder, ["RGB": true])
+    try known("colour space", ModelContract.colourSpace, ["sRGB": true])
+    try known("orientation", ModelContract.orientation, ["applied": true])
+    try known("transparency", ModelContract.transparency, ["white": true])
     return try Resize(
         imageSize: ModelContract.imageSize,
         resizeTo: ModelContract.resizeTo,

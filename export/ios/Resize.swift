@@ -136,6 +136,7 @@ struct Resize {
 }
 
 /// What the bundle's contract says, in terms of this code.
+@discardableResult
 func known<Value>(_ name: String, _ value: String, _ values: [String: Value]) throws -> Value {
     guard let found = values[value] else {
         throw ClassifierError(
