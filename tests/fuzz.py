@@ -1,6 +1,7 @@
 """Damages photographs and shards in every way, and looks at what becomes of them.
 
   python -m tests.fuzz --mutations=10000
+  python -m tests.fuzz --mutations=6000 --door=exif --door=profile --door=tiff
 
 Four doors take what comes from outside: `data` (photographs; shards of other builders), `train`'s reader, `predict`.
 Each mutation must be accepted, and then be what an independent reader makes of it, or be refused with its place,
@@ -10,6 +11,7 @@ without a hang and without an end of the process.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import multiprocessing
 import os
@@ -18,7 +20,7 @@ import struct
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -88,13 +90,14 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
     from PIL import Image
 
     from sqznet.data import images, shards
+    from sqznet.errors import Reject
 
     try:
         jpeg = images.to_jpeg(mutate(photograph(rng), rng), max_pixels=4_000_000)
         (means,) = shards.channel_means([jpeg.content])
-        if isinstance(means, images.Reject):
+        if isinstance(means, Reject):
             raise means
-    except images.Reject as reason:
+    except Reject as reason:
         return _refused(str(reason))
     pixels = tf.image.decode_jpeg(jpeg.content, channels=3).numpy().astype(int)
     other = np.asarray(Image.open(io.BytesIO(jpeg.content)).convert("RGB")).astype(int)
@@ -250,9 +253,19 @@ def data_shard(rng: random.Random, folder: Path) -> str:
     return "accepted, the built set verifies"
 
 
+def metadata(kind: str, rng: random.Random, _folder: Path) -> str:
+    """`data` and `predict` agree on a photograph whose EXIF block, profile or directory is damaged."""
+    from . import fuzz_metadata
+
+    return fuzz_metadata.outcome(kind, rng)
+
+
 DOORS: dict[str, tuple[Check, int, float]] = {  # with their part of the mutations, and their time
     "data, photographs": (data_photograph, 5, HANG),
     "predict": (predict_photograph, 3, HANG),
+    "exif": (functools.partial(metadata, "exif"), 1, HANG),
+    "profile": (functools.partial(metadata, "profile"), 1, HANG),
+    "tiff": (functools.partial(metadata, "tiff"), 1, HANG),
     "train's reader": (train_reader, 1, 5 * HANG),
     "data, shards": (data_shard, 1, 5 * HANG),
 }
@@ -313,15 +326,15 @@ def outcomes(door: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
             process.join()
 
 
-def fuzz(mutations: int, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
+def fuzz(mutations: int, seed: int, doors: Sequence[str] = tuple(DOORS)) -> tuple[Counter[tuple[str, str]], list[str]]:
     """How often each outcome came, by door, and what is wrong."""
     from sqznet import console
 
     counts, defects = Counter[tuple[str, str]](), []
-    shares = sum(share for _, share, _ in DOORS.values())
+    shares = sum(DOORS[door][1] for door in doors)
     with console.progress("mutations/s") as bar:
-        for door, (_, share, _) in DOORS.items():
-            number = mutations * share // shares
+        for door in doors:
+            number = mutations * DOORS[door][1] // shares
             seeds = [seed * 1_000_000 + index for index in range(number)]
             for each, outcome in bar.track(outcomes(door, seeds), total=number, description=door):
                 if outcome.startswith("DEFECT"):
@@ -337,8 +350,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--door", choices=DOORS, action="append", help="only this one; may be given several times")
     args = parser.parse_args()
-    counts, defects = fuzz(args.mutations, args.seed)
+    counts, defects = fuzz(args.mutations, args.seed, args.door or tuple(DOORS))
     console.table(["door", "outcome", "mutations"], [(*key, count) for key, count in sorted(counts.items())])
     for defect in defects:
         console.result(defect)

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -177,7 +178,9 @@ def _write_missing(
 def _finish(out: Path, source: Source, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
     splits: dict[str, Any] = {}
     sum_of_means = np.zeros(3)
+    colours: Counter[str] = Counter()
     for each in described:
+        colours.update(each["colours"])
         counts = splits.setdefault(each["split"], {"records": 0, "bytes": 0, "per_class": [0] * len(source.classes)})
         counts["records"] += each["records"]
         counts["bytes"] += each["bytes"]
@@ -207,6 +210,7 @@ def _finish(out: Path, source: Source, identity: dict[str, Any], described: list
                 {key: each[key] for key in ("file", "split", "records", "bytes", "sha256")} for each in described
             ],
             "rejected": len(rejects),
+            "colours": dict(sorted(colours.items())),
             "notes": source.notes,
         },
     )

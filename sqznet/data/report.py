@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqznet import console
+from sqznet.data import colour
 from sqznet.data.manifest import Manifest
 
 
@@ -27,5 +28,10 @@ def print_counts(manifest: Manifest) -> None:
     )
     red, green, blue = manifest.channel_means
     console.result(f"channel means of train: R {red:.3f}, G {green:.3f}, B {blue:.3f}")
+    colours = manifest.content.get("colours", {})  # sets of earlier versions do not say
+    if colours.get(colour.CONVERTED):
+        console.result(f"{colours[colour.CONVERTED]:,} photographs were converted from their colour profile to sRGB")
+    if colours.get(colour.BROKEN):
+        console.result(f"{colours[colour.BROKEN]:,} photographs have a broken colour profile and were taken as sRGB")
     if manifest.content["rejected"]:
         console.result(f"{manifest.content['rejected']} files rejected: see {manifest.folder / 'rejects.csv'}")

@@ -16,7 +16,7 @@ import numpy as np
 from sqznet import files
 from sqznet.data import images, records
 from sqznet.data.sources import Photo, Source
-from sqznet.errors import InputError
+from sqznet.errors import InputError, Reject
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -71,7 +71,8 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
 
     Returns:
         What the manifest needs to know of it: file, split, records, bytes, sha256, per_class (records by label),
-        sum_of_means (R, G, B: each image's channel means, summed) and rejects ([key, reason] pairs).
+        sum_of_means (R, G, B: each image's channel means, summed), colours (records by what was done to their colours)
+        and rejects ([key, reason] pairs).
 
     Raises:
         InputError: an image was rejected and options.strict is set.
@@ -79,12 +80,13 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
     import tensorflow as tf
 
     per_class: Counter[int] = Counter()
+    colours: Counter[str] = Counter()
     rejects: list[tuple[str, str]] = []
     sum_of_means = np.zeros(3)
     with files.replacing(folder / shard.file) as path:
         with tf.io.TFRecordWriter(str(path)) as writer:
             for photo, stored in _stored(source, shard, options):
-                if isinstance(stored, images.Reject):
+                if isinstance(stored, Reject):
                     if options.strict:
                         raise InputError(f"{photo.key}: {stored} (--strict stops at the first such file)")
                     rejects.append((photo.key, str(stored)))
@@ -102,6 +104,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
                     )
                 )
                 per_class[photo.label] += 1
+                colours[photograph.colours] += 1
                 sum_of_means += means
         description = {
             "file": shard.file,
@@ -111,6 +114,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
             "sha256": files.sha256_of(path),
             "per_class": {str(label): count for label, count in sorted(per_class.items())},
             "sum_of_means": sum_of_means.tolist(),
+            "colours": dict(sorted(colours.items())),
             "rejects": rejects,
         }
         # The description goes first: where the shard stands, its description does too.
@@ -120,7 +124,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
 
 def _stored(
     source: Source, shard: Shard, options: Options
-) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | images.Reject]]:
+) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | Reject]]:
     """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
     pairs = zip(shard.photos, source.read(list(shard.photos)), strict=True)
     while block := list(itertools.islice(pairs, _BLOCK)):
@@ -128,22 +132,23 @@ def _stored(
         good = [each for each in checked if isinstance(each, images.Encoded)]
         means = iter(_means_of_pixels(good) if options.decoded else channel_means([each.content for each in good]))
         for (photo, _), each in zip(block, checked, strict=True):
-            if isinstance(each, images.Reject):
+            if isinstance(each, Reject):
                 yield photo, each
             else:
                 found = next(means)
-                yield photo, found if isinstance(found, images.Reject) else (each, found)
+                yield photo, found if isinstance(found, Reject) else (each, found)
 
 
-def _checked(content: bytes | OSError, options: Options) -> images.Encoded | images.Reject:
+def _checked(content: bytes | OSError, options: Options) -> images.Encoded | Reject:
     try:
         if isinstance(content, OSError):
-            raise images.Reject(content.strerror or str(content))
+            raise Reject(content.strerror or str(content))
         if not options.decoded:
             return images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
-        pixels = images.to_pixels(content, max_pixels=options.max_pixels, short_side=options.short_side)
-        return images.Encoded(pixels.tobytes(), *pixels.shape[:2])
-    except images.Reject as reason:
+        pixels, colours = images.decode(content, max_pixels=options.max_pixels, short_side=options.short_side)
+        height, width, _ = pixels.shape
+        return images.Encoded(pixels.tobytes(), height, width, colours)
+    except Reject as reason:
         return reason
 
 
@@ -151,7 +156,7 @@ def _means_of_pixels(photographs: list[images.Encoded]) -> list[np.ndarray]:
     return [np.frombuffer(each.content, np.uint8).reshape(-1, 3).mean(axis=0, dtype=np.float64) for each in photographs]
 
 
-def channel_means(jpegs: list[bytes]) -> list[np.ndarray | images.Reject]:
+def channel_means(jpegs: list[bytes]) -> list[np.ndarray | Reject]:
     """Means of R, G, B in 0..255, float32 (3,), of each JPEG that training can decode, to about a level; or why not.
 
     TensorFlow decodes them, because that refuses some damaged ones that Pillow makes do with; at an eighth of their
@@ -163,7 +168,7 @@ def channel_means(jpegs: list[bytes]) -> list[np.ndarray | images.Reject]:
         return list(_decoded_means()(tf.constant(jpegs, tf.string, [len(jpegs)])).numpy())
     except tf.errors.InvalidArgumentError:
         if len(jpegs) == 1:
-            return [images.Reject("broken: TensorFlow cannot decode it (cut short or damaged)")]
+            return [Reject("broken: TensorFlow cannot decode it (cut short or damaged)")]
         return [means for jpeg in jpegs for means in channel_means([jpeg])]
 
 
