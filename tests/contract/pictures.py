@@ -111,6 +111,10 @@ def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
     return saved(pixels, "JPEG", **{"quality": 97, "subsampling": 0, **options})
 
 
+def avif(pixels: np.ndarray | Image.Image, **options) -> bytes:
+    return saved(pixels, "AVIF", quality=95, subsampling="4:4:4", **options)
+
+
 def png(samples: np.ndarray, colour_type: int) -> bytes:
     """A PNG file of 16 bits a channel, which Pillow does not write: uint16, (height, width, channels)."""
 
@@ -127,8 +131,11 @@ def _turned() -> Made:
     made: Made = []
     for orientation, store in STORED.items():
         made.append((f"orientation-{orientation}.jpg", jpeg(store(scene()), exif=exif(orientation)), scene()))
+        if orientation > 1:
+            webp = saved(store(scene()), "WEBP", lossless=True, exif=exif(orientation))
+            made.append((f"orientation-{orientation}.webp", webp, scene()))
     made.append(("orientation-6.png", saved(STORED[6](scene()), "PNG", exif=exif(6)), scene()))
-    made.append(("orientation-8.webp", saved(STORED[8](scene()), "WEBP", lossless=True, exif=exif(8)), scene()))
+    made.append(("orientation-6.avif", avif(STORED[6](scene()), exif=exif(6)), scene()))
     return made
 
 
@@ -254,7 +261,7 @@ def _shaped() -> Made:
         ("one-row.png", saved(wide[:1], "PNG"), wide[:1]),
         ("tiny.png", saved(tiny, "PNG"), tiny),
         ("progressive-halved-colours.jpg", jpeg(scene(), subsampling=2, progressive=True), scene()),
-        ("avif.avif", saved(scene(), "AVIF", quality=95, subsampling="4:4:4"), scene()),
+        ("avif.avif", avif(scene()), scene()),
         ("bmp.bmp", saved(scene(), "BMP"), scene()),
     ]
 
