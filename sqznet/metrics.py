@@ -36,6 +36,11 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def ranking(probabilities: np.ndarray) -> np.ndarray:
+    """The classes of one row of probabilities, likeliest first, int (classes,); of equal ones the first is first."""
+    return np.argsort(-probabilities.astype(np.float64), kind="stable")
+
+
 def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The rank (1 first) of each true class, int (n,); of equal probabilities the first class ranks first.
 

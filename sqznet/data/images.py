@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from sqznet.data import colour, signatures, tiff
-from sqznet.errors import Reject
+from sqznet.errors import NotAnImage, Reject
 
 JPEG_QUALITY = 95  # for what has to be re-encoded
 SHRUNK_QUALITY = 90  # for what is shrunk, too: a fifth fewer bytes, read sooner; BUILD_NOTES.md has what it costs
@@ -132,7 +132,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
     except (Reject, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Reject(f"not an image: {signatures.describe(content)}") from None
+        raise NotAnImage(f"not an image: {signatures.describe(content)}") from None
     except Image.DecompressionBombError as error:
         raise Reject(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
