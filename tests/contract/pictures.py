@@ -252,8 +252,8 @@ def _profiled() -> Made:
 
 
 def _shaped() -> Made:
-    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    tiny = np.asarray(Image.fromarray(noise).resize((32, 32), Image.Resampling.BICUBIC))
+    noise = np.random.default_rng(0).normal(0, 25, (32, 32, 1))  # as fine as its pixels, and grey, as in photographs
+    tiny = np.rint(scene(32, 32) + noise).clip(0, 255).astype(np.uint8)
     wide, tall = scene(2000, 20), scene(20, 2000)
     return [
         ("wide.jpg", jpeg(wide), wide),

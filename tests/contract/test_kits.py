@@ -8,7 +8,7 @@ import pytest
 from sqznet.data import preprocess
 from sqznet.preprocessing import CORNER, Preprocessing
 
-from .conftest import CONTRACT
+from .readers import CONTRACT
 
 pytestmark = pytest.mark.slow  # a compiler is got, and takes half a minute
 
