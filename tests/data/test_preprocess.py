@@ -119,6 +119,16 @@ def test_pixels_are_those_of_the_documented_contract(resize, interpolation, anti
     assert np.abs(prepared - expected.clip(0, 255)).max() < 0.51
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_small_picture_keeps_its_pixels_on_the_way_through_a_record(side):
+    fine = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(fine).save(buffer, "PNG")
+    jpeg = images.to_jpeg(buffer.getvalue()).content
+    got = preprocess.preprocess_for_eval(tf.constant(jpeg), Preprocessing(side, side)).numpy().astype(int)
+    assert np.abs(got - fine).mean() < 1
+
+
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_antialiasing_is_honoured_alike_eagerly_and_in_a_dataset(interpolation, antialias):
