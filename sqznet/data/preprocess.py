@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from sqznet.recipes import Recipe
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
-# Photographs as small as these are as fine as their pixels. TensorFlow's default, the fast inverse DCT, blurs that by some
-# 2 levels of 255; the accurate one, by 0.4. Larger ones differ by less, and keep the decoder that all figures are of.
+# Photographs as small as these are as fine as their pixels. TensorFlow's default, the fast inverse DCT, is off by some
+# 2 levels of 255 there, the accurate one by 0.4. Larger ones differ by less, and are decoded as for all published
+# figures.
 _SMALL_PIXELS = 64 * 64
 _RATIOS = (1, 2, 4, 8)  # at which a JPEG decoder scales down at no cost
 

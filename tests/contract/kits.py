@@ -18,7 +18,7 @@ from sqznet.export import contract
 HERE = Path(__file__).parent
 EXPORT = HERE.parents[1] / "export"
 KOTLIN_COMPILER = "kotlin-compiler@2.4.20"  # of npm
-SWIFT_MODULES = ("CoreGraphics", "CryptoKit", "ImageIO", "TensorFlowLite")
+SWIFT_MODULES = ("CoreGraphics", "CryptoKit", "ImageIO", "TensorFlowLite", "UIKit")
 # All but MediaPipe's, which has no arithmetic of its own.
 KOTLIN_SOURCES = ("Classifier.kt", "Resize.kt", "ResizeCheck.kt", "SelfTest.kt")
 
@@ -84,12 +84,24 @@ def swift(manifest: dict[str, Any], folder: Path) -> Kit:
         raise MissingError("needs swiftc")
     (folder / "ModelContract.swift").write_text(contract.swift(manifest))
     for module in SWIFT_MODULES:
-        options = ["-emit-module", "-emit-library", "-static", "-parse-as-library", "-module-name", module, "-I", folder]
+        options = [
+            "-emit-module",
+            "-emit-library",
+            "-static",
+            "-parse-as-library",
+            "-module-name",
+            module,
+            "-I",
+            folder,
+        ]
         where = ["-emit-module-path", folder / f"{module}.swiftmodule", "-o", folder / f"lib{module}.a"]
         _run(["swiftc", HERE / "swift" / f"{module}.swift"], [*options, *where])
     sources = [*sorted(EXPORT.glob("ios/*.swift")), folder / "ModelContract.swift", HERE / "swift" / "main.swift"]
     libraries = [f"-l{module}" for module in SWIFT_MODULES]
-    _run(["swiftc", *sources], ["-O", "-warnings-as-errors", "-I", folder, "-L", folder, *libraries, "-o", folder / "kit"])
+    _run(
+        ["swiftc", *sources],
+        ["-O", "-warnings-as-errors", "-I", folder, "-L", folder, *libraries, "-o", folder / "kit"],
+    )
     return Kit([str(folder / "kit")], folder)
 
 

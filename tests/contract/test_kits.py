@@ -72,7 +72,7 @@ def test_of_equal_probabilities_a_kit_ranks_the_first_class_first(kit, probabili
         (b"a\r\nb\r\nc\r\n", "a|b|c"),
         (b"a\nb\nc", "a|b|c"),
         (b"a\n\nc\n", "a||c"),
-        ("ça va\u2028\n \x85\n🦜, \"x\"\n".encode(), 'ça va\u2028| \x85|🦜, "x"'),
+        ('ça va\u2028\n \x85\n🦜, "x"\n'.encode(), 'ça va\u2028| \x85|🦜, "x"'),
     ],
 )
 def test_a_kit_reads_a_class_from_each_line_of_labels_txt(kit, content, labels):

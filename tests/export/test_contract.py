@@ -188,7 +188,9 @@ def drawn_as_tensorflow_resizes_it(preprocessing: Preprocessing) -> list[int]:
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stem == "ResizeCheck"], ids=lambda path: path.name)
 def test_what_the_kits_expect_of_their_resize_is_what_tensorflow_makes(path):
     numbers = re.findall(r"^(?:private )(?:val|let) (\w+).*[\[(]\n((?:[ \d,]+\n)+)", path.read_text(), re.M)
-    expected = {name.lower().replace("_", ""): [int(number) for number in re.findall(r"\d+", text)] for name, text in numbers}
+    expected = {
+        name.lower().replace("_", ""): [int(number) for number in re.findall(r"\d+", text)] for name, text in numbers
+    }
     assert expected == {
         "bilinear": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "short", "bilinear")),
         "bicubic": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "squash", "bicubic")),
