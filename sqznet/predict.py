@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", "--weights", type=Path, help="default the newest run, or else the sample")
     parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
+    cli.add_geometry(parser)
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON in place of the table")
     forms.add_argument("--csv", action="store_true", help="print CSV in place of the table")
@@ -89,10 +90,10 @@ def main(argv: list[str] | None = None) -> int:
     photos = list_photos(args.photos)
     from sqznet import inference, labels, startup
 
-    path = args.model or _default()
-    if path.suffix not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
+    path = inference.file_of(args.model or _default())
+    if path.suffix.lower() not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
         startup.load_tensorflow()
-    predictor = inference.load(path)
+    predictor = inference.load(path).with_geometry(cli.geometry(args))
     classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
     names = labels.readable(classes)
     answers, failures = answer(photos, predictor, args.top)

@@ -142,7 +142,11 @@ def _take_over(origin: Origin, run: Run) -> None:
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
     anew = run.network.classes - known
-    console.say(f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew")
+    _, how = origin.known_outputs(run.manifest.classes)
+    console.say(
+        f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
+        + (f" ({how})" if how else "")
+    )
 
 
 def _check_free(run_dir: Path) -> None:

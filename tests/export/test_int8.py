@@ -6,8 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from sqznet import inference, model, startup
+from sqznet import model, startup
 from sqznet.export import audit, fold, int8, onnx_int8, tflite
+
+from ..conftest import run_file
 
 SIZE = 64
 RNG = np.random.default_rng(0)
@@ -65,12 +67,12 @@ def test_both_formats_compute_in_integers_and_agree(pictures, tmp_path, activati
     for path in tmp_path.iterdir():
         audit.check(path, "int8")
     answers = {
-        "LiteRT": inference.load(tmp_path / "model.tflite").predict(images),
+        "LiteRT": run_file(tmp_path / "model.tflite", images),
         "ONNX Runtime, unfused": as_written(tmp_path / "model.onnx", images),
     }
     # Without VNNI its fused kernels cut sums of two products at 16 bits, which weights drawn at random reach.
     if startup.processor_features() & {"avx512_vnni", "avx_vnni"}:
-        answers["ONNX Runtime"] = inference.load(tmp_path / "model.onnx").predict(images)
+        answers["ONNX Runtime"] = run_file(tmp_path / "model.onnx", images)
     for runtime, given in answers.items():
         assert np.abs(given - expected).mean() < 0.02, runtime
         assert np.abs(given - answers["LiteRT"]).mean() < 0.01, runtime
@@ -117,5 +119,5 @@ def test_a_channel_whose_kernel_is_all_zeros_keeps_its_bias(pictures, tmp_path):
     tflite.write_int8(quantized, tmp_path / "model.tflite")
     images = np.concatenate(pictures)
     expected = folded.predict(images.astype(np.float32), verbose=0)
-    found = inference.load(tmp_path / "model.tflite").predict(images)
+    found = run_file(tmp_path / "model.tflite", images)
     assert np.abs(found - expected).mean() < 0.02
