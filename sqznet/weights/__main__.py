@@ -7,8 +7,9 @@
   python -m sqznet.weights --source=squeezenet.onnx --input=torchvision --out=models/v1.1.keras
 
 Reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files, told apart
-by their content, without Caffe, MXNet or PyTorch. A name or file of weights will also do wherever a model is asked for,
-as in `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
+by their content, without Caffe, MXNet or PyTorch. Layers may have the names of Caffe's release, FireNet or torchvision,
+behind prefixes such as module., and a last layer of another name is known by its shape. A name or file of weights will
+also do wherever a model is asked for, as in `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 """
 
 from __future__ import annotations
