@@ -23,6 +23,7 @@ from typing import Any
 from sqznet import files
 from sqznet.errors import InputError
 from sqznet.keras_file import MEMBER, Card
+from sqznet.preprocessing import DECODING
 
 LABELS = "labels.txt"
 ENTRY = b"TFLITE_METADATA"  # the name that readers look for
@@ -34,7 +35,7 @@ ALIGNMENT = 16  # bytes; the schema of TFLite promises it of every buffer
 def describe(card: Card) -> dict[str, Any]:
     """A model's card as manifest.json states it: with the input contract spelt out."""
     preprocessing = card.preprocessing
-    spelt_out = {"colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
+    spelt_out = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
     return {**card.to_dict(), "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
 
 
