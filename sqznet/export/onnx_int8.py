@@ -1,7 +1,11 @@
 """The int8 ONNX writer: integers between QuantizeLinear and DequantizeLinear (QDQ), standard operators only.
 
-Runtimes melt each convolution and the pairs around it into one integer convolution. Weights lie in the file as int8,
-biases as int32. ELU, for which no runtime has an integer kernel, is a table of 256 entries that Gather looks up.
+Runtimes melt each convolution and the pairs around it into one integer convolution. Biases lie in the file as int32,
+weights as uint8 with zero point 128. As int8, the same weights would give other answers on x86 processors without VNNI:
+runtimes multiply uint8 by int8 with VPMADDUBSW there, which adds two products in 16 bits and cuts off what is more. Two
+uint8 are multiplied with VPMADDWD, which adds in 32 bits.
+
+ELU, for which no runtime has an integer kernel, is a table of 256 entries that Gather looks up.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
 
 ELU_STEPS = np.arange(256)
+KERNEL_ZERO = 128  # the step that stands for a weight of 0
 
 
 def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
@@ -102,9 +107,10 @@ class _Writer:
                 value = self.add("Add", f"{name}_real", inputs)
             case keras.layers.GlobalAveragePooling2D():
                 pooled = self.add("GlobalAveragePool", f"{name}_pooled", inputs)
-                value = self.add("Flatten", f"{name}_real", [pooled], axis=1)
+                self.values[name] = self.add("Flatten", name, [pooled], axis=1)
+                return
             case keras.layers.Softmax():
-                # In float: one row of numbers, for which steps of 1/256 would be all that is lost.
+                # In float, as the logits are: one row of numbers, in which 256 steps would make many classes equal.
                 self.add("Softmax", name, inputs, axis=-1)
                 return
             case _:
@@ -132,16 +138,16 @@ class _Writer:
         name = layer.name
         kernel, bias = layer.get_weights()
         scales = self.kernel_scales[name]
-        kernel_steps = np.clip(np.round(kernel / scales), -127, 127).astype(np.int8).transpose(3, 2, 0, 1)
+        kernel_steps = np.clip(np.round(kernel / scales), -127, 127).transpose(3, 2, 0, 1) + KERNEL_ZERO
         bias_scales = int8.scale_and_zero(self.ranges[before])[0] * scales
-        bias_steps = np.clip(np.round(bias / bias_scales), -(2**31) + 1, 2**31 - 1).astype(np.int32)
-        weights = self._weights(f"{name}_kernel", kernel_steps, scales, np.int8)
-        biases = self._weights(f"{name}_bias", bias_steps, bias_scales, np.int32)
+        bias_steps = np.clip(np.round(bias / bias_scales), -(2**31) + 1, 2**31 - 1)
+        weights = self._weights(f"{name}_kernel", kernel_steps.astype(np.uint8), scales, KERNEL_ZERO)
+        biases = self._weights(f"{name}_bias", bias_steps.astype(np.int32), bias_scales, 0)
         rim = layer.kernel_size[0] // 2 if layer.padding == "same" else 0
         return self.add("Conv", f"{name}_real", [x, weights, biases], strides=list(layer.strides), pads=[rim] * 4)
 
-    def _weights(self, name: str, steps: np.ndarray, scales: np.ndarray, dtype: Any) -> str:
-        zeros = self.constant(f"{name}_zero", np.zeros(len(scales), dtype))
+    def _weights(self, name: str, steps: np.ndarray, scales: np.ndarray, zero: int) -> str:
+        zeros = self.constant(f"{name}_zero", np.full(len(scales), zero, steps.dtype))
         parts = [self.constant(f"{name}_steps", steps), self.constant(f"{name}_scale", scales), zeros]
         return self.add("DequantizeLinear", name, parts, axis=0)
 

@@ -221,8 +221,8 @@ def test_what_claims_another_type_is_refused(bundle):
         ("model.tflite", "int8", "weights .* are FLOAT32, and INT8 was expected"),
         ("model_dynamic.tflite", "int8", r"is not all int8: \d+ of \d+ tensors are float"),
         ("model_float16.tflite", "none", "are FLOAT16, and FLOAT32 was expected"),
-        ("model.onnx", "int8", "weights .* are FLOAT, and INT8 was expected"),
-        ("model_int8.onnx", "float16", "are INT8, and FLOAT16 was expected"),
+        ("model.onnx", "int8", "weights .* are FLOAT, and UINT8 was expected"),
+        ("model_int8.onnx", "float16", "are UINT8, and FLOAT16 was expected"),
     ):
         with pytest.raises(InputError, match=message):
             audit.check(bundle / name, claim)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from sqznet import model, startup
+from sqznet.errors import InputError
 from sqznet.export import audit, fold, int8, onnx_int8, tflite
 
 from ..conftest import run_file
+from . import processors
 
 SIZE = 64
 RNG = np.random.default_rng(0)
+FEATURES = startup.processor_features()
 
 
 def network(activation: str, bypass: str = "none", conv10_padding: int = 0):
@@ -42,7 +47,7 @@ def as_written(path, images: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: images.astype(np.float32)})[0]
+    return session.run(None, {"image": images.astype(np.float32)})[0]
 
 
 def test_bringing_channels_together_does_not_change_the_function(pictures):
@@ -57,25 +62,85 @@ def test_bringing_channels_together_does_not_change_the_function(pictures):
     ("activation", "bypass", "padding"),
     [("relu", "none", 1), ("elu", "none", 0), ("relu", "simple", 0), ("elu", "complex", 0)],
 )
-def test_both_formats_compute_in_integers_and_agree(pictures, tmp_path, activation, bypass, padding):
+def test_all_int8_files_agree_on_every_processor(pictures, tmp_path, activation, bypass, padding):
     folded = network(activation, bypass, padding)
     quantized = int8.quantize(folded, pictures)
     tflite.write_int8(quantized, tmp_path / "model.tflite")
     onnx_int8.write(quantized, tmp_path / "model.onnx", "NHWC")
+    onnx_int8.write(quantized, tmp_path / "model_nchw.onnx", "NCHW")
     images = np.concatenate(pictures)
     expected = folded.predict(images.astype(np.float32), verbose=0)
     for path in tmp_path.iterdir():
         audit.check(path, "int8")
-    answers = {
-        "LiteRT": run_file(tmp_path / "model.tflite", images),
-        "ONNX Runtime, unfused": as_written(tmp_path / "model.onnx", images),
-    }
-    # Without VNNI its fused kernels cut sums of two products at 16 bits, which weights drawn at random reach.
-    if startup.processor_features() & {"avx512_vnni", "avx_vnni"}:
-        answers["ONNX Runtime"] = run_file(tmp_path / "model.onnx", images)
+    answers = {path.name: run_file(path, images) for path in tmp_path.iterdir()}
+    answers["unfused"] = as_written(tmp_path / "model.onnx", images)
     for runtime, given in answers.items():
         assert np.abs(given - expected).mean() < 0.02, runtime
-        assert np.abs(given - answers["LiteRT"]).mean() < 0.01, runtime
+        assert np.abs(given - answers["model.tflite"]).mean() < 0.01, runtime
+    # The same file as processors compute it that this test does not run on.
+    some = pictures[0]
+    exact = processors.answers(tmp_path / "model.onnx", some, processors.with_vnni)
+    for name in ("model.onnx", "model_nchw.onnx"):
+        given = processors.answers(tmp_path / name, some, processors.without_vnni)
+        np.testing.assert_array_equal(given, exact)
+    assert np.abs(answers["model.onnx"][: len(some)] - exact).mean() < 0.01
+
+
+@pytest.fixture(scope="module")
+def large_weights(pictures, tmp_path_factory):
+    """The int8 ONNX file of a network whose first weights are of one sign, so that sums of products are large."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("large_weights")
+    folded = network("relu")
+    kernel, bias = folded.get_layer("conv1").get_weights()
+    folded.get_layer("conv1").set_weights([np.abs(kernel), bias])
+    logits = keras.Model(folded.input, folded.get_layer("logits").output)(pictures[0].astype(np.float32))
+    conv10 = folded.get_layer("conv10")  # with logits up to 4, no class has all of the probability
+    conv10.set_weights([4 / float(np.max(logits)) * each for each in conv10.get_weights()])
+    onnx_int8.write(int8.quantize(folded, pictures[:2]), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def int8_kernels(large_weights):
+    """The same file with the same weights as int8 instead of uint8."""
+    proto = onnx.load(str(large_weights))
+    for constant in proto.graph.initializer:
+        if constant.data_type == onnx.TensorProto.UINT8 and constant.name.endswith(("_kernel_steps", "_kernel_zero")):
+            steps = numpy_helper.to_array(constant).astype(np.int16) - onnx_int8.KERNEL_ZERO
+            constant.CopyFrom(numpy_helper.from_array(steps.astype(np.int8), constant.name))
+    path = large_weights.with_name("int8_kernels.onnx")
+    onnx.save(proto, str(path))
+    return path
+
+
+def test_with_and_without_vnni_the_answers_are_the_same(pictures, large_weights):
+    audit.check(large_weights, "int8")
+    exact = processors.answers(large_weights, pictures[0], processors.with_vnni)
+    without = processors.answers(large_weights, pictures[0], processors.without_vnni)
+    np.testing.assert_array_equal(without, exact)
+    assert np.abs(run_file(large_weights, pictures[0]) - exact).mean() < 0.01
+
+
+def test_int8_kernels_are_refused_on_every_processor(pictures, large_weights, int8_kernels):
+    exact = processors.answers(large_weights, pictures[0], processors.with_vnni)
+    np.testing.assert_array_equal(processors.answers(int8_kernels, pictures[0], processors.with_vnni), exact)
+    without = processors.answers(int8_kernels, pictures[0], processors.without_vnni)
+    assert np.abs(without - exact).max() > 0.05
+    with pytest.raises(InputError, match="gives other answers on x86 processors without VNNI: its weights are INT8"):
+        audit.check(int8_kernels, "int8")
+
+
+@pytest.mark.skipif(
+    "avx2" not in FEATURES or bool({"avx512_vnni", "avx_vnni"} & FEATURES),
+    reason="only x86 processors with AVX2 and without VNNI can show that they are computed right here",
+)
+def test_processors_without_vnni_are_computed_as_they_are(pictures, int8_kernels):
+    given = run_file(int8_kernels, pictures[0])
+    ways = (processors.without_vnni, processors.with_vnni)
+    cut, exact = (processors.answers(int8_kernels, pictures[0], way) for way in ways)
+    assert np.abs(given - cut).mean() < 0.1 * np.abs(given - exact).mean()
 
 
 def test_an_int8_onnx_file_is_a_quarter_of_the_size(bundle):
