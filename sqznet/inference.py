@@ -19,6 +19,7 @@ from sqznet.errors import InputError
 from sqznet.export import metadata
 from sqznet.keras_file import MEMBER, Card
 from sqznet.training import run_folder
+from sqznet.weights import strangers
 from sqznet.weights.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
@@ -267,10 +268,27 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
             raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
         return keras_file.load(path / run_folder.BEST)
     if path.suffix == ".keras":
+        _require_beginning(path, 0, b"PK")
         return keras_file.load(path)
     if path.suffix == network.SUFFIX:
         return network.load(path)
     return weights.load(path)
+
+
+def _require_beginning(path: Path, at: int = 0, mark: bytes = b"") -> None:
+    """Refuses a file of another kind than its name says, such as an error page that was saved as model.onnx.
+
+    Args:
+        at, mark: what every file of that kind has at a place; nothing where there is no such mark.
+    """
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if mark and content[at : at + len(mark)] == mark:
+        return
+    what = strangers.what_is(content)
+    if what is not None:
+        raise InputError(f"{path} is {what}")
 
 
 def file_of(path: Path) -> Path:
@@ -302,6 +320,7 @@ def load(path: Path, threads: int | None = None) -> Predictor:
     path = file_of(path)
     runtime_of_file = FILE_RUNTIMES.get(path.suffix.lower())
     if runtime_of_file and path.is_file():
+        _require_beginning(path, 4, b"TFL3" if runtime_of_file is TfliteRuntime else b"")
         runtime = runtime_of_file(path, threads)
         found = exported.statements(path, runtime.card_text)
         return Predictor(path, runtime, exported.agreed(path, found, runtime))
@@ -312,7 +331,11 @@ def load(path: Path, threads: int | None = None) -> Predictor:
         return Predictor(path, loaded, exported.agreed(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
-            raise InputError(f"{path} is neither a run folder nor a SavedModel folder nor a bundle's")
+            what = strangers.folder(path)
+            raise InputError(
+                f"{path} is neither a run folder nor a SavedModel folder nor a bundle's"
+                + (f", but {what}" if what else "")
+            )
         return of_keras(path, *load_keras(path))
     raise InputError(
         f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "

@@ -202,3 +202,26 @@ def test_a_keras_file_of_another_program_is_refused(tmp_path):
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
     with pytest.raises(InputError, match="other.keras was not written by sqznet 0.2 or later: it holds no sqznet.json"):
         inference.load(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model.keras"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html><title>404</title></html>", "is a web page"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
+    ],
+    ids=["git lfs", "html", "hdf5"],
+)
+def test_a_file_of_another_kind_than_its_name_says_is_called_what_it_is(name, content, what, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=what):
+        inference.load(tmp_path / name)
+
+
+def test_a_folder_of_another_program_is_called_what_it_is(tmp_path):
+    (tmp_path / "net.mlpackage" / "Data").mkdir(parents=True)
+    (tmp_path / "net.mlpackage" / "Manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"net.mlpackage is neither .*, but a Core ML .mlpackage; export"):
+        inference.load(tmp_path / "net.mlpackage")
