@@ -60,7 +60,7 @@ def main() -> None:
             packed = _integers(made, chosen)
             ours = chosen.bytes
         rows.append(_row(name, chosen))
-        search.print_table(points, chosen, made.reference.score.top1)
+        search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
     console.table(["stages", "bytes", "points lost", "95 % interval", "divergence, nats"], rows, title=str(args.model))
     console.table(["coder", "bytes"], _coders(packed, ours), title="the same integers")
 

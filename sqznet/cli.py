@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sqznet import __version__, console, files
 from sqznet.errors import InputError
+from sqznet.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing
+
+GEOMETRY = ("resize", "resize_to", "interpolation", "antialias")  # fields of Preprocessing that are flags
 
 
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
@@ -26,6 +30,44 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"sqznet {__version__}")
     return made
+
+
+def add_geometry(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how photographs are made to fit, where the model's own way is wrong for them."""
+    group = parser.add_argument_group(
+        "how photographs are scaled and cut",
+        "each overrides what the model asks for; pictures that are cropped already are not cropped again with "
+        "--resize=squash and --resize_to=SIDE of the model's input, such as 227",
+    )
+    group.add_argument(
+        "--resize", choices=RESIZES, help="scale the short side to resize_to, or squash both sides to it"
+    )
+    group.add_argument("--resize_to", type=int, help="side to scale to before the central square is cut out, in pixels")
+    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how photographs are scaled")
+    group.add_argument(
+        "--antialias", action=argparse.BooleanOptionalAction, help="average pixels that fall together in scaling down"
+    )
+
+
+def geometry(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of Preprocessing that flags of `add_geometry` have set."""
+    given = {name: getattr(args, name) for name in GEOMETRY}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing:
+    """A model's preprocessing with the fields that `geometry` has found.
+
+    Raises:
+        InputError: they do not go together.
+    """
+    resize_to, size = given.get("resize_to"), preprocessing.image_size
+    if resize_to is not None and resize_to < size:
+        raise InputError(
+            f"--resize_to={resize_to} is too small: the model sees {size} x {size} pixels, cut out of the scaled "
+            f"photograph; give --resize_to={size} or more"
+        )
+    return dataclasses.replace(preprocessing, **given)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

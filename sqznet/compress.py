@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sqznet import cli, console, files, remote
+from sqznet import cli, console, coverage, files, remote
 from sqznet.errors import InputError
 from sqznet.export import budget
 
@@ -102,7 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
     real = made.reference.score.top1
-    search.print_table(points, chosen, real)
+    measured = made.reference.coverage
+    search.print_table(points, chosen, real, measured)
+    warning = coverage.warning(measured, made.fitted_to)
+    if warning:
+        console.result(f"warning: {warning}")
     if chosen is None:
         smallest = min(points, key=lambda each: each.bytes)
         raise InputError(
@@ -111,9 +115,8 @@ def main(argv: list[str] | None = None) -> int:
             f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
         )
     files.write_bytes(out, chosen.data)
-    compressor.write_curve(
-        points, chosen, real, out, f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}"
-    )
+    title = f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}, {measured}"
+    compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
     console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,27 +47,43 @@ def log_to(path: Path) -> None:
 
 def say(text: str) -> None:
     """A line about what is being done."""
-    _err.print(text, markup=False)
-    _keep(text)
+    _err.print(printable(text), markup=False)
+    _keep(printable(text))
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
-    _out.print(text, markup=False)
-    _keep(text)
+    _out.print(printable(text), markup=False)
+    _keep(printable(text))
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """A text that every terminal and file takes: file names may hold bytes that are not UTF-8, and control characters.
+
+    Such a byte becomes `\\xe9`, as Python writes it; the control characters of `keep` stay.
+    """
+    return "".join(each if each in keep else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # what `os.fsdecode` makes of a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs"):
+        return character.encode("unicode_escape").decode()
+    return character
 
 
 def _keep(text: str) -> None:
     if _log is not None:
         # A log that cannot be written (a full disk) must not end what it tells of.
-        with contextlib.suppress(OSError), _log.open("a") as file:
+        with contextlib.suppress(OSError), _log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """A table; numbers to the right, words to the left, as their first row decides."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    drawn = Table(title=title, title_justify="left")
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
+    drawn = Table(title=None if title is None else printable(title), title_justify="left")
     for index, column in enumerate(columns):
         first = rows[0][index] if rows else ""
         numeric = first.lstrip("-").replace(",", "").replace(".", "").replace(" %", "").replace("e-", "").isdigit()

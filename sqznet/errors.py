@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class Reject(Exception):
     """A photograph cannot be used; the text says why. The name of its file is for who catches this to add."""
+
+
+class NotAnImage(Reject):
+    """It is no photograph of any format that is read."""

@@ -7,13 +7,16 @@
   python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/imagenet --split=val
   python -m sqznet.evaluate --model=runs/NAME --resize_as=mediapipe
      what is left where a runtime scales photographs in its own way (docs/resize.md)
+  python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/tiny --resize=squash --resize_to=227
+     photographs that are cropped already are not cropped once more: squashed to the side of the network's input
   python -m sqznet.evaluate --model=v1.0.sqz --against=squeezenet-v1.0 --data=data/imagenet
       and how many points it loses against another model, on the same records
 
 --model is a run folder, a .keras file, a SavedModel folder, a .tflite, .onnx or .sqz file, each of which runs in its
-own runtime; or published weights, as a file or by name (python -m sqznet.weights --list). Prints accuracy with 95 %
-intervals and a table by class; writes a JSON report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of
-equal probabilities the first class ranks first. The data may have some of the model's classes only.
+own runtime; a bundle's folder, of which the file nearest to the trained model is taken; or published weights, as a file
+or by name (python -m sqznet.weights --list). Prints accuracy with 95 % intervals and a table by class; writes a JSON
+report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of equal probabilities the first class ranks first.
+The data may have some of the model's classes only.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ from sqznet.errors import InputError
 from sqznet.preprocessing import RUNTIMES
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sqznet.data.manifest import Manifest
     from sqznet.inference import Predictor
     from sqznet.metrics import Score
 
 BATCH = 64
 CLASSES_SHOWN = 20
+LEAST_RECORDS = 10  # of a class among the worst: of fewer, an accuracy says next to nothing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,28 +54,36 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--against", type=Path, help="a second model: what the first loses, paired, record by record")
     parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
+    cli.add_geometry(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    geometry = cli.geometry(args)
+    if args.resize_as and geometry:
+        raise InputError(
+            f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
+            f"{' and '.join(_flags(geometry))}, or --resize_as"
+        )
     from sqznet import inference, startup
     from sqznet.data import manifest as manifests
     from sqznet.keras_file import trained_on
     from sqznet.training import run_folder
 
-    path = args.model or run_folder.newest(run_folder.BEST)
+    path = inference.file_of(args.model) if args.model else run_folder.newest(run_folder.BEST)
     startup.load_tensorflow()
-    predictor = inference.load(path)
+    predictor = inference.load(path).with_geometry(geometry)
     manifest = manifests.load(args.data or trained_on(predictor.card, path))
     split = args.split or ("test" if "test" in manifest.splits else "val")
     other = inference.load(args.against) if args.against else None
     if other is not None:
+        other = other.with_geometry(_at_size(geometry, predictor.runtime.image_size, other.runtime.image_size))
         other.outputs_of(manifest.classes, manifest.folder)  # refused now, not after the first has been evaluated
     if args.resize_as:
         predictor = resizing_as(predictor, args.resize_as)
     score = evaluate(predictor, manifest, split)
-    loss = None if other is None else Loss.of(score, other.path, evaluate(other, manifest, split))
+    loss = None if other is None else Loss.of(score, other, evaluate(other, manifest, split))
     # Beside what was evaluated; weights that go by name only are in no folder of the user's.
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
@@ -86,12 +100,27 @@ class Loss:
     top5: float
     drop: float  # of top-1; below 0 where the first model is the better one
     drop_interval_95: tuple[float, float]  # paired
+    preprocessing: dict[str, Any]  # of the other
 
     @classmethod
-    def of(cls, score: Score, against: Path, other: Score) -> Loss:
+    def of(cls, score: Score, against: Predictor, other: Score) -> Loss:
         from sqznet import metrics
 
-        return cls(str(against), other.top1, other.top5, *metrics.drop(score, other))
+        preprocessing = against.card.preprocessing.to_dict()
+        return cls(str(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
+
+
+def _at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
+    """Flags given for a model of one size, for one of another: the crop keeps its share of the photograph."""
+    if "resize_to" not in geometry:
+        return geometry
+    return {**geometry, "resize_to": round(geometry["resize_to"] * other / size)}
+
+
+def _flags(geometry: dict[str, Any]) -> list[str]:
+    """What has been given of `cli.add_geometry`, as on the command line."""
+    antialias = {True: "--antialias", False: "--no-antialias"}
+    return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in geometry.items()]
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
@@ -104,7 +133,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     """Scores every record of a split once.
 
     Raises:
-        InputError: no such split, or the model's classes are not the data's.
+        InputError: no such split, or nothing in it; the model's classes are not the data's; or its answers are no
+            probabilities.
     """
     import numpy as np
 
@@ -113,19 +143,27 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
 
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     total = manifest.records(split)
-    probabilities, labels = [], []
+    if not total:
+        raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
+    probabilities: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     with console.progress("images/s") as bar:
         task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
         for images, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
-            probabilities.append(predictor.predict(images))
+            probabilities.append(_predict(predictor, images, f"{split} of {manifest.folder}", len(labels) * BATCH))
             labels.append(outputs[some_labels])
             bar.advance(task, len(some_labels))
-    try:
-        score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
-    except ValueError as error:
-        raise InputError(f"{predictor.path}: {error}") from None
+    score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
     assert score.n == total, f"scored {score.n} of {total} records"
     return score
+
+
+def _predict(predictor: Predictor, images: np.ndarray, where: str, first: int) -> np.ndarray:
+    """`Predictor.predict`, whose error then also says which records these were."""
+    try:
+        return predictor.predict(images)
+    except InputError as error:
+        raise InputError(f"{error} (records {first} to {first + len(images) - 1}, 0 first, of {where})") from None
 
 
 def report(
@@ -141,7 +179,7 @@ def report(
 
     Args:
         resize_as: the runtime of RUNTIMES that the predictor's preprocessing is of, where it is not the model's own;
-            the files' names have it.
+            the files' names have it, as they have the predictor's `geometry`.
         loss: against another model, where there is one.
     """
     import numpy as np
@@ -156,9 +194,14 @@ def report(
     note = _contamination(predictor, manifest, split)
     is_run = (predictor.path / run_folder.CONFIG).is_file()
     stem = split if is_run else f"{split}-{predictor.path.name}"
-    title = f"{predictor.path.name} on {split}"
+    otherwise = ""
     if resize_as:
-        stem, title = f"{stem}-as-{resize_as}", f"{title}, resized as {resize_as} does"
+        stem, otherwise = f"{stem}-as-{resize_as}", f", resized as {resize_as} does"
+    if predictor.geometry:
+        values = (flag.removeprefix("--").partition("=") for flag in _flags(predictor.geometry))
+        stem = "-".join([stem, "resized", *(value or name for name, _, value in values)])
+        otherwise = f", {' '.join(_flags(predictor.geometry))}"
+    title = f"{predictor.path.name} on {split}{otherwise}"
     plots.confusion_matrix(shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", title)
     content = to_json(score, predictor, manifest, split, note, resize_as, loss)
     files.write_json(out / f"evaluation-{stem}.json", content)
@@ -173,7 +216,7 @@ def report(
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
             )
         ],
-        title=str(predictor.path) + (f", resized as {resize_as} does" if resize_as else ""),
+        title=f"{predictor.path}{otherwise}",
     )
     if loss:
         _print_loss(loss)
@@ -223,6 +266,7 @@ def to_json(
         "pretrained_on": predictor.card.pretrained_on,
         "note": note,
         "resize_as": resize_as,
+        "geometry_override": predictor.geometry or None,
         "loss": dataclasses.asdict(loss) if loss else None,
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "classes": list(predictor.card.classes or manifest.classes),
@@ -241,21 +285,33 @@ def _print_loss(loss: Loss) -> None:
 
 
 def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
-    """All classes, or the worst of many."""
+    """All classes, or the worst of many, of those that have enough records to say so."""
+    from sqznet import metrics
+
     rows = []
     for label, name in enumerate(classes):
         row = score.confusion[label]
-        if not row.sum():
+        n, hits = int(row.sum()), int(row[label])
+        if not n:
             continue
         others = row.copy()
         others[label] = 0
         mistaken = f"{classes[others.argmax()]} ({others.max()})" if others.any() else "-"
-        rows.append((row[label] / row.sum(), [name, row.sum(), console.percent(row[label] / row.sum()), mistaken]))
+        interval = _interval(metrics.wilson_interval(hits, n))
+        rows.append((hits / n, n, [name, n, hits, console.percent(hits / n), interval, mistaken]))
     title, shown = "by class", rows
     if len(rows) > CLASSES_SHOWN:
-        shown = sorted(rows, key=lambda row: row[0])[:CLASSES_SHOWN]
-        title = f"the {CLASSES_SHOWN} worst of {len(rows)} classes (all are in the report)"
-    console.table(["class", "n", "top-1", "most often taken for"], [row for _, row in shown], title=title)
+        enough = [row for row in rows if row[1] >= LEAST_RECORDS]
+        few = f"{len(rows) - len(enough):,} of {len(rows):,} classes have fewer than {LEAST_RECORDS} records"
+        if not enough:
+            console.result(f"no table of the worst classes: {few}, which say next to nothing (all are in the report)")
+            return
+        shown = sorted(enough, key=lambda row: row[0])[:CLASSES_SHOWN]
+        title = f"the {len(shown)} worst of {len(rows):,} classes (all are in the report)"
+        if len(enough) < len(rows):
+            title += f"; {few} and are left out"
+    columns = ["class", "n", "right", "top-1", "95 % interval", "most often taken for"]
+    console.table(columns, [row for _, _, row in shown], title=title)
 
 
 def _interval(interval: tuple[float, float]) -> str:

@@ -6,27 +6,23 @@ gives float32 probabilities, (n, classes).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import files, keras_file, weights
+from sqznet import cli, console, exported, keras_file, labels, metrics, weights
 from sqznet.compression import network
 from sqznet.errors import InputError
-from sqznet.keras_file import Card
-from sqznet.preprocessing import Preprocessing
+from sqznet.export import metadata
+from sqznet.keras_file import MEMBER, Card
 from sqznet.training import run_folder
 from sqznet.weights.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     import keras
-
-CROP_FRACTION = 227 / 256  # of the short side, for a file that comes without its manifest
-
 
 Port = tuple[str, str, list[Any]]  # name, type, shape
 
@@ -50,12 +46,32 @@ class Predictor:
     path: Path
     runtime: Runtime
     card: Card
+    geometry: dict[str, Any] = field(default_factory=dict)  # fields of the card's preprocessing that a user has set
+
+    def with_geometry(self, given: dict[str, Any]) -> Predictor:
+        """The same model, with photographs scaled and cut as the user says (`cli.geometry`).
+
+        Raises:
+            InputError: the fields do not go together.
+        """
+        card = replace(self.card, preprocessing=cli.fitted(self.card.preprocessing, given))
+        return replace(self, card=card, geometry=given)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, size, size, 3) to float32 probabilities (n, classes)."""
+        """uint8 (n, size, size, 3) to float32 probabilities (n, classes).
+
+        Raises:
+            InputError: what the model puts out are no probabilities.
+        """
         batch = self.runtime.batch or max(1, len(images))
         parts = [self.runtime(images[start : start + batch]) for start in range(0, len(images), batch)]
-        return np.concatenate(parts)
+        probabilities = np.concatenate(parts)
+        try:
+            # Only integer files round their answers to steps.
+            metrics.check_probabilities(probabilities, getattr(self.runtime, "step", 0.0))
+        except ValueError as error:
+            raise InputError(f"{self.path} {error}") from None
+        return probabilities
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
         """The output that stands for each class of a data set, int64 (classes,).
@@ -66,22 +82,24 @@ class Predictor:
             InputError: the data's classes are not the model's.
         """
         known = self.card.classes
+        # In words, so that `n01440764` and `tench` are the same class: some files have nothing else.
+        words, wanted = labels.readable(known or ()), labels.readable(classes)
         if self.runtime.classes == len(classes):
-            if known is not None and known != classes:
-                index = next(i for i, (a, b) in enumerate(zip(known, classes, strict=True)) if a != b)
+            if known is not None and words != wanted:
+                index = next(i for i, (a, b) in enumerate(zip(words, wanted, strict=True)) if a != b)
                 raise InputError(
                     f"{self.path} and {where} order their classes differently: class {index} is "
                     f"{known[index]!r} in the model and {classes[index]!r} in the data"
                 )
             return np.arange(len(classes))
-        outputs = {name: output for output, name in enumerate(known or ())}
-        stranger = next((name for name in classes if name not in outputs), None)
+        outputs = {name: output for output, name in enumerate(words)}
+        stranger = next((name for name, word in zip(classes, wanted, strict=True) if word not in outputs), None)
         if stranger is not None:
             raise InputError(
                 f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does not "
                 f"know {stranger!r}"
             )
-        return np.array([outputs[name] for name in classes])
+        return np.array([outputs[word] for word in wanted])
 
 
 class KerasRuntime:
@@ -114,11 +132,11 @@ class SavedModelRuntime:
             self._serve = self._loaded.signatures["serving_default"]
             spec = self._serve.structured_input_signature[1]["image"]
             self.classes = int(self._serve.structured_outputs["probabilities"].shape[-1])
-        except (OSError, ValueError, KeyError) as error:
+            self.image_size = int(spec.shape[1])
+        except Exception as error:  # a damaged one surfaces as whatever TensorFlow stumbled over
             raise InputError(
                 f"{path} is not a SavedModel exported by sqznet ({type(error).__name__}: {error})"
             ) from None
-        self.image_size = int(spec.shape[1])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -136,7 +154,7 @@ class TfliteRuntime:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path} is not a TFLite file that LiteRT can run: {str(error).splitlines()[0]}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         _check_ports(
             path,
@@ -150,9 +168,11 @@ class TfliteRuntime:
         self.batch: int | None = None if batch == -1 else batch
         self.classes = int(self._output["shape"][-1])
         if self._input["dtype"] == np.uint8 and self._input["quantization"] != (1.0, 0):
-            raise InputError(f"{path} wants pixels as steps of {self._input['quantization']}, not as they are")
-        scale, self._zero = self._output["quantization"]
-        self._scale = scale or 1.0  # 0 where there are no steps
+            why = f"it wants pixels as steps of {self._input['quantization']}, not as they are"
+            raise exported.not_ours(path, why)
+        self.step, self._zero = self._output["quantization"]
+        self._scale = self.step or 1.0
+        self.card_text = metadata.card_in_tflite(path)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return ((self.raw(images).astype(np.float32) - self._zero) * self._scale).astype(np.float32)
@@ -160,8 +180,7 @@ class TfliteRuntime:
     def raw(self, images: np.ndarray) -> np.ndarray:
         """What the file itself puts out: probabilities, or their steps as uint8."""
         count = len(images)
-        if self.batch and count < self.batch:  # the file takes no fewer
-            images = np.concatenate([images, np.repeat(images[-1:], self.batch - count, axis=0)])
+        images = _filled(images, self.batch)
         if self.batch is None and len(images) != self._interpreter.get_input_details()[0]["shape"][0]:
             self._interpreter.resize_tensor_input(self._input["index"], images.shape)
             self._interpreter.allocate_tensors()
@@ -173,8 +192,6 @@ class TfliteRuntime:
 class OnnxRuntime:
     """ONNX Runtime; NHWC or NCHW, whichever the file has."""
 
-    batch: int | None = None
-
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
@@ -184,37 +201,50 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
-            raise InputError(f"{path} is not an ONNX file: {error}") from None
+            raise InputError(f"{path} is not an ONNX file that ONNX Runtime can run: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {"tensor(float)": "float32"}
         _check_ports(
             path,
-            [(port.name, types.get(port.type, port.type), port.shape) for port in inputs],
-            [(port.name, types.get(port.type, port.type), port.shape) for port in outputs],
+            [(port.name, types.get(port.type, port.type), port.shape or []) for port in inputs],
+            [(port.name, types.get(port.type, port.type), port.shape or []) for port in outputs],
         )
         (self._input,), (self._output,) = inputs, outputs
+        batch = self._input.shape[0]
+        self.batch: int | None = batch if isinstance(batch, int) else None  # tools that fix it keep the rest
         self.image_size = int(self._input.shape[2])
         self.classes = int(self._output.shape[-1])
         self._channels_first = self._input.shape[1] == 3
+        self.card_text: str | None = self._session.get_modelmeta().custom_metadata_map.get(MEMBER)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        count = len(images)
+        images = _filled(images, self.batch)
         if self._channels_first:
             images = images.transpose(0, 3, 1, 2)
-        return self._session.run([self._output.name], {self._input.name: images.astype(np.float32)})[0]
+        return self._session.run([self._output.name], {self._input.name: images.astype(np.float32)})[0][:count]
 
 
-FILE_RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {".tflite": TfliteRuntime, ".onnx": OnnxRuntime}
+def _filled(images: np.ndarray, batch: int | None) -> np.ndarray:
+    """As many images as a file takes at a time, the last one repeated."""
+    missing = max(0, (batch or 0) - len(images))
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+
+
+FILE_RUNTIMES: dict[str, Callable[[Path, int | None], TfliteRuntime | OnnxRuntime]] = {
+    ".tflite": TfliteRuntime,
+    ".onnx": OnnxRuntime,
+}
 
 
 def _check_ports(path: Path, inputs: list[Port], outputs: list[Port], types: tuple[str, ...] = ("float32",)) -> None:
-    """Refuses a model that does not map square RGB images to rows of probabilities."""
+    """Refuses a model that does not map square RGB images to rows of numbers."""
     right = len(inputs) == 1 and len(outputs) == 1 and _is_image(*inputs[0][1:], types)
-    if not right or outputs[0][1] not in types or len(outputs[0][2]) != 2:
-        hint = f"; to import it: python -m sqznet.weights --source={path} --out=model.keras"
-        raise InputError(
-            f"{path} is not a file exported by sqznet: expected one input, {' or '.join(types)} (batch, size, size, "
-            f"3), and one output, {' or '.join(types)} (batch, classes); found {inputs} and {outputs}"
-            f"{hint if path.suffix == '.onnx' else ''}"
+    if not right or outputs[0][1] not in types or len(outputs[0][2]) != 2 or not isinstance(outputs[0][2][1], int):
+        raise exported.not_ours(
+            path,
+            f"expected one input, {' or '.join(types)} (batch, size, size, 3), and one output, {' or '.join(types)} "
+            f"(batch, classes); found {inputs} and {outputs}",
         )
 
 
@@ -243,22 +273,46 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
     return weights.load(path)
 
 
+def file_of(path: Path) -> Path:
+    """The model file that a path stands for: of a bundle's folder the one nearest to the trained model, else itself.
+
+    Raises:
+        InputError: the bundle's manifest cannot be read, or none of its files is there.
+    """
+    named = exported.bundled(path)
+    if named is None:
+        return path
+    there = [name for name in named if (path / name).exists()]
+    if not there:
+        raise InputError(f"{path / exported.MANIFEST} lists {', '.join(named) or 'no file'}, and none of them is there")
+    console.say(f"of the bundle {path}: {there[0]}")
+    return path / there[0]
+
+
 def load(path: Path, threads: int | None = None) -> Predictor:
     """Loads any model of this package in the runtime that its users run it in; published weights, too.
 
     Args:
+        path: a file, a folder of a run, a SavedModel or a bundle (`file_of`), or a name of published weights.
         threads: for TFLite and ONNX files; None leaves it to the runtime. TensorFlow's are set for the whole process.
 
     Raises:
         InputError: no such path or name, an unknown kind, or a damaged file.
     """
-    if path.suffix in FILE_RUNTIMES and path.is_file():
-        return _with_manifest(path, FILE_RUNTIMES[path.suffix](path, threads))
+    path = file_of(path)
+    runtime_of_file = FILE_RUNTIMES.get(path.suffix.lower())
+    if runtime_of_file and path.is_file():
+        runtime = runtime_of_file(path, threads)
+        found = exported.statements(path, runtime.card_text)
+        return Predictor(path, runtime, exported.agreed(path, found, runtime))
     if (path / "saved_model.pb").is_file():
-        return _with_manifest(path, SavedModelRuntime(path))
+        # Before it is loaded: a SavedModel can do what any program can.
+        found = exported.statements(path, metadata.card_in_saved_model(path))
+        loaded = SavedModelRuntime(path)
+        return Predictor(path, loaded, exported.agreed(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
-            raise InputError(f"{path} is neither a run folder nor a SavedModel folder")
+            raise InputError(f"{path} is neither a run folder nor a bundle nor a SavedModel folder")
         return of_keras(path, *load_keras(path))
     raise InputError(
         f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "
@@ -269,34 +323,3 @@ def load(path: Path, threads: int | None = None) -> Predictor:
 def of_keras(path: Path, model: keras.Model, card: Card) -> Predictor:
     """A predictor of a model that is loaded already."""
     return Predictor(path, KerasRuntime(model, card.preprocessing.image_size), card)
-
-
-def _with_manifest(path: Path, runtime: Runtime) -> Predictor:
-    """With what the manifest.json says that export writes beside its files, if it is there."""
-    manifest = path.parent / "manifest.json"
-    if not manifest.is_file():
-        resize_to = round(runtime.image_size / CROP_FRACTION)
-        return Predictor(path, runtime, Card(None, Preprocessing(runtime.image_size, resize_to)))
-    try:
-        content = json.loads(manifest.read_text())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{manifest} cannot be read: {error}") from None
-    card = keras_file.card_from_dict(content, where=str(manifest))
-    _check_sha256(path, content, manifest)
-    if card.classes is not None and len(card.classes) != runtime.classes:
-        raise InputError(
-            f"{path} has {runtime.classes} outputs, and {manifest} lists {len(card.classes)} classes: it is the "
-            "manifest of other files; keep exported files together with their own"
-        )
-    return Predictor(path, runtime, card)
-
-
-def _check_sha256(path: Path, content: dict[str, Any], manifest: Path) -> None:
-    """Refuses a file or folder that is not the one its manifest speaks of."""
-    listed = content.get("files")
-    entry = listed.get(path.name) if isinstance(listed, dict) else None
-    expected = entry.get("sha256") if isinstance(entry, dict) else None
-    if expected is not None and files.sha256_below(path) != expected:
-        raise InputError(
-            f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged; export again"
-        )

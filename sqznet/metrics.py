@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the standard normal
+LARGEST_EXCESS = 0.01  # of a sum of probabilities over 1, or under it: float16 has 11 bits, for 1,000 classes
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
@@ -36,6 +37,11 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def ranking(probabilities: np.ndarray) -> np.ndarray:
+    """The classes of one row of probabilities, likeliest first, int (classes,); of equal ones the first is first."""
+    return np.argsort(-probabilities.astype(np.float64), kind="stable")
+
+
 def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The rank (1 first) of each true class, int (n,); of equal probabilities the first class ranks first.
 
@@ -46,6 +52,34 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     own = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return 1 + ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+
+
+def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
+    """Raises ValueError where a row is not one of probabilities: from 0 to 1, with sum 1.
+
+    Args:
+        rows: (n, classes).
+        step: probabilities are multiples of it, such as 1/256 of an int8 file; 0 where they are not rounded. Each class
+            can be off by so much, and their sum by as much as all of them.
+    """
+    lowest, highest, sums = rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1)
+    tolerance = LARGEST_EXCESS + step * rows.shape[1]
+    # NaN fails every comparison.
+    wrong = ~((lowest >= 0) & (highest <= 1 + LARGEST_EXCESS) & (np.abs(sums - 1) <= tolerance))
+    if not wrong.any():
+        return
+    row = int(wrong.argmax())
+    of = f"image {row + 1} of {len(rows)}"
+    if not np.isfinite(rows[row]).all():
+        raise ValueError(f"puts out values that are not numbers (NaN or infinite) for {of}")
+    if lowest[row] < 0 or highest[row] > 1 + LARGEST_EXCESS:
+        likely = "these are logits: the network lacks its softmax"
+    else:
+        likely = "each class has a score of its own, as after a sigmoid: the network lacks its softmax"
+    raise ValueError(
+        f"does not put out probabilities: for {of} the values are {lowest[row]:.4g} to {highest[row]:.4g} with sum "
+        f"{sums[row]:.4g}; expected 0 to 1 with sum 1. Probably {likely}"
+    )
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,9 @@ def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
     for row, at in zip(weights, (np.arange(size) + centre) * scale - centre, strict=True):
         first, last = int(np.floor(at - radius * widened)), int(np.ceil(at + radius * widened))
         taps = np.arange(first, last + 1)
+        taps = taps[(taps >= 0) & (taps < length)]  # what lies outside the box does not count
         values = kernel(np.abs(taps - at) / widened)
-        if preprocessing.antialias:  # what lies outside the box does not count
-            inside = (taps >= 0) & (taps < length)
-            taps, values = taps[inside], values[inside]
-        np.add.at(row, taps.clip(0, length - 1), values / values.sum())
+        row[taps] = values / values.sum()
     return weights.astype(np.float32)
 
 

@@ -3,22 +3,34 @@
   python -m sqznet.predict photo.jpg
       with the newest run; where nothing has been trained yet, with the sample network that comes along, which knows ten
       things (export/samples)
-  python -m sqznet.predict --model=export/artifacts/NAME/model.tflite holiday/*.jpg --picture=sheet.png
+  python -m sqznet.predict --model=export/artifacts/NAME holiday/ --picture=sheet.png
+      all photographs of a folder, with an exported bundle
   python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg
       with published weights, which know 1,000 things (python -m sqznet.weights --list)
+  python -m sqznet.predict --json holiday/ > answers.json
 
---model is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file, or published weights.
-Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM. --picture writes a sheet of them with the predictions.
+--model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
+weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC where the package pillow-heif is
+installed. Of a folder, all files in it and below are read, hidden ones aside. --picture writes a sheet of them with the
+predictions. Of equal probabilities the first class ranks first.
+
+A photograph that cannot be read is named, the others are answered all the same, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqznet import cli, console
-from sqznet.errors import InputError
+from sqznet.errors import InputError, NotAnImage, Reject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,14 +39,45 @@ if TYPE_CHECKING:
 
 
 SAMPLE = Path("export/samples/imagenette/model_int8.tflite")
+BAR_FROM = 10  # photographs: fewer are done before a bar can be read
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The likeliest classes of one photograph."""
+
+    photo: Path
+    pixels: np.ndarray  # what the network saw: uint8 RGB, (image_size, image_size, 3)
+    best: list[int]  # classes, the likeliest first
+    probabilities: list[float]  # of these
+
+    def to_dict(self, classes: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            "photograph": str(self.photo),
+            "predictions": [
+                {
+                    "rank": rank,
+                    "index": index,
+                    "class": classes[index],
+                    "name": names[index],
+                    "probability": probability,
+                }
+                for rank, (index, probability) in enumerate(zip(self.best, self.probabilities, strict=True), start=1)
+            ],
+        }
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.predict", __doc__)
-    parser.add_argument("photos", nargs="+", type=Path, help="image files")
+    parser.add_argument("photos", nargs="+", help="image files, and folders of them")
     parser.add_argument("--model", "--weights", type=Path, help="default the newest run, or else the sample")
     parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
+    cli.add_geometry(parser)
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    forms.add_argument("--csv", action="store_true", help="print CSV in place of the table")
     return parser
 
 
@@ -44,31 +87,130 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--top={args.top} must be 1 or more")
     if args.picture and args.picture.is_dir():
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
+    photos = list_photos(args.photos)
     from sqznet import inference, labels, startup
 
-    path = args.model or _default()
-    if path.suffix not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
+    path = inference.file_of(args.model or _default())
+    if path.suffix.lower() not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
         startup.load_tensorflow()
-    predictor = inference.load(path)
-    names = labels.readable(predictor.card.classes or map(str, range(predictor.runtime.classes)))
-    rows, images, captions = [], [], []
-    for photo in args.photos:
-        image = read(photo, predictor)
-        (probabilities,) = predictor.predict(image[None])
-        best = probabilities.argsort()[::-1][: args.top]
-        rows += [
-            [str(photo) if rank == 1 else "", rank, names[label], console.percent(probabilities[label])]
-            for rank, label in enumerate(best, start=1)
+    predictor = inference.load(path).with_geometry(cli.geometry(args))
+    classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
+    names = labels.readable(classes)
+    answers, failures = answer(photos, predictor, args.top)
+    if args.json:
+        found = [each.to_dict(classes, names) for each in answers]
+        print(json.dumps({"model": str(path), "photographs": found, "errors": failures}, indent=1))
+    elif args.csv:
+        _print_csv(answers, classes, names)
+    elif answers:
+        rows = [
+            [str(each.photo) if rank == 1 else "", rank, names[index], console.percent(probability)]
+            for each in answers
+            for rank, (index, probability) in enumerate(zip(each.best, each.probabilities, strict=True), start=1)
         ]
-        images.append(image)
-        captions.append(f"{photo.name}\n{names[best[0]]} {100 * probabilities[best[0]]:.0f} %")
-    console.table(["photograph", "rank", "class", "probability"], rows, title=str(path))
-    if args.picture:
+        console.table(["photograph", "rank", "class", "probability"], rows, title=str(path))
+    if args.picture and answers:
         from sqznet import plots
 
-        plots.prediction_sheet(images, captions, args.picture)
-        console.result(f"picture: {args.picture}")
-    return 0
+        captions = [f"{each.photo.name}\n{names[each.best[0]]} {100 * each.probabilities[0]:.0f} %" for each in answers]
+        plots.prediction_sheet([each.pixels for each in answers], captions, args.picture)
+        console.say(f"picture: {args.picture}")
+    for photo, reason in failures.items():
+        console.say(f"error: {photo}: {reason}")
+    return 1 if failures else 0
+
+
+def list_photos(given: list[str]) -> dict[Path, bool]:
+    """The files to read, in order; and of each whether it was named, not only found in a folder.
+
+    Raises:
+        InputError: a URL; a folder without files.
+    """
+    photos: dict[Path, bool] = {}
+    for each in given:
+        if _URL.match(each):
+            raise InputError(f"{each} is an address, and predict fetches nothing: download it, and name the file")
+        path = Path(each)
+        if not path.is_dir():
+            photos[path] = True
+            continue
+        below = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(path))]
+        if not below:
+            raise InputError(f"{path} is a folder without files; name photographs, or a folder of them")
+        photos |= {file: False for file in below if file not in photos}
+    return photos
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "@")) for part in path.parts)
+
+
+def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
+    """The answers, and of each photograph that could not be read the reason."""
+    from sqznet import metrics
+    from sqznet.data import colour
+
+    answers: list[Answer] = []
+    failures: dict[str, str] = {}
+    others: list[Path] = []  # files of folders that are no photographs at all
+    with_broken_profile = 0
+    for photo in _shown(photos):
+        try:
+            pixels, colours = read(photo, predictor)
+        except NotAnImage as reason:
+            if photos[photo]:
+                failures[str(photo)] = str(reason)
+            else:
+                others.append(photo)
+            continue
+        except Reject as reason:
+            failures[str(photo)] = str(reason)
+            continue
+        with_broken_profile += colours == colour.BROKEN
+        (probabilities,) = predictor.predict(pixels[None])
+        best = metrics.ranking(probabilities)[:top]
+        answers.append(Answer(photo, pixels, best.tolist(), probabilities[best].tolist()))
+    if others:
+        console.say(f"{len(others)} files are no photographs and were left out, such as {others[0]}")
+    if with_broken_profile:
+        console.say(f"{with_broken_profile} photographs have a broken colour profile and were taken as sRGB")
+    if not answers and not failures:
+        raise InputError(f"none of {len(others)} files is a photograph")
+    return answers, failures
+
+
+def _shown(photos: dict[Path, bool]) -> Iterator[Path]:
+    """Each photograph, with a progress bar if there are many."""
+    if len(photos) < BAR_FROM:
+        yield from photos
+        return
+    with console.progress("images/s") as bar:
+        yield from bar.track(photos, description="predicting")
+
+
+def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
+    """The pixels that the model sees of a photograph, uint8 (size, size, 3); and what was done to its colours.
+
+    Raises:
+        Reject: no such file, or one that cannot be used.
+    """
+    from sqznet import pixels
+    from sqznet.data import images
+
+    try:
+        content = photo.read_bytes()
+    except OSError as error:
+        raise Reject(f"cannot be read: {error.strerror}") from None
+    photograph, colours = images.decode(content)
+    return pixels.prepare(photograph, predictor.card.preprocessing), colours
+
+
+def _print_csv(answers: list[Answer], classes: tuple[str, ...], names: tuple[str, ...]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["photograph", "rank", "index", "class", "name", "probability"])
+    for each in answers:
+        for row in each.to_dict(classes, names)["predictions"]:
+            writer.writerow([each.photo, *row.values()])
 
 
 def _default() -> Path:
@@ -89,23 +231,6 @@ def _default() -> Path:
         f"({SAMPLE.parent / 'labels.txt'}) and is for demonstration"
     )
     return SAMPLE
-
-
-def read(photo: Path, predictor: Predictor) -> np.ndarray:
-    """The pixels that the model sees of a photograph, uint8 (size, size, 3).
-
-    Raises:
-        InputError: no such file, or not an image.
-    """
-    from sqznet import pixels
-    from sqznet.data import images
-
-    try:
-        return pixels.prepare(images.to_pixels(photo.read_bytes()), predictor.card.preprocessing)
-    except OSError as error:
-        raise InputError(f"cannot read {photo}: {error.strerror}") from None
-    except images.Reject as reason:
-        raise InputError(f"{photo}: {reason}") from None
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 # As bilinear, but output pixel x looks at x * scale, not at (x + 0.5) * scale - 0.5: half a pixel from where it should.
 # Only to repeat what others do.
 CORNER = "bilinear_corner"
+# How a photograph becomes RGB pixels of 8 bits before it is scaled, as manifest.json says it; the same for every model.
+DECODING = {"colour_space": "sRGB", "orientation": "applied", "transparency": "white"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Preprocessing:
         scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
         antialiased = "antialiased" if self.antialias else "not antialiased"
         return (
+            "turn the photograph upright, convert its colours to sRGB, put transparency onto white, "
             f"{scaled} to {self.resize_to} pixels ({self.interpolation}, {antialiased}), cut out the central square of "
             f"{self.image_size}, and give the pixels as they are: no mean, no scale"
         )

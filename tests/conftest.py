@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sqznet import startup
@@ -25,6 +26,8 @@ from sqznet.data import build, manifest, shards, sources, synthetic  # noqa: E40
 from sqznet.data.manifest import Manifest  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
+from sqznet.keras_file import Card  # noqa: E402
+from sqznet.preprocessing import Preprocessing  # noqa: E402
 from sqznet.training import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -116,6 +119,15 @@ def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -
     run_dir = once(tmp_path_factory, "runs/tiny", train)
     tf.config.experimental.enable_op_determinism()  # as training does, so that it holds where another process trained
     return run_dir
+
+
+def run_file(path: Path, images: np.ndarray) -> np.ndarray:
+    """The probabilities of a file as a writer leaves it: without a card, so that `inference.load` refuses it."""
+    runtime: inference.Runtime = (
+        inference.SavedModelRuntime(path) if path.is_dir() else inference.FILE_RUNTIMES[path.suffix](path, None)
+    )
+    card = Card(None, Preprocessing(runtime.image_size, runtime.image_size))
+    return inference.Predictor(path, runtime, card).predict(images)
 
 
 def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all", quantize: str = "none", **options):

@@ -109,9 +109,9 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
 
 
 def predict_photograph(rng: random.Random, folder: Path) -> str:
-    """`predict`: the file is named, or pixels come out."""
+    """`predict`: there is a reason, or pixels come out."""
     from sqznet import predict
-    from sqznet.errors import InputError
+    from sqznet.errors import Reject
     from sqznet.preprocessing import Preprocessing
 
     class Predictor:
@@ -121,9 +121,9 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
     path = folder / "photo.jpg"
     path.write_bytes(mutate(photograph(rng), rng))
     try:
-        image = predict.read(path, Predictor)  # type: ignore[arg-type]
-    except InputError as error:
-        return _named(error, str(path))
+        image, _ = predict.read(path, Predictor)  # type: ignore[arg-type]
+    except Reject as reason:
+        return _refused(str(reason))
     if image.shape != (64, 64, 3) or image.dtype != np.uint8:
         raise Defect(f"pixels are {image.shape} {image.dtype}")
     return "accepted, pixels of the right shape"

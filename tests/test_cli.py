@@ -138,14 +138,6 @@ def test_the_sample_is_small_and_still_what_was_proved(capsys):
     assert export_command.main([f"--check={folder}"]) == 0
 
 
-def test_predict_refuses_what_is_no_photograph(trained_run, tmp_path):
-    (tmp_path / "x.jpg").write_text("no photograph")
-    with pytest.raises(InputError, match=r"x.jpg: not an image"):
-        predict.main([f"--model={trained_run}", str(tmp_path / "x.jpg")])
-    with pytest.raises(InputError, match=r"cannot read .*y.jpg: No such file"):
-        predict.main([f"--model={trained_run}", str(tmp_path / "y.jpg")])
-
-
 def test_export_prints_the_table(trained_run, shard_set, tmp_path, capsys):
     flags = [f"--model={trained_run}", "--format=tflite", "--budget=5MB", f"--out={tmp_path / 'out'}"]
     assert export_command.main(flags) == 0

@@ -57,3 +57,42 @@ def test_a_drop_is_what_the_first_loses_against_the_second():
     assert lost == pytest.approx(0.010) and 0 < low < lost < high < 0.02
     won, interval = metrics.drop(second, first)
     assert won == -lost and interval == (-high, -low)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 5.0, 50.0])
+def test_probabilities_pass_in_every_type_that_files_have(classes, sharpness):
+    rows = softmax(np.random.default_rng(classes).normal(0, sharpness, (50, classes)))
+    metrics.check_probabilities(rows)
+    metrics.check_probabilities(rows.astype(np.float16).astype(np.float32))
+    steps = np.clip(np.round(rows * 256), 0, 255)  # int8: of 1,000 classes, all may round to 0
+    metrics.check_probabilities((steps / 256).astype(np.float32), step=1 / 256)
+
+
+@pytest.mark.parametrize(
+    ("row", "step", "message"),
+    [
+        (
+            [12.5, -3.25, 0.5],
+            0.0,
+            r"image 2 of 2 the values are -3.25 to 12.5 with sum 9.75; .* Probably these are logits",
+        ),
+        ([-0.1, -2.5, -4.0], 0.0, "Probably these are logits"),  # log-probabilities
+        ([0.9, 0.05, 1.05], 0.0, "Probably these are logits"),
+        ([0.9, 0.8, 0.1], 0.0, r"with sum 1.8; .* Probably each class has a score of its own, as after a sigmoid"),
+        ([0.0, 0.0, 0.0], 0.0, "with sum 0; expected 0 to 1 with sum 1"),
+        ([0.9, 0.8, 0.1], 1 / 256, "with sum 1.8"),
+        ([62.5, 30.0, 7.5], 0.0, "with sum 100"),
+        ([np.nan, 0.5, 0.5], 0.0, r"puts out values that are not numbers \(NaN or infinite\) for image 2 of 2"),
+        ([np.inf, 0.0, 0.0], 0.0, "are not numbers"),
+    ],
+)
+def test_what_are_no_probabilities_is_refused_with_the_row_and_what_it_probably_is(row, step, message):
+    rows = np.array([[0.25, 0.25, 0.5], row], np.float32)
+    with pytest.raises(ValueError, match=message):
+        metrics.check_probabilities(rows, step)

@@ -1,7 +1,11 @@
 package sqznet
 
+import android.annotation.TargetApi
 import android.content.res.AssetManager
 import android.graphics.Bitmap
+import android.graphics.ColorSpace
+import android.graphics.ImageDecoder
+import android.os.Build
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
 import java.nio.ByteBuffer
@@ -25,38 +29,58 @@ interface Classifier : AutoCloseable {
 }
 
 /**
+ * A photograph as the contract wants it: upright and in sRGB. Of an animation, the first picture. From Android 9 on.
+ *
+ * @param source of ImageDecoder.createSource: a file, a Uri, an asset or a buffer
+ */
+@TargetApi(Build.VERSION_CODES.P)
+fun decodePhoto(source: ImageDecoder.Source): Bitmap = ImageDecoder.decodeBitmap(source) { decoder, _, _ ->
+    decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE // bitmaps of the graphics memory cannot be read
+    decoder.setTargetColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+}
+
+/**
  * What is seen in a photograph, the most probable first.
  *
- * @param photo upright: BitmapFactory does not turn photographs by their EXIF orientation, ImageDecoder does
+ * @param photo upright, as `decodePhoto` gives it; transparency is put onto white
  * @param labels as `labels(assets)` reads them
  */
 fun Classifier.classify(photo: Bitmap, labels: List<String>, count: Int = 5): List<Answer> {
     val probabilities = probabilities(networkPixels(photo))
-    return probabilities.indices.sortedByDescending { probabilities[it] }.take(count)
-        .map { Answer(labels[it], probabilities[it]) }
+    return ranked(probabilities).take(count).map { Answer(labels[it], probabilities[it]) }
 }
+
+/** The classes, the most probable first; of equals, the one that comes first in labels.txt (the sort is stable). */
+fun ranked(probabilities: FloatArray): List<Int> = probabilities.indices.sortedByDescending { probabilities[it] }
 
 /** The pixels that the network sees of a photograph. */
 fun networkPixels(photo: Bitmap): ByteArray {
-    // Bitmaps of the graphics memory cannot be read, and those of 16-bit colours not exactly.
-    val readable = if (photo.config == Bitmap.Config.ARGB_8888) photo else photo.copy(Bitmap.Config.ARGB_8888, false)
+    val inGraphicsMemory = Build.VERSION.SDK_INT >= Build.VERSION_CODES.O && photo.config == Bitmap.Config.HARDWARE
+    val readable = if (inGraphicsMemory) photo.copy(Bitmap.Config.ARGB_8888, false) else photo
     return contractResize().centre(readable.width, readable.height) { left, y, into ->
+        // Whatever the bitmap's configuration and colour space are, this gives sRGB, not multiplied by alpha.
         readable.getPixels(into, 0, into.size, left, y, into.size, 1)
     }
 }
 
 fun contractResize(): Resize {
-    check(ModelContract.ANTIALIAS && ModelContract.COLOUR_ORDER == "RGB") { "this code is older than the bundle" }
+    known("colour order", ModelContract.COLOUR_ORDER, mapOf("RGB" to true))
+    known("colour space", ModelContract.COLOUR_SPACE, mapOf("sRGB" to true))
+    known("orientation", ModelContract.ORIENTATION, mapOf("applied" to true))
+    known("transparency", ModelContract.TRANSPARENCY, mapOf("white" to true))
     return Resize(
         ModelContract.IMAGE_SIZE,
         ModelContract.RESIZE_TO,
-        squash = ModelContract.RESIZE == "squash",
-        bicubic = ModelContract.INTERPOLATION == "bicubic",
+        ModelContract.RESIZE,
+        ModelContract.INTERPOLATION,
+        ModelContract.ANTIALIAS,
     )
 }
 
 fun labels(assets: AssetManager): List<String> {
-    val labels = assets.open(ModelContract.LABELS).bufferedReader().use { it.readLines() }
+    val text = assets.open(ModelContract.LABELS).use { it.readBytes() }.decodeToString()
+    // Not readLines(), for which a carriage return within a name is the end of a line.
+    val labels = text.removeSuffix("\n").split("\n").map { it.removeSuffix("\r") }
     check(labels.size == ModelContract.CLASSES) {
         "${ModelContract.LABELS} has ${labels.size} lines, expected ${ModelContract.CLASSES}: not of one bundle"
     }

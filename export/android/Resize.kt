@@ -8,29 +8,37 @@ import kotlin.math.min
 
 /** The pixels of a photograph, row by row. */
 fun interface Rows {
-    /** Fills `into` with the pixels of row `y` from column `left` on, each 0xAARRGGBB, as Bitmap.getPixels does. */
+    /**
+     * Fills `into` with the pixels of row `y` from column `left` on, each 0xAARRGGBB in sRGB, colours not multiplied by
+     * alpha, as Bitmap.getPixels does.
+     */
     fun read(left: Int, y: Int, into: IntArray)
 }
 
 /**
- * A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle,
- * scaled once with antialiasing (half-pixel centres; a kernel that is widened where pixels are thrown away; weights
- * that add up to 1; in float, lines before columns), rounded half to even.
+ * A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle, with
+ * transparency on white, scaled once (weights that add up to 1; in float, lines before columns) and rounded half to
+ * even.
  *
- * It computes what tf.image.resize(antialias=True) computes. Bitmap.createScaledBitmap and MediaPipe do not.
+ * It computes what tf.image.resize computes. Bitmap.createScaledBitmap and MediaPipe do something else.
  * Pure arithmetic, so that it can be tested on any JVM.
  *
  * @param imageSize side of the result in pixels
  * @param resizeTo side that the photograph would be scaled to as a whole, of which imageSize is the middle
- * @param squash scale both sides to resizeTo, instead of the short one
- * @param bicubic Keys' cubic kernel, instead of the triangle of "bilinear"
+ * @param resize "short" scales the short side to resizeTo, "squash" both sides
+ * @param interpolation one of KERNELS
+ * @param antialias the kernel is widened where pixels are thrown away; else most of them are passed over
  */
 class Resize(
     private val imageSize: Int,
     private val resizeTo: Int,
-    private val squash: Boolean,
-    private val bicubic: Boolean,
+    resize: String,
+    interpolation: String,
+    private val antialias: Boolean,
 ) {
+    private val kernel = known("interpolation", interpolation, KERNELS)
+    private val squash = known("resize", resize, mapOf("short" to false, "squash" to true))
+
     /** The pixels of one side of the photograph that a pixel of the result is made of. */
     private class Span(val start: Int, val weights: FloatArray) {
         val end get() = start + weights.size
@@ -52,7 +60,7 @@ class Resize(
         return Math.rint((side.toFloat() * share).toDouble()).toInt().coerceIn(1, side)
     }
 
-    /** Shrinks the height, reading each row once: imageSize x boxWidth x 3. */
+    /** Scales the height, reading each row once: imageSize x boxWidth x 3. */
     private fun lines(left: Int, top: Int, boxWidth: Int, boxHeight: Int, rows: Rows): FloatArray {
         val spans = spans(boxHeight)
         val sums = FloatArray(imageSize * boxWidth * 3)
@@ -61,7 +69,9 @@ class Resize(
         for (y in 0 until boxHeight) {
             while (first < imageSize && spans[first].end <= y) first++
             if (first == imageSize) break
+            if (spans[first].start > y) continue
             rows.read(left, top + y, row)
+            for (at in row.indices) row[at] = onWhite(row[at])
             var line = first
             while (line < imageSize && spans[line].start <= y) {
                 val weight = spans[line].weights[y - spans[line].start]
@@ -77,7 +87,7 @@ class Resize(
         return sums
     }
 
-    /** Shrinks the width and rounds: imageSize x imageSize x 3. */
+    /** Scales the width and rounds: imageSize x imageSize x 3. */
     private fun columns(lines: FloatArray, boxWidth: Int): ByteArray {
         val spans = spans(boxWidth)
         val result = ByteArray(imageSize * imageSize * 3)
@@ -101,23 +111,46 @@ class Resize(
     private fun spans(side: Int): List<Span> {
         val scale = imageSize.toFloat() / side
         val step = (1.0 / scale).toFloat()
-        val widening = max(step, 1f)
-        val reach = (if (bicubic) 2f else 1f) * widening
+        val widening = if (antialias) max(step, 1f) else 1f
+        val reach = kernel.radius * widening
         val shrink = 1f / widening
         return List(imageSize) { index ->
-            val centre = (index + 0.5f) * step
+            val centre = (index + kernel.offset) * step + (0.5f - kernel.offset)
             val start = ceil(centre - reach - 0.5f).toInt().coerceIn(0, side - 1)
             val last = floor(centre + reach - 0.5f).toInt().coerceIn(0, side - 1)
-            val weights = FloatArray(last - start + 1) { kernel(abs((start + it + 0.5f - centre) * shrink)) }
+            val weights = FloatArray(last - start + 1) { kernel.weight(abs((start + it + 0.5f - centre) * shrink)) }
             val total = 1f / weights.fold(0f) { sum, weight -> sum + weight }
             Span(start, FloatArray(weights.size) { weights[it] * total })
         }
     }
-
-    private fun kernel(x: Float): Float = when {
-        !bicubic -> max(1f - x, 0f)
-        x >= 2f -> 0f
-        x >= 1f -> ((-0.5f * x + 2.5f) * x - 4f) * x + 2f
-        else -> (1.5f * x - 2.5f) * x * x + 1f
-    }
 }
+
+/** @param offset pixel `i` of the result looks at `(i + offset) * scale - offset` */
+class Kernel(val radius: Float, val offset: Float, val weight: (Float) -> Float)
+
+val KERNELS = mapOf(
+    "bilinear" to Kernel(1f, 0.5f, ::triangle),
+    "bilinear_corner" to Kernel(1f, 0f, ::triangle),
+    "bicubic" to Kernel(2f, 0.5f, ::cubic),
+)
+
+private fun triangle(x: Float): Float = max(1f - x, 0f)
+
+/** Keys 1981, a = -0.5. */
+private fun cubic(x: Float): Float = when {
+    x >= 2f -> 0f
+    x >= 1f -> ((-0.5f * x + 2.5f) * x - 4f) * x + 2f
+    else -> (1.5f * x - 2.5f) * x * x + 1f
+}
+
+/** A pixel 0xAARRGGBB, whose colours are not multiplied by alpha, over white. */
+fun onWhite(pixel: Int): Int {
+    val alpha = pixel ushr 24
+    if (alpha == 0xFF) return pixel
+    fun over(shift: Int) = ((pixel shr shift and 0xFF) * alpha + 0xFF * (0xFF - alpha) + 127) / 0xFF shl shift
+    return 0xFF shl 24 or over(16) or over(8) or over(0)
+}
+
+/** What the bundle's contract says, in terms of this code. */
+fun <T : Any> known(name: String, value: String, values: Map<String, T>): T =
+    checkNotNull(values[value]) { "$name is $value, this code knows ${values.keys}: it is older than the bundle" }

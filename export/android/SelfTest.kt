@@ -2,6 +2,8 @@ package sqznet
 
 import android.content.res.AssetManager
 import android.graphics.BitmapFactory
+import android.graphics.ImageDecoder
+import android.os.Build
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.math.abs
@@ -31,7 +33,7 @@ class SelfTest(private val golden: AssetManager) {
                 val difference = abs(probability - value(values, expected.getString("dtype"), model))
                 largest = if (difference.isNaN()) Double.NaN else max(largest, difference)
             }
-            if (got.indices.maxByOrNull { got[it] } == top1[image]) same++
+            if (ranked(got).first() == top1[image]) same++
         }
         return Result(model.name, largest, expected.getDouble("tolerance"), same)
     }
@@ -39,7 +41,12 @@ class SelfTest(private val golden: AssetManager) {
     /** Mean difference, in steps of 1/255, between golden/photo.jpg as this app prepares it and as training did. */
     fun photo(): Double {
         val photo = bytes(content.getString("photo"))
-        val got = networkPixels(BitmapFactory.decodeByteArray(photo, 0, photo.size))
+        val decoded = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) {
+            decodePhoto(ImageDecoder.createSource(ByteBuffer.wrap(photo)))
+        } else {
+            BitmapFactory.decodeByteArray(photo, 0, photo.size)
+        }
+        val got = networkPixels(decoded)
         val wanted = pixels(0)
         val differences = got.zip(wanted) { one, other -> abs((one.toInt() and 0xFF) - (other.toInt() and 0xFF)) }
         return differences.average()

@@ -12,15 +12,6 @@ struct Answer {
     let probability: Float
 }
 
-/// What is wrong with the files or with what the classifier was given, in words.
-struct ClassifierError: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) {
-        self.description = description
-    }
-}
-
 /// Any .tflite file of the bundle, with float32 or uint8 ports. One thread at a time, and not the main thread.
 final class Classifier {
     let model: ModelFile
@@ -58,14 +49,11 @@ final class Classifier {
     /// What is seen in a photograph, the most probable first.
     ///
     /// - Parameters:
-    ///   - photo: upright; see `UIImage.upright` below.
+    ///   - photo: upright; see `UIImage.upright` below. Its colours become sRGB, transparency is put onto white.
     ///   - labels: as `labels(in:)` reads them.
     func classify(_ photo: CGImage, labels: [String], count: Int = 5) throws -> [Answer] {
         let probabilities = try probabilities(of: try networkPixels(photo))
-        return probabilities.indices
-            .sorted { probabilities[$0] > probabilities[$1] }
-            .prefix(count)
-            .map { Answer(label: labels[$0], probability: probabilities[$0]) }
+        return ranked(probabilities).prefix(count).map { Answer(label: labels[$0], probability: probabilities[$0]) }
     }
 
     /// - Parameter pixels: imageSize * imageSize * 3 bytes, rows of red, green, blue.
@@ -111,9 +99,15 @@ func probabilitiesOf(_ data: Data, type: String, model: ModelFile) -> [Float] {
     return values.map { ($0 - Float(model.outputZeroPoint)) * Float(model.outputScale) }
 }
 
+/// The classes, the most probable first; of equals, the one that comes first in labels.txt.
+func ranked(_ probabilities: [Float]) -> [Int] {
+    return probabilities.indices.sorted {
+        probabilities[$0] == probabilities[$1] ? $0 < $1 : probabilities[$0] > probabilities[$1]
+    }
+}
+
 func labels(in folder: URL) throws -> [String] {
-    let text = try String(contentsOf: folder.appendingPathComponent(ModelContract.labels), encoding: .utf8)
-    let labels = text.split(separator: "\n").map(String.init)
+    let labels = lines(of: try Data(contentsOf: folder.appendingPathComponent(ModelContract.labels)))
     guard labels.count == ModelContract.classes else {
         throw ClassifierError(
             "\(ModelContract.labels) has \(labels.count) lines, the model \(ModelContract.classes) classes: "
@@ -122,21 +116,34 @@ func labels(in folder: URL) throws -> [String] {
     return labels
 }
 
-/// The pixels that the network sees of a photograph.
-func networkPixels(_ photo: CGImage) throws -> [UInt8] {
-    guard ModelContract.antialias, ModelContract.colourOrder == "RGB" else {
-        throw ClassifierError("this code is older than the bundle")
-    }
-    let resize = Resize(
-        imageSize: ModelContract.imageSize,
-        resizeTo: ModelContract.resizeTo,
-        squash: ModelContract.resize == "squash",
-        bicubic: ModelContract.interpolation == "bicubic")
-    return resize.centre(width: photo.width, height: photo.height, rgba: try rgba(photo))
+/// As bytes, because Swift takes "\r\n" for one character, at which "\n" does not split.
+func lines(of text: Data) -> [String] {
+    let (lineFeed, carriageReturn) = (UInt8(ascii: "\n"), UInt8(ascii: "\r"))
+    var lines = text.split(separator: lineFeed, omittingEmptySubsequences: false)
+    if lines.last?.isEmpty == true { lines.removeLast() }
+    return lines.map { String(decoding: $0.last == carriageReturn ? $0.dropLast() : $0, as: UTF8.self) }
 }
 
-/// The pixels of an image at its own size: red, green, blue and an unused byte each, in sRGB.
-private func rgba(_ image: CGImage) throws -> [UInt8] {
+/// The pixels that the network sees of a photograph.
+func networkPixels(_ photo: CGImage) throws -> [UInt8] {
+    return try contractResize().centre(width: photo.width, height: photo.height, rgba: try rgba(photo))
+}
+
+func contractResize() throws -> Resize {
+    try known("colour order", ModelContract.colourOrder, ["RGB": true])
+    try known("colour space", ModelContract.colourSpace, ["sRGB": true])
+    try known("orientation", ModelContract.orientation, ["applied": true])
+    try known("transparency", ModelContract.transparency, ["white": true])
+    return try Resize(
+        imageSize: ModelContract.imageSize,
+        resizeTo: ModelContract.resizeTo,
+        resize: ModelContract.resize,
+        interpolation: ModelContract.interpolation,
+        antialias: ModelContract.antialias)
+}
+
+/// The pixels of an image at its own size, on white: red, green, blue and an unused byte each, in sRGB.
+func rgba(_ image: CGImage) throws -> [UInt8] {
     var pixels = [UInt8](repeating: 0, count: image.width * image.height * 4)
     let drawn: Bool = pixels.withUnsafeMutableBytes { buffer in
         guard
@@ -145,7 +152,11 @@ private func rgba(_ image: CGImage) throws -> [UInt8] {
                 data: buffer.baseAddress, width: image.width, height: image.height, bitsPerComponent: 8,
                 bytesPerRow: image.width * 4, space: space, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
         else { return false }
-        context.draw(image, in: CGRect(x: 0, y: 0, width: image.width, height: image.height))
+        let whole = CGRect(x: 0, y: 0, width: image.width, height: image.height)
+        context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
+        context.fill(whole)
+        context.setRenderingIntent(.relativeColorimetric)
+        context.draw(image, in: whole)
         return true
     }
     guard drawn else { throw ClassifierError("the image cannot be drawn into 8-bit RGB") }
@@ -154,15 +165,21 @@ private func rgba(_ image: CGImage) throws -> [UInt8] {
 
 #if canImport(UIKit)
     extension UIImage {
-        /// The pixels as a person sees the photograph: `cgImage` alone holds them as the sensor lay.
+        /// The pixels as a person sees the photograph, on white: `cgImage` alone holds them as the sensor lay.
         var upright: CGImage? {
             guard imageOrientation != .up else { return cgImage }
             let pixels = CGSize(width: size.width * scale, height: size.height * scale)
             let format = UIGraphicsImageRendererFormat()
             format.scale = 1
-            format.preferredRange = .standard
+            format.opaque = true
+            format.preferredRange = .standard  // sRGB
+            let whole = CGRect(origin: .zero, size: pixels)
             let renderer = UIGraphicsImageRenderer(size: pixels, format: format)
-            return renderer.image { _ in draw(in: CGRect(origin: .zero, size: pixels)) }.cgImage
+            return renderer.image { context in
+                UIColor.white.setFill()
+                context.fill(whole)
+                draw(in: whole)
+            }.cgImage
         }
     }
 #endif

@@ -1,18 +1,52 @@
 /// A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle,
-/// scaled once with antialiasing (half-pixel centres; a kernel that is widened where pixels are thrown away; weights
-/// that add up to 1; in Float, lines before columns), rounded half to even.
+/// scaled once (weights that add up to 1; in Float, lines before columns) and rounded half to even.
 ///
-/// It computes what tf.image.resize(antialias=True) computes. vImage, Core Graphics and Vision do not.
+/// It computes what tf.image.resize computes. vImage, Core Graphics and Vision do something else.
 /// The same steps, in the same order, as android/Resize.kt.
 struct Resize {
-    /// Side of the result in pixels.
-    let imageSize: Int
-    /// Side that the photograph would be scaled to as a whole, of which imageSize is the middle.
-    let resizeTo: Int
-    /// Scale both sides to resizeTo, instead of the short one.
-    let squash: Bool
-    /// Keys' cubic kernel, instead of the triangle of "bilinear".
-    let bicubic: Bool
+    private let imageSize: Int
+    private let resizeTo: Int
+    private let squash: Bool
+    private let antialias: Bool
+    private let kernel: Kernel
+
+    /// - Parameters:
+    ///   - imageSize: side of the result in pixels.
+    ///   - resizeTo: side that the photograph would be scaled to as a whole, of which imageSize is the middle.
+    ///   - resize: "short" scales the short side to resizeTo, "squash" both sides.
+    ///   - interpolation: "bilinear", "bilinear_corner" or "bicubic".
+    ///   - antialias: the kernel is widened where pixels are thrown away; else most of them are passed over.
+    init(imageSize: Int, resizeTo: Int, resize: String, interpolation: String, antialias: Bool) throws {
+        self.imageSize = imageSize
+        self.resizeTo = resizeTo
+        self.antialias = antialias
+        squash = try known("resize", resize, ["short": false, "squash": true])
+        kernel = try known("interpolation", interpolation, Kernel.all)
+    }
+
+    private struct Kernel {
+        let radius: Float
+        /// Pixel i of the result looks at (i + offset) * scale - offset.
+        let offset: Float
+        let weight: (Float) -> Float
+
+        static let all = [
+            "bilinear": Kernel(radius: 1, offset: 0.5, weight: triangle),
+            "bilinear_corner": Kernel(radius: 1, offset: 0, weight: triangle),
+            "bicubic": Kernel(radius: 2, offset: 0.5, weight: cubic),
+        ]
+
+        private static func triangle(_ x: Float) -> Float {
+            return max(1 - x, 0)
+        }
+
+        /// Keys 1981, a = -0.5.
+        private static func cubic(_ x: Float) -> Float {
+            if x >= 2 { return 0 }
+            if x >= 1 { return ((-0.5 * x + 2.5) * x - 4) * x + 2 }
+            return (1.5 * x - 2.5) * x * x + 1
+        }
+    }
 
     /// The pixels of one side of the photograph that a pixel of the result is made of.
     private struct Span {
@@ -37,7 +71,7 @@ struct Resize {
         return min(max(Int((Float(side) * share).rounded(.toNearestOrEven)), 1), side)
     }
 
-    /// Shrinks the height: imageSize * boxWidth * 3.
+    /// Scales the height: imageSize * boxWidth * 3.
     private func lines(_ rgba: [UInt8], from corner: Int, width: Int, boxWidth: Int, boxHeight: Int) -> [Float] {
         let spans = self.spans(boxHeight)
         var result = [Float](repeating: 0, count: imageSize * boxWidth * 3)
@@ -61,7 +95,7 @@ struct Resize {
         return result
     }
 
-    /// Shrinks the width and rounds: imageSize * imageSize * 3.
+    /// Scales the width and rounds: imageSize * imageSize * 3.
     private func columns(_ lines: [Float], boxWidth: Int) -> [UInt8] {
         let spans = self.spans(boxWidth)
         var result = [UInt8]()
@@ -87,23 +121,35 @@ struct Resize {
     private func spans(_ side: Int) -> [Span] {
         let scale = Float(imageSize) / Float(side)
         let step = Float(1.0 / Double(scale))
-        let widening = max(step, 1)
-        let reach = (bicubic ? 2 : 1) * widening
+        let widening = antialias ? max(step, 1) : 1
+        let reach = kernel.radius * widening
         let shrink = 1 / widening
         return (0..<imageSize).map { index in
-            let centre = (Float(index) + 0.5) * step
+            let centre = (Float(index) + kernel.offset) * step + (0.5 - kernel.offset)
             let start = min(max(Int((centre - reach - 0.5).rounded(.up)), 0), side - 1)
             let last = min(max(Int((centre + reach - 0.5).rounded(.down)), 0), side - 1)
-            let weights = (start...last).map { kernel(abs((Float($0) + 0.5 - centre) * shrink)) }
+            let weights = (start...last).map { kernel.weight(abs((Float($0) + 0.5 - centre) * shrink)) }
             let total = 1 / weights.reduce(Float(0), +)
             return Span(start: start, weights: weights.map { $0 * total })
         }
     }
+}
 
-    private func kernel(_ x: Float) -> Float {
-        if !bicubic { return max(1 - x, 0) }
-        if x >= 2 { return 0 }
-        if x >= 1 { return ((-0.5 * x + 2.5) * x - 4) * x + 2 }
-        return (1.5 * x - 2.5) * x * x + 1
+/// What the bundle's contract says, in terms of this code.
+@discardableResult
+func known<Value>(_ name: String, _ value: String, _ values: [String: Value]) throws -> Value {
+    guard let found = values[value] else {
+        throw ClassifierError(
+            "\(name) is \(value), this code knows \(values.keys.sorted()): it is older than the bundle")
+    }
+    return found
+}
+
+/// What is wrong with the files or with what the classifier was given, in words.
+struct ClassifierError: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) {
+        self.description = description
     }
 }

@@ -56,8 +56,7 @@ struct SelfTest {
                 let difference = abs(Double(probability) - Double(wanted[image * got.count + index]))
                 largest = difference.isNaN ? .nan : max(largest, difference)
             }
-            let top = got.indices.max { got[$0] < got[$1] }
-            if top == expected.top1[image] { same += 1 }
+            if ranked(got).first == expected.top1[image] { same += 1 }
         }
         return Result(
             model: classifier.model.name, largestDifference: largest, tolerance: expected.tolerance, sameTop1: same)

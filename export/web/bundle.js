@@ -3,6 +3,9 @@
 /** Folder of the bundle, relative to the page. */
 const FOLDER = new URL("model/", document.baseURI);
 
+// What photo.js does with every photograph; a bundle may not ask for anything else.
+const KNOWN = { colour_order: "RGB", colour_space: "sRGB", orientation: "applied", transparency: "white" };
+
 /** The bytes of one of the bundle's files, as an ArrayBuffer. */
 export async function fetchBytes(name) {
   const response = await fetch(new URL(name, FOLDER), { cache: "no-store" });
@@ -22,10 +25,19 @@ export async function fetchText(name) {
  */
 export async function loadBundle() {
   const manifest = JSON.parse(await fetchText("manifest.json"));
-  const labels = (await fetchText(manifest.labels?.file ?? "labels.txt")).trimEnd().split("\n");
+  for (const [rule, known] of Object.entries(KNOWN)) {
+    const wanted = manifest.preprocessing[rule] ?? known; // bundles of before do not say all of them
+    if (wanted !== known) throw new Error(`${rule} is ${wanted}, this page knows ${known}: it is older than the bundle`);
+  }
+  const labels = lines(await fetchText(manifest.labels?.file ?? "labels.txt"));
   const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
   const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
   return { manifest, labels, golden, files: files.sort(byRuntimeThenSize(manifest)) };
+}
+
+// Only these ends of lines, and nothing trimmed: a class's name may hold other ones, and spaces.
+function lines(text) {
+  return text.replace(/\r?\n$/, "").split(/\r?\n/);
 }
 
 function byRuntimeThenSize(manifest) {

@@ -1,21 +1,52 @@
 // From an image file, or a camera, to the pixels that the network sees.
 
+import { isJpegOfPress, isWebp, webpOrientation } from "./headers.js";
 import { centralBox, resize } from "./resize.js";
 
 /**
  * @param {Blob} blob an encoded image
- * @returns {Promise<ImageBitmap>} upright, in the file's own colours: the network was trained on what the decoder gives
+ * @returns {Promise<ImageBitmap>} upright, in sRGB; of an animation, the first picture
  */
 export async function decode(blob) {
+  const name = blob.name ?? "this file";
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  if (isJpegOfPress(bytes)) {
+    throw new Error(`${name} is in the inks of a press (CMYK with a profile), which browsers get wrong; save it as sRGB`);
+  }
+  const turns = isWebp(bytes);
+  let bitmap;
   try {
-    return await createImageBitmap(blob, {
-      colorSpaceConversion: "none",
+    bitmap = await createImageBitmap(blob, {
+      colorSpaceConversion: "default", // by the file's profile, as in training
       premultiplyAlpha: "none",
-      imageOrientation: "from-image",
+      imageOrientation: turns ? "none" : "from-image",
     });
   } catch {
-    throw new Error(`${blob.name ?? "this file"} is not an image that this browser can decode`);
+    throw new Error(`${name} is not an image that this browser can decode`);
   }
+  return turns ? turned(bitmap, webpOrientation(bytes)) : bitmap;
+}
+
+// An image as its EXIF orientation says.
+function turned(image, orientation) {
+  const { width, height } = image;
+  const transform = {
+    2: [-1, 0, 0, 1, width, 0],
+    3: [-1, 0, 0, -1, width, height],
+    4: [1, 0, 0, -1, 0, height],
+    5: [0, 1, 1, 0, 0, 0],
+    6: [0, 1, -1, 0, height, 0],
+    7: [0, -1, -1, 0, height, width],
+    8: [0, -1, 1, 0, 0, width],
+  }[orientation];
+  if (!transform) return image;
+  const canvas = orientation < 5 ? new OffscreenCanvas(width, height) : new OffscreenCanvas(height, width);
+  const context = canvas.getContext("2d", { colorSpace: "srgb" });
+  context.imageSmoothingEnabled = false;
+  context.setTransform(...transform);
+  context.drawImage(image, 0, 0);
+  image.close();
+  return canvas.transferToImageBitmap();
 }
 
 /**

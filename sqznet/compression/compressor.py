@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console, files, inference, plots
+from sqznet import console, coverage, files, inference, plots
 from sqznet.compression import decoder, distilling, encoder, network, pruning, search, sensitivity
 from sqznet.compression.rounding import Rounder
 from sqznet.compression.sensitivity import Sensitivity
+from sqznet.coverage import Coverage
 from sqznet.data import pipeline
 from sqznet.errors import InputError
 from sqznet.export import verify
@@ -72,8 +73,12 @@ class Compressor:
         self.source, self.card, self.manifest, self.stages = source, card, manifest, stages
         self.model = network.without_batch_norm(trained, card.preprocessing.image_size)
         self.stored = network.of_keras(self.model, card)
-        batches = pipeline.examples(manifest, "train", card.preprocessing, calibration_records, BATCH)
-        self.photographs = [images for images, _ in batches]
+        self.photographs, shown = [], []
+        for images, labels in pipeline.examples(manifest, "train", card.preprocessing, calibration_records, BATCH):
+            self.photographs.append(images)
+            shown.append(labels)
+        self.fitted_to = coverage.count(shown, len(manifest.classes), trained.output_shape[-1])
+        console.say(f"rounding is fitted to {sum(map(len, shown)):,} records of train, which show {self.fitted_to}")
         some = np.concatenate(self.photographs)[: sensitivity.PHOTOGRAPHS]
         kernels = {name: kernel for name, (kernel, _) in self.stored.layers.items()}
         self.sensitivities = (
@@ -162,17 +167,30 @@ def curve_of(out: Path, suffix: str) -> Path:
     return out.with_name(f"{out.stem}-curve{suffix}")
 
 
-def write_curve(points: list[search.Point], chosen: search.Point, real_top1: float, out: Path, title: str) -> None:
-    """All points as CSV and as a plot, beside the .sqz file."""
+def write_curve(
+    points: list[search.Point],
+    chosen: search.Point,
+    real_top1: float,
+    out: Path,
+    title: str,
+    *,
+    measured: Coverage,
+    fitted_to: Coverage,
+) -> None:
+    """All points as CSV and as a plot, beside the .sqz file, with the classes measured and fitted to."""
     points = sorted(points, key=lambda each: each.bytes)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        ["bytes", "top1", "top5", "drop", "drop_low_95", "drop_high_95", "divergence", "price", "n", "chosen"]
+        [
+            *("bytes", "top1", "top5", "drop", "drop_low_95", "drop_high_95", "divergence", "price", "n", "chosen"),
+            *("classes", "calibrated_classes", "of_classes"),
+        ]
     )
     for each in points:
         figures = [each.top1, each.top5, each.drop, *each.interval, each.divergence, each.price]
-        table.writerow([each.bytes, *(f"{figure:.6g}" for figure in figures), each.n, int(each is chosen)])
+        classes = [measured.classes, fitted_to.classes, measured.of_classes]
+        table.writerow([each.bytes, *(f"{figure:.6g}" for figure in figures), each.n, int(each is chosen), *classes])
     files.write_text(curve_of(out, ".csv"), text.getvalue())
     plots.size_curve(
         [(each.bytes, each.top1, each.interval) for each in points],

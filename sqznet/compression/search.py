@@ -12,6 +12,7 @@ import numpy as np
 from sqznet import console, metrics
 from sqznet.compression import rounding
 from sqznet.compression.sensitivity import Sensitivity
+from sqznet.coverage import Coverage
 
 NEAR_ENOUGH = 0.99  # of the target: a hundredth less is not worth another pass
 PASSES = 5
@@ -125,7 +126,7 @@ def price_of(estimate: Callable[[float], float], size: float) -> float:
     return math.exp(high)
 
 
-def print_table(points: list[Point], chosen: Point | None, real_top1: float) -> None:
+def print_table(points: list[Point], chosen: Point | None, real_top1: float, measured: Coverage) -> None:
     rows = [
         [
             f"{each.bytes:,}",
@@ -141,5 +142,5 @@ def print_table(points: list[Point], chosen: Point | None, real_top1: float) -> 
     console.table(
         ["bytes", "top-1", "points lost", "95 % interval", "top-5", "divergence, nats", "chosen"],
         rows,
-        title=f"n = {points[0].n:,}; uncompressed top-1 {console.percent(real_top1)}",
+        title=f"n = {points[0].n:,}, {measured}; uncompressed top-1 {console.percent(real_top1)}",
     )

@@ -9,14 +9,16 @@
   python -m sqznet.data --verify --out=data/shards
 
 Sources:
-  folder:PATH    train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, split by seed
-  ilsvrc:PATH    ImageNet CLS-LOC: Data/, ImageSets/ and the devkit; 50 of each class are held out as test
+  folder:PATH    train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, split by seed;
+                 val/* and a file of labels; val/ or test/ alone, to evaluate on; Tiny-ImageNet
+  ilsvrc:PATH    ImageNet CLS-LOC: Data/, ImageSets/ and the devkit, or as from Kaggle; 50 of each class are held out
+                 as test
   tfds:NAME      an image-classification set of TensorFlow Datasets, or the folder of one
-  tfrecord:PATH  shards of another ImageNet builder (train-*, validation-*)
+  tfrecord:PATH  shards of another builder (train-00000-of-00008, ...); PATH may end in a pattern, as in /*-fft-*
   synthetic      the built-in demo set: 4,100 drawings of ten objects
 
-Writes shards, manifest.json (classes, counts, checksums, channel means) and rejects.csv (files that could not be
-used, and why). Killed at any point, the same command finishes the set.
+Writes shards, manifest.json (classes, counts, checksums, channel means, notes of what was not read) and rejects.csv
+(files that could not be used, and why). Killed at any point, the same command finishes the set.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--test_files", help="photographs with such file names make up the test split, as in 'ILSVRC2012_val_*'"
     )
     parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
-    parser.add_argument("--label_offset", type=int, default=0, help="tfrecord: added to every label")
+    parser.add_argument("--label_offset", type=int, help="tfrecord: added to every label; needed where none is 0")
     parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
     parser.add_argument(
         "--decoded",
@@ -89,15 +91,14 @@ def main(argv: list[str] | None = None) -> int:
     names = ("holdout_per_class", "blacklist", "label_offset", "test_files")
     listing_options = {name: getattr(args, name) for name in names}
     source = sources.open_source(args.source, seed=args.seed, **listing_options)
-    for note in source.notes:
-        console.say(note)
     manifest = build.build(
         source,
         args.out,
         spec=args.source,
         seed=args.seed,
         options=shards.Options(args.max_pixels, args.short_side, args.decoded, args.strict),
-        listing_options=listing_options,
+        # 0, not None, as in the manifests of earlier versions: the same command has to find their sets finished.
+        listing_options={**listing_options, "label_offset": args.label_offset or 0},
         shard_records=args.shard_records,
         workers=args.workers,
         beam_flags=(args.beam_options or "") if args.runner == "beam" else None,

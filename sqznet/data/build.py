@@ -54,6 +54,7 @@ def build(
     Raises:
         InputError: `out` holds another set, or something else; or a class lost all its photographs.
     """
+    _require_text(out)
     plan = shards.plan(source, seed=seed, shard_records=shard_records)
     identity = {
         "source": spec,
@@ -89,11 +90,18 @@ def build(
     return manifests.load(out)
 
 
+def _require_text(out: Path) -> None:
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--out={out}: its path is not UTF-8, and TensorFlow takes no other; name another") from None
+
+
 def _listing_sha256(source: Source) -> str:
     digest = hashlib.sha256()
     for split, photos in sorted(source.splits.items()):
         for photo in photos:
-            digest.update(f"{split}\0{photo.key}\0{photo.label}\n".encode())
+            digest.update(f"{split}\0{photo.key}\0{photo.label}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -177,24 +185,21 @@ def _write_missing(
 
 def _finish(out: Path, source: Source, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
     splits: dict[str, Any] = {}
-    sum_of_means = np.zeros(3)
+    sums_of_means: dict[str, np.ndarray] = {}
     colours: Counter[str] = Counter()
     for each in described:
         colours.update(each["colours"])
-        counts = splits.setdefault(each["split"], {"records": 0, "bytes": 0, "per_class": [0] * len(source.classes)})
+        split = each["split"]
+        counts = splits.setdefault(split, {"records": 0, "bytes": 0, "per_class": [0] * len(source.classes)})
         counts["records"] += each["records"]
         counts["bytes"] += each["bytes"]
         for label, count in each["per_class"].items():
             counts["per_class"][int(label)] += count
-        if each["split"] == "train":
-            sum_of_means += each["sum_of_means"]
-    for label, count in enumerate(splits["train"]["per_class"]):
-        if not count:
-            reasons = {reason for each in described for _, reason in each["rejects"]}
-            raise InputError(
-                f"class {source.classes[label]!r} has no usable photograph in train; rejected for: "
-                f"{'; '.join(sorted(reasons)[:3])}. Mend the files, remove {out} and build again"
-            )
+        sums_of_means[split] = sums_of_means.get(split, np.zeros(3)) + each["sum_of_means"]
+    _require_usable(out, source, splits, described)
+    # Of train, which a network trained on the set subtracts; a set for evaluation only has them for the reader.
+    of = ["train"] if "train" in splits else list(splits)
+    channel_means = sum(sums_of_means[split] for split in of) / sum(splits[split]["records"] for split in of)
     rejects = [(key, each["split"], reason) for each in described for key, reason in each["rejects"]]
     _write_rejects(out / "rejects.csv", rejects)
     files.write_json(
@@ -204,7 +209,7 @@ def _finish(out: Path, source: Source, identity: dict[str, Any], described: list
             **identity,
             "classes": source.classes,
             "label_base": 0,
-            "channel_means": (sum_of_means / splits["train"]["records"]).tolist(),
+            "channel_means": channel_means.tolist(),
             "splits": splits,
             "shards": [
                 {key: each[key] for key in ("file", "split", "records", "bytes", "sha256")} for each in described
@@ -217,11 +222,26 @@ def _finish(out: Path, source: Source, identity: dict[str, Any], described: list
     files.remove(out / ".build")
 
 
+def _require_usable(out: Path, source: Source, splits: dict[str, Any], described: list[dict[str, Any]]) -> None:
+    """Refuses a split that lost all its photographs, and a class that lost all that it had in train."""
+    lost = [split for split, counts in splits.items() if not counts["records"]]
+    listed = {photo.label for photo in source.splits.get("train", [])}
+    without = [label for label in sorted(listed) if not splits["train"]["per_class"][label]]
+    if not lost and not without:
+        return
+    split = "train" if without else lost[0]
+    reasons = sorted({reason for each in described if each["split"] == split for _, reason in each["rejects"]})
+    what = f"class {source.classes[without[0]]!r} has no usable photograph" if without else "no photograph is usable"
+    raise InputError(
+        f"{what} in {split}; rejected for: {'; '.join(reasons[:3])}. Mend the files, remove {out} and build again"
+    )
+
+
 def _write_rejects(path: Path, rejects: Iterable[tuple[str, str, str]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "split", "reason"])
-    writer.writerows(sorted(rejects))
+    writer.writerows([console.printable(key, keep=""), split, reason] for key, split, reason in sorted(rejects))
     files.write_text(path, text.getvalue())
 
 

@@ -132,7 +132,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
     except (Reject, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Reject(f"not an image: {signatures.describe(content)}") from None
+        raise signatures.refused(content) from None
     except Image.DecompressionBombError as error:
         raise Reject(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data

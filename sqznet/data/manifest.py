@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ class Manifest:
 
     folder: Path
     classes: tuple[str, ...]
-    channel_means: tuple[float, float, float]  # R, G, B, 0..255, of the training split
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255, of the training split, or of all where there is none
     shards: tuple[Shard, ...]
     content: dict[str, Any]  # the whole file
 
@@ -56,6 +58,11 @@ class Manifest:
     def records(self, split: str) -> int:
         return sum(shard.records for shard in self.shards_of(split))
 
+    def classes_without(self, split: str) -> list[str]:
+        """The classes that have no records in a split."""
+        counts = self.content["splits"][split]["per_class"]
+        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+
 
 def load(folder: Path, *, whole: bool = True) -> Manifest:
     """Reads and checks the manifest of a built set.
@@ -65,7 +72,8 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         whole: whether every shard must be there.
 
     Raises:
-        InputError: no such folder, no manifest, one of another format, missing shards, labels not from 0.
+        InputError: no such folder, no manifest, one of another format, missing shards, labels not from 0, names of
+            classes that no file of labels could hold.
     """
     path = folder / FILE
     if not folder.is_dir():
@@ -102,9 +110,37 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         raise InputError(
             f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); build again"
         ) from None
+    require_class_names(classes, str(path))
     for shard in shards:
         if shard.path.parent.resolve() != folder.resolve():
             raise InputError(f"{path} names a shard outside its folder: {shard.path}")
         if whole and not shard.path.is_file():
             raise InputError(f"{shard.path} is missing; remove {path} and run the build command again")
     return Manifest(folder, classes, (red, green, blue), shards, content)
+
+
+def require_class_names(classes: Sequence[str], where: str) -> None:
+    """Refuses names that a file of labels, a line each, would give back as others; bundles have such a file.
+
+    Raises:
+        InputError: names the first, and what is wrong with it.
+    """
+    for label, name in enumerate(classes):
+        wrong = _wrong_with(name)
+        if wrong:
+            raise InputError(f"{where}: the name of class {label}, {name!r}, {wrong}; rename the class and build again")
+
+
+def _wrong_with(name: str) -> str | None:
+    if not isinstance(name, str):
+        return "is no text"
+    if not name.strip():
+        return "is empty"
+    kinds = {unicodedata.category(each) for each in name}
+    if "Cs" in kinds:
+        return "is not UTF-8 (an archive of another system may have been unpacked in its own encoding)"
+    if kinds & {"Cc", "Zl", "Zp"}:
+        return "has a line break, a tab or another control character in it"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    return None

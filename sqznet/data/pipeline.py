@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -295,6 +296,12 @@ def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Te
         return images, labels, tf.ensure_shape(probabilities, [None, len(outputs)])
 
     return answer
+
+
+def said_by_teacher(error: Exception) -> str | None:
+    """What a teacher raised as InputError, of TensorFlow's error about it; None where that is about something else."""
+    said = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
+    return said[1] if said else None
 
 
 def evaluation_batches(

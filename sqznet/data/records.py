@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqznet.errors import InputError
+from sqznet.remote import Remote
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -36,7 +39,7 @@ def encode(
         ("image/encoded", photograph),
         ("image/format", b"RAW" if decoded else b"JPEG"),
         ("image/class/synset", synset.encode()),
-        ("image/filename", filename.encode()),
+        ("image/filename", filename.encode(errors="surrogateescape")),
     ):
         feature[name].bytes_list.value.append(content)
     for name, number in (("image/class/label", label), ("image/height", height), ("image/width", width)):
@@ -69,13 +72,18 @@ def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
 def read(path: Path) -> Iterator[Any]:
     """The features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
 
+    The file may be compressed, with gzip or zlib, whatever its name.
+
     Raises:
         InputError: a record's checksum is wrong, it is cut short, or it is no tf.train.Example; names it.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
-    stream = iter(tf.data.TFRecordDataset(str(path)))
+    if isinstance(path, Remote):  # of a set of ours, which is never compressed; opening it here would fetch all of it
+        stream = iter(tf.data.TFRecordDataset(str(path)))
+    else:  # bytes, because TensorFlow takes no text that is not UTF-8
+        stream = iter(tf.data.TFRecordDataset(os.fsencode(path), compression_type=_compression(path)))
     for number in itertools.count():
         try:
             yield tf.train.Example.FromString(next(stream).numpy()).features.feature
@@ -84,3 +92,17 @@ def read(path: Path) -> Iterator[Any]:
         except (tf.errors.OpError, DecodeError) as error:
             reason = str(getattr(error, "message", error)).splitlines()[0]
             raise InputError(f"{path}, record {number} (0 first), is corrupt: {reason}") from None
+
+
+def _compression(path: Path) -> str:
+    """What TensorFlow calls a file's compression: GZIP, ZLIB, or nothing."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    try:
+        start = zlib.decompressobj(wbits=47).decompress(head, 12)  # 47: gzip or zlib, as its head says
+    except zlib.error:
+        return ""
+    # A record's length that looks like the head of such a file is followed by no data that can be decompressed.
+    if len(start) < 12:
+        return ""
+    return "GZIP" if head.startswith(b"\x1f\x8b") else "ZLIB"

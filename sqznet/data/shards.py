@@ -97,7 +97,7 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
                         photograph.content,
                         label=photo.label,
                         synset=source.classes[photo.label],
-                        filename=photo.key,
+                        filename=photo.filename,
                         height=photograph.height,
                         width=photograph.width,
                         decoded=options.decoded,

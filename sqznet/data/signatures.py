@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 
+from sqznet.errors import NotAnImage, Reject
+
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Photographs, of which a decoder has refused this one.
+_REFUSED = (
+    (0, b"\xff\xd8\xff", "a damaged JPEG, or one of a kind that is not read (12 bits, hierarchical)"),
+    (0, b"\x89PNG\r\n\x1a\n", "a damaged PNG"),
+    (8, b"WEBP", "a damaged WebP"),
+    *((0, mark, "a TIFF file whose pixels are not read; save it with 8 or 16 bits a channel") for mark in TIFF_MARKS),
+)
 _KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer in place of the file; run git lfs pull"),
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document"),
-    *((0, mark, "a TIFF file whose pixels are not read; save it with 8 or 16 bits a channel") for mark in TIFF_MARKS),
     (0, b"8BPS", "a Photoshop document; save it as PNG or TIFF"),
     (0, b"\xff\x0a", "JPEG XL, which is not read; convert it to JPEG or PNG"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL, which is not read; convert it to JPEG or PNG"),
@@ -46,19 +54,17 @@ def reads_heif() -> bool:
     return True
 
 
-def describe(content: bytes) -> str:
-    """What the content of a file is that no decoder knows, and what to do, as far as its start tells."""
+def refused(content: bytes) -> Reject:
+    """Why a file is rejected that no decoder reads: what it is, and what to do, as far as its start tells."""
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
-        return f"HEIC {start}, " + (
-            "which cannot be decoded"
-            if reads_heif()
-            else "which the package pillow-heif reads: pip install pillow-heif"
-        )
-    for at, mark, kind in _KINDS:
-        if content[at : at + len(mark)].lower() == mark.lower():
-            return f"{kind} {start}"
-    return f"no format that is read ({', '.join(_READ)}) {start}"
+        remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"
+        return Reject(f"HEIC {start}, {remedy}")
+    for kinds, error, prefix in ((_REFUSED, Reject, ""), (_KINDS, NotAnImage, "not an image: ")):
+        for at, mark, kind in kinds:
+            if content[at : at + len(mark)].lower() == mark.lower():
+                return error(f"{prefix}{kind} {start}")
+    return NotAnImage(f"not an image: no format that is read ({', '.join(_READ)}) {start}")
 
 
 _READ = ("JPEG", "PNG", "WebP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "HEIC with pillow-heif")

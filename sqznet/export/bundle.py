@@ -10,7 +10,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, files, inference, labels, latency, metrics
+from sqznet import console, coverage, files, inference, labels, latency, metrics
 from sqznet.errors import InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
 from sqznet.export import budget as sizes
@@ -108,6 +108,9 @@ def export(
         golden.write(folder, inputs, paths, {each.file_name: each.quantize for each in variants})
         _describe(folder, card_of_model, exported, against, writers, calibrated_on, latency_runs, gate.budget)
         check.check(folder)
+    warning = coverage.warning(against.coverage, coverage.read(calibrated_on) if calibrated_on else None)
+    if warning:
+        console.say(f"warning: {warning}")
     return exported, against
 
 
@@ -157,12 +160,19 @@ def _calibration(
         return [], None
     split = "train" if "train" in manifest.splits else proof_split
     batches = pipeline.examples(manifest, split, card_of_model.preprocessing, records, CALIBRATION_BATCH)
-    photographs = [images for images, _ in batches]
+    photographs, shown = [], []
+    for images, some_labels in batches:
+        photographs.append(images)
+        shown.append(some_labels)
     if not photographs:
         raise InputError(f"{manifest.folder} has no records in {split} to calibrate int8 on")
     if split == proof_split:
         console.say(f"int8 is calibrated on {split}, on which it is proved as well: the set has no other split")
-    return photographs, {"data": str(manifest.folder), "split": split, "records": sum(map(len, photographs))}
+    assert card_of_model.classes is not None
+    covered = coverage.count(shown, len(manifest.classes), len(card_of_model.classes))
+    records = sum(map(len, photographs))
+    console.say(f"int8 is calibrated on {records:,} records of {split}, which show {covered}")
+    return photographs, {"data": str(manifest.folder), "split": split, "records": records, **covered.to_dict()}
 
 
 def _one(
@@ -194,7 +204,11 @@ def _one(
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
     variant.write(writers, path)
-    if variant.is_tflite:
+    if variant.format == "savedmodel":
+        metadata.add_to_saved_model(path, card_of_model)
+    elif not variant.is_tflite:
+        metadata.add_to_onnx(path, card_of_model)
+    else:
         metadata.add(
             path,
             name=f"SqueezeNet {name}",
@@ -202,6 +216,7 @@ def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, pa
             licence=str((card_of_model.weights or {}).get("licence") or NO_LICENCE),
             labels=labels.readable(card_of_model.classes or ()),
             image_size=card_of_model.preprocessing.image_size,
+            card=card_of_model,
         )
 
 
@@ -241,14 +256,8 @@ def _describe(
             for name in bar.track(entries, description="timing"):
                 entries[name]["latency"] = latency.measure(folder / name, runs=latency_runs)
     manifest = {
-        **card_of_model.to_dict(),
+        **metadata.describe(card_of_model),
         "model_sha256": _sha256_of_weights(writers.model),
-        "preprocessing": {
-            **card_of_model.preprocessing.to_dict(),
-            "colour_order": "RGB",
-            "range": [0, 255],
-            "steps": card_of_model.preprocessing.steps,
-        },
         "labels": {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)},
         "converters": {name: packages.version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime")},
         "calibration": calibrated_on,
@@ -259,6 +268,7 @@ def _describe(
         "data": str(against.data),
         "split": against.split,
         **_accuracy(against.score),
+        **against.coverage.to_dict(),
     }
     confusions = {each.variant.file_name: each.proof.confusion for each in exported}
     card.write(folder, manifest, names, reference)
@@ -315,6 +325,7 @@ def _entries(
                     "data": str(against.data),
                     "split": against.split,
                     **_accuracy(proof.score),
+                    **against.coverage.to_dict(),
                     "largest_difference": proof.largest_difference,
                     "top1_agreement": proof.agreement,
                     "drop": proof.drop,
@@ -350,6 +361,7 @@ def print_table(exported: list[Exported], against: verify.Reference, budget: int
     ]
     score = against.score
     rows.append(["Keras model", *"-----", console.percent(score.top1), console.percent(score.top5), *"---"])
+    where = f"{len(against.labels)} records of {against.data}, {against.split}, {against.coverage}"
     console.table(
         [
             "file",
@@ -365,5 +377,5 @@ def print_table(exported: list[Exported], against: verify.Reference, budget: int
             "95 %, points",
         ],
         rows,
-        title=f"{len(against.labels)} records of {against.data}, {against.split}; budget {sizes.describe(budget)}",
+        title=f"{where}; budget {sizes.describe(budget)}",
     )

@@ -77,7 +77,7 @@ def _origin(manifest: dict[str, Any]) -> str:
 
 
 def _figures(manifest: dict[str, Any], reference: dict[str, Any]) -> str:
-    where = f"{reference['n']:,} records of {_plain(reference['data'])}, {_plain(reference['split'])}"
+    where = _plain(wording.records(reference["n"], reference))
     model = _table(
         ["Keras model, float32", "n", "accuracy (95 % interval)"],
         [
@@ -89,10 +89,10 @@ def _figures(manifest: dict[str, Any], reference: dict[str, Any]) -> str:
         ["file", "kind", "bytes", "top-1 (95 % interval)", "top-1 lost, points (95 % interval)", "same answer"],
         [_line(name, entry) for name, entry in wording.in_order(manifest)],
     )
-    warning = wording.contamination(manifest)
+    warnings = [wording.contamination(manifest), wording.few_classes(manifest, reference)]
     return (
         f"## Figures\n\nMeasured on {where}.\n\n{model}\n\n"
-        + (f"**Read with care:** {_plain(warning)}\n\n" if warning else "")
+        + "".join(f"**Read with care:** {_plain(warning)}\n\n" for warning in warnings if warning)
         + "Each file in its own runtime, on the same records, against the Keras model:\n\n"
         + by_file
     )

@@ -1,8 +1,11 @@
-"""What a .tflite file says of itself: its ports and its labels, in the published schema of TFLite metadata.
+"""What an exported file says of itself, so that the file alone is enough to run it.
 
-MediaPipe Tasks and Android's code generators read it from the file, so that the file alone is enough for them. The
-metadata are a flatbuffer in one more buffer of the model; labels.txt follows the model's bytes as an uncompressed ZIP
-archive, which readers of flatbuffers do not see.
+Every file carries its card as JSON under the name `sqznet.json`: classes, input contract, origin. A SavedModel has it
+as a file in its folder, an .onnx file among its metadata properties, a .tflite file beside its labels.
+
+A .tflite file also describes its ports and labels in the published schema of TFLite metadata, which MediaPipe Tasks and
+Android's code generators read. These metadata are a flatbuffer in one more buffer of the model; labels.txt and
+sqznet.json follow the model's bytes as an uncompressed ZIP archive, which readers of flatbuffers do not see.
 """
 
 from __future__ import annotations
@@ -10,13 +13,17 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import json
 import struct
 import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sqznet import files
 from sqznet.errors import InputError
+from sqznet.keras_file import MEMBER, Card
+from sqznet.preprocessing import DECODING
 
 LABELS = "labels.txt"
 ENTRY = b"TFLITE_METADATA"  # the name that readers look for
@@ -25,13 +32,49 @@ PARSER_VERSION = "1.0.0"  # of the schema; no field below came later
 ALIGNMENT = 16  # bytes; the schema of TFLite promises it of every buffer
 
 
-def add(path: Path, *, name: str, description: str, licence: str, labels: tuple[str, ...], image_size: int) -> None:
+def describe(card: Card) -> dict[str, Any]:
+    """A model's card as manifest.json states it: with the input contract spelt out."""
+    preprocessing = card.preprocessing
+    spelt_out = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
+    return {**card.to_dict(), "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
+
+
+def card_text(card: Card) -> str:
+    """sqznet.json of a file. It leaves out where the training data lay, which is of no use on another machine."""
+    content = {key: value for key, value in describe(card).items() if key != "data"}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def add_to_saved_model(folder: Path, card: Card) -> None:
+    files.write_text(folder / MEMBER, card_text(card))
+
+
+def add_to_onnx(path: Path, card: Card) -> None:
+    """Rewrites a finished .onnx file with its card; the network in it stays what it is."""
+    import onnx
+
+    model = onnx.load(path)
+    model.metadata_props.add(key=MEMBER, value=card_text(card))
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def add(
+    path: Path,
+    *,
+    name: str,
+    description: str,
+    licence: str,
+    labels: tuple[str, ...],
+    image_size: int,
+    card: Card | None = None,
+) -> None:
     """Rewrites a finished .tflite file with metadata and labels; the network in it stays what it is.
 
     Args:
         path: a model of one input, pixels float32 or uint8 0..255, (1, image_size, image_size, 3), and one output,
             probabilities.
         labels: words for the outputs, in their order, one line each.
+        card: what sqznet itself reads again; None leaves it out.
 
     Raises:
         InputError: it is no TFLite file, or has metadata already.
@@ -45,21 +88,57 @@ def add(path: Path, *, name: str, description: str, licence: str, labels: tuple[
     assert len(labels) == probabilities.shape[-1], f"{len(labels)} labels for {probabilities.shape[-1]} outputs"
     assert not any(set(label) & {"\r", "\n"} for label in labels)
     is_integer = probabilities.type == schema.TensorType.UINT8
-    content = _metadata(name, description, licence, image_size, largest_output=255.0 if is_integer else 1.0)
+    archive = {LABELS: "".join(f"{label}\n" for label in labels)}
+    if card is not None:
+        archive[MEMBER] = card_text(card)
+    largest = 255.0 if is_integer else 1.0
+    content = _metadata(name, description, licence, image_size, largest, has_card=card is not None)
     model.buffers.append(_buffer(content))
     entry = schema.MetadataT()
     entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    path.write_bytes(_with_labels(_packed(model, b"TFL3"), labels))
+    path.write_bytes(_with_archive(_packed(model, b"TFL3"), archive))
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:
     """The labels in a .tflite file, in the order of its outputs; None where it has none."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return tuple(archive.read(LABELS).decode().removesuffix("\n").split("\n"))
-    except (zipfile.BadZipFile, KeyError):
+        text = _in_archive(path, LABELS)
+    except (zipfile.BadZipFile, UnicodeDecodeError):
         return None
+    return None if text is None else tuple(text.removesuffix("\n").split("\n"))
+
+
+def card_in_tflite(path: Path) -> str | None:
+    """sqznet.json of a .tflite file; None where it has none.
+
+    Raises:
+        InputError: it has one that cannot be read.
+    """
+    try:
+        return _in_archive(path, MEMBER)
+    except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
+        raise InputError(f"{path} is damaged: {MEMBER} in it cannot be read ({error})") from None
+
+
+def card_in_onnx(path: Path) -> str | None:
+    """sqznet.json of an .onnx file; None where it has none. Without ONNX Runtime, which knows it of a loaded file."""
+    import onnx
+
+    properties = {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}
+    return properties.get(MEMBER)
+
+
+def card_in_saved_model(folder: Path) -> str | None:
+    """sqznet.json of a SavedModel; None where it has none."""
+    return (folder / MEMBER).read_text(errors="replace") if (folder / MEMBER).is_file() else None
+
+
+def _in_archive(path: Path, name: str) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name).decode() if name in archive.namelist() else None
 
 
 def _model(path: Path) -> Any:
@@ -80,7 +159,9 @@ def _model(path: Path) -> Any:
     return model
 
 
-def _metadata(name: str, description: str, licence: str, image_size: int, largest_output: float) -> bytes:
+def _metadata(
+    name: str, description: str, licence: str, image_size: int, largest_output: float, *, has_card: bool
+) -> bytes:
     fb = metadata_schema()
     image = _tensor("image", "RGB photograph, pixels 0 to 255 as they are", 255.0)
     image.content.contentPropertiesType = fb.ContentProperties.ImageProperties
@@ -109,6 +190,10 @@ def _metadata(name: str, description: str, licence: str, image_size: int, larges
     graph.inputTensorMetadata, graph.outputTensorMetadata = [image], [probabilities]
     model = fb.ModelMetadataT()
     model.name, model.description, model.license = name, description, licence
+    if has_card:
+        contract = fb.AssociatedFileT()
+        contract.name, contract.description = MEMBER, "classes, input contract and origin, as sqznet reads them"
+        model.associatedFiles = [contract]
     model.minParserVersion = PARSER_VERSION
     model.subgraphMetadata = [graph]
     return _packed(model, b"M001")
@@ -146,13 +231,14 @@ def _packed(content: Any, identifier: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _with_labels(model: bytes, labels: tuple[str, ...]) -> bytes:
-    # A fixed date and system, so that the same model is the same bytes. Uncompressed: readers map it into memory.
-    member = zipfile.ZipInfo(LABELS, date_time=(1980, 1, 1, 0, 0, 0))
-    member.create_system, member.external_attr = 3, 0o644 << 16  # Unix
+def _with_archive(model: bytes, contents: dict[str, str]) -> bytes:
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(member, "".join(f"{label}\n" for label in labels).encode())
+        for name, content in contents.items():
+            # A fixed date and system: the same model is the same bytes. Uncompressed: readers map it into memory.
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, 0o644 << 16  # Unix
+            archive.writestr(member, content.encode())
     return file.getvalue()
 
 

@@ -78,10 +78,11 @@ def _head(
     if timed:
         median, file = min(timed)
         tiles.append(_tile(f"{median:.2f} ms", "quickest file, with one thread, where it was exported", file))
-    warning = wording.contamination(manifest)
+    warnings = [wording.contamination(manifest), wording.few_classes(manifest, reference)]
+    notes = "".join(page.paragraph(warning, "note") for warning in warnings if warning)
     return (
         f"<header>\n<h1>{escape(name)}</h1>\n{page.paragraph(lead, 'soft')}\n"
-        f'<div class="tiles">{"".join(tiles)}</div>\n{page.paragraph(warning, "note") if warning else ""}\n</header>'
+        f'<div class="tiles">{"".join(tiles)}</div>\n{notes}\n</header>'
     )
 
 
@@ -91,7 +92,7 @@ def _tile(figure: str, what: str, more: str) -> str:
 
 
 def _records(reference: dict[str, Any]) -> str:
-    return f"{reference['n']:,} records of {reference['data']}, {reference['split']}"
+    return wording.records(reference["n"], reference)
 
 
 def _interval(interval: tuple[float, float]) -> str:

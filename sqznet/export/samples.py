@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sqznet import metrics
 from sqznet.export import page, wording
 
 GUESSES = 3  # classes shown of each photograph
@@ -49,7 +50,7 @@ def _shown(entries: wording.Entries) -> tuple[str, dict[str, Any]]:
 
 def _sample(picture: Path, probabilities: np.ndarray, label: int | None, labels: tuple[str, ...]) -> str:
     """One picture, with its class and whether the answer is right, where it has a class."""
-    best = [int(each) for each in np.argsort(-probabilities, kind="stable")[:GUESSES]]
+    best = [int(each) for each in metrics.ranking(probabilities)[:GUESSES]]
     name, verdict = "a drawing", ""
     if label is not None:
         right = best[0] == label

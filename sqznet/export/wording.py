@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
+from sqznet import coverage, files
 from sqznet.weights.catalogue import CATALOGUE
 
 FORMATS = {"savedmodel": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}  # in the order of reports
@@ -122,7 +122,18 @@ def licence(weights: dict[str, Any] | None) -> str:
 def calibration(manifest: dict[str, Any]) -> str | None:
     """What the ranges of the int8 activations were measured on; None where no file has any."""
     used = manifest["calibration"]
-    return f"{used['records']:,} records of {used['data']}, {used['split']}" if used else None
+    return records(used["records"], used) if used else None
+
+
+def records(count: int, of: dict[str, Any]) -> str:
+    """1,000 records of data/pictures, test (10 of 1,000 classes)."""
+    covered = coverage.read(of)
+    return f"{count:,} records of {of['data']}, {of['split']}" + (f" ({covered})" if covered else "")
+
+
+def few_classes(manifest: dict[str, Any], reference: dict[str, Any]) -> str | None:
+    """What to keep in mind where few of the model's classes were measured, or calibrated on."""
+    return coverage.warning(coverage.read(reference), coverage.read(manifest["calibration"] or {}))
 
 
 def contamination(manifest: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqznet import inference
+from sqznet import inference, labels
 from sqznet import model as models
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
@@ -18,6 +19,8 @@ from sqznet.recipes import NETWORK_FIELDS, Recipe
 
 if TYPE_CHECKING:
     import keras
+
+LISTED = 5  # most classes of the weights that a message lists
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,12 @@ class Origin:
     def put_into(self, model: keras.Model, classes: tuple[str, ...]) -> int:
         """Sets the weights of a fresh model of these classes, and returns how many of them conv10 knew.
 
-        conv10 has an output for each class. Those of classes that both know, by name, are taken over, the others start
-        anew; where there are as many classes and no name is shared, conv10 is taken as it is.
+        conv10 has an output for each class. Those of `known_outputs` are taken over, the others start anew.
 
         Raises:
             InputError: the model has a layer that these weights are not for; names the first.
         """
-        outputs = self._known_outputs(classes)
+        outputs, _ = self.known_outputs(classes)
         for layer in model.layers:
             for variable in layer.variables:
                 if variable.name == "seed_generator_state":  # the dropout's, which is the run's own
@@ -74,13 +76,54 @@ class Origin:
                 variable.assign(array)
         return len(outputs)
 
-    def _known_outputs(self, classes: tuple[str, ...]) -> dict[int, int]:
-        """From output of the new network to output of these weights."""
-        there = {name: output for output, name in enumerate(self.card.classes or ())}
-        outputs = {here: there[name] for here, name in enumerate(classes) if name in there}
-        if not outputs and len(classes) == self.network.classes:
-            return {output: output for output in range(len(classes))}
-        return outputs
+    def known_outputs(self, classes: tuple[str, ...]) -> tuple[dict[int, int], str]:
+        """From output of a network of these classes to output of these weights, and how they were found, in words.
+
+        They go by the names of the classes. Where one side only numbers them, and there are as many, they go by number.
+        """
+        theirs = self.card.classes or tuple(map(str, range(self.network.classes)))
+        here, there = _numbers(classes), _numbers(theirs)
+        if here or there:
+            side = "data and weights do" if here and there else "the data does" if here else "the weights do"
+            how = f"{side} not name the classes"
+            if len(classes) != len(theirs):
+                return {}, how
+            outputs = {number: output for output, number in enumerate(there or range(len(theirs)))}
+            numbers = here or range(len(classes))
+            return {mine: outputs[number] for mine, number in enumerate(numbers)}, f"by their order, since {how}"
+        outputs = _by_name(classes, theirs)
+        listed = ", ".join(labels.readable(theirs[:LISTED])) + (", ..." if len(theirs) > LISTED else "")
+        return outputs, "" if outputs else f"those of the weights are others: {listed}"
+
+
+def _numbers(classes: tuple[str, ...]) -> list[int] | None:
+    """Each class's number from 0 on, if they are numbered from 0 or 1, as they are where nobody knows their names."""
+    numbers = [int(name) for name in classes if name.isdecimal() and len(name) < 10]
+    first = min(numbers, default=0)
+    if first > 1 or sorted(numbers) != list(range(first, first + len(classes))):
+        return None
+    return [number - first for number in numbers]
+
+
+def _by_name(classes: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
+    """From output to output of the classes that both know: WordNet ids are as good as their words."""
+    there = {name: output for output, name in enumerate(theirs)}
+    outputs = {here: there[name] for here, name in enumerate(classes) if name in there}
+    alike, alike_there = _in_words(classes), _in_words(theirs)
+    for words, here in alike.items():
+        output = alike_there.get(words)
+        if here is not None and here not in outputs and output is not None and output not in outputs.values():
+            outputs[here] = output
+    return outputs
+
+
+def _in_words(classes: tuple[str, ...]) -> dict[str, int | None]:
+    """Output by plain words; None where several classes read alike."""
+    found: dict[str, int | None] = {}
+    for output, name in enumerate(labels.readable(classes)):
+        words = re.sub(r"[\s_-]+", " ", name.casefold()).strip()
+        found[words] = None if words in found else output
+    return found
 
 
 def load(path: Path) -> Origin:

@@ -237,6 +237,9 @@ class Run:
                     self._train_epochs(events)
                     return
                 except (tf.errors.OpError, UnicodeDecodeError) as error:
+                    said = pipeline.said_by_teacher(error) if self.teacher else None
+                    if said:
+                        raise InputError(f"--teacher: {said}") from None
                     if not mend.is_of_reading(error):
                         raise
                     self._leave_out_bad_records(error)

@@ -25,6 +25,7 @@ from typing import Any
 from sqznet import files
 from sqznet.errors import InputError
 from sqznet.training import checkpoint
+from sqznet.weights import strangers
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -103,7 +104,8 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     if not run_dir.is_dir():
         raise InputError(f"no such run folder: {run_dir}")
     if not path.is_file():
-        raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}")
+        kind = strangers.folder(run_dir)
+        raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}" + (f"; it is {kind}" if kind else ""))
     try:
         config = json.loads(path.read_text())
         _ = [config[key] for key in ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")]

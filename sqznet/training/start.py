@@ -142,7 +142,11 @@ def _take_over(origin: Origin, run: Run) -> None:
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
     anew = run.network.classes - known
-    console.say(f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew")
+    _, how = origin.known_outputs(run.manifest.classes)
+    console.say(
+        f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
+        + (f" ({how})" if how else "")
+    )
 
 
 def _check_free(run_dir: Path) -> None:
@@ -175,6 +179,12 @@ def _print_settings(run: Run, strategy_name: str) -> None:
         f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
         f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
     )
+    without = run.manifest.classes_without("train")
+    if without:
+        console.say(
+            f"note: {len(without):,} of {run.network.classes:,} classes have no training photographs ({without[0]!r} "
+            "first) and will not be learned"
+        )
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:
         moving = sum(int(np.prod(each.shape)) for each in run.model.trainable_variables)

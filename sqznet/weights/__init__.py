@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import files, labels
+from sqznet import console, exported, files, labels
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.model import Network
@@ -68,7 +68,8 @@ def read(source: Path, options: Options = Options()) -> Published:
             raise InputError(f"{source} has {found.activation} after its convolutions, not {options.activation}")
         found = dataclasses.replace(found, activation=options.activation)
     network = convolutions.check(found, str(path))
-    pixels = options.input or found.pixels
+    own = exported.card_of_onnx(path) if format_name == "ONNX" else None
+    pixels = options.input or found.pixels or ("raw" if own else None)
     if pixels is None:
         known = "; ".join(f"{name}: {convention.about}" for name, convention in CONVENTIONS.items())
         raise InputError(
@@ -79,12 +80,15 @@ def read(source: Path, options: Options = Options()) -> Published:
         raise InputError(f"no input {pixels!r}; there are {', '.join(CONVENTIONS)}")
     convention = CONVENTIONS[pixels]
     size = options.image_size or found.image_size
-    preprocessing = convention.preprocessing.at(size) if size else convention.preprocessing
-    classes, is_imagenet = _classes(network.classes, options.classes, path)
+    usual = own.preprocessing if own else convention.preprocessing
+    preprocessing = usual.at(size) if size else usual
+    if pixels == "raw" and own is None:
+        console.say(f"note: {path} does not say how photographs are cut for it; taken is: {preprocessing.steps}")
+    classes, is_imagenet = _classes(network.classes, options.classes or (own.classes if own else None), path)
     card = Card(
         classes=classes,
         preprocessing=preprocessing,
-        pretrained_on=IMAGENET_TRAIN if is_imagenet else None,
+        pretrained_on=own.pretrained_on if own else IMAGENET_TRAIN if is_imagenet else None,
         weights={
             "file": path.name,
             "sha256": files.sha256_of(path),

@@ -7,17 +7,23 @@
   python -m sqznet.weights --source=squeezenet.onnx --input=torchvision --out=models/v1.1.keras
 
 Reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files, told apart
-by their content, without Caffe, MXNet or PyTorch. A name or file of weights will also do wherever a model is asked for,
-as in `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
+by their content, without Caffe, MXNet or PyTorch. Layers may have the names of Caffe's release, FireNet or torchvision,
+behind prefixes such as module., and a last layer of another name is known by its shape. A name or file of weights will
+also do wherever a model is asked for, as in `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sqznet import cli, console, recipes
 from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    from sqznet import weights
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--image_size", type=int, help="side of the square it shall see, in pixels; default as published"
     )
     parser.add_argument("--labels", type=Path, help="class names, one a line, unless they are ImageNet's 1,000")
+    cli.add_geometry(parser)
     return parser
 
 
@@ -51,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
     options = weights.Options(args.input, args.activation, args.image_size, _read_labels(args.labels))
     published = weights.read(args.source, options)  # before TensorFlow: what is refused is refused at once
+    published = _with_geometry(published, cli.geometry(args))
 
     from sqznet import keras_file, startup
 
@@ -67,6 +75,19 @@ def main(argv: list[str] | None = None) -> int:
     console.result(f"input: RGB 0..255; {card.preprocessing.steps}")
     console.result(f"written to {args.out}")
     return 0
+
+
+def _with_geometry(published: weights.Published, given: dict[str, Any]) -> weights.Published:
+    """The same weights with photographs scaled and cut as flags say, which the card keeps."""
+    if not given:
+        return published
+    card = published.card
+    changed = dataclasses.replace(
+        card,
+        preprocessing=cli.fitted(card.preprocessing, given),
+        weights={**(card.weights or {}), "geometry_override": given},
+    )
+    return dataclasses.replace(published, card=changed)
 
 
 def _read_labels(path: Path | None) -> tuple[str, ...] | None:

@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.weights import protobuf
+from sqznet.weights import activations, names, protobuf
 from sqznet.weights.convolutions import Convolution, Found, as_float32, shaped
 
 # The types of layers that a SqueezeNet may have, for training too; by name, and by number in the old list.
 _CONVOLUTION, _POOLING, _ELTWISE = {b"Convolution", 4}, {b"Pooling", 17}, {b"Eltwise", 25}
+_CONCAT, _UNCHANGING = {b"Concat", 3}, {b"Dropout", 6, b"Split", 22}
 _ACTIVATIONS = {b"ReLU": "relu", 18: "relu", b"ELU": "elu"}
 _OTHERS = {
-    *(b"Concat", b"Dropout", b"Softmax", b"SoftmaxWithLoss", b"Accuracy", b"Input", b"Data", b"ImageData", b"Split"),
-    *(3, 6, 20, 21, 1, 5, 12, 22),
+    *(b"Softmax", b"SoftmaxWithLoss", b"Accuracy", b"Silence"),
+    *(b"Input", b"Data", b"ImageData", b"HDF5Data", b"MemoryData", b"DummyData"),
+    *(20, 21, 1, 36),
+    *(5, 12, 9, 29, 32),
 }
+_KNOWN = {*_CONVOLUTION, *_POOLING, *_ELTWISE, *_CONCAT, *_UNCHANGING, *_ACTIVATIONS, *_OTHERS}
 _BYPASSES = {0: "none", 4: "simple", 8: "complex"}  # by the number of sums
 
 _MESSAGES = {  # message: {field: (number, type, repeated)}
@@ -56,6 +60,8 @@ _MESSAGES = {  # message: {field: (number, type, repeated)}
     "Layer": {
         "name": (1, "bytes", False),
         "type": (2, "bytes", False),
+        "bottom": (3, "bytes", True),
+        "top": (4, "bytes", True),
         "blobs": (7, "Blob", True),
         "convolution_param": (106, "Convolution", False),
         "pooling_param": (121, "Pooling", False),
@@ -63,6 +69,8 @@ _MESSAGES = {  # message: {field: (number, type, repeated)}
         "elu_param": (140, "ELU", False),
     },
     "V1Layer": {
+        "bottom": (2, "bytes", True),
+        "top": (3, "bytes", True),
         "name": (4, "bytes", False),
         "type": (5, "int32", False),
         "blobs": (6, "Blob", True),
@@ -98,7 +106,7 @@ def _net_class() -> Any:
                 added.type, added.type_name = field_type.TYPE_MESSAGE, f".sqznet.caffe.{kind}"
             else:
                 added.type = getattr(field_type, f"TYPE_{kind.upper()}")
-                added.options.packed = repeated and kind != "uint32"  # parsed either way
+                added.options.packed = repeated and kind in ("int64", "float", "double")  # parsed either way
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("sqznet.caffe.Net"))
@@ -121,19 +129,19 @@ def read(content: bytes, where: str) -> Found:
     layers = list(net.layers) or list(net.layer)
     if not layers:
         raise InputError(f"{where} is a protobuf without layers; expected a caffemodel")
-    convolutions: dict[str, Convolution] = {}
-    padding = None
     for layer in layers:
-        called = layer.name.decode("utf-8", "replace")
-        _check_layer(layer, called, where)
-        if layer.blobs:
-            kernel, bias = (_array(blob, f"{where}, {called}") for blob in layer.blobs)
-            name = called.replace("/", "_")
-            if name in convolutions:
-                raise InputError(f"{where} is damaged: two layers are called {called!r}")
-            convolutions[name] = Convolution(kernel, bias.reshape(-1))  # old files have it as (1, 1, 1, out)
-            if name == "conv10" and layer.HasField("convolution_param"):
-                padding = max(layer.convolution_param.pad, default=0)
+        _check(layer, _wrong_in_layer(layer), where)
+    filled = {_called(layer): layer for layer in layers if layer.blobs}
+    if len(filled) < sum(bool(layer.blobs) for layer in layers):
+        raise InputError(f"{where} is damaged: two layers with weights have the same name")
+    named = names.read({called: _convolution(layer, where) for called, layer in filled.items()}, where)
+    padding = None
+    for called, layer in filled.items():
+        ours = named.ours.get(called, called)
+        _check(layer, _wrong_in_convolution(ours, layer.convolution_param), where)
+        if ours == "conv10" and layer.HasField("convolution_param"):
+            padding = max(layer.convolution_param.pad, default=0)
+    _check_activations(layers, named.ours, where)
     kinds = {_ACTIVATIONS[layer.type] for layer in layers if layer.type in _ACTIVATIONS}
     if len(kinds) > 1:
         raise InputError(f"{where} is not a SqueezeNet: it has several activations, {' and '.join(sorted(kinds))}")
@@ -141,33 +149,68 @@ def read(content: bytes, where: str) -> Found:
     if sums not in _BYPASSES:
         raise InputError(f"{where} is not a SqueezeNet: it has {sums} bypasses, where 0, 4 or 8 are expected")
     return Found(
-        convolutions,
-        pixels="caffe",
+        named.convolutions,
+        pixels="torchvision" if named.torchvision else "caffe",
         activation=next(iter(kinds), None),
         bypass=_BYPASSES[sums],
         conv10_padding=padding,
+        by_shape=named.by_shape,
     )
 
 
-def _check_layer(layer: Any, called: str, where: str) -> None:
-    """Raises InputError if a SqueezeNet has no such layer."""
+def _called(layer: Any) -> str:
+    return layer.name.decode("utf-8", "replace")
+
+
+def _convolution(layer: Any, where: str) -> Convolution:
+    kernel, bias = (_array(blob, f"{where}, {_called(layer)}") for blob in layer.blobs)
+    return Convolution(kernel, bias.reshape(-1))  # old files have it as (1, 1, 1, out)
+
+
+def _check(layer: Any, wrong: str, where: str) -> None:
+    if wrong:
+        raise InputError(f"{where} is not a SqueezeNet: {_called(layer)!r} {wrong}")
+
+
+def _wrong_in_layer(layer: Any) -> str:
+    """What makes it a layer that no SqueezeNet has; nothing if one has it."""
     if layer.type in _CONVOLUTION and len(layer.blobs) == 2:
-        wrong = _wrong_in_convolution(called.replace("/", "_"), layer.convolution_param)
-    elif layer.blobs or layer.type not in {*_OTHERS, *_POOLING, *_ELTWISE, *_ACTIVATIONS, *_CONVOLUTION}:
+        return ""
+    if layer.blobs or layer.type not in _KNOWN:
         kind = layer.type.decode("utf-8", "replace") if isinstance(layer.type, bytes) else layer.type
-        wrong = f"is a layer of type {kind} with {len(layer.blobs)} arrays; expected convolutions with kernel and bias"
-    elif layer.type in _POOLING and layer.pooling_param.pool == 0:  # the average at the end is the other kind
+        return f"is a layer of type {kind} with {len(layer.blobs)} arrays; expected convolutions with kernel and bias"
+    if layer.type in _POOLING and layer.pooling_param.pool == 0:  # the average at the end is the other kind
         pool = layer.pooling_param
         found = (pool.kernel_size, pool.stride, pool.pad)
-        wrong = "" if found in ((3, 2, 0), (0, 0, 0)) else f"pools by {found[0]} at a stride of {found[1]}, not 3 at 2"
-    elif layer.type in (b"ReLU", 18) and layer.relu_param.negative_slope:
-        wrong = f"is a leaky ReLU, of slope {layer.relu_param.negative_slope:g}"
-    elif layer.type == b"ELU" and layer.elu_param.HasField("alpha") and layer.elu_param.alpha != 1:
-        wrong = f"is an ELU with an alpha of {layer.elu_param.alpha:g}, not 1"
-    else:
-        wrong = ""
-    if wrong:
-        raise InputError(f"{where} is not a SqueezeNet: {called!r} {wrong}")
+        return "" if found in ((3, 2, 0), (0, 0, 0)) else f"pools by {found[0]} at a stride of {found[1]}, not 3 at 2"
+    if layer.type in (b"ReLU", 18) and layer.relu_param.negative_slope:
+        return f"is a leaky ReLU, of slope {layer.relu_param.negative_slope:g}"
+    if layer.type == b"ELU" and layer.elu_param.HasField("alpha") and layer.elu_param.alpha != 1:
+        return f"is an ELU with an alpha of {layer.elu_param.alpha:g}, not 1"
+    return ""
+
+
+def _check_activations(layers: list[Any], ours: dict[str, str], where: str) -> None:
+    """Raises InputError if the file shows that a convolution has no activation after it."""
+    nodes = [
+        activations.Node(_kind(layer), ours.get(_called(layer), ""), set(layer.bottom), set(layer.top))
+        for layer in layers
+    ]
+    missing = activations.missing(nodes)
+    if missing:
+        raise InputError(f"{where}: {activations.refusal(missing)}")
+
+
+def _kind(layer: Any) -> str:
+    """Of an `activations.Node`."""
+    if layer.type in _CONVOLUTION:
+        return "convolution"
+    if layer.type in _ACTIVATIONS:
+        return "activation"
+    if layer.type in _CONCAT:
+        return "concat"
+    is_maximum = layer.type in _POOLING and layer.pooling_param.pool == 0
+    return "passing" if is_maximum or layer.type in _UNCHANGING else "other"
 
 
 def _wrong_in_convolution(name: str, parameters: Any) -> str:

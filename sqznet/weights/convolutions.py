@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from sqznet.errors import InputError
 from sqznet.model import ARCHS, FIRES, Network
 
 FLOATS = ("float16", "float32", "float64")
+_ARRAY = re.compile("(.+)[/._](weights?|bias(?:es)?)", re.DOTALL)  # layer, array
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Found:
     bypass: str = "none"
     conv10_padding: int | None = None  # None: as the published network of that version
     image_size: int | None = None
+    by_shape: Mapping[str, str] = field(default_factory=dict)  # the file's name to ours, where only the shape tells
 
 
 def names() -> list[str]:
@@ -75,22 +78,29 @@ def as_float32(array: np.ndarray, what: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def pair(arrays: dict[str, np.ndarray], suffixes: tuple[str, str], where: str) -> dict[str, Convolution]:
-    """Convolutions from arrays named <layer><suffix>, by layer, in the order of the kernels.
+def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
+    """Convolutions from arrays that are named as their layer and what they are of it, by layer.
 
     Raises:
-        InputError: a kernel without its bias, a bias without its kernel, or a name with neither suffix.
+        InputError: a kernel without its bias, a bias without its kernel, or a name of neither.
     """
-    kernel_suffix, bias_suffix = suffixes
-    layers = [name.removesuffix(kernel_suffix) for name in arrays if name.endswith(kernel_suffix)]
-    known = {layer + suffix for layer in layers for suffix in suffixes}
-    for name in arrays:
-        if name not in known:
+    kernels: dict[str, tuple[str, np.ndarray]] = {}  # by layer: the array's own name, and the array
+    biases: dict[str, tuple[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        match = _ARRAY.fullmatch(name)
+        if match is None:
             raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
-    for layer in layers:
-        if layer + bias_suffix not in arrays:
-            raise InputError(f"{where} is not a SqueezeNet: {layer + kernel_suffix!r} comes without a bias")
-    return {layer: Convolution(arrays[layer + kernel_suffix], arrays[layer + bias_suffix]) for layer in layers}
+        arrays_of = kernels if match[2].startswith("weight") else biases
+        if match[1] in arrays_of:
+            raise InputError(f"{where} is damaged: {arrays_of[match[1]][0]!r} and {name!r} are the same array")
+        arrays_of[match[1]] = (name, array)
+    for layer, (name, _) in biases.items():
+        if layer not in kernels:
+            raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
+    for layer, (name, _) in kernels.items():
+        if layer not in biases:
+            raise InputError(f"{where} is not a SqueezeNet: {name!r} comes without a bias")
+    return {layer: Convolution(kernel, biases[layer][1]) for layer, (_, kernel) in kernels.items()}
 
 
 def check(found: Found, where: str) -> Network:
@@ -103,7 +113,8 @@ def check(found: Found, where: str) -> Network:
     convolutions = found.convolutions
     for name in ("conv1", "conv10"):
         if name not in convolutions:
-            raise InputError(f"{where} is not a SqueezeNet: it has no {name}; it has {_some(convolutions)}")
+            hint = _hint(name, convolutions)
+            raise InputError(f"{where} is not a SqueezeNet: it has no {name}; it has {_some(convolutions)}{hint}")
     first = convolutions["conv1"].kernel.shape
     arch = next((arch for arch in ARCHS if shapes(Network(1, arch))["conv1"] == first), None)
     if arch is None:
@@ -131,8 +142,23 @@ def check(found: Found, where: str) -> Network:
             raise InputError(f"{where}: {name} has values that are not finite; the file is damaged")
     for name in convolutions:
         if name not in expected:
-            raise InputError(f"{where} is not a SqueezeNet {arch}: it has {name}, which is not part of one")
+            second = convolutions[name].kernel.shape[1:] == expected["conv10"][1:]
+            hint = "; of two last layers keep one in the file, and call it conv10" if second else ""
+            raise InputError(f"{where} is not a SqueezeNet {arch}: it has {name}, which is not part of one{hint}")
     return network
+
+
+def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
+    """What to do about a first or last layer that goes by another name and cannot be told by its shape."""
+    known = shapes(Network(1, bypass="complex"))
+    strangers = [f"{name!r} {each.kernel.shape}" for name, each in convolutions.items() if name not in known]
+    if not strangers:
+        return ""
+    side = {"conv1": "(64, 3, 3, 3) or (96, 3, 7, 7)", "conv10": "(classes, 512, 1, 1)"}[missing]
+    return (
+        f". Of unknown names are {_some(strangers)}: {missing} goes by that name, or is the only one whose kernel is "
+        f"{side}; save the file with that layer called {missing}"
+    )
 
 
 def _some(parts: Iterable[str]) -> str:

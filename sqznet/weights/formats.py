@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sqznet import console
 from sqznet.errors import InputError
-from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors
+from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors, strangers
 from sqznet.weights.convolutions import Found
 
 LARGEST = 48 * 2**20  # bytes of a file: ten times those of a SqueezeNet
@@ -21,12 +22,6 @@ FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, str], Found]]
     "ONNX": (onnx_graph.looks_like, onnx_graph.read),
     "caffemodel": (caffemodel.looks_like, caffemodel.read),
 }
-_STRANGERS = {  # beginning: what it is, what to do
-    b"\x80": "a Python pickle, which is not loaded: it can run code; save the weights as .safetensors",
-    b"\x89HDF\r\n": "an HDF5 file; save the model as ONNX",
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
-    b"<!": "a web page, perhaps of a failed download",
-}
 
 
 def read(path: Path) -> tuple[str, Found]:
@@ -38,22 +33,25 @@ def read(path: Path) -> tuple[str, Found]:
     try:
         size = path.stat().st_size
         if path.is_dir() or size > LARGEST:
-            what = "is a folder" if path.is_dir() else f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
+            what = f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
+            if path.is_dir():
+                what = f"is {strangers.folder(path) or 'a folder'}"
             raise InputError(f"{path} {what}; expected a file of weights of at most {LARGEST:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return parse(content, str(path))
+    name, found = parse(content, str(path))
+    for theirs, ours in found.by_shape.items():
+        console.say(f"{path}: {theirs!r} is taken for {ours}, by its shape")
+    return name, found
 
 
 def parse(content: bytes, where: str) -> tuple[str, Found]:
     """`read`, of what a file holds; `where` is its name in messages."""
+    stranger = None if deep_compression.looks_like(content) else strangers.what_is(content)
+    if stranger:
+        raise InputError(f"{where} is {stranger}")
     for name, (looks_like, importer) in FORMATS.items():
         if looks_like(content):
             return name, importer(content, where)
-    for beginning, what in _STRANGERS.items():
-        if content.startswith(beginning):
-            raise InputError(f"{where} is {what}")
-    if content[4:8] == b"TFL3":
-        raise InputError(f"{where} is a TFLite file, whose weights may be quantised; import the model it was made from")
-    raise InputError(f"{where} is of no known format; expected one of {', '.join(FORMATS)}")
+    raise InputError(f"{where} is of no known format{strangers.by_name(where)}; expected one of {', '.join(FORMATS)}")

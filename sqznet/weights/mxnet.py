@@ -20,7 +20,8 @@ import struct
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.weights.convolutions import Convolution, Found, as_float32, names, pair, shaped
+from sqznet.weights import names
+from sqznet.weights.convolutions import Found, as_float32, pair, shaped
 
 MAGIC = struct.pack("<Q", 0x112)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -62,23 +63,24 @@ def read(content: bytes, where: str) -> Found:
     reader.take(len(MAGIC) + 8)
     count = reader.number("Q")
     if count > _MOST_ARRAYS:
-        raise InputError(f"{where} is not a SqueezeNet: it has {count:,} arrays, where {2 * len(names())} are expected")
-    arrays = [_array(reader, f"{where}, array {index}") for index in range(count)]
+        raise InputError(
+            f"{where} is not a SqueezeNet: it has {count:,} arrays, where {2 * len(names.OURS)} are expected"
+        )
+    listed = [_array(reader, f"{where}, array {index}") for index in range(count)]
     if reader.number("Q") != count:
         raise InputError(f"{where} is damaged: it holds {count} arrays and another number of names")
     labels = [reader.take(reader.number("Q")).decode("utf-8", "replace") for _ in range(count)]
     reader.expect_end()
-    named = {label.removeprefix("arg:"): array for label, array in zip(labels, arrays, strict=True)}
-    if len(named) < count:
+    arrays = {label.removeprefix("arg:"): array for label, array in zip(labels, listed, strict=True)}
+    if len(arrays) < count:
         raise InputError(f"{where} is damaged: two arrays share a name")
-    suffixes = (".weight", ".bias") if any(name.endswith(".weight") for name in named) else ("_weight", "_bias")
-    layers = pair(named, suffixes, where)
-    convolutions = _in_order(layers)
-    if any(_GLUON.match(name) for name in layers):
-        return Found(convolutions, pixels="torchvision", conv10_padding=0)
+    layers = pair(arrays, where)
+    named = names.numbered(layers, where)
+    if named.torchvision or any(_GLUON.match(name) for name in layers):
+        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
     if all(_UNNAMED.match(name) for name in layers):
-        return Found(convolutions, pixels="article", usual_activation="elu", conv10_padding=0)
-    return Found(convolutions)  # perhaps Caffe's, under their own names
+        return Found(named.convolutions, pixels="article", usual_activation="elu", conv10_padding=0)
+    return Found(named.convolutions, by_shape=named.by_shape)  # perhaps Caffe's, under their own names
 
 
 def _array(reader: _Reader, what: str) -> np.ndarray:
@@ -96,15 +98,3 @@ def _array(reader: _Reader, what: str) -> np.ndarray:
     dtype = np.dtype(_DTYPES[flag])
     values = np.frombuffer(reader.take(max(0, math.prod(shape)) * dtype.itemsize), dtype)
     return as_float32(shaped(values, shape, what), what)
-
-
-def _in_order(layers: dict[str, Convolution]) -> dict[str, Convolution]:
-    """By our names: as the file names them, or, numbered as MXNet does by itself, in the order of their numbers."""
-    ours = {name.replace("/", "_"): each for name, each in layers.items()}
-    if "fire2_squeeze1x1" in ours or len(ours) != len(names()):
-        return ours
-
-    def by_number(name: str) -> list[tuple[str, int]]:
-        return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D+)(\d{0,9})", name)]
-
-    return dict(zip(names(), (layers[name] for name in sorted(layers, key=by_number)), strict=True))

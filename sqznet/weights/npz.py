@@ -1,4 +1,4 @@
-"""Caffe weights as a NumPy archive: `<layer>/weights` (out, in, height, width), `<layer>/bias`, by Caffe's layer names.
+"""Weights as a NumPy archive: `<layer>/weights` (out, in, height, width), `<layer>/bias`, mostly Caffe's.
 
 The archive is read here rather than by `numpy.load`, which trusts the sizes that a header claims.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from sqznet.errors import InputError
+from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, pair
 
 LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
@@ -25,7 +26,6 @@ def read(content: bytes, where: str) -> Found:
     _check_directory(content, where)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _refuse_others(archive.namelist(), where)
             for member in archive.infolist():
                 with archive.open(member) as file:
                     unpacked = file.read(left + 1)  # not the size that the archive claims
@@ -38,8 +38,10 @@ def read(content: bytes, where: str) -> Found:
         raise
     except Exception as error:  # zipfile raises what its damaged file makes it stumble over, struct.error among it
         raise InputError(f"{where} is damaged: {error}") from None
-    found = pair(arrays, ("/weights", "/bias"), where)
-    return Found({name.replace("/", "_"): each for name, each in found.items()}, pixels="caffe")
+    named = names.read(pair(arrays, where), where)
+    if named.torchvision:
+        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
+    return Found(named.convolutions, pixels="caffe", by_shape=named.by_shape)
 
 
 def _check_directory(content: bytes, where: str) -> None:
@@ -52,16 +54,9 @@ def _check_directory(content: bytes, where: str) -> None:
     plain = content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0" and content[-42:-38] != b"PK\x06\x07"
     if not plain or size > _LARGEST_DIRECTORY:
         raise InputError(
-            f"{where} is damaged, or an archive that NumPy has not written. PyTorch's are pickles, which are not "
-            "loaded because they can run code: save the weights as .safetensors"
+            f"{where} is damaged, or an archive that NumPy has not written; save the weights with numpy.savez, or as "
+            ".safetensors"
         )
-
-
-def _refuse_others(members: list[str], where: str) -> None:
-    if any(name.endswith("data.pkl") for name in members):
-        raise InputError(f"{where} is a PyTorch pickle, which is not loaded: it can run code; save it as .safetensors")
-    if "model.weights.h5" in members:
-        raise InputError(f"{where} is a Keras model already; it needs no import")
 
 
 def _array(content: bytes, what: str) -> np.ndarray:

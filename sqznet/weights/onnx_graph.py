@@ -12,7 +12,7 @@ import numpy as np
 
 from sqznet.errors import InputError
 from sqznet.model import ARCHS, FIRES, SIMPLY_BYPASSED, map_sides
-from sqznet.weights import protobuf
+from sqznet.weights import activations, protobuf
 from sqznet.weights.convolutions import Convolution, Found, as_float32
 
 _ACTIVATIONS = {"Relu": "relu", "Elu": "elu"}
@@ -120,6 +120,8 @@ class _Walk:
             return "shape"
         if op in _ACTIVATIONS:
             return self._activation(node, place)
+        if place.endswith(_RAW) and (op in _AVERAGES or op in ("Conv", "MaxPool", "Add")):
+            raise InputError(f"{self.where}: {activations.refusal([place.removesuffix(_RAW)])}")
         if op in handlers:
             return handlers[op](node, places)
         if op in _AVERAGES and place == "conv10":

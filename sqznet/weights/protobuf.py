@@ -38,6 +38,24 @@ def check(content: bytes, schema: Schema, where: str) -> None:
                 raise InputError(f"{where} has more parts than the file of any SqueezeNet; nothing of it was read")
 
 
+def outline(content: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int, int, int]]:
+    """The first fields of a message: (number, kind, begin, end of its content). The last may be cut short."""
+    fields: list[tuple[int, int, int, int]] = []
+    offset, end = start, len(content) if end is None else end
+    while offset < end and len(fields) < 100:
+        kind = 0
+        try:
+            key, begin = _varint(content, offset, end, "")
+            number, kind, offset = key >> 3, key & 7, begin
+            begin, offset = _value(content, begin, end, kind, "")
+        except InputError:
+            if kind == 2:
+                fields.append((number, kind, begin, end))
+            break
+        fields.append((number, kind, begin, offset))
+    return fields
+
+
 def _varint(content: bytes, offset: int, end: int, where: str) -> tuple[int, int]:
     number = 0
     for index in range(10):

@@ -1,18 +1,15 @@
-"""torchvision's SqueezeNet as safetensors: `features.0.weight`, `features.3.squeeze.weight` to `classifier.1.bias`."""
+"""PyTorch's weights as safetensors: torchvision's `features.0.weight` to `classifier.1.bias`, or under other names."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 
 from sqznet.errors import InputError
-from sqznet.model import FIRES
+from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, pair, shaped
 
 LARGEST_HEADER = 256 * 1024  # bytes; a SqueezeNet's has 5,000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_FIRE_PART = re.compile(r"features\.(\d{1,3})\.(squeeze|expand1x1|expand3x3)")
 
 
 def looks_like(content: bytes) -> bool:
@@ -21,7 +18,7 @@ def looks_like(content: bytes) -> bool:
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file or tensors that torchvision's SqueezeNet does not have."""
+    """Raises InputError for a damaged file or tensors that no SqueezeNet has."""
     import safetensors
 
     length = int.from_bytes(content[:8], "little")
@@ -39,23 +36,7 @@ def read(content: bytes, where: str) -> Found:
         if tensor["dtype"] == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
         arrays[name] = as_float32(shaped(values, tensor["shape"], f"{where}, {name}"), f"{where}, {name}")
-    layers = pair(dict(sorted(arrays.items())), (".weight", ".bias"), where)
-    indices = sorted({int(match[1]) for name in layers if (match := _FIRE_PART.fullmatch(name))})
-    fires = dict(zip(indices, FIRES, strict=False))  # features.3 is fire2, and so on
-    return Found(
-        {_our_name(name, fires): each for name, each in layers.items()},
-        pixels="torchvision",
-        conv10_padding=0,
-    )
-
-
-def _our_name(name: str, fires: dict[int, str]) -> str:
-    if name == "features.0":
-        return "conv1"
-    if name == "classifier.1":
-        return "conv10"
-    match = _FIRE_PART.fullmatch(name)
-    if match and int(match[1]) in fires:
-        part = "squeeze1x1" if match[2] == "squeeze" else match[2]
-        return f"{fires[int(match[1])]}_{part}"
-    return name  # which the check will name
+    named = names.read(pair(dict(sorted(arrays.items())), where), where)
+    if named.torchvision:
+        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
+    return Found(named.convolutions, by_shape=named.by_shape)

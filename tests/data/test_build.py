@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -15,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from sqznet.data import build, manifest, mend, pipeline, records
+from sqznet.data import build, manifest, mend, pipeline, records, report
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
 from sqznet.training import schedule
 
+from .. import icc
 from ..conftest import CLASSES, COUNTS, TINY, build_set
 
 
@@ -140,12 +143,30 @@ def flawed(photographs, tmp_path) -> Path:
 
 def test_files_that_cannot_be_used_are_listed_and_left_out(flawed, tmp_path):
     built = build_set(f"folder:{flawed}", tmp_path / "set")
-    lines = (tmp_path / "set" / "rejects.csv").read_text().splitlines()
-    assert lines[0] == "file,split,reason"
-    assert lines[1].startswith("train/ball/003.jpg,train,broken: ")
-    assert lines[2].startswith("val/star/notes.txt,val,not an image")
-    assert len(lines) == 3
+    header, *rows = csv.reader((tmp_path / "set" / "rejects.csv").open())
+    assert header == ["file", "split", "reason"]
+    assert [row[:2] for row in rows] == [["train/ball/003.jpg", "train"], ["val/star/notes.txt", "val"]]
+    assert rows[0][2].startswith("broken: ")
+    assert rows[1][2].startswith("not an image: ")
     assert built.content["splits"]["train"]["per_class"] == [39, 40, 40]
+
+
+def test_photographs_in_other_colours_are_converted_and_counted(photographs, tmp_path, capsys):
+    root = tmp_path / "mixed"
+    shutil.copytree(photographs, root)
+    with Image.open(root / "train" / "ball" / "003.jpg") as image:
+        picture = image.convert("RGB")
+    profile = icc.display_p3()
+    icc.from_srgb(picture, profile).save(root / "train" / "ball" / "003.jpg", icc_profile=profile, quality=95)
+    picture.save(root / "val" / "star" / "002.jpg", icc_profile=b"no profile", quality=95)
+    built = build_set(f"folder:{root}", tmp_path / "set")
+    assert built.content["colours"] == {"broken profile": 1, "converted": 1, "srgb": 178}
+    report.print_counts(built)
+    printed = capsys.readouterr().out
+    assert "1 photographs were converted from their colour profile to sRGB" in printed
+    assert "1 photographs have a broken colour profile and were taken as sRGB" in printed
+    again = build_set(f"folder:{root}", tmp_path / "pixels", decoded=True)
+    assert again.content["colours"] == built.content["colours"]
 
 
 def test_strict_stops_at_the_first(flawed, tmp_path):

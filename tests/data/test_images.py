@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import zlib
 
@@ -175,6 +176,21 @@ def test_a_jpeg_that_not_every_decoder_reads_is_stored_as_one_that_all_do():
         assert images._frame(content[: frame + 1] + bytes([marker]) + content[frame + 2 :]) == marker
     assert images._frame(b"\xff\xd8\xff\xff\xff" + content[frame + 1 :]) == 0xC0  # filling bytes
     assert images._frame(b"\xff\xd8") == 0
+
+
+# A lossless JPEG of 16 x 12 grey pixels, written by libjpeg-turbo 3; TensorFlow's decoder reads none of that kind.
+LOSSLESS = base64.b64decode(
+    "/9j/xAAWAAEBAQAAAAAAAAAAAAAAAAADBAj/wwALCAAMABABABEA/9oACAEAAAYAAM/u7u7u7u7u70qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqq"
+    "qqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqq0qqqqqqqqqqj/2Q=="
+)
+
+
+def test_a_lossless_jpeg_is_read_and_stored_by_the_same_rule():
+    grey = np.add.outer(9 * np.arange(12), 7 * np.arange(16))
+    assert np.array_equal(images.to_pixels(LOSSLESS)[..., 0], grey)
+    made = to_jpeg(LOSSLESS)
+    assert images._frame(made.content) == 0xC0
+    assert np.abs(decode(made.content)[..., 0] - grey).mean() < 1
 
 
 @pytest.mark.parametrize("size", [32, 300])

@@ -65,7 +65,6 @@ def test_hold_out_takes_its_test_split_from_train(tmp_path):
         ([], "has no folders in it; expected train/<class>/ and val/<class>/, or <class>/"),
         (["train/a/1.jpg", "train/b/.hidden"], "class 'b' has no photographs in train"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], "val/c: no class of that name in"),
-        (["val/a/1.jpg", "test/a/1.jpg"], "has no train/ folder beside test, val"),
         (["train/a/1.jpg"], "has one class"),
         (["train/a/1.jpg", "train/b/1.jpg", "notes/x.txt"], "has notes beside train; is it a class"),
     ],
@@ -146,6 +145,32 @@ def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
         open_source(f"ilsvrc:{copy}", seed=0)
 
 
+def as_from_kaggle(ilsvrc: Path, root: Path) -> Path:
+    """The same photographs as Kaggle's competition hands them out: no devkit, val's labels in an order of their own."""
+    shutil.copytree(ilsvrc, root / "ILSVRC", ignore=shutil.ignore_patterns("devkit"))
+    (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a name, another name\n" for wnid in WNIDS))
+    val = [f"ILSVRC2012_val_{n:08d},{WNIDS[(n - 1) // 4]} 85 1 499 272 " for n in range(1, 13)]
+    (root / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *reversed(val)]) + "\n")
+    return root
+
+
+def test_ilsvrc_as_from_kaggle_is_the_same_without_the_devkit(ilsvrc, tmp_path):
+    root = as_from_kaggle(ilsvrc, tmp_path)
+    from_devkit = open_source(f"ilsvrc:{ilsvrc}", seed=0)
+    for where in (root, root / "ILSVRC"):
+        source = open_source(f"ilsvrc:{where}", seed=0)
+        assert (source.classes, source.splits) == (from_devkit.classes, from_devkit.splits)
+        assert len(next(source.read(source.splits["val"][:1]))) > 1000
+    with pytest.raises(InputError, match=r"blacklist.txt is nowhere below .*: put the ILSVRC devkit there"):
+        open_source(f"ilsvrc:{root}", seed=0, blacklist=True)
+    (root / "LOC_val_solution.csv").write_text("ILSVRC2012_val_00000001,n09999999 1 2 3 4\n")
+    with pytest.raises(InputError, match=r"LOC_val_solution.csv, line 1: class 'n09999999' is not in LOC_synset"):
+        open_source(f"ilsvrc:{root}", seed=0)
+    (root / "LOC_val_solution.csv").unlink()
+    with pytest.raises(InputError, match=r"LOC_val_solution.csv is missing: expected Kaggle's labels of val"):
+        open_source(f"ilsvrc:{root}", seed=0)
+
+
 # TensorFlow Datasets
 
 
@@ -177,6 +202,39 @@ def test_tfds_reads_the_encoded_bytes_undecoded(photographs, tmp_path):
     some = source.splits["train"][30:90:7]
     contents = list(source.read(some))
     assert [originals[content] for content in contents] == [CLASSES[photo.label] for photo in some]
+
+
+def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photographs, tmp_path):
+    import tensorflow_datasets as tfds
+
+    paths = sorted((photographs / "val").rglob("*.jpg"))
+
+    class Named(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=list(CLASSES))
+            features = {"image": tfds.features.Image(), "label": label, "file_name": tfds.features.Text()}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {name: self._generate_examples(name) for name in ("train", "validation", "test", "extra")}
+
+        def _generate_examples(self, split):
+            for number, path in enumerate(paths):
+                label = -1 if split == "test" else path.parent.name
+                yield number, {"image": str(path), "label": label, "file_name": f"{split}_{number}.jpg"}
+
+    builder = Named(data_dir=tmp_path)
+    builder.download_and_prepare()
+    source = open_source(f"tfds:{builder.data_dir}", seed=0)
+    assert {split: len(photos) for split, photos in source.splits.items()} == {"train": 33, "val": 33}
+    assert "test: 33 photographs not labelled, left out" in source.notes
+    assert "extra, with 33 photographs, was left out: it is no train, validation or test split" in source.notes
+    chosen = open_source(f"tfds:{builder.data_dir}", seed=0, test_files="*_1?.jpg").splits["test"]
+    assert {photo.name for photo in chosen} == {f"{s}_{n}.jpg" for s in ("train", "validation") for n in range(10, 20)}
+    originals = {path.read_bytes(): path.parent.name for path in paths}
+    assert [originals[content] for content in source.read(chosen)] == [CLASSES[photo.label] for photo in chosen]
 
 
 def test_tfds_takes_an_image_folder(photographs):

@@ -9,7 +9,7 @@ import pytest
 
 from sqznet.data import preprocess
 from sqznet.export import contract
-from sqznet.recipes import Preprocessing
+from sqznet.preprocessing import DECODING, Preprocessing
 
 KITS = Path(__file__).parents[2] / "export"
 SOURCES = sorted([*KITS.glob("android/*.kt"), *KITS.glob("ios/*.swift")])
@@ -47,6 +47,7 @@ MANIFEST = {
         "interpolation": "bicubic",
         "antialias": True,
         "colour_order": "RGB",
+        **DECODING,
     },
     "files": {
         "savedmodel": entry("savedmodel", "none", "float32", "NHWC", None),
@@ -87,6 +88,9 @@ def test_the_constants_are_those_of_the_manifest(source):
         "resize": "short",
         "interpolation": "bicubic",
         "colour order": "RGB",
+        "colour space": "sRGB",
+        "orientation": "applied",
+        "transparency": "white",
         "labels": "labels.txt",
         "labels sha256": "1" * 64,
         "image size": 224,
@@ -176,25 +180,20 @@ def test_the_generated_source_has_no_syntax_errors_whatever_the_manifest_says(su
 
 def drawn_as_tensorflow_resizes_it(preprocessing: Preprocessing) -> list[int]:
     """What resizeIsExact expects: the picture that both kits draw, resized as training does."""
-    import tensorflow as tf
-
-    height, width = 17, 23
-    y, x, colour = np.mgrid[:height, :width, :3]
+    y, x, colour = np.mgrid[:17, :23, :3]
     drawn = ((x * 9 + y * 4 + colour * 30 + x % 3 * (y % 2) * 40) % 256).astype(np.uint8)
-    window = preprocess._window(tf.constant([height, width], tf.float32), preprocessing)
-    box_height, box_width = window.numpy().astype(int).tolist()
-    top, left = (height - box_height) // 2, (width - box_width) // 2
-    box = drawn[top : top + box_height, left : left + box_width]
-    size = preprocessing.image_size
-    resized = tf.image.resize(box, [size, size], preprocessing.interpolation, antialias=True)
-    return np.rint(resized.numpy()).clip(0, 255).astype(int).ravel().tolist()
+    return preprocess.preprocess_for_eval(drawn, preprocessing).numpy().ravel().tolist()
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stem == "ResizeCheck"], ids=lambda path: path.name)
 def test_what_the_kits_expect_of_their_resize_is_what_tensorflow_makes(path):
     numbers = re.findall(r"^(?:private )(?:val|let) (\w+).*[\[(]\n((?:[ \d,]+\n)+)", path.read_text(), re.M)
-    expected = {name.lower(): [int(number) for number in re.findall(r"\d+", text)] for name, text in numbers}
+    expected = {
+        name.lower().replace("_", ""): [int(number) for number in re.findall(r"\d+", text)] for name, text in numbers
+    }
     assert expected == {
         "bilinear": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "short", "bilinear")),
         "bicubic": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "squash", "bicubic")),
+        "plainbilinear": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "squash", "bilinear", antialias=False)),
+        "plainbicubic": drawn_as_tensorflow_resizes_it(Preprocessing(4, 5, "short", "bicubic", antialias=False)),
     }

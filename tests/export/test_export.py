@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import evaluate, files, inference, model, predict
+from sqznet import evaluate, files, inference, labels, model, predict, weights
 from sqznet.data import pipeline
 from sqznet.errors import InputError
-from sqznet.export import check, fold, onnx, saved_model, tflite, variants, verify
+from sqznet.export import check, fold, metadata, onnx, saved_model, tflite, variants, verify
+from sqznet.keras_file import Card
+from sqznet.preprocessing import Preprocessing
 
 from ..conftest import CLASSES, export
 
@@ -159,6 +161,12 @@ def test_a_thousand_classes_stay_under_five_mebibytes(arch, limit, tmp_path):
     saved_model.write(folded, tmp_path / "savedmodel")
     tflite.write(folded, tmp_path / "model.tflite", "none")
     onnx.write(folded, tmp_path / "model.onnx", "none")
+    card = Card(tuple(labels.imagenet()), Preprocessing(227, 256, "squash", "bicubic"), None, weights.IMAGENET_TRAIN)
+    metadata.add_to_saved_model(tmp_path / "savedmodel", card)
+    metadata.add_to_onnx(tmp_path / "model.onnx", card)
+    words = labels.readable(card.classes or ())
+    path, steps = tmp_path / "model.tflite", card.preprocessing.steps
+    metadata.add(path, name="x", description=steps, licence="x", labels=words, image_size=227, card=card)
     sizes = {path.name: files.size_of(path) for path in tmp_path.iterdir()}
     assert max(sizes.values()) < limit, sizes
 

@@ -8,10 +8,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from sqznet import inference, model, startup
+from sqznet import model, startup
 from sqznet.errors import InputError
 from sqznet.export import audit, fold, int8, onnx_int8, tflite
 
+from ..conftest import run_file
 from . import processors
 
 SIZE = 64
@@ -71,7 +72,7 @@ def test_all_int8_files_agree_on_every_processor(pictures, tmp_path, activation,
     expected = folded.predict(images.astype(np.float32), verbose=0)
     for path in tmp_path.iterdir():
         audit.check(path, "int8")
-    answers = {path.name: inference.load(path).predict(images) for path in tmp_path.iterdir()}
+    answers = {path.name: run_file(path, images) for path in tmp_path.iterdir()}
     answers["unfused"] = as_written(tmp_path / "model.onnx", images)
     for runtime, given in answers.items():
         assert np.abs(given - expected).mean() < 0.02, runtime
@@ -119,7 +120,7 @@ def test_with_and_without_vnni_the_answers_are_the_same(pictures, large_weights)
     exact = processors.answers(large_weights, pictures[0], processors.with_vnni)
     without = processors.answers(large_weights, pictures[0], processors.without_vnni)
     np.testing.assert_array_equal(without, exact)
-    assert np.abs(inference.load(large_weights).predict(pictures[0]) - exact).mean() < 0.01
+    assert np.abs(run_file(large_weights, pictures[0]) - exact).mean() < 0.01
 
 
 def test_int8_kernels_are_refused_on_every_processor(pictures, large_weights, int8_kernels):
@@ -136,7 +137,7 @@ def test_int8_kernels_are_refused_on_every_processor(pictures, large_weights, in
     reason="only x86 processors with AVX2 and without VNNI can show that they are computed right here",
 )
 def test_processors_without_vnni_are_computed_as_they_are(pictures, int8_kernels):
-    given = inference.load(int8_kernels).predict(pictures[0])
+    given = run_file(int8_kernels, pictures[0])
     ways = (processors.without_vnni, processors.with_vnni)
     cut, exact = (processors.answers(int8_kernels, pictures[0], way) for way in ways)
     assert np.abs(given - cut).mean() < 0.1 * np.abs(given - exact).mean()
@@ -183,5 +184,5 @@ def test_a_channel_whose_kernel_is_all_zeros_keeps_its_bias(pictures, tmp_path):
     tflite.write_int8(quantized, tmp_path / "model.tflite")
     images = np.concatenate(pictures)
     expected = folded.predict(images.astype(np.float32), verbose=0)
-    found = inference.load(tmp_path / "model.tflite").predict(images)
+    found = run_file(tmp_path / "model.tflite", images)
     assert np.abs(found - expected).mean() < 0.02

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
-from sqznet import inference
+from sqznet import __version__, inference
 from sqznet.data import pipeline
 from sqznet.errors import InputError
-from sqznet.export import fold, int8, metadata, tflite
+from sqznet.export import fold, int8, metadata, saved_model, tflite
+from sqznet.export import onnx as onnx_writer
+from sqznet.keras_file import Card
+from sqznet.preprocessing import Preprocessing
+
+from ..conftest import run_file
 
 LABELS = ("a ball", "Haus", "étoile, star")
 SAYS = {"name": "tiny", "description": "three drawn things", "licence": "Apache-2.0"}
@@ -20,13 +28,15 @@ PORTS = [("float32", 1.0), ("uint8", 255.0)]
 
 @pytest.fixture(scope="module")
 def plain(trained_run, shard_set, tmp_path_factory) -> SimpleNamespace:
-    """Two files as the converter leaves them, by the type of their ports, and pixels to run them on."""
+    """Files as the converters leave them, TFLite ones by the type of their ports, and pixels to run them on."""
     trained, card = inference.load_keras(trained_run)
     folded = fold.inference_model(trained, 32)
     images = [images for images, _ in pipeline.examples(shard_set, "train", card.preprocessing, 16, 8)]
     folder = tmp_path_factory.mktemp("plain")
     tflite.write(folded, folder / "float32.tflite", "none")
     tflite.write_int8(int8.quantize(folded, images), folder / "uint8.tflite")
+    onnx_writer.write(folded, folder / "model.onnx", "none")
+    saved_model.write(folded, folder / "savedmodel")
     return SimpleNamespace(folder=folder, images=np.concatenate(images))
 
 
@@ -149,3 +159,79 @@ def test_a_second_helping_is_refused(described):
     path = described("float32")
     with pytest.raises(InputError, match="has metadata already"):
         metadata.add(path, **SAYS, labels=LABELS, image_size=32)
+
+
+# The card
+
+
+CARD = Card(LABELS, Preprocessing(32, 40, "squash", "bicubic", False), "data/here", "ImageNet", {"licence": "MIT"})
+CONTRACT = {
+    "image_size": 32,
+    "resize_to": 40,
+    "resize": "squash",
+    "interpolation": "bicubic",
+    "antialias": False,
+    "colour_order": "RGB",
+    "range": [0, 255],
+    "steps": CARD.preprocessing.steps,
+}
+
+
+@pytest.fixture(params=["float32.tflite", "uint8.tflite", "model.onnx", "savedmodel"])
+def carrying(request, plain, tmp_path) -> Path:
+    """A file with a card, with nothing beside it."""
+    path = tmp_path / request.param
+    if path.suffix == ".tflite":
+        shutil.copy(plain.folder / path.name, path)
+        metadata.add(path, **SAYS, labels=LABELS, image_size=32, card=CARD)
+    elif path.suffix == ".onnx":
+        shutil.copy(plain.folder / path.name, path)
+        metadata.add_to_onnx(path, CARD)
+    else:
+        shutil.copytree(plain.folder / path.name, path)
+        metadata.add_to_saved_model(path, CARD)
+    return path
+
+
+def stated_in(path: Path) -> dict:
+    """sqznet.json, as other programs would get at it."""
+    if path.is_dir():
+        return json.loads((path / "sqznet.json").read_text())
+    if path.suffix == ".onnx":
+        (entry,) = onnx.load(path).metadata_props
+        assert entry.key == "sqznet.json"
+        return json.loads(entry.value)
+    with zipfile.ZipFile(path) as archive:
+        assert {member.compress_type for member in archive.infolist()} == {
+            zipfile.ZIP_STORED
+        }  # MediaPipe reads no other
+        return json.loads(archive.read("sqznet.json"))
+
+
+def test_a_file_carries_its_whole_contract(carrying):
+    stated = stated_in(carrying)
+    assert {name: stated["preprocessing"][name] for name in CONTRACT} == CONTRACT
+    assert (stated["classes"], stated["sqznet"]) == (list(LABELS), __version__)
+    assert (stated["pretrained_on"], stated["weights"]) == ("ImageNet", {"licence": "MIT"})
+    assert "data" not in stated  # a folder of somebody's machine
+    assert inference.load(carrying).card == dataclasses.replace(CARD, data=None)
+
+
+def test_the_card_changes_nothing_in_the_network(carrying, plain):
+    given, bare = inference.load(carrying).predict(plain.images), run_file(plain.folder / carrying.name, plain.images)
+    assert np.array_equal(given, bare)
+
+
+def test_a_card_is_listed_among_the_files_of_tflite_metadata(plain, tmp_path):
+    path = Path(shutil.copy(plain.folder / "float32.tflite", tmp_path))
+    metadata.add(path, **SAYS, labels=LABELS, image_size=32, card=CARD)
+    (listed,) = metadata_of(path).associatedFiles
+    assert listed.name == b"sqznet.json"
+    assert metadata.labels_of(path) == LABELS
+
+
+def test_the_same_card_is_the_same_bytes(plain, tmp_path):
+    for name in ("one", "other"):
+        shutil.copy(plain.folder / "model.onnx", tmp_path / f"{name}.onnx")
+        metadata.add_to_onnx(tmp_path / f"{name}.onnx", CARD)
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "other.onnx").read_bytes()

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import inference, labels, serve
+from sqznet import inference, labels, pixels, serve
 from sqznet.compression import encoder
 from sqznet.data import preprocess, synthetic
 from sqznet.preprocessing import CORNER, Preprocessing
 
 from ..compression.test_format import network as random_network
+from ..contract import pictures
 
 WAIT_MS = 30_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -203,6 +204,51 @@ def test_what_is_not_a_photograph_is_said_and_forgotten(page, photographs, tmp_p
     assert page.inner_text("#problem") == "notes.jpg is not an image that this browser can decode"
     upload(page, photographs / "val" / "ball" / "000.jpg")
     assert page.is_hidden("#problem")
+
+
+@pytest.mark.parametrize("name", ["alpha.png", "display-p3-alpha.png", "prophoto.jpg", "orientation-7.webp"])
+def test_colours_transparency_and_orientation_are_those_of_the_contract(page, bundle, tmp_path, name):
+    """tests/contract has all the pictures, without the page around the code."""
+    (picture,) = (each for each in pictures.draw() if each.name == name)
+    (tmp_path / name).write_bytes(picture.content)
+    upload(page, tmp_path / name)
+    assert page.is_hidden("#problem"), page.inner_text("#problem")
+    wanted = inference.load(bundle / "model.tflite").card.preprocessing
+    assert np.abs(seen_by(page) - pixels.prepare(picture.expected, wanted).astype(int)).mean() <= 2
+
+
+def test_inks_of_a_press_are_refused_by_name(page, tmp_path):
+    (picture,) = (each for each in pictures.draw() if each.name == "cmyk-press-profile.jpg")
+    (tmp_path / "poster.jpg").write_bytes(picture.content)
+    upload(page, tmp_path / "poster.jpg")
+    assert page.inner_text("#problem").startswith("poster.jpg is in the inks of a press (CMYK with a profile)")
+
+
+def test_a_bundle_that_asks_for_more_than_the_page_knows_is_refused(browser, bundle, web, tmp_path):
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle, changed)
+    manifest = json.loads((changed / "manifest.json").read_text())
+    assert manifest["preprocessing"]["transparency"] == "white"
+    manifest["preprocessing"]["transparency"] = "black"
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    with serving(changed, web) as address:
+        page = open_page(browser, address)
+        problem = page.inner_text("#problem")
+        assert problem == "transparency is black, this page knows white: it is older than the bundle"
+        page.close()
+
+
+def test_a_class_is_read_from_each_line_of_labels_txt(browser, bundle, web, photographs, tmp_path):
+    changed = tmp_path / "bundle"
+    shutil.copytree(bundle, changed)
+    (changed / "labels.txt").write_bytes("\u2028ball \r\nhouse\r\n \x85star\u3000\r\n".encode())
+    with serving(changed, web) as address:
+        page = open_page(browser, address, "model.tflite")
+        upload(page, photographs / "val" / "star" / "000.jpg")
+        answers(page)
+        found = page.evaluate("[...document.querySelectorAll('#results .label')].map((each) => each.textContent)")
+        assert sorted(found) == sorted(["\u2028ball ", "house", " \x85star\u3000"])
+        page.close()
 
 
 def test_controls_have_names_and_answers_are_announced(page):

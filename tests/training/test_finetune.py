@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import inference, keras_file, model, recipes, train
+from sqznet import files, inference, keras_file, labels, model, recipes, train
+from sqznet.compression import encoder
+from sqznet.compression import network as compressed
 from sqznet.data import pipeline
 from sqznet.errors import InputError
 from sqznet.export import fold
@@ -86,6 +88,8 @@ def test_conv10_too_is_taken_over_for_as_many_classes(shard_set, tmp_path):
         (("moon", "star", "tree", "ball"), {0: 3, 2: 1}),  # some, in another order
         (("star", "ball", "house"), {0: 1, 1: 2, 2: 0}),  # as many, in another order
         (("0", "1", "2"), {0: 0, 1: 1, 2: 2}),  # as many, of unknown names
+        (("cat", "dog", "bird"), {}),  # as many, and others
+        (("cat", "dog", "Star "), {2: 2}),
         (("moon", "tree"), {}),
     ],
 )
@@ -97,6 +101,87 @@ def test_outputs_of_classes_that_both_know_are_taken_over(theirs, outputs, shard
     for here in range(3):
         expected = origin.arrays["conv10", "kernel"][..., outputs[here]] if here in outputs else fresh[..., here]
         np.testing.assert_array_equal(made.model.get_layer("conv10").kernel[..., here], expected)
+
+
+IMAGENET = tuple(labels.imagenet())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "outputs", "how"),
+    [
+        (("cat", "dog"), ("moon", "sun"), {}, "those of the weights are others: cat, dog"),
+        (tuple("abcdef"), tuple("uvwxyz"), {}, "those of the weights are others: a, b, c, d, e, ..."),
+        (("cat", "dog"), ("dog", "cat"), {0: 1, 1: 0}, ""),
+        (("cat", "dog", "cow"), ("owl", "cow"), {1: 2}, ""),
+        (None, ("cat", "dog"), {0: 0, 1: 1}, "by their order, since the weights do not name the classes"),
+        (("0", "1"), ("cat", "dog"), {0: 0, 1: 1}, "by their order, since the weights do not name the classes"),
+        (("cat", "dog"), ("0", "1"), {0: 0, 1: 1}, "by their order, since the data does not name the classes"),
+        (("cat", "dog"), ("1", "2"), {0: 0, 1: 1}, "by their order, since the data does not name the classes"),
+        (("cat", "dog"), ("000", "001"), {0: 0, 1: 1}, "by their order, since the data does not name the classes"),
+        (("cat", "dog", "cow"), ("0", "1"), {}, "the data does not name the classes"),
+        (("0", "1", "2"), ("cat", "dog"), {}, "the weights do not name the classes"),
+        (("0", "1", "2"), ("0", "1"), {}, "data and weights do not name the classes"),
+        (("7", "99"), ("3", "99"), {1: 1}, ""),  # codes, not numbers from 0 on
+        # Sorted as text, as folders are.
+        (
+            tuple(map(str, range(11))),
+            tuple(sorted(map(str, range(11)))),
+            {0: 0, 1: 1, 2: 10, **{number + 1: number for number in range(2, 10)}},
+            "by their order, since data and weights do not name the classes",
+        ),
+        (IMAGENET, ("tench", "golf_ball", "Chain Saw"), {0: 0, 1: 574, 2: 491}, ""),
+        (("tench", "golf ball"), ("n03445777", "n01440764"), {0: 1, 1: 0}, ""),
+        (
+            IMAGENET,
+            tuple(map(str, range(1000))),
+            {output: output for output in range(1000)},
+            "by their order, since the",
+        ),
+        (("a-b", "a b", "c"), ("A_B", "C"), {1: 2}, ""),  # two of the weights read alike
+        (("tench", "owl"), ("n01440764", "tench"), {1: 0}, ""),  # no output for two
+    ],
+)
+def test_conv10_goes_by_the_names_of_the_classes(theirs, ours, outputs, how):
+    count = len(theirs) if theirs else 2
+    card = Card(theirs, Preprocessing(32, 32))
+    origin = finetune.Origin(Path("x"), Network(count, image_size=32), MEANS, MEANS, card, {})
+    found, said = origin.known_outputs(ours)
+    assert found == outputs
+    assert said.startswith(how) and bool(said) == bool(how)
+
+
+def as_keras(folder: Path, classes: tuple[str, ...]) -> Path:
+    return write_model(folder / "x.keras", Network(len(classes), "v1.1", image_size=32), classes)
+
+
+def as_run(folder: Path, classes: tuple[str, ...]) -> Path:
+    fields = ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")
+    files.write_json(folder / "run" / "config.json", dict.fromkeys(fields))
+    write_model(folder / "run" / "best.keras", Network(len(classes), "v1.1", image_size=32), classes)
+    return folder / "run"
+
+
+def as_sqz(folder: Path, classes: tuple[str, ...]) -> Path:
+    trained, card = keras_file.load(as_keras(folder, classes))
+    stored = compressed.of_keras(trained, card)
+    integers = {
+        name: encoder.Integers(np.round(kernel * 100).astype(np.int32), np.float32(0.01))
+        for name, (kernel, _) in stored.layers.items()
+    }
+    (folder / "x.sqz").write_bytes(encoder.encode(stored, integers))
+    return folder / "x.sqz"
+
+
+@pytest.mark.parametrize("write", [as_keras, as_run, as_sqz])
+def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write, shard_set, tmp_path, capsys):
+    origin = finetune.load(write(tmp_path, ("cat", "dog", "bird")))
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", stems_from=origin.stored())
+    fresh = np.array(made.model.get_layer("conv10").kernel)
+    start._take_over(origin, made)
+    np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, fresh)
+    assert np.array_equal(made.model.get_layer("fire9_expand3x3").kernel, origin.arrays["fire9_expand3x3", "kernel"])
+    printed = capsys.readouterr().err
+    assert "conv10 knows 0 of 3 classes; 3 start anew (those of the weights are others: cat, dog, bird)" in printed
 
 
 def test_weights_of_another_network_are_refused(imported, shard_set, tmp_path):

@@ -30,13 +30,29 @@ READERS = {
     "MXNet params": mxnet.read,
     "safetensors": safetensors.read,
     "ONNX": onnx_graph.read,
+    # Other names, and layers that say what they are connected to.
+    "caffemodel of FireNet": caffemodel.read,
+    "MXNet params of FireNet": mxnet.read,
+    "npz of FireNet": npz.read,
+    "safetensors with prefixes": safetensors.read,
 }
 
 
 def write(name: str) -> bytes:
     if name == "Deep Compression":  # has a thousand classes
         return writers.deep_compression(random_convolutions(classes=1000))
-    return writers.WRITERS[name](random_convolutions())
+    made = random_convolutions()
+    others = {
+        "caffemodel of FireNet": lambda: writers.caffemodel(made, name=writers.firenet_name, connected=True),
+        "MXNet params of FireNet": lambda: writers.mxnet(
+            made, name=lambda index: writers.firenet_name(list(made)[index]).replace("conv_final", "conv10-new")
+        ),
+        "npz of FireNet": lambda: writers.npz(made, writers.firenet_name),
+        "safetensors with prefixes": lambda: writers.safetensors(
+            made, lambda ours: f"module.{writers.torchvision_name(ours)}".replace("classifier.1", "head")
+        ),
+    }
+    return others[name]() if name in others else writers.WRITERS[name](made)
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:

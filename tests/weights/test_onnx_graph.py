@@ -12,6 +12,7 @@ from sqznet.errors import InputError
 from sqznet.weights import onnx_graph
 from sqznet.weights.convolutions import Convolution
 
+from ..conftest import run_file
 from . import writers
 from .conftest import published, published_file, random_convolutions
 
@@ -86,7 +87,7 @@ def test_our_own_exports_can_be_imported(bypass, quantize, tolerance, tmp_path):
     assert read.card.weights["input"] == "raw"
     assert (read.network.activation, read.network.bypass, read.network.conv10_padding) == ("elu", bypass, 1)
     images = photographs(96)
-    expected = inference.load(tmp_path / "model.onnx").predict(images)
+    expected = run_file(tmp_path / "model.onnx", images)
     np.testing.assert_allclose(inference.KerasRuntime(weights.build(read), 96)(images), expected, atol=tolerance)
 
 

@@ -26,6 +26,25 @@ def caffe_name(name: str) -> str:
     return name.replace("_", "/")
 
 
+def firenet_name(name: str) -> str:
+    """As in the authors' dense-sparse-dense release."""
+    parts = {"squeeze1x1": "conv1x1_1", "expand1x1": "conv1x1_2", "expand3x3": "conv3x3_2"}
+    if name == "conv10":
+        return "conv_final"
+    return "/".join(parts.get(part, part) for part in name.split("_"))
+
+
+def torchvision_name(name: str, arch: str = "v1.1") -> str:
+    indices = {"v1.0": (3, 4, 5, 7, 8, 9, 10, 12), "v1.1": (3, 4, 6, 7, 9, 10, 11, 12)}[arch]
+    if name in ("conv1", "conv10"):
+        return {"conv1": "features.0", "conv10": "classifier.1"}[name]
+    fire, part = name.split("_")
+    return f"features.{indices[FIRES.index(fire)]}.{part.replace('squeeze1x1', 'squeeze')}"
+
+
+Naming = Callable[[str], str]  # our name of a layer to that of a file
+
+
 def deep_compression(convolutions: Convolutions) -> bytes:
     """Fillers of entry 0 bridge gaps of more than 16 places, as in the release."""
     heads, bodies = [], []
@@ -51,11 +70,11 @@ def deep_compression(convolutions: Convolutions) -> bytes:
     return b"".join(heads + bodies)
 
 
-def npz(convolutions: Convolutions) -> bytes:
+def npz(convolutions: Convolutions, name: Naming = caffe_name, suffixes=("/weights", "/bias")) -> bytes:
     arrays = {}
-    for name, each in convolutions.items():
-        arrays[f"{caffe_name(name)}/weights"] = each.kernel
-        arrays[f"{caffe_name(name)}/bias"] = each.bias
+    for ours, each in convolutions.items():
+        arrays[name(ours) + suffixes[0]] = each.kernel
+        arrays[name(ours) + suffixes[1]] = each.bias
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -78,25 +97,54 @@ def field(number: int, value: bytes | int) -> bytes:
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def caffemodel(convolutions: Convolutions, conv10_pad: int | None = None) -> bytes:
-    """NetParameter.layer, as Caffe writes it since 2014."""
+def caffemodel(
+    convolutions: Convolutions,
+    conv10_pad: int | None = None,
+    name: Naming = caffe_name,
+    linear: tuple[str, ...] = (),
+    connected: bool = False,
+) -> bytes:
+    """NetParameter.layer, as Caffe writes it since 2014.
+
+    Args:
+        linear: the ends of our names of layers that no ReLU follows.
+        connected: whether layers name their inputs and outputs, and concatenations are among them.
+    """
     net = field(1, b"SqueezeNet")
-    for name, each in convolutions.items():
-        layer = field(1, caffe_name(name).encode()) + field(2, b"Convolution")
+
+    def layer(called: str, kind: bytes, inputs: list[str], output: str, more: bytes = b"") -> bytes:
+        ports = b"".join(field(3, each.encode()) for each in inputs) + field(4, output.encode()) if connected else b""
+        return field(100, field(1, called.encode()) + field(2, kind) + ports + more)
+
+    before = "data"
+    for ours, each in convolutions.items():
+        blobs = b""
         for array in (each.kernel, each.bias):
             shape = field(7, field(1, b"".join(map(varint, array.shape))))
-            layer += field(7, field(5, array.astype("<f4").tobytes()) + shape)
-        layer += field(106, _convolution_parameter(name, each.kernel, convolutions, conv10_pad))
-        net += field(100, layer)
-        net += field(100, field(1, f"relu_{name}".encode()) + field(2, b"ReLU"))
+            blobs += field(7, field(5, array.astype("<f4").tobytes()) + shape)
+        blobs += field(106, _convolution_parameter(ours, each.kernel, convolutions, conv10_pad))
+        called = name(ours)
+        net += layer(called, b"Convolution", [before], called, blobs)
+        if not ours.endswith(linear or ("nothing",)):
+            net += layer(f"relu_{ours}", b"ReLU", [called], called)
+        if ours.endswith("expand3x3") and connected:
+            fire = ours.split("_")[0]
+            branches = [name(f"{fire}_expand1x1"), called]
+            net += layer(f"{fire}/concat", b"Concat", branches, f"{fire}/concat")
+            before = f"{fire}/concat"
+        elif not ours.endswith("expand1x1"):
+            before = called
     return net
 
 
-def caffemodel_v1(convolutions: Convolutions) -> bytes:
+def caffemodel_v1(
+    convolutions: Convolutions, called: Naming = caffe_name, linear: tuple[str, ...] = (), connected: bool = False
+) -> bytes:
     """NetParameter.layers, with the old four dimensions of each array."""
     net = field(1, b"SqueezeNet")
     for name, each in convolutions.items():
-        layer = field(4, caffe_name(name).encode()) + field(5, 4)
+        output = called(name).encode()
+        layer = (field(3, output) if connected else b"") + field(4, output) + field(5, 4)
         for array in (each.kernel, each.bias):
             shape = (1,) * (4 - array.ndim) + array.shape
             blob = b"".join(field(number, side) for number, side in enumerate(shape, start=1))
@@ -104,7 +152,9 @@ def caffemodel_v1(convolutions: Convolutions) -> bytes:
             layer += field(6, blob)
         layer += field(10, _convolution_parameter(name, each.kernel, convolutions, None))
         net += field(2, layer)
-        net += field(2, field(4, f"relu_{name}".encode()) + field(5, 18))
+        if not name.endswith(linear or ("nothing",)):
+            ports = field(2, output) + field(3, output) if connected else b""
+            net += field(2, ports + field(4, f"relu_{name}".encode()) + field(5, 18))
     return net
 
 
@@ -145,15 +195,11 @@ def mxnet(
 # PyTorch.
 
 
-def safetensors(convolutions: Convolutions) -> bytes:
-    indices = {"v1.0": (3, 4, 5, 7, 8, 9, 10, 12), "v1.1": (3, 4, 6, 7, 9, 10, 11, 12)}[arch_of(convolutions)]
+def safetensors(convolutions: Convolutions, name: Naming | None = None) -> bytes:
+    arch = arch_of(convolutions)
     header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, each in convolutions.items():
-        if name in ("conv1", "conv10"):
-            layer = {"conv1": "features.0", "conv10": "classifier.1"}[name]
-        else:
-            fire, part = name.split("_")
-            layer = f"features.{indices[FIRES.index(fire)]}.{part.replace('squeeze1x1', 'squeeze')}"
+    for ours, each in convolutions.items():
+        layer = name(ours) if name else torchvision_name(ours, arch)
         for array, suffix in ((each.kernel, "weight"), (each.bias, "bias")):
             content = array.astype("<f4").tobytes()
             offsets = [len(data), len(data) + len(content)]
@@ -166,7 +212,15 @@ def safetensors(convolutions: Convolutions) -> bytes:
 # ONNX, node by node, with Caffe's geometry: ceil-mode pools, conv10 of v1.0 padded.
 
 
-def onnx(convolutions: Convolutions, *, bypass: str = "none", conv10_pad: int | None = None) -> bytes:
+def onnx(
+    convolutions: Convolutions,
+    *,
+    bypass: str = "none",
+    conv10_pad: int | None = None,
+    called: Naming = str,
+    linear: tuple[str, ...] = (),
+) -> bytes:
+    """`linear` has the ends of our names of layers that no ReLU follows."""
     from onnx import TensorProto, helper, numpy_helper
 
     arch, classes = arch_of(convolutions), len(convolutions["conv10"].kernel)
@@ -175,6 +229,8 @@ def onnx(convolutions: Convolutions, *, bypass: str = "none", conv10_pad: int | 
 
     def conv(x: str, name: str, stride: int = 1, pad: int = 0, activate: bool = True) -> str:
         each = convolutions[name]
+        activate = activate and not name.endswith(linear or ("nothing",))
+        name = called(name)
         weights.append(numpy_helper.from_array(each.kernel, f"{name}_w"))
         weights.append(numpy_helper.from_array(each.bias, f"{name}_b"))
         side = each.kernel.shape[2]

@@ -10,10 +10,11 @@ import fnmatch
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move
+from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move, require_unique
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
 from sqznet.errors import InputError
@@ -27,18 +28,19 @@ def open_source(
     seed: int,
     holdout_per_class: int | None = None,
     blacklist: bool = False,
-    label_offset: int = 0,
+    label_offset: int | None = None,
     test_files: str | None = None,
 ) -> Source:
     """The source that `spec` names, listed and split.
 
     Args:
-        spec: `folder:PATH`, `ilsvrc:PATH`, `tfds:NAME`, `tfrecord:PATH` or `synthetic`.
+        spec: `folder:PATH`, `ilsvrc:PATH`, `tfds:NAME`, `tfrecord:PATH` or `synthetic`; a tfrecord's path may end in a
+            pattern of file names.
         seed: decides which photographs are held out.
         holdout_per_class: photographs of each class moved from train into a test split; None means 50 for
             ilsvrc, as in the article, and 0 elsewhere.
         blacklist: ilsvrc only: leave out the validation photographs that the devkit blacklists.
-        label_offset: tfrecord only: added to every label.
+        label_offset: tfrecord only: added to every label; None where the labels have to start at 0 by themselves.
         test_files: photographs whose file name matches this pattern (`*`, `?`) make up the test split, wherever they
             are.
 
@@ -50,7 +52,7 @@ def open_source(
         "folder": lambda: open_folder(_existing(where, spec), seed, invent_test=test_files is None),
         "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
         "tfds": lambda: open_tfds(where, seed),
-        "tfrecord": lambda: open_tfrecord(_existing(where, spec), label_offset),
+        "tfrecord": lambda: open_tfrecord(*_with_pattern(where, spec), label_offset),
         "synthetic": lambda: open_synthetic(seed),
     }
     if kind not in openers or (kind != "synthetic" and not where):
@@ -62,6 +64,7 @@ def open_source(
     if label_offset and kind != "tfrecord":
         raise InputError(f"--label_offset is for tfrecord: sources; labels of {spec!r} already start at 0")
     source = openers[kind]()
+    source.splits = _without_empty(source.splits)
     if test_files is not None:
         source.splits = hold_out_files(source.splits, test_files)
     if holdout_per_class is None:
@@ -89,7 +92,7 @@ def hold_out_files(splits: Splits, pattern: str) -> Splits:
     """Moves the photographs whose file name matches a pattern to the test split, from all others."""
 
     def matches(photo: Photo) -> bool:
-        return fnmatch.fnmatchcase(PurePosixPath(photo.key).name, pattern)
+        return fnmatch.fnmatchcase(PurePosixPath(photo.filename).name, pattern)
 
     if "test" in splits:
         raise InputError("the source has a test split of its own: leave out --test_files")
@@ -104,9 +107,11 @@ def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> S
     """Moves `per_class` photographs of each class from train to test, chosen by seed, as the article did."""
     if "test" in splits:
         raise InputError("the source has a test split of its own: leave out --holdout_per_class")
-    counts = Counter(photo.label for photo in splits.get("train", []))
+    if "train" not in splits:
+        raise InputError("the source has no train split to hold any out of: leave out --holdout_per_class")
+    counts = Counter(photo.label for photo in splits["train"])
     for label, name in enumerate(classes):
-        if counts[label] <= per_class:
+        if 0 < counts[label] <= per_class:
             raise InputError(
                 f"class {name!r} has {counts[label]} training photographs; holding out {per_class} of each class "
                 "would leave none to train on: lower --holdout_per_class"
@@ -115,21 +120,21 @@ def hold_out(splits: Splits, classes: list[str], per_class: int, seed: int) -> S
 
 
 def _check(source: Source, spec: str) -> None:
-    if not source.splits.get("train"):
-        raise InputError(f"{spec} has no training photographs")
-    for split, photos in source.splits.items():
-        counts = Counter(photo.label for photo in photos)
-        empty = [name for label, name in enumerate(source.classes) if not counts[label]]
-        if split == "train" and empty:
-            raise InputError(
-                f"{spec}: class {empty[0]!r} has no photographs in train"
-                + (f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else "")
-                + "; add some, or remove its folder"
-            )
-        if empty:
-            source.notes.append(f"{split}: {len(empty)} of {len(source.classes)} classes have no photographs")
-    if len(source.classes) < 2:
+    require_class_names(source.classes, spec)
+    require_unique(source.classes, spec)
+    if not source.splits:
+        raise InputError(f"{spec} has no photographs with a class")
+    if "train" not in source.splits:
+        source.notes.append("no train split: enough to evaluate on, not to train")
+    elif len(source.classes) < 2:
         raise InputError(f"{spec} has one class ({source.classes[0]!r}); a classifier needs two or more")
+    for split, photos in source.splits.items():
+        there = {photo.label for photo in photos}
+        empty = [name for label, name in enumerate(source.classes) if label not in there]
+        if empty:
+            count = f"{len(empty):,} of {len(source.classes):,} classes have no photographs ({empty[0]!r} first)"
+            never_seen = "; a network trained on this set does not learn them" if split == "train" else ""
+            source.notes.append(f"{split}: {count}{never_seen}")
 
 
 def _existing(where: str, spec: str) -> Path:
@@ -137,3 +142,11 @@ def _existing(where: str, spec: str) -> Path:
     if not path.is_dir():
         raise InputError(f"no such folder: {path} (from --source={spec})")
     return path.absolute()  # workers elsewhere do not share this folder
+
+
+def _with_pattern(where: str, spec: str) -> tuple[Path, str]:
+    """A folder, and the pattern of the file names in it that are meant: `FOLDER`, or `FOLDER/*-fft-*`."""
+    path = Path(where)
+    if any(each in path.name for each in "*?[") and not path.expanduser().is_dir():
+        return _existing(str(path.parent), spec), path.name
+    return _existing(where, spec), "*"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.data.sources.listing import SPLIT_FOLDERS, VAL_FRACTION, Photo, Splits, files, move, subfolders
+from sqznet.data.sources import flat, walk
+from sqznet.data.sources.listing import VAL_FRACTION, Photo, Splits, move, number, same_name, shown, split_of
+from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
+
+EXPECTED = "expected train/<class>/ and val/<class>/, or <class>/"
+ORDER = ("train", "val", "test")
 
 
 @dataclass
@@ -33,42 +38,170 @@ class FolderSource:
 
 def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource:
     """A folder of photographs; where it has no splits, a val split is drawn, and a test split if it is wanted."""
-    top = subfolders(root)
+    reading = Walk(root)
+    base = _below_doubled(reading, root)
+    top, loose = reading.entries(base)
+    followed = [] if base == root else [f"{shown(base)} was read: it is all that {shown(root)} holds"]
     if not top:
-        raise InputError(f"{root} has no folders in it; expected train/<class>/ and val/<class>/, or <class>/")
-    if all(each.name.lower() in SPLIT_FOLDERS for each in top):
-        return _open_split_folder(root, top)
-    if any(each.name.lower() in ("train", "training") for each in top):
-        strangers = [each.name for each in top if each.name.lower() not in SPLIT_FOLDERS]
-        raise InputError(f"{root} has {', '.join(strangers)} beside train; is it a class? Move it out, or into train/")
+        photographs = walk.are_photographs(loose)
+        but = f", but {number(len(photographs), 'photograph')}" if photographs else ""
+        raise InputError(f"{base} has no folders in it{but}; {EXPECTED}")
+    splits_of = {folder: split_of(folder.name) for folder in top}
+    strangers = [folder.name for folder, split in splits_of.items() if split is None]
+    if len(strangers) < len(top):
+        named = [folder for folder, split in splits_of.items() if split is not None]
+        if strangers:
+            raise InputError(
+                f"{base} has {', '.join(strangers)} beside {named[0].name}; is it a class? Move it out, or into "
+                f"{named[0].name}/. (Is {named[0].name!r} a class? Then make the splits: train/{named[0].name}/, "
+                f"train/{strangers[0]}/, ...)"
+            )
+        source = _open_split_folder(reading, base, named)
+    else:
+        source = _open_class_folder(reading, base, top, seed, invent_test)
+    _tell_loose(reading, loose)
+    source.notes = followed + source.notes + reading.notes()
+    return source
+
+
+def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int, invent_test: bool) -> FolderSource:
+    by_name = _by_name(folders)
+    for folder in folders:
+        for inner in reading.entries(folder)[0]:
+            if split_of(inner.name):
+                raise InputError(
+                    f"{inner}: a folder named like a split inside a class; expected {inner.name}/{folder.name}/, the "
+                    "split outside. Turn them round, or rename it if it is none"
+                )
     photos = [
-        Photo(file.relative_to(root).as_posix(), label) for label, folder in enumerate(top) for file in files(folder)
+        Photo(key, label) for label, name in enumerate(by_name) for key in _photographs_of_class(reading, by_name[name])
     ]
+    _require_photographs(reading.root, list(by_name), {"train": photos})
     splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
     note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val"
     if invent_test:  # as many as for val, of what is left after val has been taken
         splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
         note += ", as many to test"
-    return FolderSource(root, [each.name for each in top], splits, [note] if splits["val"] else [])
+        if split_of(base.name):
+            note += f". {shown(base)} is named like a split: --test_files='*' makes one split of it"
+    return FolderSource(reading.root, list(by_name), splits, [note] if splits["val"] else [])
 
 
-def _open_split_folder(root: Path, split_folders: list[Path]) -> FolderSource:
-    named = {SPLIT_FOLDERS[each.name.lower()]: each for each in split_folders}
-    if len(named) < len(split_folders):
-        raise InputError(f"{root} has two folders for one split: {', '.join(each.name for each in split_folders)}")
-    if "train" not in named:
-        raise InputError(f"{root} has no train/ folder beside {', '.join(each.name for each in split_folders)}")
-    classes = [each.name for each in subfolders(named["train"])]
-    splits: Splits = {}
-    for split, folder in named.items():
-        names = [each.name for each in subfolders(folder)]
-        strangers = sorted(set(names) - set(classes))
-        if strangers:
-            raise InputError(f"{folder / strangers[0]}: no class of that name in {named['train']}")
-        splits[split] = [
-            Photo(file.relative_to(root).as_posix(), label)
-            for label, name in enumerate(classes)
-            if name in names
-            for file in files(folder / name)
-        ]
-    return FolderSource(root, classes, splits, [])
+def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path]) -> FolderSource:
+    named: dict[str, Path] = {}
+    for folder in split_folders:
+        split = split_of(folder.name)
+        assert split is not None
+        if split in named:
+            raise InputError(f"{base} has two folders for one split: {named[split].name}, {folder.name}")
+        named[split] = folder
+    notes: list[str] = []
+    of_split: dict[str, dict[str, list[str]]] = {}  # split to class to keys
+    for split in (each for each in ORDER if each in named):
+        classes = of_split.get("train", {})
+        folder = _below_doubled(reading, named[split], split, classes)
+        if folder != named[split]:
+            notes.append(f"{split} was read from {shown(folder)}: it is all that {shown(named[split])} holds")
+        inside, loose = reading.entries(folder)
+        flat_folder = flat.folder_of(reading, folder, inside, loose, classes)
+        if flat_folder is not None:
+            of_split[split], note = flat.read(reading, flat_folder, named[split], split, classes)
+            notes += [note] if note else []
+            continue
+        by_name = _by_name(inside)
+        _require_no_splits(folder, by_name, split)
+        _require_known(folder, by_name, classes, named.get("train"))
+        of_split[split] = {name: _photographs_of_class(reading, each) for name, each in by_name.items()}
+        _tell_loose(reading, loose)
+    names = sorted({name for classes in of_split.values() for name in classes})
+    splits = {
+        split: [Photo(key, label) for label, name in enumerate(names) for key in of_split[split].get(name, [])]
+        for split in of_split
+    }
+    _require_photographs(reading.root, names, splits)
+    return FolderSource(reading.root, names, splits, notes)
+
+
+def _below_doubled(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
+    """Below levels that hold nothing but one folder, as photos/photos/cat or training_set/training_set/cats do.
+
+    Args:
+        split: what the folder is named after; folders of other splits below it are not followed.
+        classes: names that are those of classes, which are not followed either.
+    """
+    while True:
+        inside, loose = reading.entries(folder)
+        if len(inside) != 1 or walk.are_photographs(loose) or same_name(inside[0].name) in classes:
+            return folder
+        deeper, files = reading.entries(inside[0])
+        if not deeper or walk.are_photographs(files) or split_of(inside[0].name) not in (None, split):
+            return folder
+        folder = inside[0]
+
+
+def _by_name(folders: list[Path]) -> dict[str, Path]:
+    """Folders of classes by name, sorted."""
+    by_name: dict[str, Path] = {}
+    for folder in folders:
+        name = same_name(folder.name)
+        if name in by_name:
+            raise InputError(
+                f"{by_name[name]} and {folder} have one name in two spellings (its accents as one character or as "
+                "two): put their photographs into one of them"
+            )
+        by_name[name] = folder
+    return dict(sorted(by_name.items()))
+
+
+def _photographs_of_class(reading: Walk, folder: Path) -> list[str]:
+    keys = reading.files(folder)
+    boxes = f"/{folder.name}_boxes.txt"  # of Tiny-ImageNet
+    for key in keys:
+        if key.endswith(boxes):
+            reading.tell(walk.ANNOTATION, reading.root / key)
+    return [key for key in keys if not key.endswith(boxes)]
+
+
+def _require_no_splits(folder: Path, by_name: dict[str, Path], split: str) -> None:
+    for name, each in by_name.items():
+        is_railway = name.lower() == "train" and len(by_name) > 1 and any(file.is_file() for file in each.iterdir())
+        if split_of(name) and not is_railway:
+            raise InputError(
+                f"{each}: a folder named like a split inside {folder.name}/, which is {split}; expected classes "
+                f"there. Move it out, or rename it if it is a class"
+            )
+
+
+def _require_known(folder: Path, by_name: dict[str, Path], classes: Collection[str], train: Path | None) -> None:
+    """Refuses classes that train has under other names.
+
+    A split may have more classes than train, as ImageNet's val beside Imagenette's train does. A class that is not in
+    train, where another is in train only, is taken for the same one misspelled.
+    """
+    strangers = [name for name in by_name if name not in classes]
+    missing = [name for name in classes if name not in by_name]
+    alike = {name.casefold() for name in missing}
+    misspelled = next((name for name in strangers if name.casefold() in alike), None)
+    if train is None or not strangers or (misspelled is None and len(strangers) > len(missing)):
+        return
+    raise InputError(
+        f"{folder / by_name[misspelled or strangers[0]].name}: no class of that name in {train}, which has "
+        f"{', '.join(map(repr, missing[:3]))} that {folder.name} has not; rename one of them, or move it out"
+    )
+
+
+def _require_photographs(root: Path, classes: list[str], splits: Splits) -> None:
+    there = {photo.label for photos in splits.values() for photo in photos}
+    empty = [name for label, name in enumerate(classes) if label not in there]
+    if empty:
+        raise InputError(
+            f"folder:{root}: class {empty[0]!r} has no photographs in {', '.join(splits)}"
+            + (f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else "")
+            + "; add some, or remove its folder"
+        )
+
+
+def _tell_loose(reading: Walk, loose: list[Path]) -> None:
+    photographs = set(walk.are_photographs(loose))
+    for file in loose:
+        reading.tell(walk.LOOSE if file in photographs else walk.OTHER, file)

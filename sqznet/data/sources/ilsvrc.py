@@ -1,29 +1,39 @@
-"""`ilsvrc:PATH`: ImageNet as it is unpacked, the CLS-LOC layout that the article used."""
+"""`ilsvrc:PATH`: ImageNet as it is unpacked, the CLS-LOC layout that the article used.
+
+The labels of val are the devkit's, or in the files of Kaggle's competition.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources.folder import FolderSource
-from sqznet.data.sources.listing import Photo, lines, subfolders
+from sqznet.data.sources.listing import Photo, lines
+from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
 
 HOLDOUT_PER_CLASS = 50  # the article's own test split
+KAGGLE_CLASSES = "LOC_synset_mapping.txt"
+KAGGLE_VAL = "LOC_val_solution.csv"
+DEVKIT_CLASSES = "map_clsloc.txt"
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the devkit or Kaggle's files say."""
+
+    classes: list[str]  # the usual order of ImageNet's 1,000 classes, sorted; the devkit's own ids run differently
+    val: list[tuple[str, str]]  # (ILSVRC2012_val_00000001, WordNet id), in the order of the names
+    file: str  # that names the classes
 
 
 def open_ilsvrc(root: Path, blacklist: bool) -> FolderSource:
-    devkit = _find(root, "map_clsloc.txt").parent
-    classes_by_id, wnids = {}, []
-    for line in lines(devkit / "map_clsloc.txt"):  # "n02119789 1 kit_fox"
-        fields = line.split()
-        if len(fields) < 2 or not fields[1].isdigit():
-            raise InputError(f"{devkit / 'map_clsloc.txt'}: expected 'WNID ID NAME', found {line!r}")
-        classes_by_id[int(fields[1])] = fields[0]
-        wnids.append(fields[0])
-    classes = sorted(wnids)  # the usual order of ImageNet's 1,000 classes; the devkit's own ids run differently
-    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    base = root if (root / "Data").is_dir() or not (root / "ILSVRC").is_dir() else root / "ILSVRC"
+    truth = _of_kaggle(root, base) or _of_devkit(root, base)
+    label_of = {wnid: label for label, wnid in enumerate(truth.classes)}
 
-    lists = root / "ImageSets" / "CLS-LOC"
+    lists = base / "ImageSets" / "CLS-LOC"
     train = []
     for line in lines(_required(lists / "train_cls.txt")):  # "n01440764/n01440764_10026 1"
         name = line.split()[0]
@@ -31,30 +41,71 @@ def open_ilsvrc(root: Path, blacklist: bool) -> FolderSource:
         if ".." in name.split("/"):
             raise InputError(f"{lists / 'train_cls.txt'}: {line!r} leads out of the folder")
         if wnid not in label_of:
-            raise InputError(f"{lists / 'train_cls.txt'}: {line!r} names a class that map_clsloc.txt does not have")
+            raise InputError(f"{lists / 'train_cls.txt'}: {line!r} names a class that {truth.file} does not have")
         train.append(Photo(f"Data/CLS-LOC/train/{name}.JPEG", label_of[wnid]))
 
-    truth_file = _find(root, "ILSVRC2015_clsloc_validation_ground_truth.txt")
-    truth = [int(line) for line in lines(truth_file)]
-    names = [line.split()[0] for line in lines(_required(lists / "val.txt"))]  # "ILSVRC2012_val_00000001 1"
-    if any("/" in name for name in names):
-        raise InputError(f"{lists / 'val.txt'}: expected bare names such as ILSVRC2012_val_00000001")
-    if len(names) != len(truth):
-        raise InputError(f"{lists / 'val.txt'} lists {len(names)} photographs, {truth_file} has {len(truth)} labels")
     excluded: set[int] = set()
     notes = []
     if blacklist:
         file = _find(root, "ILSVRC2015_clsloc_validation_blacklist.txt")
         excluded = {int(line) for line in lines(file)}
-    val = []
-    for number, (name, class_id) in enumerate(zip(names, truth, strict=True), start=1):
-        if class_id not in classes_by_id:
-            raise InputError(f"{truth_file}, line {number}: class {class_id} is not in map_clsloc.txt")
-        if number not in excluded:
-            val.append(Photo(f"Data/CLS-LOC/val/{name}.JPEG", label_of[classes_by_id[class_id]]))
+    val = [
+        Photo(f"Data/CLS-LOC/val/{name}.JPEG", label_of[wnid])
+        for number, (name, wnid) in enumerate(truth.val, start=1)
+        if number not in excluded
+    ]
     if blacklist:
-        notes.append(f"val: {len(names) - len(val)} blacklisted photographs excluded ({file.name})")
-    return FolderSource(root, classes, {"train": train, "val": val}, notes)
+        notes.append(f"val: {len(truth.val) - len(val)} blacklisted photographs excluded ({file.name})")
+    return FolderSource(base, truth.classes, {"train": train, "val": val}, notes)
+
+
+def _of_devkit(root: Path, base: Path) -> _Truth:
+    devkit = _find(root, DEVKIT_CLASSES).parent
+    classes_by_id = {}
+    for line in lines(devkit / DEVKIT_CLASSES):  # "n02119789 1 kit_fox"
+        fields = line.split()
+        if len(fields) < 2 or not fields[1].isdigit():
+            raise InputError(f"{devkit / DEVKIT_CLASSES}: expected 'WNID ID NAME', found {line!r}")
+        classes_by_id[int(fields[1])] = fields[0]
+    truth_file = _find(root, "ILSVRC2015_clsloc_validation_ground_truth.txt")
+    truth = [int(line) for line in lines(truth_file)]
+    list_file = _required(base / "ImageSets" / "CLS-LOC" / "val.txt")
+    names = [line.split()[0] for line in lines(list_file)]  # "ILSVRC2012_val_00000001 1"
+    _require_bare(list_file, names)
+    if len(names) != len(truth):
+        raise InputError(f"{list_file} lists {len(names)} photographs, {truth_file} has {len(truth)} labels")
+    for number, class_id in enumerate(truth, start=1):
+        if class_id not in classes_by_id:
+            raise InputError(f"{truth_file}, line {number}: class {class_id} is not in {DEVKIT_CLASSES}")
+    val = [(name, classes_by_id[class_id]) for name, class_id in zip(names, truth, strict=True)]
+    return _Truth(sorted(classes_by_id.values()), val, DEVKIT_CLASSES)
+
+
+def _of_kaggle(root: Path, base: Path) -> _Truth | None:
+    """From the files of Kaggle's competition, which lie beside ILSVRC/; None where there are none."""
+    folder = next((each for each in (root, base.parent) if (each / KAGGLE_CLASSES).is_file()), None)
+    if folder is None:
+        return None
+    classes = sorted(line.split()[0] for line in lines(folder / KAGGLE_CLASSES))  # "n01440764 tench, Tinca tinca"
+    file = folder / KAGGLE_VAL
+    if not file.is_file():
+        raise InputError(f"{file} is missing: expected Kaggle's labels of val beside its {KAGGLE_CLASSES}")
+    val = []
+    for number, line in enumerate(lines(file), start=1):  # "ILSVRC2012_val_00048981,n03995372 85 1 499 272"
+        name, _, rest = line.partition(",")
+        if number == 1 and name == "ImageId":
+            continue
+        wnid = rest.split()[0] if rest.split() else ""
+        if wnid not in classes:
+            raise InputError(f"{file}, line {number}: class {wnid!r} is not in {KAGGLE_CLASSES}")
+        val.append((name, wnid))
+    _require_bare(file, [name for name, _ in val])
+    return _Truth(classes, sorted(val), KAGGLE_CLASSES)
+
+
+def _require_bare(file: Path, names: list[str]) -> None:
+    if any("/" in name for name in names):
+        raise InputError(f"{file}: expected bare names such as ILSVRC2012_val_00000001")
 
 
 def _required(path: Path) -> Path:
@@ -65,8 +116,10 @@ def _required(path: Path) -> Path:
 
 def _find(root: Path, name: str) -> Path:
     """The devkit is unpacked in different places; its files have unmistakable names."""
-    for folder in (root, *(each for each in subfolders(root) if each.name != "Data")):
+    for folder in (root, *(each for each in Walk(root).entries(root)[0] if each.name != "Data")):
         for found in [folder / name, *sorted(folder.glob(f"*/{name}")), *sorted(folder.glob(f"*/*/{name}"))]:
             if found.is_file():
                 return found
-    raise InputError(f"{name} is nowhere below {root}: put the ILSVRC devkit there")
+    raise InputError(
+        f"{name} is nowhere below {root}: put the ILSVRC devkit there, or {KAGGLE_CLASSES} and {KAGGLE_VAL} of Kaggle's"
+    )

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from sqznet import console
+from sqznet.errors import InputError
+
 VAL_FRACTION = 0.15  # of each class, where a source has no val split; as much again for test in a plain folder
-SPLIT_FOLDERS = {
+SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
+    "testing": "test",
 }
+# Words that say nothing beside a split's: training_set, Test Images, seg_train, val2017.
+_FILLERS = {"", "set", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "split", "seg"}
+_JOINED = re.compile(rf"^({'|'.join(SPLIT_WORDS)})(set|data|dataset|images|imgs)$")
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Photo:
     """One labelled photograph, not yet read."""
 
-    key: str  # where it is, relative to its source: what rejects.csv and image/filename say
+    key: str  # where it is, relative to its source: what rejects.csv says
     label: int  # 0-based
     position: int = 0  # its place in a source that is read in order
+    name: str = ""  # its file name where it was packed, if the source is of records that have it
+
+    @property
+    def filename(self) -> str:
+        """What image/filename says."""
+        return self.name or self.key
 
 
 Splits = dict[str, list[Photo]]
@@ -41,6 +59,16 @@ class Source(Protocol):
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
         """The encoded bytes of each photograph, or why it could not be read, in the order asked for."""
         ...
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder or a set of shards is named after: `Training_Set` is train, `cat` is None."""
+    words = []
+    for word in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()):
+        joined = _JOINED.match(word)
+        words.append(joined[1] if joined else word)
+    left = [word for word in words if word not in _FILLERS]
+    return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
 
 
 def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:
@@ -59,13 +87,44 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
     }
 
 
-def subfolders(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+def number(count: int, singular: str, plural: str | None = None) -> str:
+    """`1 photograph`, `1,281,167 photographs`."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
-def files(path: Path) -> list[Path]:
-    return sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
+def shown(name: str | Path) -> str:
+    """A file's name for a note: on one line, whatever its bytes are."""
+    return console.printable(str(name), keep="")
+
+
+def same_name(name: str) -> str:
+    """A class's name as it is stored: macOS unpacks `é` as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip()]
+    """The lines of a text file that say something.
+
+    Raises:
+        InputError: it is not UTF-8; names the line.
+    """
+    return [line for line in text_lines(path) if line.strip()]
+
+
+def text_lines(path: Path) -> list[str]:
+    """All lines of a text file. A form feed, a NEL or a U+2028 ends none, as `str.splitlines` would have it."""
+    content = path.read_bytes()
+    try:
+        return [line.rstrip("\r") for line in content.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        where = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {where}, is not UTF-8; save it as UTF-8") from None
+
+
+def require_unique(classes: Iterable[str], where: str) -> None:
+    """Raises an InputError where two classes have one name: a class is known by it."""
+    seen: set[str] = set()
+    for name in classes:
+        if name in seen:
+            raise InputError(f"{where} has two classes called {name!r}")
+        seen.add(name)

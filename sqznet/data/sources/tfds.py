@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources.folder import open_folder
-from sqznet.data.sources.listing import SPLIT_FOLDERS, Photo, Source, Splits
+from sqznet.data.sources.listing import Photo, Source, Splits, number, split_of
 from sqznet.errors import InputError
 
 
@@ -18,19 +19,18 @@ class TfdsSource:
     folder: Path
     classes: list[str]
     splits: Splits
-    tfds_split: dict[str, str]  # ours to theirs
     notes: list[str]
     in_order: bool = True  # TFDS shuffles when it prepares a set
 
     def read(self, photos: list[Photo]) -> Iterator[bytes]:
-        split = photos[0].key.partition("[")[0]
-        first, last = photos[0].position, photos[-1].position
-        assert [photo.position for photo in photos] == sorted(photo.position for photo in photos)
-        wanted = {photo.position for photo in photos}
-        stream = _tfds_examples(self.folder, f"{split}[{first}:{last + 1}]")
-        for position, example in enumerate(stream, start=first):
-            if position in wanted:
-                yield example["image"]
+        for split, some in itertools.groupby(photos, lambda photo: photo.key.partition("[")[0]):
+            positions = [photo.position for photo in some]
+            assert positions == sorted(positions)
+            wanted = set(positions)
+            stream = _tfds_examples(self.folder, f"{split}[{positions[0]}:{positions[-1] + 1}]")
+            for position, example in enumerate(stream, start=positions[0]):
+                if position in wanted:
+                    yield example["image"]
 
 
 def _tfds_examples(folder: Path, split: str) -> Iterator[dict]:
@@ -59,13 +59,31 @@ def open_tfds(name: str, seed: int) -> Source:
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
         raise InputError(f"tfds {name!r} is no image-classification set: its features are {', '.join(features)}")
-    ours = {SPLIT_FOLDERS[split]: split for split in builder.info.splits if split in SPLIT_FOLDERS}
     splits: Splits = {}
+    ours: dict[str, str] = {}
     notes = []
-    for split, theirs in ours.items():
-        labels = [int(example["label"]) for example in _tfds_examples(Path(builder.data_dir), theirs)]
-        if min(labels) < 0:
-            notes.append(f"{theirs}: not labelled, left out")
+    for theirs, info in builder.info.splits.items():
+        split = split_of(theirs)
+        if split is None or split in ours:
+            why = "is no train, validation or test split" if split is None else f"would be {split}, as {ours[split]} is"
+            notes.append(f"{theirs}, with {number(info.num_examples, 'photograph')}, was left out: it {why}")
             continue
-        splits[split] = [Photo(f"{theirs}[{index}]", label, index) for index, label in enumerate(labels)]
-    return TfdsSource(Path(builder.data_dir), list(features["label"].names), splits, ours, notes)
+        listed = [
+            Photo(f"{theirs}[{index}]", int(example["label"]), index, _filename(example))
+            for index, example in enumerate(_tfds_examples(Path(builder.data_dir), theirs))
+        ]
+        splits[split] = [photo for photo in listed if photo.label >= 0]
+        if len(splits[split]) < len(listed):
+            unlabelled = number(len(listed) - len(splits[split]), "photograph")
+            notes.append(f"{theirs}: {unlabelled} not labelled, left out")
+        ours[split] = theirs
+    return TfdsSource(Path(builder.data_dir), list(features["label"].names), splits, notes)
+
+
+def _filename(example: dict) -> str:
+    """The photograph's own name, where the set has kept it."""
+    for key in ("file_name", "filename", "image/filename", "image/file_name"):
+        value = example.get(key)
+        if isinstance(value, bytes) and value:
+            return value.decode(errors="surrogateescape")
+    return ""

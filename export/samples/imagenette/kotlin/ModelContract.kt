@@ -29,6 +29,9 @@ object ModelContract {
     const val RESIZE: String = "short"
     const val INTERPOLATION: String = "bilinear"
     const val COLOUR_ORDER: String = "RGB"
+    const val COLOUR_SPACE: String = "sRGB"
+    const val ORIENTATION: String = "applied"
+    const val TRANSPARENCY: String = "white"
     const val LABELS: String = "labels.txt"
     const val LABELS_SHA256: String = "d7fd660de2ba22d38e382afa8230f646d84c5fd15bd40f3532411a7c00feb8e6"
     const val IMAGE_SIZE: Int = 144

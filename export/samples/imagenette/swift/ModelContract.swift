@@ -27,6 +27,9 @@ enum ModelContract {
     static let resize: String = "short"
     static let interpolation: String = "bilinear"
     static let colourOrder: String = "RGB"
+    static let colourSpace: String = "sRGB"
+    static let orientation: String = "applied"
+    static let transparency: String = "white"
     static let labels: String = "labels.txt"
     static let labelsSha256: String = "d7fd660de2ba22d38e382afa8230f646d84c5fd15bd40f3532411a7c00feb8e6"
     static let imageSize: Int = 144

@@ -1,0 +1,113 @@
+"""What a record of another builder holds, whichever of the usual keys it has.
+
+The keys are those of TF-Slim and Inception (`image/encoded`, `image/class/label`), of TensorFlow's tutorials
+(`image_raw`, `label`), of TensorFlow Datasets (`image`, `label`) and of what people wrote after these.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from sqznet.data.sources.listing import same_name
+from sqznet.errors import InputError
+
+PHOTOGRAPH = (
+    "image/encoded", "image_raw", "image/raw", "image", "image_encoded", "encoded_image", "encoded", "image_bytes",
+    "image/data", "image_data", "image/image", "img_raw", "img", "image_jpeg", "jpeg", "jpg", "png",
+)  # fmt: skip
+LABEL = (
+    "image/class/label", "label", "image/label", "image_label", "class/label", "image/class/id", "class_id", "label_id",
+    "image/class", "class", "target", "labels", "y",
+)  # fmt: skip
+SYNSET = ("image/class/synset", "synset", "wnid", "class/synset")
+TEXT = (
+    "image/class/text", "class/text", "label_text", "label/text", "image/label/text", "class_name", "label_name",
+    "class_text",
+)  # fmt: skip
+FILENAME = ("image/filename", "filename", "file_name", "image/file_name", "image_name", "image/name", "image/source_id")
+HEIGHT = ("image/height", "height", "rows", "image_height")
+WIDTH = ("image/width", "width", "cols", "columns", "image_width")
+FORMAT = ("image/format", "format", "image_format")
+_ENCODED = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+
+
+def photograph_key(features: Any) -> str | None:
+    return next((key for key in PHOTOGRAPH if key in features and features[key].bytes_list.value), None)
+
+
+def photograph(features: Any) -> bytes:
+    """The encoded photograph; pixels without any encoding become a PNG."""
+    content: bytes = features[photograph_key(features)].bytes_list.value[0]
+    is_raw = text(features, FORMAT).lower() == b"raw" or not content.startswith(_ENCODED)
+    return (_from_pixels(content, features) if is_raw else None) or content
+
+
+def _from_pixels(content: bytes, features: Any) -> bytes | None:
+    height, width = _number(features, HEIGHT), _number(features, WIDTH)
+    if not height or not width or len(content) not in (height * width, 3 * height * width):
+        return None
+    mode = "L" if len(content) == height * width else "RGB"
+    buffer = io.BytesIO()
+    Image.frombytes(mode, (width, height), content).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def label(features: Any, where: str) -> int | str | None:
+    """The label as it is stored, or the name of the class where there is no number; None where there is neither.
+
+    Raises:
+        InputError: it is no single whole number.
+    """
+    for key in LABEL:
+        kind = features[key].WhichOneof("kind") if key in features else None
+        values = getattr(features[key], kind).value if kind else []
+        if not values:
+            continue
+        if len(values) > 1:
+            raise InputError(f"{where}: {key} has {len(values)} values; expected one, the class of the photograph")
+        value = values[0]
+        if isinstance(value, bytes):
+            return int(value) if value.isdigit() else as_name(value)
+        if value != int(value):
+            raise InputError(f"{where}: {key} is {value}; expected a whole number, the class of the photograph")
+        return int(value)
+    return as_name(text(features, TEXT) or text(features, SYNSET)) or None
+
+
+def text(features: Any, keys: tuple[str, ...]) -> bytes:
+    """What the first of the keys says that says something."""
+    for key in keys:
+        if key in features and features[key].bytes_list.value:
+            value: bytes = features[key].bytes_list.value[0].strip()
+            if value:
+                return value
+    return b""
+
+
+def as_name(text: bytes) -> str:
+    """The name of a class, which older builders wrote in Latin-1."""
+    try:
+        return same_name(text.decode())
+    except UnicodeDecodeError:
+        return same_name(text.decode("latin-1"))
+
+
+def what_is_there(features: Any) -> str:
+    """The keys of a record, each with its type, beside those that were expected."""
+    found = [
+        f"{key} ({(features[key].WhichOneof('kind') or 'empty').removesuffix('_list')})" for key in sorted(features)
+    ]
+    return (
+        f"expected a photograph in {PHOTOGRAPH[0]} (or {', '.join(PHOTOGRAPH[1:4])}, ...) and its class in {LABEL[0]} "
+        f"(or {', '.join(LABEL[1:4])}, ...); found {', '.join(found) or 'no keys at all'}"
+    )
+
+
+def _number(features: Any, keys: tuple[str, ...]) -> int | None:
+    for key in keys:
+        if key in features and features[key].int64_list.value:
+            return int(features[key].int64_list.value[0])
+    return None

@@ -1,0 +1,171 @@
+"""Which files of a folder are the shards of one set: those called `...-NNNNN-of-NNNNN`, with a split in their name or
+in that of their folder.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqznet.data.sources.listing import number, shown, split_of
+from sqznet.errors import InputError
+
+EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
+# train-00000-of-00008, flowers_train_00000-of-00005.tfrecord, imagenette-train.tfrecord-00000-of-00016
+_NAME = re.compile(r"(?P<stem>.*?)[-_.]?(?P<index>\d+)-of-(?P<count>\d+)(?P<endings>(\.\w+)*)")
+_ENDINGS = {"tfrecord", "tfrecords", "tfrec", "tfr", "record", "records", "gz", "gzip", "zlib", "zz", "z"}
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    path: Path
+    split: str  # train, val or test
+    folders: tuple[str, ...]  # those below the root that are not named after a split
+    words: tuple[str, ...]  # what else its name says
+    index: int
+    count: int
+
+    @property
+    def group(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What tells the files of one set from those of another."""
+        return self.folders, self.words
+
+
+def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], list[str]]:
+    """The shards of one set below a folder by split, in order, and notes of what was left out.
+
+    Args:
+        pattern: of the file names that are meant, as in `*-fft-*`.
+
+    Raises:
+        InputError: there are none, or those of several sets.
+    """
+    found, others = _search(root, pattern)
+    if not found:
+        raise InputError(_none(root, pattern, others))
+    notes = []
+    groups = sorted({file.group for file in found})
+    chosen = next((group for group in groups if all(_is_plainer(group, other) for other in groups)), None)
+    if chosen is None:
+        sets = "; ".join(f"{_example(found, group)}: {_choice(root, found, group)}" for group in groups)
+        raise InputError(f"{root} has shards of {len(groups)} sets. Choose one. {sets}")
+    for group in groups:
+        if group != chosen:
+            count = sum(file.group == group for file in found)
+            notes.append(
+                f"{number(count, 'shard')} of another set were not read, {_example(found, group)} first; these are "
+                f"{_choice(root, found, group)}"
+            )
+    shards: dict[str, list[ShardFile]] = {}
+    for file in sorted((file for file in found if file.group == chosen), key=lambda file: (file.index, file.path)):
+        shards.setdefault(file.split, []).append(file)
+    for split, files in shards.items():
+        notes += _require_one_set(split, files)
+    if others:
+        first = shown(others[0].relative_to(root))
+        notes.append(
+            f"{number(len(others), 'file is no shard', 'files are no shards')} and were not read, {first} first"
+        )
+    return shards, notes
+
+
+def _search(root: Path, pattern: str) -> tuple[list[ShardFile], list[Path]]:
+    """Shards, and the other files in the folders that have some or may have been thought to."""
+    found, others = [], []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder) / name
+            file = _parsed(path, root)
+            if file is not None:
+                if fnmatch.fnmatchcase(name, pattern):
+                    found.append(file)
+            elif not name.startswith(".") and path.suffix not in (".txt", ".json", ".pbtxt", ".md"):
+                others.append(path)
+    return found, others
+
+
+def _parsed(path: Path, root: Path) -> ShardFile | None:
+    match = _NAME.fullmatch(path.name)
+    if match is None or any(each not in _ENDINGS for each in match["endings"].lower().split(".")[1:]):
+        return None
+    words = [word for word in re.split(r"[-_.]+", match["stem"]) if word and word.lower() not in _ENDINGS]
+    split, rest = _split_in(words)
+    folders = path.parent.relative_to(root).parts
+    if split is None:
+        split = next((split_of(name) for name in reversed(folders) if split_of(name)), None)
+        rest = []  # part-00000-of-00004: the folder says all there is to say
+    if split is None:
+        return None
+    outer = tuple(name for name in folders if split_of(name) is None)
+    return ShardFile(path, split, outer, tuple(rest), int(match["index"]), int(match["count"]))
+
+
+def _split_in(words: list[str]) -> tuple[str | None, list[str]]:
+    """The split that the words of a name speak of, and the other words; None where they speak of none or two."""
+    if split_of(" ".join(words)):
+        return split_of(" ".join(words)), []
+    splits = [word for word in words if split_of(word)]
+    if len(splits) != 1:
+        return None, words
+    return split_of(splits[0]), [word for word in words if word != splits[0]]
+
+
+def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
+    """Raises where shards of one split do not belong together; notes those that are missing."""
+    first = files[0]
+    other = next((file for file in files if file.count != first.count), None)
+    if other is not None:
+        raise InputError(
+            f"{split} has shards of two sets, {shown(first.path)} and {shown(other.path)}: move one set elsewhere, or "
+            f"choose by a pattern, as in --source='tfrecord:{shown(first.path.parent)}/*-of-*{first.count}*'"
+        )
+    for before, after in itertools.pairwise(files):
+        if before.index == after.index:
+            raise InputError(f"{shown(before.path)} and {shown(after.path)} are the same shard twice: move one away")
+    start = int(files[-1].index == first.count)  # some count shards from 1
+    missing = sorted(set(range(start, first.count + start)) - {file.index for file in files})
+    if not missing:
+        return []
+    return [
+        f"{split} IS NOT WHOLE: {len(files):,} of its {first.count:,} shards are there "
+        f"(number {missing[0]:05d} is the first that is missing); the set has only the photographs of these"
+    ]
+
+
+def _is_plainer(group: tuple[tuple[str, ...], ...], other: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether one set is `train-*` where the other is `train-fft-*`, or lies in the folder above."""
+    (folders, words), (other_folders, other_words) = group, other
+    return folders == other_folders[: len(folders)] and set(words) <= set(other_words)
+
+
+def _example(files: Iterable[ShardFile], group: object) -> str:
+    return shown(next(file.path.name for file in files if file.group == group))
+
+
+def _choice(root: Path, files: Iterable[ShardFile], group: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
+    """The source that has this set only."""
+    where = root.joinpath(*group[0])
+    if not group[1]:
+        return f"--source='tfrecord:{shown(where)}'"
+    name = next(file.path.name for file in files if file.group == group)
+    pattern = re.sub(r"\d+-of-.*", "*-of-*", name)
+    for word in re.findall(r"[A-Za-z]+", name):
+        if split_of(word):
+            pattern = pattern.replace(word, "*", 1)
+    return f"--source='tfrecord:{shown(where)}/{pattern}'"
+
+
+def _none(root: Path, pattern: str, others: list[Path]) -> str:
+    what = f"{root} has no shards" + (f" called {pattern}" if pattern != "*" else "")
+    if (root / "dataset_info.json").is_file():
+        return f"{what} that this source reads: it is a set of TensorFlow Datasets, --source=tfds:{root}"
+    if not others:
+        return f"{what}; {EXPECTED}"
+    found = f"found {number(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
+    return f"{what}; {EXPECTED}, {found}. Rename them: a set in one file is train-00000-of-00001"

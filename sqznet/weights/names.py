@@ -1,0 +1,132 @@
+"""Which convolution of a SqueezeNet a layer's name in a file stands for. All importers that go by names use `read`.
+
+Known are the names of Caffe's release (`fire2/squeeze1x1`), those of its authors' other files (FireNet:
+`fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`), torchvision's (`features.3.squeeze`), and those
+that MXNet makes up by itself, which are numbered. What stands before such a name (`module.`, `backbone.model.`) and
+what separates its parts makes no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqznet.errors import InputError
+from sqznet.model import ARCHS, FIRES, Network
+from sqznet.weights.convolutions import Convolution, shapes
+from sqznet.weights.convolutions import names as all_names
+
+OURS = all_names()
+_SHAPES = [shapes(Network(1, arch)) for arch in ARCHS]
+_LAST_SHAPE = _SHAPES[0]["conv10"][1:]  # of conv10's kernel, for any number of classes
+
+# What PyTorch puts between the parts of a name when a model, or a part of it, is wrapped.
+_WRAPPED = re.compile(r"(^|\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
+_BEFORE = r"(?:.*_)?"
+_AFTER = r"(?:_conv|_conv2d|_0)?"
+_FIRST = re.compile(f"{_BEFORE}conv_?1{_AFTER}|{_BEFORE}features_0")
+_LAST = re.compile(f"{_BEFORE}conv_?(?:10|final){_AFTER}|{_BEFORE}classifier_1")
+_PARTS = {
+    "squeeze1x1": "squeeze|squeeze_?1x1|s_?1x1|conv_?1x1_?1",
+    "expand1x1": "expand_?1(?:x1)?|e_?1x1|conv_?1x1_?2",
+    "expand3x3": "expand_?3(?:x3)?|e_?3x3|conv_?3x3_?2",
+    "bypass1x1": "bypass_?1x1",
+}
+_FIRE = re.compile(
+    f"{_BEFORE}(?:fire_?|features_)([0-9]{{1,3}})_(?:"
+    + "|".join(f"(?P<{part}>{spellings})" for part, spellings in _PARTS.items())
+    + f"){_AFTER}"
+)
+
+_TORCHVISION = re.compile(r"features_\d+_")
+_INSIDE = re.compile(r"fire_?\d|features_\d+_")  # of a fire module: no conv1, whatever comes after
+
+
+@dataclass(frozen=True)
+class Named:
+    """The convolutions of a file by our names; a layer that has none keeps its own."""
+
+    convolutions: dict[str, Convolution]
+    ours: dict[str, str]  # by the file's name
+    by_shape: dict[str, str]  # those of `ours` that the name does not give away
+    torchvision: bool  # whether the names are torchvision's
+
+
+def read(layers: Mapping[str, Convolution], where: str) -> Named:
+    """Raises InputError if two names stand for the same convolution."""
+    plain = {name: _plain(name) for name in layers}
+    fires = _fires(plain.values())
+    ours: dict[str, str] = {}
+    for name in layers:
+        found = _ours(plain[name], fires)
+        if found is not None:
+            first = next((other for other, taken in ours.items() if taken == found), None)
+            if first is not None:
+                raise InputError(f"{where} is not one SqueezeNet: both {first!r} and {name!r} would be its {found}")
+            ours[name] = found
+    by_shape = _by_shape({name: each for name, each in layers.items() if name not in ours}, set(ours.values()))
+    ours |= by_shape
+    convolutions = {ours.get(name, name): each for name, each in layers.items()}
+    torchvision = any(_TORCHVISION.search(each) for each in plain.values())
+    return Named(convolutions, ours, by_shape, torchvision)
+
+
+def numbered(layers: Mapping[str, Convolution], where: str) -> Named:
+    """`read`, but names that differ in their numbers only go by these, in the order of the network."""
+    named = read(layers, where)
+    by_name = set(named.ours.values()) - set(named.by_shape.values())
+    if by_name - {"conv1", "conv10"} or len(layers) != len(OURS):  # those two could be numbers as well
+        return named
+
+    def by_number(name: str) -> list[tuple[str, int]]:
+        return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D+)(\d{0,9})", name)]
+
+    order = sorted(layers, key=by_number)
+    if layers[order[0]].kernel.shape[1:2] != (3,):  # a last layer with a name of its own, which sorts before the others
+        order.append(order.pop(0))
+    ours = dict(zip(order, OURS, strict=True))
+    return Named({ours[name]: layers[name] for name in order}, ours, {}, False)
+
+
+def _plain(name: str) -> str:
+    """Without wrappers, in small letters, with one separator."""
+    return re.sub(r"[^a-z0-9]+", "_", _WRAPPED.sub(r"\1", name).lower()).strip("_")
+
+
+def _fires(plain: Iterable[str]) -> dict[int, str]:
+    """Fire module by the number that names have for it: of eight numbers the smallest is fire2, and so on."""
+    numbers = sorted({int(match[1]) for name in plain if (match := _FIRE.fullmatch(name))})
+    if len(numbers) == len(FIRES):
+        return dict(zip(numbers, FIRES, strict=True))
+    return {int(fire.removeprefix("fire")): fire for fire in FIRES}
+
+
+def _ours(plain: str, fires: dict[int, str]) -> str | None:
+    match = _FIRE.fullmatch(plain)
+    if match:
+        fire = fires.get(int(match[1]))
+        return f"{fire}_{match.lastgroup}" if fire else None
+    if _INSIDE.search(plain):
+        return None
+    if _FIRST.fullmatch(plain):
+        return "conv1"
+    return "conv10" if _LAST.fullmatch(plain) else None
+
+
+def _by_shape(left: Mapping[str, Convolution], taken: set[str]) -> dict[str, str]:
+    """What is missing, where exactly one of the layers that are left over has its shape: mostly a new last layer."""
+    found = {}
+    for missing in OURS:
+        if missing not in taken:
+            fitting = [name for name, each in left.items() if name not in found and _fits(each, missing)]
+            if len(fitting) == 1:
+                found[fitting[0]] = missing
+    return found
+
+
+def _fits(convolution: Convolution, name: str) -> bool:
+    shape = convolution.kernel.shape
+    if convolution.bias.shape != shape[:1]:
+        return False
+    return shape[1:] == _LAST_SHAPE if name == "conv10" else shape in (each[name] for each in _SHAPES)

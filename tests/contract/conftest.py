@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+from . import kits, readers
+
+
+@pytest.fixture(scope="session", params=kits.KITS)
+def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> kits.Kit:
+    """The Kotlin and the Swift kit."""
+    try:
+        return kits.KITS[request.param](readers.manifest(readers.CONTRACT), tmp_path_factory.mktemp(request.param))
+    except kits.MissingError as reason:
+        pytest.skip(str(reason))

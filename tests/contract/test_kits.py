@@ -1,0 +1,94 @@
+"""The Kotlin and Swift kits, run: what is not a phone's own has to be what Python computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sqznet.data import preprocess
+from sqznet.preprocessing import CORNER, Preprocessing
+
+from .readers import CONTRACT
+
+pytestmark = pytest.mark.slow  # a compiler is got, and takes half a minute
+
+# Width, height, side of the result.
+SHAPES = ((96, 96, 32), (37, 51, 32), (1, 1, 8), (3, 200, 32), (999, 30, 64), (20, 20, 64), (640, 481, 224), (5, 9, 50))
+KINDS = [("bilinear", True), ("bilinear", False), ("bicubic", True), ("bicubic", False), (CORNER, False)]
+
+
+def opaque(rgb: np.ndarray) -> np.ndarray:
+    return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
+def test_a_kit_resizes_as_tensorflow_does_antialiased_or_not(kit):
+    rng = np.random.default_rng(0)
+    cases = [(*shape, *kind, fit) for shape in SHAPES for kind in KINDS for fit in ("short", "squash")]
+    photographs, jobs = [], []
+    for number, (width, height, size, how, smooth, fit) in enumerate(cases):
+        photographs.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        before, after = kit.folder / f"resize{number}.in", kit.folder / f"resize{number}.out"
+        opaque(photographs[-1]).tofile(before)
+        numbers = [width, height, size, size + 3, fit, how, str(smooth).lower()]
+        jobs.append(["resize", before, after, *numbers])
+    kit.run(jobs)
+    for photograph, case, job in zip(photographs, cases, jobs, strict=True):
+        _, _, size, how, smooth, fit = case
+        expected = preprocess.preprocess_for_eval(photograph, Preprocessing(size, size + 3, fit, how, smooth)).numpy()
+        found = np.fromfile(job[2], np.uint8).reshape(expected.shape)
+        assert np.abs(found - expected.astype(int)).max() <= 1, case
+        # TensorFlow reads the weights of the plain kernels off a table of 1,024 places: more levels differ there.
+        assert (found != expected).mean() <= (0.0005 if smooth else 0.05), case
+
+
+@pytest.mark.parametrize("configuration", ["ARGB_8888", "HARDWARE"])
+def test_a_kit_puts_transparency_onto_white(kit, configuration):
+    rng = np.random.default_rng(1)
+    rgba = rng.integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    rgba[:20, :, 3] = 0  # the colours below are there, and must not be seen
+    rgba[20:40, :, 3] = 255
+    alpha = rgba[..., 3:] / 255
+    flat = np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    (found,) = kit.network_pixels([rgba], CONTRACT.image_size, configuration)
+    expected = preprocess.preprocess_for_eval(flat, CONTRACT).numpy().astype(int)
+    assert np.abs(found - expected).max() <= 1
+    (white,) = kit.network_pixels([rgba * 0], CONTRACT.image_size, configuration)
+    assert (white == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "order"),
+    [("0.1 0.4 0.4 0.1", "1 2 0 3"), ("0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", " ".join(map(str, range(22))))],
+)
+def test_of_equal_probabilities_a_kit_ranks_the_first_class_first(kit, probabilities, order):
+    kit.run([["ranked", kit.folder / "order.txt", *probabilities.split()]])
+    assert (kit.folder / "order.txt").read_text() == order
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (b"a\nb\nc\n", "a|b|c"),
+        (b"a\r\nb\r\nc\r\n", "a|b|c"),
+        (b"a\nb\nc", "a|b|c"),
+        (b"a\n\nc\n", "a||c"),
+        ('ça va\u2028\n \x85\n🦜, "x"\n'.encode(), 'ça va\u2028| \x85|🦜, "x"'),
+    ],
+)
+def test_a_kit_reads_a_class_from_each_line_of_labels_txt(kit, content, labels):
+    (kit.folder / "labels.txt").write_bytes(content)
+    kit.run([["labels", kit.folder, kit.folder / "labels.out"]])
+    assert (kit.folder / "labels.out").read_bytes().decode() == labels
+
+
+@pytest.mark.parametrize(
+    ("resize", "interpolation", "message"),
+    [
+        ("long", "bilinear", "resize is long, this code knows "),
+        ("short", "lanczos", "interpolation is lanczos, this code knows "),
+    ],
+)
+def test_a_kit_says_that_it_is_older_than_the_bundle_only_where_it_is(kit, resize, interpolation, message):
+    kit.run([["refused", kit.folder / "refused.txt", resize, interpolation]])
+    said = (kit.folder / "refused.txt").read_text()
+    assert message in said and said.endswith("it is older than the bundle")

@@ -1,0 +1,35 @@
+"""One set of pictures through every implementation of the input contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import compare, pictures, readers
+
+# Chromium adds the black ink to the others before it applies the profile. The page says so and takes none.
+REFUSED = {("page", "cmyk-press-profile.jpg"): "in the inks of a press"}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[pictures.Picture]:
+    return pictures.draw()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("Kotlin", "Swift"))) for name in readers.READERS],
+)
+def test_every_picture_is_seen_within_two_levels_of_what_it_stands_for(reader, drawn):
+    try:
+        found = compare.measure(reader, drawn)
+    except readers.MissingError as reason:
+        pytest.skip(str(reason))
+    for name, difference in found.items():
+        if (reader, name) in REFUSED:
+            assert REFUSED[reader, name] in difference
+        else:
+            assert not isinstance(difference, str) and difference[0] <= compare.LIMIT, (name, difference)
+
+
+def test_the_set_is_the_same_whenever_it_is_drawn(drawn):
+    assert [picture.content for picture in pictures.draw()] == [picture.content for picture in drawn]

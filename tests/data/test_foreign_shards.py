@@ -1,0 +1,319 @@
+"""Shards of other builders, with their own keys, names, numbers and compression."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from sqznet.data import images, provenance, records
+from sqznet.data.sources import open_source
+from sqznet.errors import InputError
+
+from ..conftest import build_set
+
+FLOWERS = ("daisy", "dandelion", "rose")
+
+
+def jpeg(label: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 60 * label, np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write(path: Path, rows: list[Mapping[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in rows:
+            example = tf.train.Example()
+            for key, value in row.items():
+                values = value if isinstance(value, list) else [value]
+                feature = example.features.feature[key]
+                kind = {bytes: feature.bytes_list, int: feature.int64_list, float: feature.float_list}[type(values[0])]
+                kind.value.extend(values)
+            writer.write(example.SerializeToString())
+
+
+def slim(labels: list[int], **more: object) -> list[Mapping[str, object]]:
+    """Records as TF-Slim's builders write them."""
+    return [{"image/encoded": jpeg(label % 4), "image/class/label": label, **more} for label in labels]
+
+
+def listed(root: Path | str, **options):
+    return open_source(f"tfrecord:{root}", seed=0, **options)
+
+
+def labels(source, split: str = "train") -> list[int]:
+    return [photo.label for photo in source.splits[split]]
+
+
+def note(source, part: str) -> str:
+    (found,) = [each for each in source.notes if part in each]
+    return found
+
+
+# Names of classes
+
+
+def test_classes_are_called_as_the_records_call_them(tmp_path):
+    rows = [{**row, "image/class/text": FLOWERS[n].encode()} for n in (2, 0, 1, 1) for row in slim([n])]
+    write(tmp_path / "train-00000-of-00001", rows)
+    write(tmp_path / "validation-00000-of-00001", rows)
+    assert listed(tmp_path).classes == list(FLOWERS)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["daisy\ndandelion\nrose\n", "0:daisy\n1:dandelion\n2:rose", "0 daisy\r\n1 dandelion\r\n2 rose\r\n",
+     "\ufeff2: rose\n0: daisy\n1: dandelion\n\n", "0,daisy\n1,dandelion\n2,rose\n"],
+)  # fmt: skip
+def test_labels_txt_names_the_classes_with_and_without_numbers(lines, tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1, 2]))
+    (tmp_path / "labels.txt").write_text(lines)
+    source = listed(tmp_path)
+    assert source.classes == list(FLOWERS)
+    assert note(source, "classes are from").endswith("labels.txt")
+
+
+def test_labels_txt_that_counts_from_1_goes_with_records_that_do(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([1, 2, 3]))
+    for text in (
+        "1:daisy\n2:dandelion\n3:rose\n",
+        "0:background\n1:daisy\n2:dandelion\n3:rose\n",
+        "0:daisy\n1:dandelion\n2:rose\n",
+    ):
+        (tmp_path / "labels.txt").write_text(text)
+        assert listed(tmp_path, label_offset=-1).classes == list(FLOWERS)
+
+
+def test_labels_txt_that_does_not_fit_is_refused_or_told_of(tmp_path):
+    write(
+        tmp_path / "train-00000-of-00001",
+        [row for n in range(3) for row in slim([n], **{"image/class/text": FLOWERS[n].encode()})],
+    )
+    (tmp_path / "labels.txt").write_text("rose\ndandelion\ndaisy\n")
+    assert "names 2 classes otherwise than the records do: 0 is 'rose' there and 'daisy' here" in note(
+        listed(tmp_path), "otherwise"
+    )
+    (tmp_path / "labels.txt").write_text("daisy\n\nrose\n")
+    with pytest.raises(InputError, match=r"labels.txt, line 2, is empty; expected the name of class 1"):
+        listed(tmp_path)
+    (tmp_path / "labels.txt").write_text("daisy\nrose\n")
+    with pytest.raises(InputError, match=r"labels.txt names 2 classes and none for label 2"):
+        listed(tmp_path)
+    (tmp_path / "labels.txt").write_bytes(b"daisy\nros\xe9\ntulip\n")
+    with pytest.raises(InputError, match=r"labels.txt, line 2, is not UTF-8"):
+        listed(tmp_path)
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1, 2]))
+    (tmp_path / "labels.txt").write_text("crane\ncrane\nheron\n")
+    assert listed(tmp_path).classes == ["crane (0)", "crane (1)", "heron"]
+
+
+# Which files are shards
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_compressed_shards_are_read_whatever_they_are_called(compress, tmp_path):
+    write(tmp_path / "plain", slim([0, 1, 2, 1]))
+    (tmp_path / "train-00000-of-00001").write_bytes(compress((tmp_path / "plain").read_bytes()))
+    source = listed(tmp_path)
+    assert labels(source) == [0, 1, 2, 1]
+    assert list(source.read(source.splits["train"][2:])) == [jpeg(2), jpeg(1)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train-{}", "train-{}.tfrecord", "flowers_train_{}.tfrecord", "imagenette-train.tfrecord-{}", "Training_Set-{}",
+     "train/part-{}", "tfrecords/train-{}", "flowers/training/{}.tfrec", "train-{}.gz"],
+)  # fmt: skip
+def test_shards_have_a_split_in_their_name_or_their_folder(name, tmp_path):
+    for index in range(2):
+        write(tmp_path / name.format(f"{index:05d}-of-00002"), slim([index, 1 - index]))
+    source = listed(tmp_path)
+    assert labels(source) == [0, 1, 1, 0]
+    assert list(source.read(source.splits["train"][1:3])) == [jpeg(1), jpeg(1)]
+
+
+def test_index_files_beside_shards_are_skipped_and_counted(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1]))
+    (tmp_path / "train-00000-of-00001.idx").write_text("0 100\n100 100\n")
+    (tmp_path / "train-00000-of-00001.index").write_text("0 100\n")
+    source = listed(tmp_path)
+    assert labels(source) == [0, 1]
+    assert note(source, "2 files are no shards") == (
+        "2 files are no shards and were not read, train-00000-of-00001.idx first"
+    )
+
+
+def test_two_sets_in_one_folder_are_not_merged(tmp_path):
+    for index in range(2):
+        write(tmp_path / f"train-{index:05d}-of-00002", slim([0, 1]))
+        write(tmp_path / f"train-fft-{index:05d}-of-00002", slim([1, 1, 0]))
+    source = listed(tmp_path)
+    assert labels(source) == [0, 1, 0, 1]
+    assert "2 shards of another set were not read, train-fft-00000-of-00002 first" in note(source, "another set")
+    assert f"--source='tfrecord:{tmp_path}/*-fft-*-of-*'" in note(source, "another set")
+    other = listed(f"{tmp_path}/*-fft-*-of-*")
+    assert {photo.key.partition("[")[0] for photos in other.splits.values() for photo in photos} == {
+        "train-fft-00000-of-00002",
+        "train-fft-00001-of-00002",
+    }
+
+
+def test_sets_of_which_none_is_the_plain_one_have_to_be_chosen_from(tmp_path):
+    for name in ("first", "second"):
+        write(tmp_path / name / "train-00000-of-00001", slim([0, 1]))
+    with pytest.raises(InputError, match=rf"shards of 2 sets. Choose one. .*--source='tfrecord:{tmp_path}/second'"):
+        listed(tmp_path)
+    assert labels(listed(tmp_path / "second")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train-00000-of-00002", "train-00001-of-00002", "train-00000-of-00004"], "train has shards of two sets"),
+        (["train-00000-of-00001", "train-00000-of-00001.gz"], "are the same shard twice"),
+        (["train.tfrecords"], "has no shards; expected shards such as train-00000-of-00008 .* such as train.tfrecords"),
+        ([], "has no shards; expected shards such as train-00000-of-00008"),
+    ],
+)
+def test_files_that_do_not_make_a_set_are_named(files, message, tmp_path):
+    for name in files:
+        write(tmp_path / name, slim([0, 1]))
+    with pytest.raises(InputError, match=message):
+        listed(tmp_path)
+
+
+def test_a_set_with_some_of_its_shards_is_built_and_said_to_be_part(tmp_path):
+    for index in (1, 4):
+        write(tmp_path / "in" / f"train-{index:05d}-of-00008", slim([3, 0, 3, 5] * 4))
+    built = build_set(f"tfrecord:{tmp_path / 'in'}", tmp_path / "out")
+    assert len(built.classes) == 6
+    assert built.classes_without("train") == ["1", "2", "4"]
+    assert any(each.startswith("train IS NOT WHOLE: 2 of its 8 shards") for each in built.content["notes"])
+
+
+# Keys and labels
+
+
+@pytest.mark.parametrize(
+    ("photograph", "label"),
+    [("image_raw", "label"), ("image", "label"), ("image/encoded", "label"), ("image", "class"), ("jpeg", "target")],
+)
+def test_other_usual_keys_are_read(photograph, label, tmp_path):
+    write(tmp_path / "train-00000-of-00001", [{photograph: jpeg(n), label: n} for n in (0, 2, 1)])
+    source = listed(tmp_path)
+    assert labels(source) == [0, 2, 1]
+    assert list(source.read(source.splits["train"])) == [jpeg(0), jpeg(2), jpeg(1)]
+
+
+def test_keys_that_are_not_known_are_listed_beside_those_expected(tmp_path):
+    write(tmp_path / "train-00000-of-00001", [{"x": jpeg(0), "boxes": [0.5, 0.5], "kind": 1}])
+    message = r"record 0 .*expected a photograph in image/encoded .* found boxes \(float\), kind \(int64\), x \(bytes\)"
+    with pytest.raises(InputError, match=message):
+        listed(tmp_path)
+
+
+def test_pixels_without_an_encoding_are_read_by_their_size(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    row = {"image_raw": pixels.tobytes(), "height": 6, "width": 5, "depth": 3}
+    write(tmp_path / "train-00000-of-00001", [{**row, "label": 0}, {**row, "label": 1}])
+    source = listed(tmp_path)
+    for content in source.read(source.splits["train"]):
+        assert (images.to_pixels(content) == pixels).all()
+
+
+def test_a_decoded_set_of_ours_is_a_source_too(photographs, tmp_path):
+    built = build_set(f"folder:{photographs}", tmp_path / "decoded", decoded=True, short_side=32)
+    source = listed(built.folder)
+    (content,) = source.read(source.splits["val"][:1])
+    first = next(iter(records.read(built.shards_of("val")[0].path)))
+    assert images.to_pixels(content).tobytes() == first["image/encoded"].bytes_list.value[0]
+
+
+def test_labels_that_are_names_are_numbered_in_their_order(tmp_path):
+    write(tmp_path / "train-00000-of-00001", [{"image": jpeg(n), "label": FLOWERS[n].encode()} for n in (2, 0, 1)])
+    source = listed(tmp_path)
+    assert (source.classes, labels(source)) == (list(FLOWERS), [2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [([0, 1, 0], "label has 3 values; expected one"), (0.5, "label is 0.5; expected a whole number")],
+)
+def test_a_label_that_is_no_number_is_named(label, message, tmp_path):
+    write(tmp_path / "train-00000-of-00001", [{"image": jpeg(0), "label": label}])
+    with pytest.raises(InputError, match=message):
+        listed(tmp_path)
+
+
+def test_labels_from_1_without_class_1_get_the_right_advice_and_are_shifted(tmp_path):
+    write(tmp_path / "train-00000-of-00008", slim([2, 7, 3, 7]))
+    with pytest.raises(InputError, match=r"labels run from 2 to 7; .* from 1, .* add --label_offset=-1; .*=0"):
+        listed(tmp_path)
+    assert labels(listed(tmp_path, label_offset=-1)) == [1, 6, 2, 6]
+    assert labels(listed(tmp_path, label_offset=0)) == [2, 7, 3, 7]
+    with pytest.raises(InputError, match=r"with --label_offset=-3 from -1; sqznet's run from 0: --label_offset=-1"):
+        listed(tmp_path, label_offset=-3)
+
+
+def test_a_test_split_without_labels_is_left_out_and_counted(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1]))
+    write(
+        tmp_path / "test-00000-of-00001",
+        [{"image/encoded": jpeg(0)}, {"image/encoded": jpeg(0), "image/class/label": -1}],
+    )
+    source = listed(tmp_path)
+    assert "test" not in source.splits
+    assert note(source, "test: 2 records have no label and were left out")
+
+
+# File names
+
+
+def test_records_keep_the_file_names_they_came_with(tmp_path):
+    names = [
+        b"n01440764_1.JPEG",
+        b"/data/train/n01440764/n01440764_2.JPEG",
+        b"ILSVRC2012_val_00000001.JPEG",
+        b"caf\xe9.jpg",
+    ]
+    rows = [row for n, name in enumerate(names) for row in slim([n % 2], **{"image/filename": name})]
+    write(tmp_path / "in" / "test-00000-of-00001", rows)
+    built = build_set(f"tfrecord:{tmp_path / 'in'}", tmp_path / "out")
+    found = [f["image/filename"].bytes_list.value[0] for s in built.shards for f in records.read(s.path)]
+    assert found == names
+    assert provenance.imagenet_train_photographs(built, "test") == 2
+
+
+def test_test_files_are_chosen_by_the_names_in_the_records(tmp_path):
+    for split in ("train", "validation"):
+        rows = [
+            row
+            for n in range(8)
+            for row in slim([n % 2], **{"image/filename": f"{'a' if n < 4 else 'b'}{n}.jpg".encode()})
+        ]
+        write(tmp_path / f"{split}-00000-of-00001", rows)
+    source = listed(tmp_path, test_files="b*")
+    assert [photo.name for photo in source.splits["test"]] == ["b4.jpg", "b5.jpg", "b6.jpg", "b7.jpg"] * 2
+    assert len(list(source.read(source.splits["test"]))) == 8
+
+
+def test_shards_below_a_path_that_is_not_utf8_are_read(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1]))
+    there = tmp_path / os.fsdecode(b"caf\xe9")
+    there.mkdir()
+    shutil.move(tmp_path / "train-00000-of-00001", there)
+    assert labels(listed(there)) == [0, 1]
