@@ -177,13 +177,13 @@ def _in_manifest(path: Path) -> Statement | None:
     if listed is None:
         return None
     own = files.sha256_below(path)
-    known = {name: entry.get("sha256") for name, entry in listed.items()}
-    if path.name in known and known[path.name] != own:
+    if listed.get(path.name, {}).get("sha256", own) != own:
         raise InputError(
             f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged, or is another file; "
             "export again"
         )
-    if own not in known.values():  # a file of the bundle under another name is still that file
+    # A file of the bundle under another name is still that file.
+    if path.name not in listed and own not in (entry.get("sha256") for entry in listed.values()):
         return None
     return Statement(keras_file.card_from_dict(content, where=str(manifest)), str(manifest))
 

@@ -312,7 +312,7 @@ def load(path: Path, threads: int | None = None) -> Predictor:
         return Predictor(path, loaded, exported.agreed(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
-            raise InputError(f"{path} is neither a run folder nor a bundle nor a SavedModel folder")
+            raise InputError(f"{path} is neither a run folder nor a SavedModel folder nor a bundle's")
         return of_keras(path, *load_keras(path))
     raise InputError(
         f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "

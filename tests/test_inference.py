@@ -22,7 +22,11 @@ from .data.test_build import flip_a_bit
     [
         ("model.tflite", b"not a flatbuffer", "model.tflite is not a TFLite file that LiteRT can run"),
         ("model.onnx", b"not a protobuf", "model.onnx is not an ONNX file that ONNX Runtime can run"),
-        ("model.bin", b"", "model.bin is of no known format; expected one of Deep Compression, npz, MXNet params, "),
+        (
+            "model.bin",
+            b"",
+            r"model.bin is of no known format .*; expected one of Deep Compression, npz, MXNet params, ",
+        ),
         ("best.keras", b"", "best.keras cannot be loaded as a Keras model: File is not a zip file"),
     ],
 )

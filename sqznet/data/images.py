@@ -78,10 +78,10 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
         has_halved_colours = JpegImagePlugin.get_sampling(image) == 2  # one colour for 2 x 2 pixels, as most JPEGs have
         rgb, colours = _upright_rgb(image, orientation)
     rgb = _shrunk(rgb, short_side)
-    if rgb.width * rgb.height <= SMALL_PIXELS:
-        options = {"quality": SMALL_QUALITY, "subsampling": 0}
-    elif shrinks:
+    if shrinks:
         options = {"quality": SHRUNK_QUALITY, "subsampling": 2}
+    elif rgb.width * rgb.height <= SMALL_PIXELS:
+        options = {"quality": SMALL_QUALITY, "subsampling": 0}
     else:
         options = {"quality": JPEG_QUALITY, "subsampling": 2 if has_halved_colours else 0}
     buffer = io.BytesIO()

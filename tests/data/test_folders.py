@@ -134,7 +134,9 @@ def test_a_set_that_is_only_val_or_test_can_be_listed(tmp_path):
 def test_test_files_of_any_name_make_one_split_of_a_folder_of_classes(tmp_path):
     touch(tmp_path, *(f"val/{c}/{n}.jpg" for c in "ab" for n in range(10)))
     assert "--test_files='*' makes one split of it" in note(folder(tmp_path / "val"), "named like a split")
-    assert counts(folder(tmp_path / "val", test_files="*")) == {"test": {"a": 10, "b": 10}}
+    source = folder(tmp_path / "val", test_files="*")
+    assert counts(source) == {"test": {"a": 10, "b": 10}}
+    assert not any("went to val" in each for each in source.notes)
 
 
 def test_val_may_have_more_classes_than_train(tmp_path):

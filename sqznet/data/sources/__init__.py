@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
-from sqznet.data.sources.folder import open_folder
+from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
 from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move, require_unique
 from sqznet.data.sources.tfds import open_tfds
@@ -66,7 +66,9 @@ def open_source(
     source = openers[kind]()
     source.splits = _without_empty(source.splits)
     if test_files is not None:
-        source.splits = hold_out_files(source.splits, test_files)
+        source.splits = _without_empty(hold_out_files(source.splits, test_files))
+        if list(source.splits) == ["test"]:  # all that had been drawn for val is test again
+            source.notes = [note for note in source.notes if not note.startswith(DRAWN)]
     if holdout_per_class is None:
         holdout_per_class = HOLDOUT_PER_CLASS if kind == "ilsvrc" and test_files is None else 0
     source.splits = _without_empty(source.splits)

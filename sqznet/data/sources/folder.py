@@ -13,6 +13,7 @@ from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
 
 EXPECTED = "expected train/<class>/ and val/<class>/, or <class>/"
+DRAWN = "no train/ and val/ folders"  # how the note begins that says so
 ORDER = ("train", "val", "test")
 
 
@@ -78,7 +79,7 @@ def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int
     ]
     _require_photographs(reading.root, list(by_name), {"train": photos})
     splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
-    note = f"no train/ and val/ folders: {VAL_FRACTION:.0%} of each class went to val"
+    note = f"{DRAWN}: {VAL_FRACTION:.0%} of each class went to val"
     if invent_test:  # as many as for val, of what is left after val has been taken
         splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
         note += ", as many to test"

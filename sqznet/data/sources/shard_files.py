@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources.listing import number, shown, split_of
+from sqznet.data.sources.walk import are_photographs
 from sqznet.errors import InputError
 
 EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
@@ -68,9 +69,8 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
         notes += _require_one_set(split, files)
     if others:
         first = shown(others[0].relative_to(root))
-        notes.append(
-            f"{number(len(others), 'file is no shard', 'files are no shards')} and were not read, {first} first"
-        )
+        what = number(len(others), "file is no shard and was not read", "files are no shards and were not read")
+        notes.append(f"{what}, {first} first")
     return shards, notes
 
 
@@ -85,7 +85,7 @@ def _search(root: Path, pattern: str) -> tuple[list[ShardFile], list[Path]]:
             if file is not None:
                 if fnmatch.fnmatchcase(name, pattern):
                     found.append(file)
-            elif not name.startswith(".") and path.suffix not in (".txt", ".json", ".pbtxt", ".md"):
+            elif not name.startswith(".") and path.suffix not in (".txt", ".json", ".csv", ".pbtxt", ".md"):
                 others.append(path)
     return found, others
 
@@ -168,4 +168,6 @@ def _none(root: Path, pattern: str, others: list[Path]) -> str:
     if not others:
         return f"{what}; {EXPECTED}"
     found = f"found {number(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
+    if are_photographs(others):
+        return f"{what}; {EXPECTED}, {found}. Photographs are read by --source=folder:{root}"
     return f"{what}; {EXPECTED}, {found}. Rename them: a set in one file is train-00000-of-00001"
