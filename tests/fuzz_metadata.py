@@ -73,10 +73,11 @@ def _replaced(content: bytes, block: bytes, changed: bytes) -> bytes:
     if block not in content:
         raise AssertionError("the block is not in the file as it was given")
     content = content.replace(block, changed)
-    return _with_checksums(content) if content.startswith(b"\x89PNG") else content
+    return with_checksums(content) if content.startswith(b"\x89PNG") else content
 
 
-def _with_checksums(png: bytes) -> bytes:
+def with_checksums(png: bytes) -> bytes:
+    """A PNG file whose chunks have the checksums of what they hold now."""
     fixed, at = bytearray(png[:8]), 8
     while at < len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4], "big")

@@ -11,6 +11,8 @@ from PIL import Image
 from sqznet.data import images
 from sqznet.data.images import Reject, to_jpeg
 
+from ..fuzz_metadata import with_checksums
+
 RAMP = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -133,26 +135,17 @@ def mistyped(block: bytes, tag: int, kind: int) -> bytes:
 
 @pytest.mark.parametrize("kind", range(14))
 @pytest.mark.parametrize("tag", [271, 282, 305, 36867])
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_a_mistyped_tag_neither_ends_a_build_nor_leaves_a_photograph_lying(tag, kind, format):
     block = exif_block(6, tag271="Make", tag282=72.0, tag305="Program", tag36867="2020:01:01 00:00:00")
     content = encode(Image.fromarray(RAMP), format, exif=block)
-    at = content.index(b"MM\0*") if format != "TIFF" else None
-    if at is not None:
-        content = content.replace(block[block.index(b"MM\0*") :], mistyped(block, tag, kind)[block.index(b"MM\0*") :])
+    start = block.index(b"MM\0*")
+    assert block[start:] in content
+    content = content.replace(block[start:], mistyped(block, tag, kind)[start:])
     if format == "PNG":
-        content = repair_checksums(content)
+        content = with_checksums(content)
     assert (to_jpeg(content).height, to_jpeg(content).width) == (60, 40)
     assert images.to_pixels(content).shape == (60, 40, 3)
-
-
-def repair_checksums(png: bytes) -> bytes:
-    fixed, at = bytearray(png[:8]), 8
-    while at < len(png):
-        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
-        fixed += png[at:end] + zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
-        at = end + 4
-    return bytes(fixed)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 60000])

@@ -46,6 +46,13 @@ def test_the_orientation_of_the_main_picture_counts():
     assert np.array_equal(images.to_pixels(content), PIXELS)
 
 
+@pytest.mark.parametrize("pointer", [34665, 34853, 40965, 700], ids=["EXIF", "GPS", "interoperability", "XMP"])
+@pytest.mark.parametrize("where", [0, 7, 2**31, 2**32 - 1])
+def test_metadata_that_lead_nowhere_leave_the_picture_upright(pointer, where):
+    content = tiff.write([Page(np.rot90(PIXELS).copy(), {tiff.ORIENTATION: 6, pointer: where})])
+    assert np.array_equal(images.to_pixels(content), PIXELS)
+
+
 @pytest.mark.parametrize("photometric", [32803, 34892], ids=["colour filter array", "linear raw"])
 def test_a_raw_photograph_is_refused_by_name_though_its_preview_could_be_read(photometric):
     content = tiff.write([Page(PREVIEW, {tiff.SUBFILE_TYPE: 1}, below=[Page(GREY, {262: photometric})])])
