@@ -11,8 +11,8 @@
 
 --model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
 weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC where the package pillow-heif is
-installed. Of a folder, all files in it and below are read, hidden ones aside. --picture writes a sheet of them with the
-predictions. Of equal probabilities the first class ranks first.
+installed. Of a folder, all files in it and below are read, those that are hidden or of the system aside. --picture
+writes a sheet of them with the predictions. Of equal probabilities the first class ranks first.
 
 A photograph that cannot be read is named, the others are answered all the same, and the exit code is 1.
 """
@@ -35,12 +35,13 @@ from sqznet.errors import InputError, NotAnImage, Reject
 if TYPE_CHECKING:
     import numpy as np
 
+    from sqznet.data.sources.walk import Walk
     from sqznet.inference import Predictor
 
 
 SAMPLE = Path("export/samples/imagenette/model_int8.tflite")
 BAR_FROM = 10  # photographs: fewer are done before a bar can be read
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,14 @@ def main(argv: list[str] | None = None) -> int:
     answers, failures = answer(photos, predictor, args.top)
     if args.json:
         found = [each.to_dict(classes, names) for each in answers]
-        print(json.dumps({"model": str(path), "photographs": found, "errors": failures}, indent=1))
+        content = {
+            "model": str(path),
+            "preprocessing": predictor.card.preprocessing.to_dict(),
+            "geometry_override": predictor.geometry or None,
+            "photographs": found,
+            "errors": failures,
+        }
+        print(json.dumps(content, indent=1))
     elif args.csv:
         _print_csv(answers, classes, names)
     elif answers:
@@ -112,7 +120,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.picture and answers:
         from sqznet import plots
 
-        captions = [f"{each.photo.name}\n{names[each.best[0]]} {100 * each.probabilities[0]:.0f} %" for each in answers]
+        captions = [
+            f"{console.printable(each.photo.name)}\n{names[each.best[0]]} {100 * each.probabilities[0]:.0f} %"
+            for each in answers
+        ]
         plots.prediction_sheet([each.pixels for each in answers], captions, args.picture)
         console.say(f"picture: {args.picture}")
     for photo, reason in failures.items():
@@ -121,28 +132,48 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def list_photos(given: list[str]) -> dict[Path, bool]:
-    """The files to read, in order; and of each whether it was named, not only found in a folder.
+    """The files to read, in order; and of each whether it has to be a photograph: it was named, or its ending says so.
 
     Raises:
-        InputError: a URL; a folder without files.
+        InputError: an address; a folder without files.
     """
+    from sqznet.data.sources import walk
+
     photos: dict[Path, bool] = {}
     for each in given:
         if _URL.match(each):
-            raise InputError(f"{each} is an address, and predict fetches nothing: download it, and name the file")
+            raise InputError(f"{each[:100]} is an address, and predict fetches nothing: download it, and name the file")
         path = Path(each)
-        if not path.is_dir():
+        if not _is_folder(path):
             photos[path] = True
             continue
-        below = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(path))]
+        reading = walk.Walk(path)
+        below = list(_files_below(reading, path, set()))
+        for note in reading.notes():
+            console.say(f"{path}: {note}")
         if not below:
-            raise InputError(f"{path} is a folder without files; name photographs, or a folder of them")
-        photos |= {file: False for file in below if file not in photos}
+            raise InputError(f"{path} is a folder without files to read; name photographs, or a folder of them")
+        by_ending = set(walk.are_photographs(below))
+        photos |= {file: file in by_ending for file in below if file not in photos}
     return photos
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "@")) for part in path.parts)
+def _files_below(reading: Walk, folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files of a folder, then those of its folders; each folder once, whatever links lead to it."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    folders, files = reading.entries(folder)
+    yield from files
+    for each in folders:
+        yield from _files_below(reading, each, seen)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for the system, which reading the file will say
+        return False
 
 
 def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
@@ -210,7 +241,7 @@ def _print_csv(answers: list[Answer], classes: tuple[str, ...], names: tuple[str
     writer.writerow(["photograph", "rank", "index", "class", "name", "probability"])
     for each in answers:
         for row in each.to_dict(classes, names)["predictions"]:
-            writer.writerow([each.photo, *row.values()])
+            writer.writerow([console.printable(str(each.photo), keep=""), *row.values()])
 
 
 def _default() -> Path:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,29 @@ def test_a_folder_is_read_with_what_is_below_it_and_without_hidden_files(bundle,
     assert f"1 files are no photographs and were left out, such as {holiday / 'notes.txt'}" in printed.err
 
 
+def test_of_a_folder_what_should_be_a_photograph_is_named_and_links_are_told_of(bundle, holiday, capsys):
+    (holiday / "page.jpg").write_text("<!DOCTYPE html><title>404</title>")
+    (holiday / "gone.jpg").symlink_to(holiday / "nowhere.jpg")
+    (holiday / "again").symlink_to(holiday)
+    assert predict.main([f"--model={bundle / 'model.tflite'}", "--json", str(holiday)]) == 1
+    printed = capsys.readouterr()
+    content = json.loads(printed.out)
+    assert len(content["photographs"]) == 3
+    assert list(content["errors"]) == [str(holiday / "page.jpg")]
+    assert "1 link leads nowhere, namely gone.jpg" in printed.err
+    assert "hidden folder was not read" in printed.err
+
+
+def test_names_that_are_not_text_or_too_long_take_no_answers_along(bundle, holiday, capsysbinary):
+    odd = holiday / os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(holiday / "a.jpg", odd)
+    flags = [f"--model={bundle / 'model.tflite'}", "--csv", f"--picture={holiday.parent / 'sheet.png'}"]
+    assert predict.main([*flags, str(odd), "a" * 300, str(holiday / "a.jpg")]) == 1
+    printed = capsysbinary.readouterr()
+    assert b"caf\\xe9.jpg,1," in printed.out and b"a.jpg,1," in printed.out
+    assert b"cannot be read: File name too long" in printed.err
+
+
 def test_json_has_answers_and_errors(bundle, holiday, capsys):
     photos = [str(holiday / "a.jpg"), str(holiday / "missing.jpg")]
     assert predict.main([f"--model={bundle / 'model.tflite'}", "--top=2", "--json", *photos]) == 1
@@ -81,6 +105,7 @@ def test_json_has_answers_and_errors(bundle, holiday, capsys):
     assert answer["photograph"] == photos[0]
     assert [each["rank"] for each in answer["predictions"]] == [1, 2]
     assert content["errors"] == {photos[1]: "cannot be read: No such file or directory"}
+    assert content["preprocessing"]["image_size"] == 32 and content["geometry_override"] is None
 
 
 def test_ten_photographs_have_a_progress_bar(bundle, holiday, capsys):
@@ -91,10 +116,11 @@ def test_ten_photographs_have_a_progress_bar(bundle, holiday, capsys):
 
 
 def test_what_cannot_be_photographs_is_refused_by_name(holiday, tmp_path):
-    with pytest.raises(InputError, match=r"https://example.com/a.jpg is an address, and predict fetches nothing"):
-        predict.main(["https://example.com/a.jpg"])
+    for address in ("https://example.com/a.jpg", "s3://bucket/a.jpg", "data:image/png;base64,iVBORw0KGgo="):
+        with pytest.raises(InputError, match=f"{address} is an address, and predict fetches nothing"):
+            predict.main([address])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty is a folder without files"):
+    with pytest.raises(InputError, match=r"empty is a folder without files to read"):
         predict.main([str(tmp_path / "empty")])
 
 

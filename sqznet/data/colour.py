@@ -25,7 +25,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
 
     Args:
         image: mode RGB, L, CMYK or LAB.
-        profile: the content of the ICC profile that came with it.
+        profile: the content of the ICC profile that came with it, if one did.
     """
     if image.mode == "LAB":  # its colours are absolute, and need no profile
         return _apply(_build(ImageCms.createProfile("LAB"), "LAB"), image), CONVERTED
@@ -43,7 +43,7 @@ def kind(profile: bytes | None, mode: str) -> str:
 
 def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | str]:
     """The mode to bring an image into, and what then converts it; or SRGB or BROKEN, where nothing does."""
-    if not profile:
+    if profile is None:
         return mode, SRGB
     transform = _transform(profile, mode)
     if transform == BROKEN and mode == "L":  # grey pixels with a profile for RGB, which is not allowed but happens

@@ -23,6 +23,7 @@ JPEG_QUALITY = 95  # for what has to be re-encoded
 SHRUNK_QUALITY = 90  # for what is shrunk, too: a fifth fewer bytes, read sooner; BUILD_NOTES.md has what it costs
 SMALL_QUALITY = 100  # for small pictures, whose pixels are as fine as their content
 SMALL_PIXELS = 128 * 128
+MAX_JPEG_SIDE = 65_500  # libjpeg's limit
 MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
 EXIF_ORIENTATION = 0x0112
 # Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
@@ -43,7 +44,7 @@ _PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _BITS = (8, 10, 12, 14, 16, 24, 32)  # a channel, of what sensors and scanners write into 16 and 32 bits
 _SIGNED_BITS = (15, 31)  # where one of 16 or 32 is the sign
-_DARK_16_BITS = 64  # of 256 levels: 16-bit pixels that all lie below hold 14 bits or fewer
+_DARK_LEVELS = 64  # of 256: where all pixels of more than 8 bits lie below, white is somewhere else
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,22 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
     with _opened(content, max_pixels) as (image, orientation):
         shrinks = short_side is not None and min(image.size) > short_side
         if not shrinks and _is_plain_jpeg(image, content) and _orientation(image) == 1:
-            colours = colour.kind(image.info.get("icc_profile"), image.mode)
+            colours = colour.kind(_profile(image), image.mode)
             if colours != colour.CONVERTED:
                 return Encoded(content, image.height, image.width, colours)
         has_halved_colours = JpegImagePlugin.get_sampling(image) == 2  # one colour for 2 x 2 pixels, as most JPEGs have
         rgb, colours = _upright_rgb(image, orientation)
-    rgb = _shrunk(rgb, short_side)
-    if shrinks:
-        options = {"quality": SHRUNK_QUALITY, "subsampling": 2}
-    elif rgb.width * rgb.height <= SMALL_PIXELS:
-        options = {"quality": SMALL_QUALITY, "subsampling": 0}
-    else:
-        options = {"quality": JPEG_QUALITY, "subsampling": 2 if has_halved_colours else 0}
-    buffer = io.BytesIO()
-    rgb.save(buffer, "JPEG", **options)
+        rgb = _shrunk(rgb, short_side)
+        if max(rgb.size) > MAX_JPEG_SIDE:
+            raise Reject(f"{rgb.width}x{rgb.height} pixels; a JPEG has sides of {MAX_JPEG_SIDE} at most")
+        if shrinks:
+            options = {"quality": SHRUNK_QUALITY, "subsampling": 2}
+        elif rgb.width * rgb.height <= SMALL_PIXELS:
+            options = {"quality": SMALL_QUALITY, "subsampling": 0}
+        else:
+            options = {"quality": JPEG_QUALITY, "subsampling": 2 if has_halved_colours else 0}
+        buffer = io.BytesIO()
+        rgb.save(buffer, "JPEG", **options)
     return Encoded(buffer.getvalue(), rgb.height, rgb.width, colours)
 
 
@@ -117,9 +120,9 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
     if not content:
         raise Reject("empty file")
     orientation = None
-    if tiff.is_tiff(content):
-        content, orientation = tiff.main_picture(content)
     try:
+        if tiff.is_tiff(content):
+            content, orientation = tiff.main_picture(content)
         with warnings.catch_warnings():
             # Pillow warns of large images and odd metadata; the limit below decides (Pillow's own is 179 megapixels).
             warnings.simplefilter("ignore")
@@ -190,22 +193,37 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
     Args:
         orientation: 1 to 8; None where the EXIF block has it.
     """
-    is_16_bits = any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
+    is_16_bits = _has_16_bits(image)
     image.load()
     orientation = orientation or _orientation(image)  # now, because the EXIF block of a PNG may follow the pixels
-    profile = image.info.get("icc_profile")
+    profile = _profile(image)
     image, alpha = _split(image)
-    rgb, colours = colour.to_srgb(image, profile)
-    if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
-    if is_16_bits and np.asarray(rgb).max() < _DARK_16_BITS:
+    if is_16_bits and any(0 < np.asarray(each).max() < _DARK_LEVELS for each in (image, alpha) if each is not None):
         raise Reject(
             "its pixels use the lowest quarter of their 16 bits only, so they seem to hold fewer bits than the file "
             "says: scale them to the full range"
         )
+    rgb, colours = colour.to_srgb(image, profile)
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     if orientation in _TRANSPOSES:
         rgb = rgb.transpose(_TRANSPOSES[orientation])
     return rgb, colours
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether Pillow keeps the upper 8 of 16 bits of an image that it has not loaded yet, as it does of colours."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return False
+    tiles = [tile[3] for tile in getattr(image, "tile", [])]
+    if image.format == "PPM":  # whose tiles have the largest value
+        return any(isinstance(each, tuple) and isinstance(each[-1], int) and each[-1] > 255 for each in tiles)
+    return any(";16" in str(each) for each in tiles)
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    """The ICC profile; empty where there is one that cannot be put together, None where there is none."""
+    return (image.info["icc_profile"] or b"") if "icc_profile" in image.info else None
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -217,7 +235,8 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
             values = values.view(np.uint32)
         key = image.info.get("transparency")
         alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
-        return Image.fromarray(_eight_bits(values, signed)), alpha
+        grey = _eight_bits(values, signed)
+        return Image.fromarray(255 - grey if _is_white_at_zero(image) else grey), alpha
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode in ("LA", "La"):
         return image.convert("LA").getchannel("L"), alpha
@@ -236,11 +255,18 @@ def _sample_format(image: Image.Image) -> int:
     return tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] if tags is not None else 1
 
 
+def _is_white_at_zero(image: Image.Image) -> bool:
+    """Whether a TIFF file counts from white to black, as scanners of documents do; Pillow turns only 8 bits over."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
 def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
     """Wide grey values to uint8.
 
-    White is 1 in fractions, else the largest number of as many bits as the largest value needs: cameras and scanners
-    write 10, 12 and 14 bits into 16, and say so nowhere that can be relied on.
+    White is 1 in fractions up to 1, else the largest number of as many bits as the largest value needs: cameras and
+    scanners write 10, 12 and 14 bits into 16, and say so nowhere that can be relied on. Where all values lie in the
+    lowest quarter of that, white is the largest value.
 
     Raises:
         Reject: there are negative values, or some that are not numbers.
@@ -248,9 +274,10 @@ def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
     if not np.isfinite(values).all() or values.min() < 0:
         raise Reject("pixels that are negative or not numbers: scale them to 0 to 255, and save 8 bits")
     top = float(values.max())
-    if values.dtype.kind == "f" and top <= 1:
-        white = 1.0
-    else:
-        ladder = sorted((*_BITS, *_SIGNED_BITS)) if signed else _BITS
-        white = next((float(2**bits - 1) for bits in ladder if top <= 2**bits - 1), top)
+    ladder = [2.0**bits - 1 for bits in sorted((*_BITS, *_SIGNED_BITS) if signed else _BITS)]
+    if values.dtype.kind == "f":
+        ladder = [1.0, *ladder]
+    white = next((each for each in ladder if top <= each), top)
+    if 0 < 255 * top < _DARK_LEVELS * white:
+        white = top
     return np.rint(values.astype(np.float32) * np.float32(255 / white)).astype(np.uint8)

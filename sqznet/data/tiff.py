@@ -58,8 +58,13 @@ def main_picture(content: bytes) -> tuple[bytes, int]:
         main = max(whole or pictures, key=lambda each: file.number(each, _WIDTH) * file.number(each, _HEIGHT))
         if file.number(main, _PHOTOMETRIC) in _SENSOR_DATA:
             raise Reject("a raw photograph: convert it to JPEG or TIFF with the camera's or a raw converter's program")
-        return file.alone(main), file.number(main, _ORIENTATION) or 1
-    except struct.error:  # a directory ends beyond the file: Pillow may still read it, or says what is wrong
+        # Cameras turn the preview that comes first, and mean the picture below it as well.
+        turned = next((each for each in (main, pictures[0]) if _ORIENTATION in each.fields), main)
+        return file.alone(main), file.number(turned, _ORIENTATION) or 1
+    except (
+        struct.error,
+        OverflowError,
+    ):  # a directory ends beyond the file: Pillow may still read it, or says what is wrong
         return content, 1
 
 
@@ -90,7 +95,7 @@ class _File:
                 picture = self.directory(offset)
                 following = self.unpack(self.word, picture.next)
                 below = self.values(picture, _SUB_IFDS)
-            except struct.error:  # of the pictures, those that can be read
+            except (struct.error, OverflowError):  # of the pictures, those that can be read
                 continue
             waiting += [*following, *below]
             yield picture

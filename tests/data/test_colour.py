@@ -118,3 +118,10 @@ def test_transparency_goes_onto_white_after_the_conversion():
     pixels, _ = images.decode(encode(cut_out, "PNG", icc_profile=profile))
     share = alpha[np.newaxis, :, np.newaxis] / 255
     assert difference(pixels, PIXELS * share + 255 * (1 - share)) < 2
+
+
+def test_a_profile_that_cannot_be_put_together_is_a_broken_one():
+    content = encode(PICTURE, "JPEG", icc_profile=icc.srgb())
+    assert content.count(b"ICC_PROFILE\0\1\1") == 1
+    in_two = content.replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2")  # the second part is missing
+    assert images.to_jpeg(in_two).colours == images.decode(in_two)[1] == colour.BROKEN

@@ -86,6 +86,40 @@ def test_transparency_goes_onto_white(image):
     assert decode(to_jpeg(content).content).min() > 250
 
 
+@pytest.mark.parametrize("opaque", [65535, 4095])
+def test_fewer_bits_in_16_are_refused_behind_transparency_too(opaque):
+    colours = (RAMP.astype(np.uint16) * 16, np.full((40, 60, 1), opaque, np.uint16))
+    pixels = np.concatenate(colours, axis=2)
+    pixels[0, 0, 3] = 0
+    with pytest.raises(Reject, match="lowest quarter of their 16 bits only"):
+        images.to_pixels(png_of_16_bits(pixels))
+
+
+def test_fewer_bits_in_16_are_refused_in_ppm():
+    wide, head = RAMP.astype(np.uint16), b"P6 60 40 65535\n"
+    with pytest.raises(Reject, match="lowest quarter of their 16 bits only"):
+        images.to_pixels(head + (16 * wide).astype(">u2").tobytes())
+    assert np.array_equal(images.to_pixels(head + (257 * wide).astype(">u2").tobytes()), RAMP)
+    assert np.array_equal(images.to_pixels(b"P6 60 40 255\n" + RAMP.tobytes()), RAMP)
+
+
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """Colours with opacity, (height, width, 4)."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, 6, 0, 0, 0])
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    body = b"".join(len(content).to_bytes(4, "big") + name + content + bytes(4) for name, content in chunks)
+    return with_checksums(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def test_what_no_jpeg_can_hold_is_rejected_and_still_predicted():
+    content = encode(Image.new("RGB", (66_000, 2)), "PNG")
+    with pytest.raises(Reject, match="66000x2 pixels; a JPEG has sides of 65500 at most"):
+        to_jpeg(content)
+    assert images.to_pixels(content).shape == (2, 66_000, 3)
+
+
 def test_half_transparent_colours_are_mixed_with_white():
     content = encode(Image.new("RGBA", (16, 16), (200, 100, 0, 128)), "PNG")
     assert np.abs(images.to_pixels(content)[0, 0].astype(int) - [227, 177, 127]).max() <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from .. import tiff
 from ..tiff import Page
 
 PIXELS = np.asarray(Image.open(io.BytesIO(synthetic.draw("tiff/0", 5, seed=0))).convert("RGB"))
-GREY = PIXELS[..., 1]
+GREY = np.rint(PIXELS[..., 1] * (255 / PIXELS[..., 1].max())).astype(np.uint8)  # from black to white
 PREVIEW = np.full((24, 32, 3), (200, 30, 30), np.uint8)
 
 
@@ -73,12 +74,50 @@ def test_a_raw_photograph_is_refused_by_name_though_its_preview_could_be_read(ph
         GREY.astype(np.float32) / 255,
         GREY.astype(np.float32),
         GREY.astype(np.float32) * 257,
+        GREY.astype(np.float32) / 170,
+        GREY.astype(np.float32) / 25500,
+        GREY.astype(np.float32) * 4000,
+        GREY.astype(np.int32) * 300,
+        GREY.astype(np.int32) * 65793,
     ],
-    ids=["16 bits", "14 in 16", "12 in 16", "10 in 16", "15", "31", "0 to 1", "0 to 255", "0 to 65535"],
+    ids=[
+        "16 bits",
+        "14 in 16",
+        "12 in 16",
+        "10 in 16",
+        "15",
+        "31",
+        "0 to 1",
+        "0 to 255",
+        "0 to 65535",
+        "0 to 1.5",
+        "0 to 0.01",
+        "0 to a million",
+        "17 bits",
+        "24 bits",
+    ],
 )
 def test_wide_grey_is_scaled_by_its_range(values, order):
     pixels = images.to_pixels(tiff.write([Page(values)], order))
     assert np.abs(pixels.astype(int) - GREY[..., np.newaxis]).max() <= 1
+
+
+@pytest.mark.parametrize("values", [GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32) / 255])
+def test_a_picture_that_counts_from_white_to_black_is_turned_over(values):
+    pixels = images.to_pixels(tiff.write([Page(values, {262: 0})]))
+    assert np.abs(pixels.astype(int) - (255 - GREY[..., np.newaxis].astype(int))).max() <= 1
+
+
+def test_a_picture_below_its_preview_is_turned_as_the_preview_says():
+    turned = Page(np.rot90(PIXELS).copy())
+    content = tiff.write([Page(PREVIEW, {tiff.SUBFILE_TYPE: 1, tiff.ORIENTATION: 6}, below=[turned])])
+    assert np.array_equal(images.to_pixels(content), PIXELS)
+
+
+@pytest.mark.parametrize("offset", [2**63, 2**64 - 1])
+def test_an_offset_beyond_every_file_is_refused(offset):
+    with pytest.raises(Reject):
+        images.to_pixels(b"II+\0" + struct.pack("<HHQ", 8, 0, offset) + bytes(64))
 
 
 def test_32_bits_without_a_sign_are_scaled():
