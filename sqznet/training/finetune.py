@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from sqznet.recipes import NETWORK_FIELDS, Recipe
 if TYPE_CHECKING:
     import keras
 
-LISTED = 5  # most classes of the weights that a message lists
+LISTED = 5  # most classes that a message lists
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,29 @@ class Origin:
     def known_outputs(self, classes: tuple[str, ...]) -> tuple[dict[int, int], str]:
         """From output of a network of these classes to output of these weights, and how they were found, in words.
 
-        They go by the names of the classes. Where one side only numbers them, and there are as many, they go by number.
+        They go by the names of the classes. Where one side only numbers them, and there are as many, they go by order.
+        Where both number them, they go by order if there are as many or if they share no number.
         """
         theirs = self.card.classes or tuple(map(str, range(self.network.classes)))
         here, there = _numbers(classes), _numbers(theirs)
+        by_name = _by_name(classes, theirs)
+        as_many = len(classes) == len(theirs)
+        if by_name and all(map(str.isdecimal, (*classes, *theirs))) and not (here and there and as_many):
+            return by_name, f"the same numbers: {_listed([classes[output] for output in by_name])}"
         if here or there:
             side = "data and weights do" if here and there else "the data does" if here else "the weights do"
             how = f"{side} not name the classes"
-            if len(classes) != len(theirs):
+            if not as_many and not (here and there):
                 return {}, how
             outputs = {number: output for output, number in enumerate(there or range(len(theirs)))}
             numbers = here or range(len(classes))
-            return {mine: outputs[number] for mine, number in enumerate(numbers)}, f"by their order, since {how}"
-        outputs = _by_name(classes, theirs)
-        listed = ", ".join(labels.readable(theirs[:LISTED])) + (", ..." if len(theirs) > LISTED else "")
-        return outputs, "" if outputs else f"those of the weights are others: {listed}"
+            shared = {mine: outputs[number] for mine, number in enumerate(numbers) if number in outputs}
+            return shared, f"by their order, since {how}"
+        return by_name, "" if by_name else f"those of the weights are others: {_listed(labels.readable(theirs))}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def _numbers(classes: tuple[str, ...]) -> list[int] | None:

@@ -120,8 +120,17 @@ IMAGENET = tuple(labels.imagenet())
         (("cat", "dog"), ("000", "001"), {0: 0, 1: 1}, "by their order, since the data does not name the classes"),
         (("cat", "dog", "cow"), ("0", "1"), {}, "the data does not name the classes"),
         (("0", "1", "2"), ("cat", "dog"), {}, "the weights do not name the classes"),
-        (("0", "1", "2"), ("0", "1"), {}, "data and weights do not name the classes"),
-        (("7", "99"), ("3", "99"), {1: 1}, ""),  # codes, not numbers from 0 on
+        # Numbers on both sides: what both have is the same class, unless there are as many.
+        (("0", "1", "2"), ("0", "1"), {0: 0, 1: 1}, "the same numbers: 0, 1"),
+        (tuple("0123456789"), tuple("01234"), {each: each for each in range(5)}, "the same numbers: 0, 1, 2, 3, 4"),
+        (tuple("01234"), tuple("0123456789"), {each: each for each in range(5)}, "the same numbers: 0, 1, 2, 3, 4"),
+        (("0", "1", "2"), ("1", "2", "3", "4"), {0: 1, 1: 2}, "the same numbers: 1, 2"),
+        (("0", "1", "2", "3"), ("3", "1"), {0: 3, 1: 1}, "the same numbers: 3, 1"),
+        (("0", "1", "2"), ("0", "2", "7"), {0: 0, 1: 2}, "the same numbers: 0, 2"),
+        (None, tuple("0123456"), {0: 0, 1: 1}, "the same numbers: 0, 1"),
+        (("0", "1", "2"), ("000", "001"), {0: 0, 1: 1}, "by their order, since data and weights do not name"),
+        (("0", "1", "2"), ("1", "2", "3"), {0: 0, 1: 1, 2: 2}, "by their order, since data and weights do not name"),
+        (("7", "99"), ("3", "99"), {1: 1}, "the same numbers: 99"),  # codes, not numbers from 0 on
         # Sorted as text, as folders are.
         (
             tuple(map(str, range(11))),
