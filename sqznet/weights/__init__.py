@@ -67,9 +67,11 @@ def read(source: Path, options: Options = Options()) -> Published:
         if found.activation not in (None, options.activation):
             raise InputError(f"{source} has {found.activation} after its convolutions, not {options.activation}")
         found = dataclasses.replace(found, activation=options.activation)
+    if options.input is not None:
+        found = dataclasses.replace(found, pixels=options.input)
     network = convolutions.check(found, str(path))
     own = exported.card_of_onnx(path) if format_name == "ONNX" else None
-    pixels = options.input or found.pixels or ("raw" if own else None)
+    pixels = found.pixels or ("raw" if own else None)
     if pixels is None:
         known = "; ".join(f"{name}: {convention.about}" for name, convention in CONVENTIONS.items())
         raise InputError(

@@ -35,7 +35,7 @@ class Found:
     activation: str | None = None  # as the file states it
     usual_activation: str = "relu"  # of networks in such files
     bypass: str = "none"
-    conv10_padding: int | None = None  # None: as the published network of that version
+    conv10_padding: int | None = None  # None: as the network that was trained on these pixels
     image_size: int | None = None
     by_shape: Mapping[str, str] = field(default_factory=dict)  # the file's name to ours, where only the shape tells
 
@@ -125,8 +125,7 @@ def check(found: Found, where: str) -> Network:
         arch=arch,
         activation=found.activation or found.usual_activation,
         bypass=found.bypass,
-        # Published with a rim of zeros around the last map; v1.1 came without.
-        conv10_padding=(1 if arch == "v1.0" else 0) if found.conv10_padding is None else found.conv10_padding,
+        conv10_padding=_usual_padding(arch, found.pixels) if found.conv10_padding is None else found.conv10_padding,
     )
     expected = shapes(network)
     for name, shape in expected.items():
@@ -146,6 +145,11 @@ def check(found: Found, where: str) -> Network:
             hint = "; of two last layers keep one in the file, and call it conv10" if second else ""
             raise InputError(f"{where} is not a SqueezeNet {arch}: it has {name}, which is not part of one{hint}")
     return network
+
+
+def _usual_padding(arch: str, pixels: str | None) -> int:
+    """Caffe's v1.0 has a rim of zeros around the last map; its v1.1 and the networks of other programs have none."""
+    return 1 if arch == "v1.0" and pixels == "caffe" else 0
 
 
 def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:

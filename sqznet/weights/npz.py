@@ -1,4 +1,7 @@
-"""Weights as a NumPy archive: `<layer>/weights` (out, in, height, width), `<layer>/bias`, mostly Caffe's.
+"""Weights as a NumPy archive: a kernel (out, in, height, width) and a bias of each layer.
+
+Arrays that are all called `<layer>/weights` and `<layer>/bias` are a dump of Caffe's. Torchvision's names are known
+too. Others do not say what the network was trained on.
 
 The archive is read here rather than by `numpy.load`, which trusts the sizes that a header claims.
 """
@@ -16,6 +19,7 @@ from sqznet.errors import InputError
 from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, pair
 
+_CAFFE_ENDS = ("/weights", "/bias")
 LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
 _LARGEST_DIRECTORY = 64 * 1024  # bytes; a SqueezeNet's has 4,000
 
@@ -41,7 +45,8 @@ def read(content: bytes, where: str) -> Found:
     named = names.read(pair(arrays, where), where)
     if named.torchvision:
         return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
-    return Found(named.convolutions, pixels="caffe", by_shape=named.by_shape)
+    is_caffe = all(name.endswith(_CAFFE_ENDS) for name in arrays)
+    return Found(named.convolutions, pixels="caffe" if is_caffe else None, by_shape=named.by_shape)
 
 
 def _check_directory(content: bytes, where: str) -> None:

@@ -79,7 +79,7 @@ def test_published_weights_under_firenets_names_keep_every_bit(format_name, tmp_
 
 @pytest.mark.parametrize(
     ("name", "pixels", "conv10_padding"),
-    [(torchvision_name, "torchvision", 0), (firenet_name, "caffe", 1), (lambda name: f"net.{name}", "caffe", 1)],
+    [(torchvision_name, "torchvision", 0), (firenet_name, None, 0), (lambda name: f"net.{name}", None, 0)],
 )
 def test_torchvisions_names_say_how_the_network_was_trained_in_any_archive(name, pixels, conv10_padding):
     def naming(ours: str) -> str:
@@ -88,6 +88,28 @@ def test_torchvisions_names_say_how_the_network_was_trained_in_any_archive(name,
     _, found = formats.parse(writers.npz(random_convolutions("v1.0"), naming, (".weight", ".bias")), "x")
     assert found.pixels == pixels
     assert weights.convolutions.check(found, "x").conv10_padding == conv10_padding
+
+
+NET = {"net.": lambda name: f"net.{name}", "FireNet": firenet_name, "own": lambda name: f"net.{caffe_name(name)}"}
+
+
+@pytest.mark.parametrize("suffixes", [(".weight", ".bias"), ("/weight", "/bias"), ("/weights", "/biases")])
+@pytest.mark.parametrize("naming", NET)
+def test_an_npz_that_is_not_in_caffes_layout_leaves_the_pixels_open(naming, suffixes, small, tmp_path):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(writers.npz(small, NET[naming], suffixes))
+    with pytest.raises(InputError, match="does not say which pixels .* import it with .* --input="):
+        weights.read(path)
+    path.write_bytes(writers.npz(small, NET[naming]))
+    assert weights.read(path).card.weights["input"] == "caffe"
+
+
+@pytest.mark.parametrize("format_name", ["npz of a state dict", "MXNet params", "safetensors"])
+def test_only_caffes_network_pads_conv10_where_the_file_does_not_say(format_name, tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(BY_NAME[format_name](random_convolutions("v1.0"), lambda name: f"net.{name}"))
+    for pixels, padding in (("torchvision", 0), ("article", 0), ("raw", 0), ("caffe", 1)):
+        assert weights.read(path, weights.Options(input=pixels)).network.conv10_padding == padding
 
 
 def test_names_of_caffe_in_safetensors_leave_the_pixels_open(small, tmp_path):
