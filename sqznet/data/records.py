@@ -96,8 +96,11 @@ def read(path: Path) -> Iterator[Any]:
 
 def _compression(path: Path) -> str:
     """What TensorFlow calls a file's compression: GZIP, ZLIB, or nothing."""
-    with path.open("rb") as file:
-        head = file.read(4096)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     try:
         start = zlib.decompressobj(wbits=47).decompress(head, 12)  # 47: gzip or zlib, as its head says
     except zlib.error:

@@ -305,7 +305,8 @@ def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, 
     for number in range(12):
         (root / f"class{number:02d}").mkdir(parents=True)
         for index in range(1 + (number == 7)):
-            (root / f"class{number:02d}" / f"{index}.jpg").symlink_to(photographs / "train" / "ball" / "000.jpg")
+            there = photographs / "train" / "ball" / f"{2 * number + index:03d}.jpg"
+            (root / f"class{number:02d}" / f"{index}.jpg").symlink_to(there)
     (root / "class03" / ".hidden").write_text("")
     assert data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'set'}", "--workers=1"]) == 0
     printed = capsys.readouterr()

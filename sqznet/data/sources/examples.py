@@ -71,7 +71,7 @@ def label(features: Any, where: str) -> int | str | None:
         value = values[0]
         if isinstance(value, bytes):
             return int(value) if value.isdigit() else as_name(value)
-        if value != int(value):
+        if not float(value).is_integer():  # as NaN and infinity are not either
             raise InputError(f"{where}: {key} is {value}; expected a whole number, the class of the photograph")
         return int(value)
     return as_name(text(features, TEXT) or text(features, SYNSET)) or None

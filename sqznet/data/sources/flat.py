@@ -1,23 +1,20 @@
 """A split whose photographs lie in one folder, with a file beside them that says their classes.
 
-ImageNet's val/ is unpacked like that, and Tiny-ImageNet's. A file of labels has a photograph's name and its class on
-each line, with a tab, a comma or blanks between and anything after them.
+ImageNet's val/ is unpacked like that, and Tiny-ImageNet's.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from sqznet.data.sources import walk
-from sqznet.data.sources.listing import lines, number, same_name, shown, split_of
+from sqznet.data.sources import label_file, walk
+from sqznet.data.sources.listing import number, same_name, shown, split_of
 from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
 
 PICTURE_FOLDERS = ("images", "image", "imgs", "img", "photos", "pictures", "jpeg", "jpegimages")
 UNKNOWN = ("unknown", "unlabelled", "unlabeled")
-_WITH_BOX = re.compile(r"(\S+)(\s+-?\d+)+")  # "n03995372 85 1 499 272": Kaggle adds where in the photograph it is
 
 
 def folder_of(
@@ -46,18 +43,18 @@ def read(
         InputError: there are photographs, and no file of labels, except in a test split, which is then left out.
     """
     _, files = reading.entries(folder)
-    photographs = walk.are_photographs(files)
-    if not photographs:
-        return {}, None
+    photographs = walk.are_photographs(files) or walk.may_be_photographs(files)
     labels_file = _find_labels(split_folder)
     for file in set(files) - {*photographs, labels_file}:
         reading.tell(walk.OTHER, file)
+    if not photographs:
+        return {}, None
     if labels_file is None:
         if split == "test":  # as competitions hand it out
             what = f"{number(len(photographs), 'photograph')} in {shown(folder)}"
             return {}, f"test was left out: {what} have neither class folders nor a file of labels"
         raise InputError(_what_it_needs(folder, split_folder, photographs))
-    class_of = _read_labels(labels_file, photographs, classes)
+    class_of = label_file.read(labels_file, photographs, classes)
     by_class: dict[str, list[str]] = {}
     unlabelled = []
     for file in photographs:
@@ -85,33 +82,11 @@ def _find_labels(split_folder: Path) -> Path | None:
     return None
 
 
-def _read_labels(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[str, str]:
-    """Class by file name, with or without its ending."""
-    class_of: dict[str, str] = {}
-    names = {each.name for each in photographs} | {each.stem for each in photographs}
-    for line in lines(file):
-        fields = [field.strip() for field in re.split(r"[\t,]" if re.search(r"[\t,]", line) else r"\s+", line.strip())]
-        name = PurePosixPath(fields[0]).name
-        if len(fields) < 2 or name not in names:
-            continue  # a headline, or a photograph that is not there
-        boxed = _WITH_BOX.fullmatch(fields[1])
-        label = same_name(boxed[1] if boxed else fields[1])
-        if classes and label not in classes:
-            raise InputError(
-                f"{file}: {shown(line)!r} has class {label!r}, which train has not; expected a photograph's name, then "
-                "the name of its class's folder"
-            )
-        class_of[name] = label
-    if not class_of:
-        raise InputError(
-            f"{file} names no photograph of {photographs[0].parent}; expected lines as {photographs[0].name},CLASS, "
-            f"found {shown(lines(file)[0]) if lines(file) else 'nothing'!r}"
-        )
-    return class_of
-
-
 def _what_it_needs(folder: Path, split_folder: Path, photographs: list[Path]) -> str:
-    found = f"{folder} has {number(len(photographs), 'photograph')} ({photographs[0].name}) and no class folders"
+    are = bool(walk.are_photographs(photographs))
+    what = number(len(photographs), "photograph" if are else "file")
+    found = f"{folder} has {what} ({shown(photographs[0].name)}{'' if are else ', without an ending that is known'})"
+    found += " and no class folders"
     needs = f"put them into {split_folder.name}/<class>/, or write {split_folder / 'labels.csv'} with lines as "
     needs += f"{photographs[0].name},CLASS"
     if photographs[0].name.startswith("ILSVRC2012"):

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources import flat, walk
-from sqznet.data.sources.listing import VAL_FRACTION, Photo, Splits, move, number, same_name, shown, split_of
+from sqznet.data.sources.listing import (
+    VAL_FRACTION,
+    Photo,
+    Splits,
+    move,
+    number,
+    same_name,
+    shown,
+    split_of,
+    splits_among,
+)
 from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
 
@@ -47,17 +57,17 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
         photographs = walk.are_photographs(loose)
         but = f", but {number(len(photographs), 'photograph')}" if photographs else ""
         raise InputError(f"{base} has no folders in it{but}; {EXPECTED}")
-    splits_of = {folder: split_of(folder.name) for folder in top}
-    strangers = [folder.name for folder, split in splits_of.items() if split is None]
-    if len(strangers) < len(top):
-        named = [folder for folder, split in splits_of.items() if split is not None]
+    splits_of = splits_among([folder.name for folder in top])
+    strangers = [folder.name for folder in top if folder.name not in splits_of]
+    if splits_of:
+        named = [folder for folder in top if folder.name in splits_of]
         if strangers:
             raise InputError(
                 f"{base} has {', '.join(strangers)} beside {named[0].name}; is it a class? Move it out, or into "
                 f"{named[0].name}/. (Is {named[0].name!r} a class? Then make the splits: train/{named[0].name}/, "
                 f"train/{strangers[0]}/, ...)"
             )
-        source = _open_split_folder(reading, base, named)
+        source = _open_split_folder(reading, base, named, splits_of)
     else:
         source = _open_class_folder(reading, base, top, seed, invent_test)
     _tell_loose(reading, loose)
@@ -68,15 +78,13 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
 def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int, invent_test: bool) -> FolderSource:
     by_name = _by_name(folders)
     for folder in folders:
-        for inner in reading.entries(folder)[0]:
-            if split_of(inner.name):
-                raise InputError(
-                    f"{inner}: a folder named like a split inside a class; expected {inner.name}/{folder.name}/, the "
-                    "split outside. Turn them round, or rename it if it is none"
-                )
-    photos = [
-        Photo(key, label) for label, name in enumerate(by_name) for key in _photographs_of_class(reading, by_name[name])
-    ]
+        for inner in splits_among(walk.names_in(folder)[0]):
+            raise InputError(
+                f"{folder / inner}: a folder named like a split inside a class; expected {inner}/{folder.name}/, the "
+                "split outside. Turn them round, or rename it if it is none"
+            )
+    keys = _photographs_by_class(reading, by_name)
+    photos = [Photo(key, label) for label, name in enumerate(by_name) for key in keys[name]]
     _require_photographs(reading.root, list(by_name), {"train": photos})
     splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
     note = f"{DRAWN}: {VAL_FRACTION:.0%} of each class went to val"
@@ -88,11 +96,10 @@ def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int
     return FolderSource(reading.root, list(by_name), splits, [note] if splits["val"] else [])
 
 
-def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path]) -> FolderSource:
+def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path], splits_of: dict[str, str]) -> FolderSource:
     named: dict[str, Path] = {}
     for folder in split_folders:
-        split = split_of(folder.name)
-        assert split is not None
+        split = splits_of[folder.name]
         if split in named:
             raise InputError(f"{base} has two folders for one split: {named[split].name}, {folder.name}")
         named[split] = folder
@@ -112,7 +119,7 @@ def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path]) -> 
         by_name = _by_name(inside)
         _require_no_splits(folder, by_name, split)
         _require_known(folder, by_name, classes, named.get("train"))
-        of_split[split] = {name: _photographs_of_class(reading, each) for name, each in by_name.items()}
+        of_split[split] = _photographs_by_class(reading, by_name)
         _tell_loose(reading, loose)
     names = sorted({name for classes in of_split.values() for name in classes})
     splits = {
@@ -152,6 +159,46 @@ def _by_name(folders: list[Path]) -> dict[str, Path]:
             )
         by_name[name] = folder
     return dict(sorted(by_name.items()))
+
+
+def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, list[str]]:
+    """The photographs of each class.
+
+    Raises:
+        InputError: the folders are not those of classes but of splits or parts, or one is of annotations.
+    """
+    _require_no_parts(list(by_name.values()))
+    keys = {name: _photographs_of_class(reading, folder) for name, folder in by_name.items()}
+    files = {name: [Path(key) for key in keys[name]] for name in keys}
+    with_photographs = next((name for name in keys if walk.are_photographs(files[name])), None)
+    for name, folder in by_name.items():
+        if with_photographs and files[name] and not walk.may_be_photographs(files[name]):
+            raise InputError(
+                f"{folder} has {number(len(files[name]), 'file')} ({files[name][0].name}) and no photographs, "
+                f"which {by_name[with_photographs].name} has. It looks like annotations, not a class: move it out of "
+                f"{folder.parent}; {EXPECTED}"
+            )
+    return keys
+
+
+def _require_no_parts(folders: list[Path]) -> None:
+    """Refuses fold1/{cat,dog} and fold2/{cat,dog}, which look like splits or parts of one set."""
+    holders: dict[str, Path] = {}  # name of a folder inside to the folder that holds it
+    twice = None
+    for folder in folders:
+        inside, files = walk.names_in(folder)
+        if walk.may_be_photographs(files):
+            continue
+        for name in inside:
+            if name.lower() not in flat.PICTURE_FOLDERS and holders.setdefault(name, folder) != folder:
+                twice = twice or (holders[name], folder, name)
+    if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are no splits, which would have one class
+        first, second, name = twice
+        raise InputError(
+            f"{first} and {second.name} both hold {name}/, so they look like splits or parts, not classes. Name splits "
+            f"train/, val/ and test/. Of parts, read one (--source=folder:{first}), or put all photographs of a class "
+            "into one folder"
+        )
 
 
 def _photographs_of_class(reading: Walk, folder: Path) -> list[str]:

@@ -63,12 +63,32 @@ class Source(Protocol):
 
 def split_of(name: str) -> str | None:
     """The split that a folder or a set of shards is named after: `Training_Set` is train, `cat` is None."""
+    left = [word for word in _words(name) if word not in _FILLERS]
+    return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
+
+
+def splits_among(names: list[str]) -> dict[str, str]:
+    """Those of several folders that are named after splits, each with its split.
+
+    Names that have another word too, as `flowers_train` and `flowers_val`, are of splits where every folder has such a
+    name and each is of another split. Else `train_station` and `test tube` may be classes.
+    """
+    loosely = {}
+    for name in names:
+        words = [word for word in _words(name) if word in SPLIT_WORDS]
+        if len(words) == 1:
+            loosely[name] = SPLIT_WORDS[words[0]]
+    if len(names) > 1 and len(set(loosely.values())) == len(names):
+        return loosely
+    return {name: split for name in names if (split := split_of(name))}
+
+
+def _words(name: str) -> list[str]:
     words = []
     for word in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()):
         joined = _JOINED.match(word)
         words.append(joined[1] if joined else word)
-    left = [word for word in words if word not in _FILLERS]
-    return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
+    return words
 
 
 def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:

@@ -4,6 +4,7 @@ in that of their folder.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import itertools
 import os
@@ -12,14 +13,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.data.sources import walk
 from sqznet.data.sources.listing import number, shown, split_of
-from sqznet.data.sources.walk import are_photographs
+from sqznet.data.sources.walk import Walk, are_photographs
 from sqznet.errors import InputError
 
 EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
 # train-00000-of-00008, flowers_train_00000-of-00005.tfrecord, imagenette-train.tfrecord-00000-of-00016
 _NAME = re.compile(r"(?P<stem>.*?)[-_.]?(?P<index>\d+)-of-(?P<count>\d+)(?P<endings>(\.\w+)*)")
 _ENDINGS = {"tfrecord", "tfrecords", "tfrec", "tfr", "record", "records", "gz", "gzip", "zlib", "zz", "z"}
+
+LINKED_FOLDER = ("linked folder was not searched for shards", "linked folders were not searched for shards")
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,11 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
     Raises:
         InputError: there are none, or those of several sets.
     """
-    found, others = _search(root, pattern)
+    reading = Walk(root)
+    found, others = _search(reading, pattern)
+    notes = reading.notes()
     if not found:
-        raise InputError(_none(root, pattern, others))
-    notes = []
+        raise InputError(_none(root, pattern, others, notes))
     groups = sorted({file.group for file in found})
     chosen = next((group for group in groups if all(_is_plainer(group, other) for other in groups)), None)
     if chosen is None:
@@ -74,13 +79,22 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
     return shards, notes
 
 
-def _search(root: Path, pattern: str) -> tuple[list[ShardFile], list[Path]]:
+def _search(reading: Walk, pattern: str) -> tuple[list[ShardFile], list[Path]]:
     """Shards, and the other files in the folders that have some or may have been thought to."""
+    root = reading.root
     found, others = [], []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if (Path(folder) / name).is_symlink():
+                reading.tell(LINKED_FOLDER, Path(folder) / name)
         for name in sorted(names):
             path = Path(folder) / name
+            try:
+                path.stat()
+            except OSError as error:  # a link of git-annex or DVC whose file has not been fetched
+                reading.tell(walk.LOOP if error.errno == errno.ELOOP else walk.NOWHERE, path)
+                continue
             file = _parsed(path, root)
             if file is not None:
                 if fnmatch.fnmatchcase(name, pattern):
@@ -161,10 +175,15 @@ def _choice(root: Path, files: Iterable[ShardFile], group: tuple[tuple[str, ...]
     return f"--source='tfrecord:{shown(where)}/{pattern}'"
 
 
-def _none(root: Path, pattern: str, others: list[Path]) -> str:
+def _none(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str:
     what = f"{root} has no shards" + (f" called {pattern}" if pattern != "*" else "")
     if (root / "dataset_info.json").is_file():
         return f"{what} that this source reads: it is a set of TensorFlow Datasets, --source=tfds:{root}"
+    if notes:
+        return (
+            f"{what} that can be read; {'; '.join(notes)}. Fetch what links lead to (git annex get, dvc "
+            "pull), or give a linked folder itself as the source"
+        )
     if not others:
         return f"{what}; {EXPECTED}"
     found = f"found {number(len(others), 'file')} such as {shown(others[0].relative_to(root))}"

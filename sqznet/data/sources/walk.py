@@ -29,6 +29,12 @@ PHOTOGRAPHS = {
     ".heic", ".heif",
 }  # fmt: skip
 
+# Files that hold no photograph, whatever is in them. A file without an ending may be one.
+OTHER_ENDINGS = {
+    ".txt", ".xml", ".json", ".jsonl", ".mat", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".pdf", ".npy", ".npz",
+    ".pkl", ".h5", ".cache", ".db", ".zip", ".tar", ".gz", ".py", ".ipynb", ".sh", ".log",
+}  # fmt: skip
+
 # Kinds of what is told of: singular, plural.
 HIDDEN_FOLDER = ("hidden folder was not read", "hidden folders were not read")
 HIDDEN_FILE = ("hidden file was not read", "hidden files were not read")
@@ -72,7 +78,7 @@ class Walk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._start = len(str(root)) + 1  # of what a path has below the root
-        self._resolved = root.resolve()
+        self._read = {str(root.resolve()): ""}  # what is in the set, without links; by which link it came
         self._told: dict[Kind, dict[str, int]] = {}  # path to the files in it, where it is a folder
 
     def tell(self, kind: Kind, path: str | Path, files: int = 0) -> None:
@@ -159,18 +165,52 @@ class Walk:
         if is_folder and not follow:
             self.tell(LINKED_FOLDER, link.path)
             return False
-        if self._resolved in target.parents:
-            inside = target.relative_to(self._resolved).parts
-            if not any(part.startswith(".") for part in inside):  # where git-annex and DVC keep the files themselves
-                self.tell(TWICE, link.path)
-                return False
+        if self._is_read_already(link, target):
+            self.tell(TWICE, link.path)
+            return False
+        self._read.setdefault(str(target), link.path)
         self.tell(OUTSIDE, link.path)
         return True
+
+    def _is_read_already(self, link: os.DirEntry[str], target: Path) -> bool:
+        """Whether the target is in the set by itself, or by another link to it or to a folder above it."""
+        for above in (target, *target.parents):
+            if self._read.get(str(above), link.path) != link.path:
+                inside = target.relative_to(above).parts
+                if not any(
+                    part.startswith(".") for part in inside
+                ):  # git-annex and DVC keep the files themselves there
+                    return True
+        return False
 
 
 def are_photographs(files: list[Path]) -> list[Path]:
     """Those that are photographs by their ending; a file's content is not looked at before it is packed."""
     return [file for file in files if file.suffix.lower() in PHOTOGRAPHS]
+
+
+def may_be_photographs(files: list[Path]) -> list[Path]:
+    """Those that no ending speaks against: photographs need no ending at all."""
+    return [file for file in files if file.suffix.lower() not in OTHER_ENDINGS]
+
+
+def names_in(folder: Path) -> tuple[list[str], list[Path]]:
+    """The names of the folders in a folder, sorted, and its files, for a look that tells of nothing."""
+    folders: list[str] = []
+    files: list[Path] = []
+    for entry in os.scandir(folder):
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # of a loop
+            continue
+        name = entry.name.lower()
+        if name.startswith(".") or name in SYSTEM_FOLDERS or name in SYSTEM_FILES:
+            continue
+        if is_folder:
+            folders.append(entry.name)
+        else:
+            files.append(Path(entry.name))
+    return sorted(folders), files
 
 
 def _first(paths: dict[str, int]) -> str:
