@@ -12,7 +12,7 @@ import pytest
 from sqznet.data import __main__ as data_command
 from sqznet.data import manifest, records
 from sqznet.data.sources import open_source
-from sqznet.data.sources.listing import split_of
+from sqznet.data.sources.listing import split_of, splits_among
 from sqznet.errors import InputError
 
 
@@ -62,6 +62,68 @@ def test_training_set_and_test_set_are_splits_not_classes(tmp_path):
     assert counts(source) == {
         "train": {"cats": 17, "dogs": 17}, "val": {"cats": 3, "dogs": 3}, "test": {"cats": 4, "dogs": 4}
     }  # fmt: skip
+
+
+def test_names_of_splits_with_another_word_are_splits_where_all_folders_have_one():
+    assert splits_among(["flowers_train", "flowers_val"]) == {"flowers_train": "train", "flowers_val": "val"}
+    assert splits_among(["train_v2", "train_v3"]) == splits_among(["train_station", "cat"]) == {}
+    assert splits_among(["train", "val_v2"]) == {"train": "train", "val_v2": "val"}
+    assert splits_among(["train", "cat"]) == {"train": "train"}
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "split"),
+    [("flowers_train", "flowers_val", "val"), ("train_v2", "val_v2", "val"), ("train_256x256", "test_256x256", "test"),
+     ("X_train", "X_test", "test"), ("FlowersTrain", "FlowersValid", "val"), ("train", "my val", "val")],
+)  # fmt: skip
+def test_folders_named_after_splits_and_something_else_are_splits(train, other, split, tmp_path):
+    touch(tmp_path, *(f"{train}/{c}/{n}.jpg" for c in ("cat", "dog") for n in range(3)))
+    touch(tmp_path, *(f"{other}/{c}/{n}.jpg" for c in ("cat", "dog") for n in range(2)))
+    source = folder(tmp_path)
+    assert source.classes == ["cat", "dog"]
+    assert counts(source)[split] == {"cat": 2, "dog": 2}
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("fold1", "fold2"), "fold1 and fold2 both hold cat/, so they look like splits or parts, not classes"),
+        (("train_v2", "train_v3"), "train_v2 and train_v3 both hold cat/"),
+        (("flowers_train", "flowers_val", "more"), "flowers_train and flowers_val both hold cat/"),
+        (("train/part1", "train/part2"), "train/part1 and part2 both hold cat/"),
+        (("Annotation", "Images"), "Annotation and Images both hold cat/"),
+    ],
+)
+def test_parts_of_a_set_are_not_taken_for_classes(folders, message, tmp_path):
+    for each in folders:
+        touch(tmp_path, f"{each}/read me.txt", *(f"{each}/{c}/{n}" for c in ("cat", "dog") for n in range(3)))
+    with pytest.raises(InputError, match=message):
+        folder(tmp_path)
+
+
+def test_folders_of_one_name_inside_classes_are_no_parts(tmp_path):
+    touch(tmp_path / "images", *(f"{c}/images/{n}.jpg" for c in ("cat", "dog") for n in range(3)))
+    touch(tmp_path / "year", *(f"{c}/2019/{n}.jpg" for c in ("cat", "dog") for n in range(3)))
+    touch(tmp_path / "direct", *(f"{c}/{sub}{n}.jpg" for c in ("cat", "dog") for sub in ("", "a/", "b/") for n in "12"))
+    for each in ("images", "year", "direct"):
+        assert folder(tmp_path / each).classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("ending", [".txt", ".xml", ".json"])
+def test_a_folder_of_annotations_is_no_class(ending, tmp_path):
+    for split in ("train", "valid"):
+        touch(tmp_path, *(f"{split}/images/{n}.jpg" for n in range(3)))
+        touch(tmp_path, *(f"{split}/labels/{n}{ending}" for n in range(3)))
+    message = rf"train/labels has 3 files \(0{ending}\) and no photographs, which images has. .* move it out of .*train"
+    with pytest.raises(InputError, match=message):
+        folder(tmp_path)
+    with pytest.raises(InputError, match="labels has 3 files"):
+        folder(tmp_path / "train" / ".." / "valid")
+
+
+def test_a_class_of_photographs_without_endings_is_a_class(tmp_path):
+    touch(tmp_path, *(f"{c}/{n}{e}" for c, e in (("cat", ".jpg"), ("dog", ""), ("bird", ".001")) for n in range(3)))
+    assert folder(tmp_path).classes == ["bird", "cat", "dog"]
 
 
 def test_a_doubled_level_is_followed_and_said(tmp_path):
@@ -215,6 +277,74 @@ def test_a_file_of_labels_that_does_not_fit_is_named(tmp_path):
     assert "2 photographs are not in it" in note(folder(tmp_path), "val: classes are from")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0.jpg golden retriever", "1.jpg golden oriole"],
+        ["0.jpg golden retriever 85 1 499 272", "1.jpg golden oriole 1 2 3 4 5 6 7 8"],
+        ["filename,width,height,class,xmin", "0.jpg,10,20,golden retriever,3", "1.jpg,10,20,golden oriole,3"],
+        [",filename,class", "0,0.jpg,golden retriever", "1,1.jpg,golden oriole"],
+        ["label,image_id", "golden retriever,0", "golden oriole,1"],
+        ["id,target,class_name", "0,207,golden retriever", "1,12,golden oriole"],
+        ["Path;Breed", "photos/val/0.jpg;golden retriever", "photos\\val\\1.jpg;golden oriole"],
+        ['"0.jpg","golden retriever"', '"1.jpg", "golden oriole"'],
+        ["0.jpg;golden retriever", "1.jpg;golden oriole"],
+        ["golden retriever,0.jpg", "golden oriole,1.jpg"],
+        ["0.jpg\tgolden retriever\t0\t32\t44\t62", "1.jpg\tgolden oriole\t0\t32\t44\t62"],
+        ["foto,soort", "0.jpg,golden retriever", "1.jpg,golden oriole", "gone.jpg,golden oriole"],
+    ],
+)
+def test_a_file_of_labels_is_read_by_its_columns(lines, tmp_path):
+    classes = {"0": "golden retriever", "1": "golden oriole"}
+    touch(tmp_path, *(f"train/{c}/{n}.jpg" for c in classes.values() for n in range(3)), "val/0.jpg", "val/1.jpg")
+    (tmp_path / "val/labels.csv").write_text("\n".join(lines))
+    source = folder(tmp_path)
+    found = {Path(photo.key).stem: source.classes[photo.label] for photo in source.splits["val"]}
+    assert found == classes
+
+
+def test_a_class_in_quotes_may_have_the_delimiter_in_it(tmp_path):
+    touch(tmp_path, "train/bird, big/1.jpg", "train/cat/1.jpg", "val/0.jpg", "val/IMG 1.jpg")
+    for line in (
+        '0.jpg,"bird, big"\nIMG 1.jpg,cat',
+        "0.jpg bird, big\nIMG 1.jpg cat",
+        "0.jpg;bird, big\nIMG 1.jpg;cat",
+    ):
+        (tmp_path / "val/labels.txt").write_text(line)
+        assert counts(folder(tmp_path))["val"] == {"bird, big": 1, "cat": 1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("0.jpg,cat,12", r"'0.jpg,cat,12' does not say which column is the class; expected .* such as filename,class"),
+        ("0.jpg,bird, big", "does not say which column"),
+        ("image,MEL,NV\n0.jpg,1,0", "'image,MEL,NV' does not say which column"),
+        ("0.jpg", "does not say which column"),
+        ("0.jpg,cat\n0.jpg,dog", "0.jpg has two classes, 'cat' and 'dog'"),
+        ("filename,class\n0.jpg,", "has class '', which train has not"),
+        ("0.jpg\x00,cat", "names no photograph"),
+        ("", "found nothing"),
+    ],
+)
+def test_a_file_of_labels_that_could_be_read_in_two_ways_is_refused(lines, message, tmp_path):
+    touch(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/0.jpg")
+    (tmp_path / "val/labels.csv").write_text(lines)
+    with pytest.raises(InputError, match=message):
+        folder(tmp_path)
+
+
+def test_a_flat_split_of_files_without_endings_is_refused_or_read_with_its_file_of_labels(tmp_path):
+    touch(tmp_path, "train/cat/1", "train/dog/1", "val/photo1", "val/photo2", "val/read me.md")
+    with pytest.raises(InputError, match=r"val has 2 files \(photo1, without an ending .* and no class folders; put"):
+        folder(tmp_path)
+    (tmp_path / "val.csv").write_text("photo1,cat\nphoto2,dog\n")
+    assert counts(folder(tmp_path))["val"] == {"cat": 1, "dog": 1}
+    (tmp_path / "other/val").mkdir(parents=True)
+    touch(tmp_path / "other", *(f"train/{c}/{n}.jpg" for c in "ab" for n in range(9)), "val/notes.txt")
+    assert "1 other file lies beside" in note(folder(tmp_path / "other"), "val/notes.txt")
+
+
 # What is not read
 
 
@@ -253,6 +383,21 @@ def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
     assert note(source, "2 links lead back to folders above them or to themselves")
     assert "train/dog/again.jpg" in note(source, "2 links lead to what the set has already and were not read")
     assert note(source, "2 links lead out of the folder and were read, the first of them train/bird")
+
+
+def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
+    root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    touch(root, *(f"{split}/{c}/{n}.jpg" for split in ("train", "val") for c in ("cat", "dog") for n in range(2)))
+    touch(elsewhere, "3.jpg", "birds/1.jpg", "birds/2.jpg", "annex/.git/annex/4.jpg")
+    for split in ("train", "val"):
+        (root / split / "cat/3.jpg").symlink_to(elsewhere / "3.jpg")
+        (root / split / "bird").symlink_to(elsewhere / "birds")
+    (root / "train/dog/bird.jpg").symlink_to(elsewhere / "birds/1.jpg")
+    (root / "train/dog/4.jpg").symlink_to(elsewhere / "annex/.git/annex/4.jpg")
+    source = folder(root)
+    assert counts(source) == {"train": {"cat": 3, "dog": 3, "bird": 2}, "val": {"cat": 2, "dog": 2}}
+    assert "train/dog/bird.jpg" in note(source, "3 links lead to what the set has already and were not read")
+    assert note(source, "3 links lead out of the folder and were read, the first of them train/bird")
 
 
 # Names

@@ -121,6 +121,49 @@ def test_classes_of_one_name_are_told_apart(tmp_path):
     assert listed(tmp_path).classes == ["crane (0)", "crane (1)", "heron"]
 
 
+@pytest.mark.parametrize("first", ["background", "Background", "unused background", "dummy", "__background__"])
+def test_the_background_that_no_record_has_is_left_out_of_the_names(first, tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([1, 2, 3]))
+    (tmp_path / "labels.txt").write_text(f"{first}\ndaisy\ndandelion\nrose\n")
+    source = listed(tmp_path, label_offset=-1)
+    assert source.classes == list(FLOWERS)
+    assert note(source, "is of no class and was left out").startswith(f"'{first}', the first name of")
+
+
+def test_names_that_may_count_from_0_or_from_1_are_refused(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([1, 2, 3]))
+    (tmp_path / "labels.txt").write_text("tulip\ndaisy\ndandelion\nrose\n")
+    message = r"labels.txt has 4 names for labels from 1 to 3: is its first line, 'tulip', the name of label 0, or of"
+    with pytest.raises(InputError, match=message):
+        listed(tmp_path, label_offset=-1)
+    (tmp_path / "labels.txt").write_text("daisy\ndandelion\nrose\n")
+    assert listed(tmp_path, label_offset=-1).classes == list(FLOWERS)
+
+
+@pytest.mark.parametrize("file", ["label.labels.txt", "classes.txt"])
+def test_other_files_of_names_are_read_as_labels_txt_is(file, tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1, 2]))
+    (tmp_path / file).write_text("daisy\ndandelion\nrose\n")
+    source = listed(tmp_path)
+    assert source.classes == list(FLOWERS)
+    assert note(source, "classes are from").endswith(file)
+
+
+def test_a_number_after_a_name_is_its_label_where_all_lines_have_one(tmp_path):
+    write(tmp_path / "train-00000-of-00001", slim([0, 1, 2]))
+    (tmp_path / "labels.txt").write_text("rose:2\ndaisy: 0\ndandelion:1\n")
+    assert listed(tmp_path).classes == list(FLOWERS)
+    (tmp_path / "labels.txt").write_text("boeing:737\nairbus:320\ncessna:172\n")
+    assert listed(tmp_path).classes == ["boeing:737", "airbus:320", "cessna:172"]
+
+
+def test_classes_without_a_synset_are_called_by_their_text(tmp_path):
+    names = [("image/class/synset", b"n01"), ("image/class/text", b"dandelion"), ("image/class/synset", b"n03")]
+    rows = [row for n, (key, name) in enumerate(names) for row in slim([n], **{key: name})]
+    write(tmp_path / "train-00000-of-00001", rows)
+    assert listed(tmp_path).classes == ["n01", "dandelion", "n03"]
+
+
 # Which files are shards
 
 
@@ -205,6 +248,34 @@ def test_a_set_with_some_of_its_shards_is_built_and_said_to_be_part(tmp_path):
     assert any(each.startswith("train IS NOT WHOLE: 2 of its 8 shards") for each in built.content["notes"])
 
 
+def test_links_to_shards_that_are_not_there_are_counted_and_the_set_is_not_whole(tmp_path):
+    root = tmp_path / "set"
+    write(root / "train-00000-of-00003", slim([0, 1]))
+    (root / "train-00001-of-00003").symlink_to(tmp_path / ".git/annex/objects/gone")
+    (root / "train-00002-of-00003").symlink_to("train-00002-of-00003")
+    source = listed(root)
+    assert labels(source) == [0, 1]
+    assert note(source, "1 link leads nowhere, namely train-00001-of-00003")
+    assert "itself" in note(source, "namely train-00002-of-00003")
+    assert note(source, "train IS NOT WHOLE: 1 of its 3 shards are there")
+    (root / "train-00000-of-00003").unlink()
+    with pytest.raises(InputError, match=r"no shards that can be read; 1 link leads nowhere, .* \(git annex get, dvc"):
+        listed(root)
+
+
+def test_a_linked_folder_of_shards_is_named(tmp_path):
+    write(tmp_path / "elsewhere" / "train-00000-of-00001", slim([0, 1]))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="1 linked folder was not searched for shards, namely train"):
+        listed(tmp_path / "set")
+
+
+def test_a_shard_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(InputError, match="train-00000-of-00001 cannot be read: No such file"):
+        next(records.read(tmp_path / "train-00000-of-00001"))
+
+
 # Keys and labels
 
 
@@ -251,7 +322,12 @@ def test_labels_that_are_names_are_numbered_in_their_order(tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "message"),
-    [([0, 1, 0], "label has 3 values; expected one"), (0.5, "label is 0.5; expected a whole number")],
+    [
+        ([0, 1, 0], "label has 3 values; expected one"),
+        (0.5, "label is 0.5; expected a whole number"),
+        (float("nan"), "label is nan; expected a whole number"),
+        (float("-inf"), "label is -inf; expected a whole number"),
+    ],
 )
 def test_a_label_that_is_no_number_is_named(label, message, tmp_path):
     write(tmp_path / "train-00000-of-00001", [{"image": jpeg(0), "label": label}])
