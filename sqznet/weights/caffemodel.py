@@ -20,9 +20,10 @@ _CONVOLUTION, _POOLING, _ELTWISE = {b"Convolution", 4}, {b"Pooling", 17}, {b"Elt
 _CONCAT, _UNCHANGING = {b"Concat", 3}, {b"Dropout", 6, b"Split", 22}
 _ACTIVATIONS = {b"ReLU": "relu", 18: "relu", b"ELU": "elu"}
 _OTHERS = {
-    *(b"Softmax", b"SoftmaxWithLoss", b"Accuracy", b"Silence"),
+    *(b"Softmax", b"SoftmaxWithLoss", b"Accuracy", b"Silence", b"Flatten", b"Reshape", b"ArgMax"),
+    *(b"InfogainLoss", b"MultinomialLogisticLoss"),
     *(b"Input", b"Data", b"ImageData", b"HDF5Data", b"MemoryData", b"DummyData"),
-    *(20, 21, 1, 36),
+    *(20, 21, 1, 36, 8, 30, 13, 16),
     *(5, 12, 9, 29, 32),
 }
 _KNOWN = {*_CONVOLUTION, *_POOLING, *_ELTWISE, *_CONCAT, *_UNCHANGING, *_ACTIVATIONS, *_OTHERS}
@@ -129,6 +130,7 @@ def read(content: bytes, where: str) -> Found:
     layers = list(net.layers) or list(net.layer)
     if not layers:
         raise InputError(f"{where} is a protobuf without layers; expected a caffemodel")
+    layers = layers[: _end(layers)]
     for layer in layers:
         _check(layer, _wrong_in_layer(layer), where)
     filled = {_called(layer): layer for layer in layers if layer.blobs}
@@ -158,6 +160,13 @@ def read(content: bytes, where: str) -> Found:
     )
 
 
+def _end(layers: list[Any]) -> int:
+    """How many layers there are up to the average over the last map; those after it take its answer or measure it."""
+    last = max((place for place, layer in enumerate(layers) if layer.blobs), default=len(layers))
+    averages = [place for place, layer in enumerate(layers) if layer.type in _POOLING and layer.pooling_param.pool == 1]
+    return next((place + 1 for place in averages if place > last), len(layers))
+
+
 def _called(layer: Any) -> str:
     return layer.name.decode("utf-8", "replace")
 
@@ -176,7 +185,8 @@ def _wrong_in_layer(layer: Any) -> str:
     """What makes it a layer that no SqueezeNet has; nothing if one has it."""
     if layer.type in _CONVOLUTION and len(layer.blobs) == 2:
         return ""
-    if layer.blobs or layer.type not in _KNOWN:
+    is_data = layer.top and not layer.bottom  # photographs or their labels, from a reader of any kind
+    if layer.blobs or not (is_data or layer.type in _KNOWN):
         kind = layer.type.decode("utf-8", "replace") if isinstance(layer.type, bytes) else layer.type
         return f"is a layer of type {kind} with {len(layer.blobs)} arrays; expected convolutions with kernel and bias"
     if layer.type in _POOLING and layer.pooling_param.pool == 0:  # the average at the end is the other kind

@@ -158,6 +158,52 @@ def test_a_caffemodel_may_hold_bypasses_and_other_activations(small):
             formats.parse(content + addition, "x")
 
 
+def caffe_layer(kind: bytes | int, bottom: tuple[bytes, ...] = (), top: bytes = b"", more: bytes = b"") -> bytes:
+    """Of either list of layers: the old one numbers its types."""
+    old = isinstance(kind, int)
+    numbers = {"list": 2, "name": 4, "type": 5, "bottom": 2, "top": 3}
+    if not old:
+        numbers = {"list": 100, "name": 1, "type": 2, "bottom": 3, "top": 4}
+    content = writers.field(numbers["name"], b"extra") + writers.field(numbers["type"], kind) + more
+    content += b"".join(writers.field(numbers["bottom"], each) for each in bottom)
+    return writers.field(numbers["list"], content + (writers.field(numbers["top"], top) if top else b""))
+
+
+AVERAGE = writers.field(121, writers.field(1, 1))  # pooling_param.pool
+
+
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        *(caffe_layer(kind) for kind in (b"Flatten", b"Reshape", b"ArgMax", b"InfogainLoss")),
+        caffe_layer(b"MultinomialLogisticLoss", (b"prob", b"label"), b"loss"),
+        *(caffe_layer(kind, top=b"data") for kind in (b"Python", b"AnnotatedData", b"WindowData", b"MyData")),
+        caffe_layer(b"Pooling", (b"conv10",), b"pool10", AVERAGE) + caffe_layer(b"Sigmoid", (b"pool10",), b"answer"),
+        caffe_layer(b"Pooling", more=AVERAGE) + caffe_layer(b"Python") + caffe_layer(b"ReLU") + caffe_layer(b"Eltwise"),
+    ],
+)
+def test_a_caffemodel_may_hold_layers_that_make_its_input_or_use_its_answer(extra, connected, small):
+    _, found = formats.parse(writers.caffemodel(small, connected=connected) + extra, "x")
+    assert (found.activation, found.bypass) == ("relu", "none")
+
+
+@pytest.mark.parametrize("kind", [8, 30, 13, 16])  # Flatten, ArgMax, InfogainLoss, MultinomialLogisticLoss
+def test_an_old_caffemodel_may_hold_them_too(kind, small):
+    for connected in (False, True):
+        content = writers.caffemodel_v1(small, connected=connected)
+        assert formats.parse(content + caffe_layer(kind, (b"conv10",), b"x"), "x")[1].activation == "relu"
+    data = caffe_layer(24, top=b"data")  # WINDOW_DATA
+    assert formats.parse(data + writers.caffemodel_v1(small), "x")[1].activation == "relu"
+
+
+def test_an_unknown_layer_of_a_caffemodel_is_refused_before_the_average(small):
+    sigmoid = caffe_layer(b"Sigmoid", (b"conv10",), b"conv10")
+    average = caffe_layer(b"Pooling", (b"conv10",), b"pool10", AVERAGE)
+    with pytest.raises(InputError, match="'extra' is a layer of type Sigmoid with 0 arrays"):
+        formats.parse(writers.caffemodel(small) + sigmoid + average, "x")
+
+
 def test_what_a_file_states_is_not_overruled(small, tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(writers.caffemodel(small))
