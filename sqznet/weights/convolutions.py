@@ -18,6 +18,7 @@ from sqznet.model import ARCHS, FIRES, Network
 
 FLOATS = ("float16", "float32", "float64")
 _ARRAY = re.compile("(.+)[/._](weights?|bias(?:es)?)", re.DOTALL)  # layer, array
+_COUNTER = re.compile("(?:.*[/._])?(?:n_averaged|num_batches_tracked)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def as_float32(array: np.ndarray, what: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
+def is_counter(name: str, size: int) -> bool:
+    """Whether it is no weight but PyTorch's count of the steps that were averaged, a whole number."""
+    return size == 1 and _COUNTER.fullmatch(name) is not None
+
+
 def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
     """Convolutions from arrays that are named as their layer and what they are of it, by layer.
 
@@ -130,7 +136,9 @@ def check(found: Found, where: str) -> Network:
     expected = shapes(network)
     for name, shape in expected.items():
         if name not in convolutions:
-            raise InputError(f"{where} is not a SqueezeNet {arch}: it has no {name}")
+            raise InputError(
+                f"{where} is not a SqueezeNet {arch}: it has no {name}{_spellings(convolutions, expected)}"
+            )
         kernel, bias = convolutions[name].kernel, convolutions[name].bias
         if kernel.shape != shape or bias.shape != shape[:1]:
             raise InputError(
@@ -163,6 +171,15 @@ def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
         f". Of unknown names are {_some(strangers)}: {missing} goes by that name, or is the only one whose kernel is "
         f"{side}; save the file with that layer called {missing}"
     )
+
+
+def _spellings(convolutions: Mapping[str, Convolution], expected: Mapping[str, object]) -> str:
+    """What a layer that is missing could be called, where there are layers of unknown names."""
+    strangers = [repr(name) for name in convolutions if name not in expected]
+    if not strangers:
+        return ""
+    known = "fire2/squeeze1x1, fire2.expand3x3, fire2/conv1x1_1 (FireNet), features.3.squeeze (torchvision)"
+    return f"; unknown names are {_some(strangers)}, and those of fire modules are read as {known}"
 
 
 def _some(parts: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 Known are the names of Caffe's release (`fire2/squeeze1x1`), those of its authors' other files (FireNet:
 `fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`), torchvision's (`features.3.squeeze`), and those
 that MXNet makes up by itself, which are numbered. What stands before such a name (`module.`, `backbone.model.`) and
-what separates its parts makes no difference.
+what separates its parts makes no difference. Modules that are only numbered (`net.3.squeeze`, `fires.0.squeeze1x1`) are
+known where there are exactly eight of them.
 """
 
 from __future__ import annotations
@@ -33,11 +34,10 @@ _PARTS = {
     "expand3x3": "expand_?3(?:x3)?|e_?3x3|conv_?3x3_?2",
     "bypass1x1": "bypass_?1x1",
 }
-_FIRE = re.compile(
-    f"{_BEFORE}(?:fire_?|features_)([0-9]{{1,3}})_(?:"
-    + "|".join(f"(?P<{part}>{spellings})" for part, spellings in _PARTS.items())
-    + f"){_AFTER}"
-)
+_PART = "(?:" + "|".join(f"(?P<{part}>{spellings})" for part, spellings in _PARTS.items()) + f"){_AFTER}"
+_FIRE = re.compile(rf"{_BEFORE}(?:fire_?|features_)([0-9]{{1,3}})_{_PART}")
+# Of a model in a Sequential, or in a list: the number is all that there is before the part.
+_NUMBERED = re.compile(rf"(?:.*[a-z_])?([0-9]{{1,3}})_{_PART}")
 
 _TORCHVISION = re.compile(r"features_\d+_")
 _INSIDE = re.compile(r"fire_?\d|features_\d+_")  # of a fire module: no conv1, whatever comes after
@@ -56,10 +56,12 @@ class Named:
 def read(layers: Mapping[str, Convolution], where: str) -> Named:
     """Raises InputError if two names stand for the same convolution."""
     plain = {name: _plain(name) for name in layers}
-    fires = _fires(plain.values())
+    pattern = _FIRE if any(map(_FIRE.fullmatch, plain.values())) else _NUMBERED
+    matches = {name: pattern.fullmatch(each) for name, each in plain.items()}
+    fires = _fires({int(match[1]) for match in matches.values() if match}, only_eight=pattern is _NUMBERED)
     ours: dict[str, str] = {}
     for name in layers:
-        found = _ours(plain[name], fires)
+        found = _ours(plain[name], matches[name], fires)
         if found is not None:
             first = next((other for other, taken in ours.items() if taken == found), None)
             if first is not None:
@@ -94,16 +96,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", _WRAPPED.sub(r"\1", name).lower()).strip("_")
 
 
-def _fires(plain: Iterable[str]) -> dict[int, str]:
+def _fires(numbers: Iterable[int], only_eight: bool) -> dict[int, str]:
     """Fire module by the number that names have for it: of eight numbers the smallest is fire2, and so on."""
-    numbers = sorted({int(match[1]) for name in plain if (match := _FIRE.fullmatch(name))})
-    if len(numbers) == len(FIRES):
-        return dict(zip(numbers, FIRES, strict=True))
-    return {int(fire.removeprefix("fire")): fire for fire in FIRES}
+    ordered = sorted(numbers)
+    if len(ordered) == len(FIRES):
+        return dict(zip(ordered, FIRES, strict=True))
+    return {} if only_eight else {int(fire.removeprefix("fire")): fire for fire in FIRES}
 
 
-def _ours(plain: str, fires: dict[int, str]) -> str | None:
-    match = _FIRE.fullmatch(plain)
+def _ours(plain: str, match: re.Match[str] | None, fires: dict[int, str]) -> str | None:
     if match:
         fire = fires.get(int(match[1]))
         return f"{fire}_{match.lastgroup}" if fire else None

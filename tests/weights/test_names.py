@@ -18,6 +18,13 @@ from . import writers
 from .conftest import published, random_convolutions
 from .writers import caffe_name, firenet_name, torchvision_name
 
+
+def listed(place: str, name: str) -> str:
+    """As in PyTorch's ModuleList."""
+    fire, _, part = name.partition("_")
+    return f"{place}.{int(fire[4:]) - 2}.{part}" if part else name
+
+
 CAFFE = weights.Options(input="caffe")
 BY_NAME: dict[str, Callable[[writers.Convolutions, writers.Naming], bytes]] = {
     "npz": lambda made, name: writers.npz(made, name),
@@ -47,6 +54,12 @@ NAMINGS: dict[str, writers.Naming] = {
     "FireNet with underscores": lambda name: firenet_name(name).replace("/", "_").replace("conv1x1", "conv_1x1"),
     "numbers of expands": lambda name: name.replace("1x1", "1").replace("3x3", "3").replace("squeeze1", "squeeze"),
     "fire modules from one": lambda name: f"fire{int(name[4]) - 1}/{name[6:]}" if name.startswith("fire") else name,
+    "torchvision in a Sequential": lambda name: torchvision_name(name).replace("features", "net"),
+    "Sequentials alone": lambda name: torchvision_name(name).replace("features", "0").replace("classifier", "1"),
+    "a body": lambda name: torchvision_name(name).replace("features", "backbone.body"),
+    "a list": lambda name: listed("fires", name),
+    "a list of modules": lambda name: listed("fire_modules", name),
+    "a wrapped list": lambda name: f"module.net.{listed('blocks', name)}",
     "a new last layer": lambda name: "conv10-new" if name == "conv10" else caffe_name(name),
     "another new last layer": lambda name: "conv10_flickr" if name == "conv10" else firenet_name(name),
     "a new last layer in PyTorch": lambda name: "module.head.2" if name == "conv10" else torchvision_name(name),
@@ -126,6 +139,25 @@ def test_a_last_layer_told_by_its_shape_is_named(small, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "'conv10-new' is taken for conv10, by its shape" in printed.err
     assert "2 classes; read as caffemodel" in printed.out
+
+
+@pytest.mark.parametrize(
+    "naming",
+    [lambda name: name.replace("expand", "widen"), lambda name: f"{name[5:]}.{name[:5]}" if "_" in name else name],
+)
+def test_fire_modules_of_unknown_names_are_listed_with_the_names_that_are_known(naming, small):
+    _, found = formats.parse(writers.npz(small, naming), "x")
+    message = (
+        "it has no fire2_expand1x1; unknown names are '.*', ..., and those of fire modules are read as fire2/squeeze"
+    )
+    with pytest.raises(InputError, match=message):
+        weights.convolutions.check(found, "x")
+
+
+def test_numbered_modules_are_known_only_if_there_are_eight(small):
+    seven = {name: each for name, each in small.items() if not name.startswith("fire9")}
+    layers = names.read({listed("fires", name): each for name, each in seven.items()}, "x").ours
+    assert "fires.0.expand1x1" not in layers and "fires.0.expand3x3" not in layers
 
 
 def linear(classes: int, inputs: int) -> Convolution:
