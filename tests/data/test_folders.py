@@ -66,6 +66,7 @@ def test_training_set_and_test_set_are_splits_not_classes(tmp_path):
 
 def test_names_of_splits_with_another_word_are_splits_where_all_folders_have_one():
     assert splits_among(["flowers_train", "flowers_val"]) == {"flowers_train": "train", "flowers_val": "val"}
+    assert len(splits_among(["trainA", "trainB", "testA", "testB"])) == 4
     assert splits_among(["train_v2", "train_v3"]) == splits_among(["train_station", "cat"]) == {}
     assert splits_among(["train", "val_v2"]) == {"train": "train", "val_v2": "val"}
     assert splits_among(["train", "cat"]) == {"train": "train"}
@@ -91,7 +92,7 @@ def test_folders_named_after_splits_and_something_else_are_splits(train, other, 
         (("train_v2", "train_v3"), "train_v2 and train_v3 both hold cat/"),
         (("flowers_train", "flowers_val", "more"), "flowers_train and flowers_val both hold cat/"),
         (("train/part1", "train/part2"), "train/part1 and part2 both hold cat/"),
-        (("Annotation", "Images"), "Annotation and Images both hold cat/"),
+        (("Annotation", "Images"), "Annotation and Images both hold cat/.* Of parts, read one"),
     ],
 )
 def test_parts_of_a_set_are_not_taken_for_classes(folders, message, tmp_path):
@@ -143,6 +144,10 @@ def test_a_doubled_level_is_followed_and_said(tmp_path):
     [
         (["test_set/a/1.jpg", "a/1.jpg", "b/1.jpg"], "has a, b beside test_set; is it a class"),
         (["train/a/1.jpg", "Train_Set/b/1.jpg"], "two folders for one split: Train_Set, train"),
+        (
+            ["trainA/1.jpg", "trainB/1.jpg", "testA/1.jpg"],
+            "two folders for one split: trainA, trainB; expected one, train",
+        ),
         (["train/a/1.jpg", "train/val/1.jpg"], "train/val: a folder named like a split inside train/"),
         (["train/train/a/1.jpg", "train/b/1.jpg"], "train/train: a folder named like a split inside train/"),
         (
@@ -301,6 +306,17 @@ def test_a_file_of_labels_is_read_by_its_columns(lines, tmp_path):
     source = folder(tmp_path)
     found = {Path(photo.key).stem: source.classes[photo.label] for photo in source.splits["val"]}
     assert found == classes
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "file"), [("train", "test", "labels.csv"), ("train_images", "test_images", "train.csv")]
+)
+def test_a_competition_as_unpacked_is_read_with_its_labels_of_train(train, test, file, tmp_path):
+    touch(tmp_path, *(f"{train}/{n}.jpg" for n in range(20)), f"{test}/a.jpg", "sample_submission.csv")
+    (tmp_path / file).write_text("id,breed\n" + "".join(f"{n},{('pug', 'boxer')[n % 2]}\n" for n in range(20)))
+    source = folder(tmp_path)
+    assert counts(source) == {"train": {"pug": 8, "boxer": 8}, "val": {"pug": 2, "boxer": 2}}
+    assert note(source, "test was left out")
 
 
 def test_a_class_in_quotes_may_have_the_delimiter_in_it(tmp_path):

@@ -44,7 +44,7 @@ def read(
     """
     _, files = reading.entries(folder)
     photographs = walk.are_photographs(files) or walk.may_be_photographs(files)
-    labels_file = _find_labels(split_folder)
+    labels_file = _find_labels(split_folder, split)
     for file in set(files) - {*photographs, labels_file}:
         reading.tell(walk.OTHER, file)
     if not photographs:
@@ -71,11 +71,16 @@ def read(
     return by_class, note
 
 
-def _find_labels(split_folder: Path) -> Path | None:
-    split = split_folder.name
-    stems = [f"{split}_annotations", f"{split}_labels", f"{split}_solution", f"LOC_{split}_solution", split, "labels"]
-    for folder in (split_folder, split_folder.parent):
-        for stem in stems if folder == split_folder else stems[:-1]:
+def _find_labels(split_folder: Path, split: str) -> Path | None:
+    """The file of labels in the folder of a split or beside it, where a test split's is named after it: competitions
+    have labels.csv there for train alone.
+    """
+    of_split = ("{}_annotations", "{}_labels", "{}_solution", "LOC_{}_solution", "{}")
+    stems = [each.format(split_folder.name) for each in of_split]
+    if split != "test":
+        stems += [each.format(split) for each in of_split] + ["labels"]
+    for folder, names in ((split_folder, [*stems, "labels"]), (split_folder.parent, stems)):
+        for stem in names:
             for ending in (".csv", ".txt", ".tsv"):
                 if (folder / f"{stem}{ending}").is_file():
                     return folder / f"{stem}{ending}"

@@ -101,7 +101,10 @@ def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path], spl
     for folder in split_folders:
         split = splits_of[folder.name]
         if split in named:
-            raise InputError(f"{base} has two folders for one split: {named[split].name}, {folder.name}")
+            raise InputError(
+                f"{base} has two folders for one split: {named[split].name}, {folder.name}; expected one, {split}/, "
+                "with a folder for each class in it"
+            )
         named[split] = folder
     notes: list[str] = []
     of_split: dict[str, dict[str, list[str]]] = {}  # split to class to keys
@@ -194,9 +197,10 @@ def _require_no_parts(folders: list[Path]) -> None:
                 twice = twice or (holders[name], folder, name)
     if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are no splits, which would have one class
         first, second, name = twice
+        part = next((each for each in (first, second) if walk.are_photographs(list(each.glob("*/*")))), first)
         raise InputError(
             f"{first} and {second.name} both hold {name}/, so they look like splits or parts, not classes. Name splits "
-            f"train/, val/ and test/. Of parts, read one (--source=folder:{first}), or put all photographs of a class "
+            f"train/, val/ and test/. Of parts, read one (--source=folder:{part}), or put all photographs of a class "
             "into one folder"
         )
 

@@ -71,14 +71,14 @@ def splits_among(names: list[str]) -> dict[str, str]:
     """Those of several folders that are named after splits, each with its split.
 
     Names that have another word too, as `flowers_train` and `flowers_val`, are of splits where every folder has such a
-    name and each is of another split. Else `train_station` and `test tube` may be classes.
+    name and they speak of several splits. Else `train_station` may be a class.
     """
     loosely = {}
     for name in names:
         words = [word for word in _words(name) if word in SPLIT_WORDS]
         if len(words) == 1:
             loosely[name] = SPLIT_WORDS[words[0]]
-    if len(names) > 1 and len(set(loosely.values())) == len(names):
+    if len(loosely) == len(names) and len(set(loosely.values())) > 1:
         return loosely
     return {name: split for name in names if (split := split_of(name))}
 
