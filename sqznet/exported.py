@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqznet import console, files, keras_file, labels
+from sqznet.compression import decoder
 from sqznet.errors import InputError
 from sqznet.export import metadata
 from sqznet.keras_file import MEMBER, Card
@@ -30,6 +33,37 @@ _DESCRIPTION = re.compile(
     rb"pixels \((?P<interpolation>\w+), (?P<antialias>not antialiased|antialiased)\), "
     rb"cut out the central square of (?P<image_size>\d+)"
 )
+
+
+def kind(path: Path) -> str:
+    """The suffix that a model file should have, in lower case: by its content, and by its name where that says nothing.
+
+    Files are renamed on their way.
+    """
+    return by_content(path) or path.suffix.lower()
+
+
+def by_content(path: Path) -> str | None:
+    """The suffix that goes with the mark in a file; None without one, as folders and ONNX of other programs are."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if content[4:8] == b"TFL3":
+        return ".tflite"
+    if content.startswith(decoder.MAGIC[:4]):
+        return ".sqz"
+    if content.startswith(b"PK"):
+        return ".keras" if _is_keras(path) else None
+    # ONNX has no mark of its own. It begins with the number of its version, and ours names the card.
+    return ".onnx" if content.startswith(b"\x08") and MEMBER.encode() in content else None
+
+
+def _is_keras(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {MEMBER, "model.weights.h5"} <= set(archive.namelist())
+    except Exception:  # a damaged archive surfaces as whatever its reader stumbled over; its loader says so
+        return False
 
 
 class Ports(Protocol):
@@ -51,12 +85,13 @@ class Statement:
 def not_ours(path: Path, why: str) -> InputError:
     """The refusal of a model that another program wrote, with what can be done about it."""
     command = "python -m sqznet.weights --source={} --out=model.keras"
-    if path.suffix.lower() == ".onnx":
-        remedy = f"A SqueezeNet of another program has to be imported, and model.keras used: {command.format(path)}"
+    if kind(path) == ".onnx":
+        source = shlex.quote(str(path))
+        remedy = f"A SqueezeNet of another program has to be imported, and model.keras used: {command.format(source)}"
     else:
-        kind = "A SavedModel" if path.is_dir() else "A TFLite file"
+        what = "A SavedModel" if path.is_dir() else "A TFLite file"
         remedy = (
-            f"{kind} cannot be imported; the weights that it was made from can, if it is a SqueezeNet (ONNX, "
+            f"{what} cannot be imported; the weights that it was made from can, if it is a SqueezeNet (ONNX, "
             f"safetensors, caffemodel and others): {command.format('FILE')}"
         )
     return InputError(f"{path} is not a file exported by sqznet: {why}. {remedy}")
@@ -130,12 +165,13 @@ def card_of_onnx(path: Path) -> Card | None:
 
 
 def _found(path: Path, inside: str | None) -> list[Statement]:
-    return [each for each in (_in_manifest(path), _inside(path, inside)) if each is not None]
+    own = _inside(path, inside)
+    return [each for each in (_in_manifest(path, has_card=own is not None), own) if each is not None]
 
 
 def _inside(path: Path, text: str | None) -> Statement | None:
     if text is None:
-        return _of_an_earlier_version(path) if path.suffix.lower() == ".tflite" else None
+        return _of_an_earlier_version(path) if kind(path) == ".tflite" else None
     where = f"{MEMBER} inside {path}"
     return Statement(keras_file.card_from_dict(_parsed(text, where), where), where)
 
@@ -143,7 +179,8 @@ def _inside(path: Path, text: str | None) -> Statement | None:
 def _of_an_earlier_version(path: Path) -> Statement | None:
     """What a .tflite file says that was exported before files carried a card: its labels, and the crop in words."""
     found = _DESCRIPTION.search(path.read_bytes())
-    if found is None:
+    words = metadata.labels_of(path) if found else None
+    if found is None or words is None:
         return None
     preprocessing = Preprocessing(
         image_size=int(found["image_size"]),
@@ -152,17 +189,20 @@ def _of_an_earlier_version(path: Path) -> Statement | None:
         interpolation=found["interpolation"].decode(),
         antialias=found["antialias"] == b"antialiased",
     )
-    words, crop = metadata.labels_of(path), found[0].decode().removeprefix("Image classifier. ")
-    lost = "" if words else "; the names of its classes are lost, so classes are numbers here"
+    crop = found[0].decode().removeprefix("Image classifier. ")
     note = (
         f"{path} was exported by an earlier version of sqznet, and its {MANIFEST} is not beside it. Its own metadata "
-        f"say: {crop}. They do not say which photographs it was trained on{lost}"
+        f"say: {crop}. They do not say which photographs it was trained on"
     )
     return Statement(Card(words, preprocessing), f"the metadata inside {path}", note)
 
 
-def _in_manifest(path: Path) -> Statement | None:
+def _in_manifest(path: Path, *, has_card: bool) -> Statement | None:
     """What the manifest.json beside a file says, if it speaks of this file.
+
+    Args:
+        has_card: whether the file speaks for itself. Then a manifest that is none of ours is passed over: many programs
+            have files of this name.
 
     Raises:
         InputError: it cannot be read, or has another sha256 for the file.
@@ -172,20 +212,26 @@ def _in_manifest(path: Path) -> Statement | None:
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return None
-    content = _read(manifest)
-    listed = _listed(content)
-    if listed is None:
-        return None
-    own = files.sha256_below(path)
+    try:
+        content = _read(manifest)
+        listed = _listed(content)
+        if listed is None:
+            return None
+        own = files.sha256_below(path)
+        # A file of the bundle under another name is still that file.
+        if path.name not in listed and own not in (entry.get("sha256") for entry in listed.values()):
+            return None
+        said = Statement(keras_file.card_from_dict(content, where=str(manifest)), str(manifest))
+    except InputError:
+        if has_card:
+            return None
+        raise
     if listed.get(path.name, {}).get("sha256", own) != own:
         raise InputError(
             f"{path} does not have the sha256 that {manifest} gives: it was changed or damaged, or is another file; "
             "export again"
         )
-    # A file of the bundle under another name is still that file.
-    if path.name not in listed and own not in (entry.get("sha256") for entry in listed.values()):
-        return None
-    return Statement(keras_file.card_from_dict(content, where=str(manifest)), str(manifest))
+    return said
 
 
 def _read(manifest: Path) -> Any:

@@ -6,6 +6,8 @@ gives float32 probabilities, (n, classes).
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,6 +87,11 @@ class Predictor:
         known = self.card.classes
         # In words, so that `n01440764` and `tench` are the same class: some files have nothing else.
         words, wanted = labels.readable(known or ()), labels.readable(classes)
+        if known and known == _numbers(len(known)) and not set(wanted) <= set(known):
+            raise InputError(
+                f"{self.path} only numbers its {len(known)} classes, and {where} names them ({classes[0]!r} and so "
+                "on): import the model again with --labels=FILE, its class names in their order, one a line"
+            )
         if self.runtime.classes == len(classes):
             if known is not None and words != wanted:
                 index = next(i for i, (a, b) in enumerate(zip(words, wanted, strict=True)) if a != b)
@@ -100,7 +107,19 @@ class Predictor:
                 f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does not "
                 f"know {stranger!r}"
             )
+        twice = next((word for word in wanted if words.count(word) > 1), None)
+        if twice is not None:
+            places = " and ".join(str(output) for output, word in enumerate(words) if word == twice)
+            raise InputError(
+                f"{twice!r} in {where} stands for several outputs of {self.path}: {places}. Give its classes names "
+                "that differ, and import or train it again"
+            )
         return np.array([outputs[word] for word in wanted])
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    """What classes are called that were never named."""
+    return tuple(map(str, range(count)))
 
 
 class KerasRuntime:
@@ -267,25 +286,34 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
         if not (path / run_folder.BEST).is_file():
             raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
         return keras_file.load(path / run_folder.BEST)
-    if path.suffix == ".keras":
-        _require_beginning(path, 0, b"PK")
-        return keras_file.load(path)
-    if path.suffix == network.SUFFIX:
+    _refuse_strangers(path)
+    kind = exported.kind(path)
+    if kind == ".keras":
+        return _load_keras_file(path)
+    if kind == network.SUFFIX:
         return network.load(path)
     return weights.load(path)
 
 
-def _require_beginning(path: Path, at: int = 0, mark: bytes = b"") -> None:
-    """Refuses a file of another kind than its name says, such as an error page that was saved as model.onnx.
+def _load_keras_file(path: Path) -> tuple[keras.Model, Card]:
+    if path.suffix == ".keras" or not path.exists():
+        return keras_file.load(path)
+    with tempfile.TemporaryDirectory() as folder:  # Keras reads no file of another suffix
+        copy = shutil.copy(path, Path(folder, "model.keras"))
+        try:
+            return keras_file.load(copy)
+        except InputError as error:
+            raise InputError(str(error).replace(str(copy), str(path))) from None
 
-    Args:
-        at, mark: what every file of that kind has at a place; nothing where there is no such mark.
-    """
-    if not path.is_file():
-        return
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuses a file of another kind than its name says, such as an error page that was saved as model.onnx."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (*FILE_RUNTIMES, ".keras", network.SUFFIX) or exported.by_content(path):
+        return  # weights.load tells what has no suffix of ours
     content = path.read_bytes()
-    if mark and content[at : at + len(mark)] == mark:
-        return
+    if suffix == ".keras" and content.startswith(b"PK"):
+        return  # of another program, or damaged: keras_file.load says which
     what = strangers.what_is(content)
     if what is not None:
         raise InputError(f"{path} is {what}")
@@ -307,6 +335,11 @@ def file_of(path: Path) -> Path:
     return path / there[0]
 
 
+def needs_tensorflow(path: Path) -> bool:
+    """Whether `load` will import TensorFlow, which takes seconds; TFLite and ONNX files do without."""
+    return exported.kind(path) not in FILE_RUNTIMES or path.is_dir()
+
+
 def load(path: Path, threads: int | None = None) -> Predictor:
     """Loads any model of this package in the runtime that its users run it in; published weights, too.
 
@@ -318,9 +351,11 @@ def load(path: Path, threads: int | None = None) -> Predictor:
         InputError: no such path or name, an unknown kind, or a damaged file.
     """
     path = file_of(path)
-    runtime_of_file = FILE_RUNTIMES.get(path.suffix.lower())
+    if path.name == "saved_model.pb" and path.is_file():
+        raise InputError(f"{path} is one file of a SavedModel; give its folder: {path.parent}")
+    runtime_of_file = FILE_RUNTIMES.get(exported.kind(path))
     if runtime_of_file and path.is_file():
-        _require_beginning(path, 4, b"TFL3" if runtime_of_file is TfliteRuntime else b"")
+        _refuse_strangers(path)
         runtime = runtime_of_file(path, threads)
         found = exported.statements(path, runtime.card_text)
         return Predictor(path, runtime, exported.agreed(path, found, runtime))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,10 +105,13 @@ def test_the_sample_alone_has_its_names_and_its_crop(tmp_path, capsys):
 def test_every_crop_that_an_earlier_version_described_is_read(tmp_path, words, expected):
     content = (SAMPLE / "model_int8.tflite").read_bytes()
     description = f"Image classifier. {words}, and give the pixels as they are: no mean, no scale.".encode()
-    (tmp_path / "other.tflite").write_bytes(content[: content.index(b"Image classifier")] + description)
-    (found,) = exported.statements(tmp_path / "other.tflite", None)
-    assert found.card.preprocessing == expected
-    assert words in found.note and "the names of its classes are lost" in found.note
+    path = tmp_path / "other.tflite"
+    path.write_bytes(content[: content.index(b"Image classifier")] + description)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "cat\ndog\n")
+    (found,) = exported.statements(path, None)
+    assert (found.card.preprocessing, found.card.classes) == (expected, ("cat", "dog"))
+    assert words in found.note
 
 
 def test_names_in_words_go_with_data_of_wordnet_ids(tmp_path):
@@ -116,6 +121,48 @@ def test_names_in_words_go_with_data_of_wordnet_ids(tmp_path):
     assert predictor.outputs_of(ids[5:2:-1], tmp_path).tolist() == [5, 4, 3]
     with pytest.raises(InputError, match="class 0 is 'tench' in the model and 'n02102040' in the data"):
         predictor.outputs_of((ids[1], ids[0], *ids[2:]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(10, 99), (10, 8), (8, 1), (16, 7)],
+    ids=["unknown method", "deflated", "encrypted", "checksum"],
+)
+def test_labels_of_an_earlier_version_that_cannot_be_read_are_damage(tmp_path, photographs, place, value):
+    path = alone(SAMPLE / "model_int8.tflite", tmp_path / "alone")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        local = archive.getinfo("labels.txt").header_offset
+    central = content.rindex(b"PK\x01\x02")
+    content[central + place] = value
+    content[local + place - 2] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model_int8.tflite is damaged: labels.txt in it cannot be read"):
+        predict.main([f"--model={path}", str(photographs / "val" / "star" / "000.jpg")])
+
+
+def lose_the_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def append(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + bytes(100_000))
+
+
+@pytest.mark.parametrize("harm", [lose_the_end, append])
+def test_a_file_without_its_end_is_neither_foreign_nor_without_classes(bundle, tmp_path, harm):
+    for source, member in ((SAMPLE / "model_int8.tflite", "labels.txt"), (bundle / "model.tflite", "sqznet.json")):
+        path = alone(source, tmp_path / "alone")
+        harm(path)
+        with pytest.raises(InputError, match=f"is damaged or cut short: its metadata name {member}, and the end of"):
+            inference.load(path)
+
+
+def test_an_onnx_file_without_its_end_is_refused(bundle, tmp_path):
+    path = alone(bundle / "model.onnx", tmp_path / "alone")
+    lose_the_end(path)
+    with pytest.raises(InputError, match="is not an ONNX file that ONNX Runtime can run"):
+        inference.load(path)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "savedmodel"])
@@ -169,10 +216,57 @@ def test_a_manifest_that_disagrees_with_the_file_is_refused(tmp_path, change, me
         inference.load(tmp_path / "model_int8.tflite")
 
 
-def test_a_manifest_of_a_web_page_is_passed_over(bundle, tmp_path):
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "alone" / "manifest.json").write_text('{"name": "My app", "icons": []}')
-    assert inference.load(alone(bundle / "model.onnx", tmp_path / "alone")).card.classes == CLASSES
+FOREIGN_MANIFESTS = {
+    "web page": b'{"name": "My app", "icons": []}',
+    "no JSON": b"not JSON",
+    "not UTF-8": b'{"name": "caf\xe9"}',
+    "no object": b"[1, 2]",
+    "sizes": b'{"files": {"model.onnx": {"size": 3}, "model.tflite": {"size": 3}, "savedmodel": {"size": 3}}}',
+    "other sums": b'{"files": {"model.onnx": {"sha256": "0"}, "model.tflite": {"sha256": "0"}, "savedmodel": {}}}',
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN_MANIFESTS)
+def test_a_manifest_of_another_program_is_passed_over(bundle, tmp_path, kind):
+    (tmp_path / "manifest.json").write_bytes(FOREIGN_MANIFESTS[kind])
+    for name in ("model.onnx", "model.tflite", "savedmodel"):
+        assert inference.load(alone(bundle / name, tmp_path)).card.classes == CLASSES
+
+
+@pytest.mark.parametrize("kind", ["no JSON", "not UTF-8", "sizes"])
+def test_a_damaged_manifest_is_an_error_where_the_file_says_nothing(bundle, tmp_path, kind):
+    (tmp_path / "manifest.json").write_bytes(FOREIGN_MANIFESTS[kind])
+    path = alone(bundle / "model.onnx", tmp_path)
+    without_card(path)
+    with pytest.raises(InputError, match=r"manifest.json cannot be read"):
+        inference.load(path)
+
+
+# Files under another name
+
+
+@pytest.mark.parametrize("new", ["model.lite", "model.onnx", "model.keras", "model.sqz", "model", "MODEL.BIN"])
+@pytest.mark.parametrize("name", ["model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx"])
+def test_a_renamed_file_runs_as_what_it_is(bundle, tmp_path, name, new):
+    path = Path(shutil.copy(bundle / name, tmp_path / new))
+    here, there = inference.load(path), inference.load(bundle / name)
+    assert type(here.runtime) is type(there.runtime) and here.card.classes == CLASSES
+    assert not inference.needs_tensorflow(path)
+
+
+def test_an_earlier_version_of_a_file_may_be_renamed(tmp_path):
+    path = Path(shutil.copy(SAMPLE / "model_int8.tflite", tmp_path / "model.lite"))
+    assert inference.load(path).card.preprocessing == Preprocessing(144, 144)
+
+
+def test_a_tflite_file_of_another_program_is_called_so_whatever_its_name(foreign, tmp_path):
+    with pytest.raises(InputError, match="A TFLite file cannot be imported"):
+        inference.load(Path(shutil.copy(foreign["tflite"], tmp_path / "model.onnx")))
+
+
+def test_of_a_saved_model_the_folder_is_asked_for(bundle):
+    with pytest.raises(InputError, match=r"saved_model.pb is one file of a SavedModel; give its folder: .*savedmodel$"):
+        inference.load(bundle / "savedmodel" / "saved_model.pb")
 
 
 def test_a_damaged_card_is_not_taken_for_none(bundle, tmp_path):
@@ -253,6 +347,14 @@ def test_a_model_of_another_program_is_refused_everywhere(foreign, shard_set, ph
         assert command in str(refusal.value)
         assert kind not in ("tflite", "savedmodel") or "cannot be imported" in str(refusal.value)
     assert not list(tmp_path.glob("evaluation-*"))
+
+
+def test_the_command_can_be_pasted_where_the_path_has_blanks(tmp_path):
+    path = foreign_onnx(tmp_path / "my model.onnx")
+    with pytest.raises(InputError) as refusal:
+        inference.load(path)
+    command = str(refusal.value).partition("model.keras used: ")[2]
+    assert shlex.split(command)[3] == f"--source={path}"
 
 
 def test_our_manifest_beside_it_does_not_make_a_file_ours(bundle, foreign, tmp_path):

@@ -3,16 +3,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import zipfile
+from pathlib import Path
 
 import pytest
 
 from sqznet import evaluate, inference, keras_file, labels, model
+from sqznet.compression import encoder
 from sqznet.data import manifest
 from sqznet.errors import InputError
 from sqznet.keras_file import Card
 from sqznet.model import Network
 from sqznet.preprocessing import Preprocessing
 
+from .compression.test_format import network as drawn_network
 from .conftest import build_set
 from .data.test_build import flip_a_bit
 
@@ -133,6 +137,55 @@ def test_data_may_have_some_of_a_models_classes_in_any_order(shard_set, tmp_path
     score = evaluate.evaluate(predictor, shard_set, "val")
     assert score.confusion.shape == (5, 5)
     assert score.confusion.sum(axis=1).tolist() == [0, 11, 11, 0, 11]
+
+
+def test_a_model_that_only_numbers_its_classes_is_not_said_to_order_them(shard_set, tmp_path):
+    for count in (3, 5):
+        path = with_names(tuple(map(str, range(count))), tmp_path / "model.keras")
+        message = rf"only numbers its {count} classes, and .* names them \('ball'.*--labels="
+        with pytest.raises(InputError, match=message):
+            InputError, match=rf"only numbers its {count} classes, and .* names them \('ball'.*--labels="
+        ):
+            inference.load(path).outputs_of(shard_set.classes, shard_set.folder)
+        assert inference.load(path).outputs_of(("0", "1", "2"), tmp_path).tolist() == [0, 1, 2]
+
+
+def test_a_name_of_two_outputs_is_refused_unless_the_whole_lists_are_equal(tmp_path):
+    names = ("a", "crane", "b", "crane")
+    predictor = inference.load(with_names(names, tmp_path / "model.keras"))
+    with pytest.raises(InputError, match=r"'crane' in .* stands for several outputs of .*model.keras: 1 and 3"):
+        predictor.outputs_of(("a", "crane"), tmp_path)
+    assert predictor.outputs_of(("b", "a"), tmp_path).tolist() == [2, 0]
+    assert predictor.outputs_of(names, tmp_path).tolist() == [0, 1, 2, 3]
+
+
+def with_names(names: tuple[str, ...], path: Path) -> Path:
+    network = model.build(Network(len(names), "v1.1", image_size=32), channel_means=(1.0, 2.0, 3.0))
+    keras_file.save(network, Card(names, Preprocessing(32, 32)), path)
+    return path
+
+
+@pytest.mark.parametrize("new", ["x.sqz", "x.onnx", "x.tflite", "x.zip", "X.KERAS", "x"])
+def test_a_renamed_keras_file_runs_as_what_it_is(trained_run, tmp_path, new):
+    path = Path(shutil.copy(trained_run / "best.keras", tmp_path / new))
+    assert inference.load(path).card == inference.load(trained_run).card
+    assert inference.needs_tensorflow(path)
+
+
+@pytest.mark.parametrize("new", ["x.keras", "sqz.onnx", "x.tflite", "x"])
+def test_a_renamed_sqz_file_runs_as_what_it_is(tmp_path, new):
+    (tmp_path / new).write_bytes(encoder.encode(*drawn_network()))
+    loaded = inference.load(tmp_path / new)
+    assert loaded.runtime.classes == drawn_network()[0].classes
+
+
+def test_a_damaged_keras_file_under_another_name_is_named(trained_run, tmp_path):
+    shutil.copy(trained_run / "best.keras", tmp_path / "x.keras")
+    with zipfile.ZipFile(tmp_path / "x.keras") as archive, zipfile.ZipFile(tmp_path / "x.sqz", "w") as harmed:
+        for name in archive.namelist():
+            harmed.writestr(name, b"" if name == "config.json" else archive.read(name))
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'x.sqz'} cannot be loaded as a Keras model"):
+        inference.load(tmp_path / "x.sqz")
 
 
 def test_a_manifest_of_other_files_is_refused(bundle, tmp_path):

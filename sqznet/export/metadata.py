@@ -101,11 +101,12 @@ def add(
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:
-    """The labels in a .tflite file, in the order of its outputs; None where it has none."""
-    try:
-        text = _in_archive(path, LABELS)
-    except (zipfile.BadZipFile, UnicodeDecodeError):
-        return None
+    """The labels in a .tflite file, in the order of its outputs; None where it has none.
+
+    Raises:
+        InputError: it has some that cannot be read.
+    """
+    text = _in_archive(path, LABELS)
     return None if text is None else tuple(text.removesuffix("\n").split("\n"))
 
 
@@ -115,10 +116,7 @@ def card_in_tflite(path: Path) -> str | None:
     Raises:
         InputError: it has one that cannot be read.
     """
-    try:
-        return _in_archive(path, MEMBER)
-    except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
-        raise InputError(f"{path} is damaged: {MEMBER} in it cannot be read ({error})") from None
+    return _in_archive(path, MEMBER)
 
 
 def card_in_onnx(path: Path) -> str | None:
@@ -135,10 +133,20 @@ def card_in_saved_model(folder: Path) -> str | None:
 
 
 def _in_archive(path: Path, name: str) -> str | None:
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(name).decode() if name in archive.namelist() else None
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if name in archive.namelist():
+                    return archive.read(name).decode()
+    except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
+        raise InputError(f"{path} is damaged: {name} in it cannot be read ({error})") from None
+    # The flatbuffer names the files of its archive, so it tells one that was lost from one that never was.
+    if name.encode() in path.read_bytes():
+        raise InputError(
+            f"{path} is damaged or cut short: its metadata name {name}, and the end of the file, which holds it, "
+            "cannot be found; copy the file again"
+        )
+    return None
 
 
 def _model(path: Path) -> Any:
