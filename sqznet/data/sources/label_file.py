@@ -44,9 +44,14 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
         InputError: the columns are not known, a class is not, or a photograph has two.
     """
     names = {each.name for each in photographs} | {each.stem for each in photographs}
+
+    def of_photographs(rows: list[_Row]) -> list[_Row]:
+        return [row for row in rows if any(_bare(cell) in names for cell in row.cells)]
+
+    # The delimiter is the one that leaves the names of photographs and something beside them.
     all_rows = (_rows(file, delimiter, names) for delimiter in ("\t", ",", ";", None))
-    rows = max(all_rows, key=lambda rows: sum(any(_bare(cell) in names for cell in row.cells) for row in rows))
-    named = [row for row in rows if any(_bare(cell) in names for cell in row.cells)]
+    rows = max(all_rows, key=lambda rows: sum(len(row.cells) > 1 for row in of_photographs(rows)))
+    named = of_photographs(rows)
     if not named:
         found = repr(shown(rows[0].line)) if rows else "nothing"
         raise InputError(
@@ -54,10 +59,18 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
             f"found {found}"
         )
     headline = rows[0].cells if rows[0] not in named else []
+    widest = max(rows, key=lambda row: len(row.cells))
+    if 1 < len(headline) < len(widest.cells):
+        raise InputError(
+            f"{file}: {shown(widest.line)!r} has {len(widest.cells)} cells and the headline {len(headline)}; put what "
+            "has a delimiter in it between quotes"
+        )
+    for row in rows:
+        row.cells.extend([""] * (len(widest.cells) - len(row.cells)))
     columns = _columns(headline, named, names, classes)
     if columns is None:
         raise InputError(
-            f"{file}: {shown(rows[0].line)!r} does not say which column is the class; {_EXPECTED}, and nothing else, "
+            f"{file}: {shown(widest.line)!r} does not say which column is the class; {_EXPECTED}, and nothing else, "
             "or a headline such as filename,class"
         )
     return _class_of(file, rows[1:] if headline else rows, columns, names, classes)
@@ -69,7 +82,7 @@ def _class_of(
     of_photograph, of_class = columns
     class_of: dict[str, str] = {}
     for row in rows:
-        name = _bare(row.cells[of_photograph]) if of_photograph < len(row.cells) else ""
+        name = _bare(row.cells[of_photograph])
         if name not in names:
             continue  # a photograph that is not there
         label = _label(row.cells[of_class])
@@ -102,19 +115,19 @@ def _columns(
     headline: list[str], rows: list[_Row], names: set[str], classes: Collection[str]
 ) -> tuple[int, int] | None:
     """Where the photograph and its class are; None if that is not clear."""
-    width = min(len(row.cells) for row in rows)
+    width = len(rows[0].cells)
     hits = [sum(_bare(row.cells[column]) in names for row in rows) for column in range(width)]
     titles = [re.sub(r"[\s_-]", "", cell.lower()) for cell in headline]
-    titled = [titles.index(title) for title in _PHOTOGRAPH if title in titles]
-    of_photograph = next((each for each in titled if each < width and hits[each]), hits.index(max(hits)))
+    titled = [titles.index(title) for title in _PHOTOGRAPH if title in titles]  # the headline is as wide as the rows
+    of_photograph = next((each for each in titled if hits[each]), hits.index(max(hits)))
     candidates = [titles.index(title) for title in _CLASS if title in titles]
-    candidates = [each for each in candidates if each < width and each != of_photograph]
+    candidates = [each for each in candidates if each != of_photograph]
     fitting = [each for each in candidates if all(_label(row.cells[each]) in classes for row in rows)]
     if candidates:
         return of_photograph, (fitting or candidates)[0]
     box = [cell for row in rows for cell in row.cells[2:]]
     is_boxed = width > 2 and width % 4 == 2 and all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in box)
-    if width < 2 or (max(len(row.cells) for row in rows) > 2 and not (is_boxed and of_photograph == 0)):
+    if width < 2 or (width > 2 and not (is_boxed and of_photograph == 0)):
         return None
     return of_photograph, 1 - of_photograph
 
