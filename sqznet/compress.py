@@ -16,6 +16,7 @@ says how it works, docs/sqz.md what is in a file.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from sqznet import cli, console, coverage, files, remote
@@ -124,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
 def _decode(path: Path, format_name: str, out: Path | None) -> int:
     from sqznet import keras_file
     from sqznet.compression import network
-    from sqznet.export import fold, onnx, tflite
+    from sqznet.export import fold, metadata, onnx, tflite
 
     model, card = network.load(path)
     out = out or path.with_suffix(f".{format_name}")
@@ -141,6 +142,10 @@ def _decode(path: Path, format_name: str, out: Path | None) -> int:
                 tflite.write(folded, temporary, "none")
             else:
                 onnx.write(folded, temporary, "none", "NHWC")
+            # A card names the classes; numbers will do, as they do where the .sqz file itself is used.
+            numbers = tuple(map(str, range(model.output_shape[-1])))
+            named = card if card.classes else dataclasses.replace(card, classes=numbers)
+            metadata.add_card(temporary, format_name, named, path.stem)
     console.result(f"{out}: {files.size_of(out):,} bytes, from {files.size_of(path):,}")
     return 0
 

@@ -25,11 +25,11 @@ export async function fetchText(name) {
  */
 export async function loadBundle() {
   const manifest = JSON.parse(await fetchText("manifest.json"));
+  const labels = lines(await fetchText(manifest.labels?.file ?? "labels.txt"));
   for (const [rule, known] of Object.entries(KNOWN)) {
-    const wanted = manifest.preprocessing[rule] ?? known; // bundles of before do not say all of them
+    const wanted = manifest.preprocessing?.[rule] ?? known; // bundles of before do not say all of them
     if (wanted !== known) throw new Error(`${rule} is ${wanted}, this page knows ${known}: it is older than the bundle`);
   }
-  const labels = lines(await fetchText(manifest.labels?.file ?? "labels.txt"));
   const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
   const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
   return { manifest, labels, golden, files: files.sort(byRuntimeThenSize(manifest)) };

@@ -28,7 +28,6 @@ LABELS = check.LABELS
 OTHERS = ("report.html", "MODEL_CARD.md", LABELS, MANIFEST, golden.FOLDER, "kotlin", "swift")  # beside model files
 REPORTS = ("evaluation-", "confusion-")  # what `evaluate` leaves beside a model
 CALIBRATION_BATCH = 32
-NO_LICENCE = "see MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -204,20 +203,7 @@ def _one(
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
     variant.write(writers, path)
-    if variant.format == "savedmodel":
-        metadata.add_to_saved_model(path, card_of_model)
-    elif not variant.is_tflite:
-        metadata.add_to_onnx(path, card_of_model)
-    else:
-        metadata.add(
-            path,
-            name=f"SqueezeNet {name}",
-            description=f"Image classifier. {card_of_model.preprocessing.steps}.",
-            licence=str((card_of_model.weights or {}).get("licence") or NO_LICENCE),
-            labels=labels.readable(card_of_model.classes or ()),
-            image_size=card_of_model.preprocessing.image_size,
-            card=card_of_model,
-        )
+    metadata.add_card(path, variant.format, card_of_model, name)
 
 
 def _over_budget(variant: Variant, size: int, budget: int) -> str:

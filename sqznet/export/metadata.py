@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqznet import files
+from sqznet import files, labels
 from sqznet.errors import InputError
 from sqznet.keras_file import MEMBER, Card
 from sqznet.preprocessing import DECODING
@@ -30,6 +30,9 @@ ENTRY = b"TFLITE_METADATA"  # the name that readers look for
 SCHEMA_FILE = Path("tasks", "metadata", "metadata_schema_py_generated.py")
 PARSER_VERSION = "1.0.0"  # of the schema; no field below came later
 ALIGNMENT = 16  # bytes; the schema of TFLite promises it of every buffer
+
+
+NO_LICENCE = "see MODEL_CARD.md"  # which every bundle has
 
 
 def describe(card: Card) -> dict[str, Any]:
@@ -43,6 +46,30 @@ def card_text(card: Card) -> str:
     """sqznet.json of a file. It leaves out where the training data lay, which is of no use on another machine."""
     content = {key: value for key, value in describe(card).items() if key != "data"}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
+    """Gives a finished file what it needs to be used by itself: its card, and the descriptions of its format.
+
+    Args:
+        path: a file, or the folder of a SavedModel.
+        format_name: savedmodel, tflite or onnx.
+        name: of the model, for people.
+    """
+    if format_name == "savedmodel":
+        add_to_saved_model(path, card)
+    elif format_name == "onnx":
+        add_to_onnx(path, card)
+    else:
+        add(
+            path,
+            name=f"SqueezeNet {name}",
+            description=f"Image classifier. {card.preprocessing.steps}.",
+            licence=str((card.weights or {}).get("licence") or NO_LICENCE),
+            labels=labels.readable(card.classes or ()),
+            image_size=card.preprocessing.image_size,
+            card=card,
+        )
 
 
 def add_to_saved_model(folder: Path, card: Card) -> None:

@@ -62,7 +62,12 @@ def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path
         for kernel in kernels:
             in_order = kernel.transpose(3, 0, 1, 2) if format_name == "tflite" else kernel.transpose(3, 2, 0, 1)
             assert np.ascontiguousarray(in_order).tobytes() in content
-        assert np.allclose(inference.load(out).predict(images), inference.load(compressed).predict(images), atol=1e-5)
+        decoded, original = inference.load(out), inference.load(compressed)
+        assert np.allclose(decoded.predict(images), original.predict(images), atol=1e-5)
+        assert (decoded.card.classes, decoded.card.preprocessing) == (
+            original.card.classes,
+            original.card.preprocessing,
+        )
 
 
 def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_path):
