@@ -144,8 +144,6 @@ def test_a_model_that_only_numbers_its_classes_is_not_said_to_order_them(shard_s
         path = with_names(tuple(map(str, range(count))), tmp_path / "model.keras")
         message = rf"only numbers its {count} classes, and .* names them \('ball'.*--labels="
         with pytest.raises(InputError, match=message):
-            InputError, match=rf"only numbers its {count} classes, and .* names them \('ball'.*--labels="
-        ):
             inference.load(path).outputs_of(shard_set.classes, shard_set.folder)
         assert inference.load(path).outputs_of(("0", "1", "2"), tmp_path).tolist() == [0, 1, 2]
 
