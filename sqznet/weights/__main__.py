@@ -38,7 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image_size", type=int, help="side of the square it shall see, in pixels; default as published"
     )
-    parser.add_argument("--labels", type=Path, help="class names, one a line, unless they are ImageNet's 1,000")
+    parser.add_argument(
+        "--labels", type=Path, help="class names, one a line (daisy or 0:daisy), unless they are ImageNet's 1,000"
+    )
     cli.add_geometry(parser)
     return parser
 
@@ -93,10 +95,13 @@ def _with_geometry(published: weights.Published, given: dict[str, Any]) -> weigh
 def _read_labels(path: Path | None) -> tuple[str, ...] | None:
     if path is None:
         return None
+    from sqznet.data.sources import class_names
+
     try:
-        return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--labels={path} cannot be read: {error}") from None
+        named, _ = class_names._read(path)  # by the rule for the labels.txt of shards
+    except OSError as error:
+        raise InputError(f"--labels={path} cannot be read: {error.strerror}") from None
+    return tuple(named[label] for label in sorted(named))
 
 
 def _print_catalogue() -> None:

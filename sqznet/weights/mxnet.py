@@ -21,11 +21,11 @@ import numpy as np
 
 from sqznet.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, pair, shaped
+from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
 
 MAGIC = struct.pack("<Q", 0x112)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-_DTYPES = {0: "<f4", 1: "<f8", 2: "<f2"}  # mshadow's type flags; the others are whole numbers
+_DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 4: "<i4", 6: "<i8"}  # mshadow's type flags; the others are small whole numbers
 _MOST_ARRAYS = 1000
 
 # What the names of the layers say of the network: Gluon's model zoo numbers its blocks, MXNet itself unnamed layers.
@@ -74,7 +74,12 @@ def read(content: bytes, where: str) -> Found:
     arrays = {label.removeprefix("arg:"): array for label, array in zip(labels, listed, strict=True)}
     if len(arrays) < count:
         raise InputError(f"{where} is damaged: two arrays share a name")
-    layers = pair(arrays, where)
+    weights = {
+        name: as_float32(array, f"{where}, {name}")
+        for name, array in arrays.items()
+        if not (array.dtype.kind == "i" and is_counter(name, array.size))
+    }
+    layers = pair(weights, where)
     named = names.numbered(layers, where)
     if named.torchvision or any(_GLUON.match(name) for name in layers):
         return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
@@ -97,4 +102,4 @@ def _array(reader: _Reader, what: str) -> np.ndarray:
         raise InputError(f"{what} holds values of type {flag}; expected one of {', '.join(map(str, _DTYPES))}")
     dtype = np.dtype(_DTYPES[flag])
     values = np.frombuffer(reader.take(max(0, math.prod(shape)) * dtype.itemsize), dtype)
-    return as_float32(shaped(values, shape, what), what)
+    return shaped(values, shape, what)

@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from sqznet.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, pair
+from sqznet.weights.convolutions import Found, as_float32, is_counter, pair
 
 _CAFFE_ENDS = ("/weights", "/bias")
 LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
@@ -37,7 +37,9 @@ def read(content: bytes, where: str) -> Found:
                 if left < 0:
                     raise InputError(f"{where} unpacks to more than {LARGEST:,} bytes, which no SqueezeNet has")
                 name = member.filename.removesuffix(".npy")
-                arrays[name] = as_float32(_array(unpacked, f"{where}, {name}"), f"{where}, {name}")
+                array = _array(unpacked, f"{where}, {name}")
+                if not (array.dtype.kind in "iu" and is_counter(name, array.size)):
+                    arrays[name] = as_float32(array, f"{where}, {name}")
     except InputError:
         raise
     except Exception as error:  # zipfile raises what its damaged file makes it stumble over, struct.error among it

@@ -6,6 +6,7 @@ guessed at.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ _ACTIVATIONS = {"Relu": "relu", "Elu": "elu"}
 _AVERAGES = {"GlobalAveragePool", "AveragePool", "ReduceMean"}
 _UNCHANGING = {"Dropout", "Identity", "Cast", "Transpose"}
 _AFTER_LOGITS = {"Reshape", "Flatten", "Squeeze", "Softmax", *_UNCHANGING}
+_QUANTISED = re.compile("(Dynamic)?QuantizeLinear|DequantizeLinear|QLinear.*|.*Integer")
 _SHAPE_ARITHMETIC = {"Shape", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast"}  # for a Reshape of logits
 _FLOATS = (1, 10, 11)  # TensorProto's float32, float16, float64
 _ATTRIBUTES = {float: (1, "f"), int: (2, "i"), bytes: (3, "s"), list: (7, "ints")}  # AttributeProto: type, field
@@ -52,6 +54,9 @@ def read(content: bytes, where: str) -> Found:
         graph = onnx.ModelProto.FromString(content).graph
     except DecodeError as error:
         raise InputError(f"{where} is damaged, or not an ONNX file: {error}") from None
+    quantised = next((node.op_type for node in graph.node if _QUANTISED.fullmatch(node.op_type)), None)
+    if quantised:
+        raise InputError(f"{where} is quantised (it has {quantised}); import the float file that it was made from")
     walk = _Walk(graph, where)
     for node in graph.node:
         walk.step(node)

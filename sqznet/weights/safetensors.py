@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sqznet.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, pair, shaped
+from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
 
 LARGEST_HEADER = 256 * 1024  # bytes; a SqueezeNet's has 5,000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_INTEGERS = ("I64", "I32")
 
 
 def looks_like(content: bytes) -> bool:
@@ -30,6 +33,8 @@ def read(content: bytes, where: str) -> Found:
         raise InputError(f"{where} is damaged: {error}") from None
     arrays = {}
     for name, tensor in tensors:
+        if tensor["dtype"] in _INTEGERS and is_counter(name, math.prod(tensor["shape"])):
+            continue
         if tensor["dtype"] not in _DTYPES:
             raise InputError(f"{where}, {name}: holds {tensor['dtype']}; expected one of {', '.join(_DTYPES)}")
         values = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])

@@ -89,6 +89,8 @@ def folder(path: Path) -> str | None:
     """What a folder of another program is, with what to do, to be put after "is"; None if nothing tells."""
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():
         return f"a Core ML .mlpackage; {_TO_ONNX}"
+    if (path / "coremldata.bin").is_file():
+        return f"a compiled Core ML model (.mlmodelc); {_TO_ONNX}"
     if (path / "saved_model.pb").is_file():
         return "a SavedModel folder, which needs no import if sqznet wrote it; save another as ONNX with tf2onnx"
     if (path / "checkpoint").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
@@ -13,6 +14,7 @@ from sqznet import weights
 from sqznet.errors import InputError
 from sqznet.model import Network
 from sqznet.weights import formats
+from sqznet.weights.__main__ import _read_labels
 from sqznet.weights.convolutions import Convolution, shapes
 
 from . import writers
@@ -281,6 +283,74 @@ def test_a_network_of_other_classes_takes_its_labels(small, tmp_path):
     assert weights.read(path).card.pretrained_on is None
     with pytest.raises(InputError, match="has 2 classes, and 1 labels are given"):
         weights.read(path, weights.Options(classes=("cat",)))
+
+
+@pytest.mark.parametrize(
+    "text", ["cat\ndog\n", "\ufeffcat\r\ndog\r\n", "0:cat\n1:dog", "2 dog\n1 cat\n\n", "0,cat\n1,dog\n"]
+)
+def test_labels_are_read_as_those_of_shards_are(text, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert _read_labels(path) == ("cat", "dog")
+
+
+def test_labels_that_cannot_be_read_are_refused(tmp_path):
+    path = tmp_path / "labels.txt"
+    with pytest.raises(InputError, match="--labels=.*labels.txt cannot be read: No such file or directory"):
+        _read_labels(path)
+    path.write_bytes(b"cat\nd\xf6g\n")
+    with pytest.raises(InputError, match="labels.txt, line 2, is not UTF-8"):
+        _read_labels(path)
+
+
+# PyTorch's counts of steps, beside the weights
+
+
+def with_counter(format_name: str, made: writers.Convolutions, counter: str, count: np.ndarray) -> bytes:
+    """A file under PyTorch's names that holds the counter too."""
+    if format_name == "npz":
+        buffer = io.BytesIO(writers.npz(made, writers.torchvision_name, (".weight", ".bias")))
+        with np.load(buffer) as stored:
+            arrays = dict(stored)
+        np.savez(buffer := io.BytesIO(), **arrays, **{counter: count})
+        return buffer.getvalue()
+    if format_name == "safetensors":
+        from safetensors import numpy as safetensors
+
+        arrays = safetensors.load(writers.safetensors(made))
+        return safetensors.save({**arrays, counter: count})
+    named = {writers.torchvision_name(name): each for name, each in made.items()}
+    return writers.mxnet(named, name=lambda index: list(named)[index], separator=".", counter=(counter, count))
+
+
+@pytest.mark.parametrize("counter", ["n_averaged", "module.features.1.num_batches_tracked"])
+@pytest.mark.parametrize("format_name", ["npz", "safetensors", "MXNet params"])
+def test_a_count_of_steps_is_no_weight(format_name, counter, small):
+    for count in (np.array([7], np.int64), np.array([7], np.int32)):
+        found = formats.parse(with_counter(format_name, small, counter, count), "x")[1]
+        assert found.convolutions.keys() == small.keys()
+    if format_name != "MXNet params":  # MXNet has no arrays without dimensions
+        found = formats.parse(with_counter(format_name, small, counter, np.array(7, np.int64)), "x")[1]
+        assert found.pixels == "torchvision"
+
+
+@pytest.mark.parametrize("format_name", ["npz", "safetensors", "MXNet params"])
+@pytest.mark.parametrize(("counter", "size"), [("n_averaged", 2), ("steps", 1)])
+def test_other_whole_numbers_are_refused(format_name, counter, size, small):
+    with pytest.raises(InputError, match=f"^x, {counter}: ?holds|^x, {counter} holds"):
+        formats.parse(with_counter(format_name, small, counter, np.arange(size)), "x")
+
+
+@pytest.mark.parametrize(
+    "kind", ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"]
+)
+def test_a_quantised_onnx_file_is_called_that(kind, small):
+    import onnx
+
+    model = onnx.ModelProto.FromString(writers.onnx(small))
+    model.graph.node.append(onnx.helper.make_node(kind, ["image_bgr"], ["x"]))
+    with pytest.raises(InputError, match=rf"^x is quantised \(it has {kind}\); import the float file"):
+        formats.parse(model.SerializeToString(), "x")
 
 
 # What is refused, and where it says the fault is

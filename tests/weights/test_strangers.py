@@ -234,12 +234,15 @@ def test_a_file_that_is_cut_short_is_still_called_what_it_is():
 def test_folders_are_called_what_they_are(tmp_path):
     (tmp_path / "a.mlpackage" / "Data").mkdir(parents=True)
     (tmp_path / "a.mlpackage" / "Manifest.json").write_text("{}")
+    (tmp_path / "a.mlmodelc").mkdir()
+    (tmp_path / "a.mlmodelc" / "coremldata.bin").write_bytes(bytes(8))
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint").write_text("")
     for name, message in (
         ("a.mlpackage", "is a Core ML .mlpackage; export the model as ONNX"),
+        ("a.mlmodelc", r"is a compiled Core ML model \(.mlmodelc\); export the model as ONNX"),
         ("saved", "is a SavedModel folder, which needs no import if sqznet wrote it"),
         ("run", "is a folder with a TensorFlow checkpoint"),
     ):

@@ -174,8 +174,15 @@ def mxnet(
     version: int = 2,
     name: Callable[[int], str] = lambda index: f"arg:convolution{index}",
     separator: str = "_",
+    counter: tuple[str, np.ndarray] | None = None,
 ) -> bytes:
+    """`counter` is a name and whole numbers, to go among the weights."""
     arrays, labels = [], []
+    if counter is not None:
+        called, count = counter
+        labels.append(called.encode())
+        head = struct.pack(f"<IiI{count.ndim}q", 0xF993FAC9, 0, count.ndim, *count.shape)
+        arrays.append(head + struct.pack("<iii", 1, 0, {4: 4, 8: 6}[count.itemsize]) + count.tobytes())
     for index, each in enumerate(convolutions.values()):
         for array, suffix in ((each.kernel, "weight"), (each.bias, "bias")):
             labels.append((name(index) + separator + suffix).encode())
