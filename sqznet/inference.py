@@ -299,7 +299,7 @@ def _load_keras_file(path: Path) -> tuple[keras.Model, Card]:
     if path.suffix == ".keras" or not path.exists():
         return keras_file.load(path)
     with tempfile.TemporaryDirectory() as folder:  # Keras reads no file of another suffix
-        copy = shutil.copy(path, Path(folder, "model.keras"))
+        copy = Path(shutil.copy(path, Path(folder, "model.keras")))
         try:
             return keras_file.load(copy)
         except InputError as error:
