@@ -98,7 +98,7 @@ def _read_labels(path: Path | None) -> tuple[str, ...] | None:
     from sqznet.data.sources import class_names
 
     try:
-        named, _ = class_names._read(path)  # by the rule for the labels.txt of shards
+        named, _ = class_names.read(path)  # by the rule for the labels.txt of shards
     except OSError as error:
         raise InputError(f"--labels={path} cannot be read: {error.strerror}") from None
     return tuple(named[label] for label in sorted(named))

@@ -38,7 +38,7 @@ def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) 
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return _from_records(in_records, highest)
-    named, has_numbers = _read(file)
+    named, has_numbers = read(file)
     notes = [f"classes are from {shown(file)}"]
     if not has_numbers and offset == -1 and len(named) > highest + 1:
         if named[0].lower().strip("_ ") in _BACKGROUND:
@@ -82,7 +82,7 @@ def _from_records(in_records: InRecords, highest: int) -> tuple[list[str], list[
     return names, [f"{count} more than one name in the records: {label} is {known[label]!r} and {twofold[label]!r}"]
 
 
-def _read(file: Path) -> tuple[dict[int, str], bool]:
+def read(file: Path) -> tuple[dict[int, str], bool]:
     """Class names by label, and whether the file has the labels in it ("0:daisy") or they are the lines' places."""
     lines = [same_name(line.strip()) for line in text_lines(file)]
     while lines and not lines[-1]:
