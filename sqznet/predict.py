@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet import inference, labels, startup
 
     path = inference.file_of(args.model or _default())
-    if path.suffix.lower() not in inference.FILE_RUNTIMES:  # these are there sooner without TensorFlow
+    if inference.needs_tensorflow(path):
         startup.load_tensorflow()
     predictor = inference.load(path).with_geometry(cli.geometry(args))
     classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
