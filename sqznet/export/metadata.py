@@ -53,12 +53,12 @@ def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
 
     Args:
         path: a file, or the folder of a SavedModel.
-        format_name: savedmodel, tflite or onnx.
+        format_name: of `variants.FORMATS`.
         name: of the model, for people.
     """
     if format_name == "savedmodel":
         add_to_saved_model(path, card)
-    elif format_name == "onnx":
+    elif format_name != "tflite":
         add_to_onnx(path, card)
     else:
         add(
