@@ -332,8 +332,9 @@ def test_two_runs_in_one_folder_and_then_a_full_disk(shard_set, new_disk):
         before = tree(run_dir)
         for more in ([], ["--resume"]):
             message = error_of(lambda more=more: train.main([*flags, *more]))
-            assert f"process {first.pid} on " in message
-            assert f" trains in {run_dir}; wait for it, or name another --run_dir" in message
+            assert f"another process trains in {run_dir}: python -m sqznet.train --data=" in message
+            assert f"(process {first.pid} on host " in message
+            assert message.endswith("; wait for it, or name another --run_dir")
         assert tree(run_dir) == before
         first.send_signal(signal.SIGCONT)
         tell(first, "epoch 2:")  # it goes on

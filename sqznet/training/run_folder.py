@@ -31,9 +31,7 @@ CONFIG = "config.json"
 BEST = "best.keras"
 LOCK = "lock"
 LOGS = "logs"
-METRICS, TIMINGS = "metrics.csv", "timings.csv"
-CURVE = "curve.png"
-WRITTEN = (CONFIG, METRICS, TIMINGS, BEST, CURVE)  # by the chief alone, besides checkpoints
+WRITTEN = (CONFIG, BEST, "metrics.csv", "timings.csv", "curve.png")  # by the chief alone, besides checkpoints
 EVENTS = "events"
 
 
