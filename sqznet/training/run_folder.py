@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sqznet import files
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.training import checkpoint
 from sqznet.weights import strangers
 
@@ -53,7 +53,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         holder = path.read_text().strip() or "another process"
-        raise InputError(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
+        raise TryAgain(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
     except InputError:
         if is_new and not (run_dir / CONFIG).exists():
             _forget(run_dir)
@@ -65,7 +65,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
         failed.filename = failed.filename or str(run_dir)
         kept = checkpoint.steps(run_dir)
         onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
-        raise InputError(files.in_words(failed) + onwards) from None
+        raise files.refusal(failed, onwards) from None
 
 
 def _forget(run_dir: Path) -> None:
