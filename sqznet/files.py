@@ -24,7 +24,7 @@ from typing import Any
 import filelock
 
 from sqznet import console
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 
 TEMPORARY_PREFIX = ".tmp-"
 DAY = 24 * 60 * 60  # seconds
@@ -145,7 +145,13 @@ def in_words(failed: OSError) -> str:
     return f"cannot {verb} {where}: {os.strerror(failed.errno)}; {REMEDIES[failed.errno]}"
 
 
-class Held(InputError):
+def refusal(failed: OSError, onwards: str = "") -> InputError:
+    """`in_words` as an error to raise: a full disk may have room again later, rights do not come by themselves."""
+    kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+    return kind(in_words(failed) + onwards)
+
+
+class Held(TryAgain):
     """Another process holds a lock; the text names it."""
 
 
@@ -311,6 +317,59 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """The object of a JSON text that a user may have written or changed.
+
+    Raises:
+        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for name, _ in pairs if len(made) < len(pairs) else []:
+            if sum(name == other for other, _ in pairs) > 1:
+                raise InputError(f"{where}: {name!r} stands there twice, and only one can be meant; remove the other")
+        return made
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
+
+    try:
+        # Some editors put a mark before the text.
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not text.strip() else f"is not JSON: {error}"
+        raise InputError(f"{where} {what}") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{where} holds {type(content).__name__} {shortened(content)}; expected a JSON object, {{...}}"
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`parse_json` of a file.
+
+    Raises:
+        InputError: also where it cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; expected a JSON file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    return parse_json(text, str(path))
+
+
+def shortened(value: Any) -> str:
+    """A value of JSON as it is written there, cut to what a message has room for."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def remove(path: Path) -> None:

@@ -29,7 +29,7 @@ from sqznet import console, files, startup
 from sqznet.data import beam, shards
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError, TryAgain, checking
 
 
 def build(
@@ -193,7 +193,7 @@ def _write_missing(
                     future.result()
                     bar.advance(task, len(futures[future].photos))
             except BrokenProcessPool:
-                raise InputError(
+                raise TryAgain(
                     "a worker process was killed, perhaps for want of memory; the finished shards stand: run the "
                     f"same command again, with fewer --workers than {workers} if it was memory"
                 ) from None
@@ -267,20 +267,22 @@ def verify(folder: Path) -> manifests.Manifest:
     """Re-reads a built set against its manifest: every byte, every record.
 
     Raises:
-        InputError: names the first shard, and where possible the record, that is not as the manifest says.
+        CheckFailed: names the first shard, and where possible the record, that is not as the manifest says.
+        InputError: there is no set to check.
     """
-    manifest = manifests.load(folder)
-    with console.progress("records/s") as bar:
+    manifest = manifests.load(folder, whole=False)
+    with checking(), console.progress("records/s") as bar:
+        manifests.load(folder)  # every shard is there
         task = bar.add_task(f"verifying {folder}", total=sum(shard.records for shard in manifest.shards))
         for shard in manifest.shards:
             size = shard.path.stat().st_size
             if size != shard.bytes:
-                raise InputError(f"{shard.path} has {size} bytes; the manifest says {shard.bytes}")
+                raise CheckFailed(f"{shard.path} has {size} bytes; the manifest says {shard.bytes}")
             records = shards.check(shard.path, len(manifest.classes))
             if records != shard.records:
-                raise InputError(f"{shard.path} has {records} records; the manifest says {shard.records}")
+                raise CheckFailed(f"{shard.path} has {records} records; the manifest says {shard.records}")
             digest = files.sha256_of(shard.path)
             if digest != shard.sha256:
-                raise InputError(f"{shard.path} has sha256 {digest}; the manifest says {shard.sha256}")
+                raise CheckFailed(f"{shard.path} has sha256 {digest}; the manifest says {shard.sha256}")
             bar.advance(task, records)
     return manifest

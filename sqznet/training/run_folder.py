@@ -55,7 +55,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
                     _forget(run_dir)
                 raise
     except files.Held as held:
-        raise InputError(f"{held}; wait for it, or name another --run_dir") from None
+        raise files.Held(f"{held}; wait for it, or name another --run_dir") from None
     except InputError:
         if is_new:
             with contextlib.suppress(OSError):  # not empty: it began, or others have left something there
@@ -68,7 +68,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
         failed.filename = failed.filename or str(run_dir)
         kept = checkpoint.steps(run_dir)
         onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
-        raise InputError(files.in_words(failed) + onwards) from None
+        raise files.refusal(failed, onwards) from None
 
 
 def trains_in(run_dir: Path) -> str:

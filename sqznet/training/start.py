@@ -16,7 +16,7 @@ import tensorflow as tf
 from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, finetune, run_folder
 from sqznet.training import strategy as strategies
@@ -118,7 +118,7 @@ def train(
             lost = machines.lost_worker(error) if machines else None
             if machines is None or lost is None:
                 raise
-            raise InputError(
+            raise TryAgain(
                 f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. What it said last is in "
                 f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
                 f"--run_dir={run_dir} to go on from the last checkpoint"
