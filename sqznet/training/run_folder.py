@@ -14,7 +14,6 @@ bad_records.csv  records that the run goes on without, if there are any; mended/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
+from sqznet import files, typed
 from sqznet.errors import InputError, TryAgain
 from sqznet.training import checkpoint
 from sqznet.weights import strangers
@@ -31,6 +30,15 @@ RUNS = Path("runs")
 CONFIG = "config.json"
 BEST = "best.keras"
 LOGS = "logs"
+_CHANNELS, _THREE = ("channel_means", "channel_deviations"), tuple[float, float, float]
+CONFIG_FIELDS = {
+    "recipe": dict,
+    "classes": list[str],
+    "channel_means": _THREE,
+    "data": str,
+    "init_weights": dict | None,
+    "teacher": str | None,
+}
 EVENTS = "events"
 
 
@@ -98,7 +106,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     """config.json as written.
 
     Raises:
-        InputError: it is not a run folder.
+        InputError: it is not a run folder, or its config is damaged; says what was expected.
     """
     path = run_dir / CONFIG
     if not run_dir.is_dir():
@@ -106,9 +114,9 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         kind = strangers.folder(run_dir)
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}" + (f"; it is {kind}" if kind else ""))
-    try:
-        config = json.loads(path.read_text())
-        _ = [config[key] for key in ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")]
-        return config
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a run's config ({type(error).__name__}: {error})") from None
+    config = files.read_json(path)
+    typed.require(config, CONFIG_FIELDS, str(path))
+    typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
+    if config["init_weights"] is not None:
+        typed.require(config["init_weights"], {"path": str, **dict.fromkeys(_CHANNELS, _THREE)}, f"{path}: init_weights")
+    return config
