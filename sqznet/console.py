@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 import unicodedata
@@ -17,7 +18,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -25,10 +25,18 @@ from rich.table import Table
 from rich.text import Text
 
 
+_WIDEST = 100_000  # characters of a line
+
+
 def _console(to_stderr: bool) -> Console:
-    # Tables and bars cut to the 80 columns assumed of a log file would lose what they are for.
-    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=None if terminal else 160)
+    stream = sys.stderr if to_stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):  # of a locale that lacks a character: `\xe9` rather than an error
+        stream.reconfigure(errors="backslashreplace")
+    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit into
+    # it; in a log file, 80 columns would be too few for them.
+    width = _WIDEST if not to_stderr else None if stream.isatty() else 160
+    # Texts are names of files and classes as well: `[old]` is no style there, and `:smile:` no picture.
+    return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 _out = _console(to_stderr=False)
@@ -47,13 +55,13 @@ def log_to(path: Path) -> None:
 
 def say(text: str) -> None:
     """A line about what is being done."""
-    _err.print(printable(text), markup=False)
+    _err.print(printable(text))
     _keep(printable(text))
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
-    _out.print(printable(text), markup=False)
+    _out.print(printable(text))
     _keep(printable(text))
 
 
@@ -83,15 +91,16 @@ def _keep(text: str) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """A table; numbers to the right, words to the left, as their first row decides."""
     rows = [[printable(str(cell)) for cell in row] for row in rows]
-    drawn = Table(title=None if title is None else printable(title), title_justify="left")
+    drawn = Table()
     for index, column in enumerate(columns):
         first = rows[0][index] if rows else ""
         numeric = first.lstrip("-").replace(",", "").replace(".", "").replace(" %", "").replace("e-", "").isdigit()
-        drawn.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        drawn.add_column(printable(str(column)), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    # Wider than a narrow terminal rather than cut: a table is read, copied and compared.
-    _out.print(drawn, width=max(_out.width, 160))
+        drawn.add_row(*row)
+    if title is not None:  # not the table's own, which would be broken to its width
+        _out.print(Text(printable(title), style="table.title"))
+    _out.print(drawn)
 
 
 class _Speed(ProgressColumn):
@@ -104,10 +113,15 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} {self.unit}", style="progress.data.speed")
 
 
+class _Description(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(printable(task.description, keep=""))
+
+
 def progress(unit: str) -> Progress:
     """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`."""
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        _Description(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Speed(unit),

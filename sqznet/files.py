@@ -342,12 +342,10 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        what = "is empty" if not text.strip() else f"is not JSON: {error}"
+        what = "is empty" if not text.strip() else f"cannot be read as JSON: {error}"
         raise InputError(f"{where} {what}") from None
     if not isinstance(content, dict):
-        raise InputError(
-            f"{where} holds {type(content).__name__} {shortened(content)}; expected a JSON object, {{...}}"
-        )
+        raise InputError(f"{where} holds {shortened(content)}; expected a JSON object, {{...}}")
     return content
 
 
@@ -368,6 +366,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def shortened(value: Any) -> str:
     """A value of JSON as it is written there, cut to what a message has room for."""
+    if isinstance(value, float):
+        return repr(value)
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

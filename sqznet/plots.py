@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sqznet import files
+from sqznet import console, files
 
 
 def _figure(width: float, height: float) -> Any:
@@ -21,8 +22,14 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
+def _literal(text: str) -> str:
+    """A name as it is: dollar signs would set what is between them as a formula."""
+    return console.printable(text).replace("$", r"\$")
+
+
 def _save(figure: Any, path: Path) -> None:
-    with files.replacing(path) as temporary:
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         figure.savefig(temporary, dpi=100, format="png")
 
 
@@ -41,7 +48,7 @@ def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) 
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(_literal(title))
     _save(figure, path)
 
 
@@ -55,7 +62,7 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
         axes.set_axis_off()
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(_literal(caption), fontsize=8)
     _save(figure, path)
 
 
@@ -66,8 +73,9 @@ def confusion_matrix(shares: np.ndarray, classes: Sequence[str], path: Path, tit
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes.set(xlabel="predicted", ylabel="true", title=_literal(title))
     if len(classes) <= 40:
+        classes = [_literal(name) for name in classes]
         axes.set_xticks(range(len(classes)), classes, rotation=90)
         axes.set_yticks(range(len(classes)), classes)
         if len(classes) <= 20:
@@ -109,7 +117,7 @@ def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], pa
             levels = sorted({str(value) for value in values})
             step = 1 / max(1, len(levels) - 1)
             scaled = [levels.index(str(value)) * step for value in values]
-            marks = {index * step: level for index, level in enumerate(levels)}
+            marks = {index * step: _literal(level) for index, level in enumerate(levels)}
         heights.append(scaled)
         axes.axvline(place, color="black", linewidth=0.8)
         for height, text in marks.items():
@@ -145,7 +153,7 @@ def size_curve(
     axes.plot(sizes, top1, marker=".", label="compressed")
     axes.plot(sizes[chosen], top1[chosen], marker="o", markersize=9, linestyle="none", label="chosen")
     axes.axhline(100 * uncompressed, linestyle="--", color="gray", label="uncompressed")
-    axes.set(xlabel="file size, kB", ylabel="top-1, %", title=title)
+    axes.set(xlabel="file size, kB", ylabel="top-1, %", title=_literal(title))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

@@ -27,7 +27,7 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
     if not path.is_file():
         files.write_json(path, identity)
         return
-    found = json.loads(path.read_text())
+    found = files.read_json(path)
     other = next((name for name in identity if found.get(name) != identity[name]), None)
     if other:
         raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")
