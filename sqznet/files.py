@@ -157,7 +157,12 @@ class Held(TryAgain):
 
 @contextlib.contextmanager
 def locked(
-    path: Path, doing: str = "", *, wait: bool = True, first: Callable[[], None] | None = None
+    path: Path,
+    doing: str = "",
+    *,
+    wait: bool = True,
+    remedy: str = "wait for it",
+    first: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """One process at a time in the block, of this machine and of all that share the folder.
 
@@ -168,6 +173,7 @@ def locked(
         path: of the lock file.
         doing: what the holder does, such as "builds data/mine".
         wait: wait for the lock, and say for whom.
+        remedy: what the user can do who is refused.
         first: called as soon as the lock is held; it may make room on a full disk.
 
     Raises:
@@ -179,7 +185,7 @@ def locked(
         if time.monotonic() - started > _PATIENCE:
             holder = f"another process {doing or f'holds {path}'}: {_recorded(path)}"
             if not wait:
-                raise Held(holder)
+                raise Held(f"{holder}; {remedy}")
             if holder != said:
                 console.say(f"waiting: {holder}")
                 said = holder
@@ -201,7 +207,7 @@ def locked(
 
 def lock_beside(path: Path) -> Path:
     """Where the lock of a file or folder is that is replaced as a whole."""
-    return path.with_name(f".{path.name}.lock")
+    return path.parent / f".{path.name}.lock"
 
 
 def holder(path: Path) -> str | None:
@@ -225,6 +231,8 @@ def _try_lock(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:  # the folder was removed in between
         return None
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent} cannot be a folder: a file stands in its way; name another") from None
     try:
         taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
     except OSError as error:

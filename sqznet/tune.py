@@ -140,10 +140,8 @@ def _claimed(out: Path, role: str | None) -> Iterator[None]:
                     os.environ["KERASTUNER_TUNER_ID"] = f"worker-{number}"
                     break
         else:
-            try:
-                locks.enter_context(files.locked(out / "lock", f"searches in {out}", wait=False))
-            except files.Held as held:
-                raise files.Held(f"{held}; wait for it, or name another --out") from None
+            remedy = "wait for it, or name another --out"
+            locks.enter_context(files.locked(out / "lock", f"searches in {out}", wait=False, remedy=remedy))
             if role == "chief":
                 os.environ["KERASTUNER_TUNER_ID"] = "chief"
         yield

@@ -54,16 +54,19 @@ def claimed(run_dir: Path) -> Iterator[None]:
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
     is_new = not run_dir.exists()
     try:
-        # Cleared first: it may be what fills the disk.
-        with files.locked(run_dir / LOCK, trains_in(run_dir), wait=False, first=lambda: _clear(run_dir)):
+        with files.locked(
+            run_dir / LOCK,
+            trains_in(run_dir),
+            wait=False,
+            remedy="wait for it, or name another --run_dir",
+            first=lambda: _clear(run_dir),  # it may be what fills the disk
+        ):
             try:
                 yield
             except InputError:
                 if is_new and not (run_dir / CONFIG).exists():
                     _forget(run_dir)
                 raise
-    except files.Held as held:
-        raise files.Held(f"{held}; wait for it, or name another --run_dir") from None
     except InputError:
         if is_new:
             with contextlib.suppress(OSError):  # not empty: it began, or others have left something there
