@@ -6,9 +6,9 @@
       some of it
 
 Cases: two builds of one set (builds) or of two (other_builds), two trainings (trainings), a build and a training on it
-(build_and_training), two exports (exports), two compressions (compressions), two searches (searches), and two workers
-that leave out the same bad record (mended). Whatever is finished must be whole, and each process must end with 0 or
-with a message that names the other.
+(build_and_training), two exports (exports), two compressions (compressions), two searches (searches), two workers
+that leave out the same bad record (mended), and two processes that write the same file and folder (replaced). Whatever
+is finished must be whole, and each process must end with 0 or with a message that names the other.
 
 Each process is a fork of this one, which has imported TensorFlow and run nothing of it. Namespaces need root on Linux.
 """
@@ -23,6 +23,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet import cli, console, startup
+from sqznet import cli, console, files, startup
 
 DATA = "sqznet.data.__main__"
 SETTINGS = ("processes", "namespaces")
@@ -113,14 +114,26 @@ def checked(run: Callable[[], None], said_in: Path) -> None:
     assert contestant.code == 0, f"{said_in}: {contestant.said[-2000:]}"
 
 
-def prepare(folder: Path) -> None:
-    """What the cases begin with: photographs, a set, a trained run."""
+def prepare(folder: Path, cases: list[str]) -> None:
+    """What the cases begin with: photographs, a set, a trained run. Imports TensorFlow once for all forks."""
+    if set(cases) <= {"replaced"}:
+        return
+    startup.load_tensorflow()
+    for module in (
+        "sqznet.training.start",
+        "sqznet.export.bundle",
+        "sqznet.compression.compressor",
+        "sqznet.data.build",
+    ):
+        importlib.import_module(module)
     from tests import conftest
 
     conftest.COUNTS.update(train=20, val=6, test=3)
     conftest.draw_photographs(folder / "photos")
     checked(command(DATA, f"--source=folder:{folder / 'photos'}", f"--out={folder / 'set'}", "--workers=1"),
             folder / "set.txt")  # fmt: skip
+    if not set(cases) & {"exports", "compressions", "searches"}:
+        return
     checked(command("sqznet.train", *RECIPE, f"--data={folder / 'set'}", f"--run_dir={folder / 'run'}"),
             folder / "run.txt")  # fmt: skip
 
@@ -131,7 +144,7 @@ def prepare(folder: Path) -> None:
 def builds(base: Path, folder: Path):
     flags = [f"--source=folder:{base / 'photos'}", f"--out={folder / 'set'}", "--workers=1", "--shard_records=8"]
     one = command(DATA, *flags)
-    return one, one, lambda said: is_built(folder / "set")
+    return one, one, lambda: is_built(folder / "set")
 
 
 def other_builds(base: Path, folder: Path):
@@ -139,7 +152,7 @@ def other_builds(base: Path, folder: Path):
     return (
         command(DATA, *flags),
         command(DATA, *flags, "--seed=1"),
-        lambda said: is_built(folder / "set"),
+        lambda: is_built(folder / "set"),
     )
 
 
@@ -153,7 +166,7 @@ def is_built(folder: Path) -> None:
 
 def trainings(base: Path, folder: Path):
     one = command("sqznet.train", *RECIPE, f"--data={base / 'set'}", f"--run_dir={folder / 'run'}")
-    return one, one, lambda said: is_trained(folder / "run")
+    return one, one, lambda: is_trained(folder / "run")
 
 
 def is_trained(run_dir: Path) -> None:
@@ -172,7 +185,7 @@ def is_trained(run_dir: Path) -> None:
 def build_and_training(base: Path, folder: Path):
     flags = [f"--source=folder:{base / 'photos'}", f"--out={folder / 'set'}", "--workers=1", "--shard_records=8"]
 
-    def check(said: str) -> None:
+    def check() -> None:
         is_built(folder / "set")
         if (folder / "run").exists():
             is_trained(folder / "run")
@@ -188,7 +201,7 @@ def exports(base: Path, folder: Path):
     flags = [f"--model={base / 'run'}", f"--data={base / 'set'}", "--format=tflite", f"--out={folder / 'out' / 'tiny'}"]
     one = command("sqznet.export.__main__", *flags, "--max_drop=100")
 
-    def check(said: str) -> None:
+    def check() -> None:
         from sqznet.export import check as checks
 
         checks.check(folder / "out" / "tiny")
@@ -201,7 +214,7 @@ def compressions(base: Path, folder: Path):
     flags = [f"--model={base / 'run'}", f"--data={base / 'set'}", f"--out={folder / 'out' / 'tiny.sqz'}"]
     one = command("sqznet.compress", *flags, "--max_drop=100", "--target=1MB")
 
-    def check(said: str) -> None:
+    def check() -> None:
         from sqznet.compression import network
 
         network.load(folder / "out" / "tiny.sqz")
@@ -218,7 +231,7 @@ def searches(base: Path, folder: Path):
     flags = [f"--data={base / 'set'}", f"--recipe={recipe}", f"--space={space}", f"--out={folder / 'out'}"]
     one = command("sqznet.tune", *flags, "--tuner=random", "--trials=1", "--no-compare", "--strategy=one")
 
-    def check(said: str) -> None:
+    def check() -> None:
         from sqznet.tuning import search
 
         (trial,) = search.finished(folder / "out")
@@ -243,7 +256,7 @@ def mended(base: Path, folder: Path):
             for shard in copied.shards_of("train"):
                 list(mend.slots(shard.path, shard.records))
 
-    def check(said: str) -> None:
+    def check() -> None:
         from sqznet.data import manifest, mend, records
 
         made = manifest.load(folder / "set")
@@ -258,8 +271,36 @@ def mended(base: Path, folder: Path):
     return mend_it, mend_it, check
 
 
+def replaced(base: Path, folder: Path):
+    """Each process writes a file and a folder thirty times, and counts under a lock."""
+
+    def write() -> None:
+        for _ in range(30):
+            token = secrets.token_hex(8)
+            files.write_text(folder / "file", token * 10_000)
+            with files.replacing(folder / "bundle") as made:
+                made.mkdir()
+                for name in ("a", "b"):
+                    (made / name).write_text(token)
+            read = (folder / "file").read_text()
+            assert read == read[:16] * 10_000
+            assert (folder / "bundle").is_dir()
+            with files.locked(folder / "counting.lock"):
+                counted = folder / "counted"
+                counted.write_text(str(int(counted.read_text() if counted.exists() else 0) + 1))
+
+    def check() -> None:
+        assert (folder / "counted").read_text() == "60"
+        assert len({(folder / "bundle" / name).read_text() for name in ("a", "b")}) == 1
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"file", "bundle", "counted", "0.txt", "1.txt", "check.txt"}, names
+
+    return write, write, check
+
+
 CASES = {each.__name__: each for each in (
-    builds, other_builds, trainings, build_and_training, exports, compressions, searches, mended
+    builds, other_builds, trainings, build_and_training, exports, compressions, searches, mended,
+    replaced,
 )}  # fmt: skip
 
 
@@ -298,21 +339,13 @@ def one_round(case: str, setting: str, base: Path, folder: Path, rng: random.Ran
             assert NAMED.search(each.said), each.said
             ways.append("waited")
     assert "succeeded" in ways, ways
-    checked(lambda: check(""), folder / "check.txt")
+    checked(check, folder / "check.txt")
     return ways
 
 
 def run(cases: list[str], settings: list[str], rounds: int, seed: int, folder: Path) -> dict[tuple[str, str], Counter]:
     """All rounds, each case in turn; counts how the processes have ended."""
-    startup.load_tensorflow()
-    for module in (
-        "sqznet.training.start",
-        "sqznet.export.bundle",
-        "sqznet.compression.compressor",
-        "sqznet.data.build",
-    ):
-        importlib.import_module(module)  # once, instead of in each fork
-    prepare(folder / "base")
+    prepare(folder / "base", cases)
     rng = random.Random(seed)
     ended: dict[tuple[str, str], Counter] = {(case, setting): Counter() for case in cases for setting in settings}
     with console.progress("rounds/s") as bar:

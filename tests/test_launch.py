@@ -162,3 +162,16 @@ def test_no_two_processes_are_given_the_same_port(monkeypatch):
         process.communicate("\n")
     assert len(given) == len(set(given)) == 25
     launch._ports.close()
+
+
+@pytest.mark.slow
+def test_workers_of_a_fresh_clone_build_the_demo_set_once(tmp_path):
+    """As docs/cluster.md has it: nobody has built data/demo."""
+    flags = ["--data=data/demo", "--recipe=demo", "--total_steps=2", "--image_size=32", "--run_dir=runs/two"]
+    command = [sys.executable, "-m", "sqznet.launch", "--workers=2", "--", *flags]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "waiting: another process builds data/demo: python -m sqznet.train --strategy=multiworker" in done.stderr
+    assert checkpoint.steps(tmp_path / "runs" / "two") == [2]
