@@ -29,10 +29,10 @@ from sqznet import console
 
 SIGNALS = ("KILL", "TERM", "INT")
 TRIALS, EPOCHS = 2, 2
-GONE_WITHIN = 120  # seconds until a trial has saved its state and ended
+GONE_WITHIN = 600  # seconds until a trial has finished its call of steps, saved its state and ended
 RECIPE = {
     "name": "tiny", "arch": "v1.1", "image_size": 32, "resize_to": 32, "total_steps": None, "epochs": EPOCHS,
-    "milestones": [1], "global_batch_size": 20,
+    "milestones": [1], "global_batch_size": 20, "steps_per_call": 1,
 }  # fmt: skip
 SPACE = {"learning_rate": {"min": 1e-3, "max": 1e-2, "scale": "log"}}
 
