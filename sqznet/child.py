@@ -1,8 +1,8 @@
 """Commands in processes of their own, which end when the process that started them does, however that ends.
 
 `start` runs this module, which runs the command. The parent holds the other end of the child's standard input and never
-writes to it. When the parent is gone that end closes, also after a SIGKILL, and the child sends itself SIGTERM: a training
-saves its state and ends.
+writes to it. When the parent is gone that end closes, also after a SIGKILL, and the child sends itself SIGTERM: a
+training saves its state and ends.
 
 A child has a process group of its own, so Ctrl-C reaches only the parent, which passes it on once. A training that
 gets a second signal ends at once, without saving.
