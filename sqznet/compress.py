@@ -44,13 +44,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="split to measure on; default test, or val where there is no test")
     parser.add_argument("--records", type=int, default=RECORDS, help="records to measure on; 0 means all")
     parser.add_argument("--calibration_records", type=int, default=256, help="training records to round for")
-    parser.add_argument("--sparsity", type=cli.finite, default=0.0, help="share of all weights to prune first, 0 to below 1")
+    parser.add_argument(
+        "--sparsity", type=cli.finite, default=0.0, help="share of all weights to prune first, 0 to below 1"
+    )
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--measure", action=switch, default=True, help="steps by each layer's measured sensitivity")
     parser.add_argument("--compensate", action=switch, default=True, help="make up for each error in other weights")
     parser.add_argument("--count_bits", action=switch, default=True, help="prefer integers that take fewer bits")
     parser.add_argument(
-        "--finetune_minutes", type=cli.finite, default=0.0, help="learn from the uncompressed network for so long at the end"
+        "--finetune_minutes",
+        type=cli.finite,
+        default=0.0,
+        help="learn from the uncompressed network for so long at the end",
     )
     parser.add_argument("--points", type=int, default=0, help="further sizes to try, for the curve")
     parser.add_argument("--decode", type=Path, metavar="FILE", help="decode a .sqz file instead of writing one")

@@ -24,7 +24,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-
 _WIDEST = 100_000  # characters of a line
 
 

@@ -154,7 +154,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
             labels.append(outputs[some_labels])
             bar.advance(task, len(some_labels))
     score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
-    assert score.n == total, f"scored {score.n} of {total} records"
+    if score.n != total:
+        raise InputError(f"{score.n:,} of {total:,} records of {split} were scored; {pipeline.VERIFY}")
     return score
 
 

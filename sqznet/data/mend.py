@@ -71,7 +71,7 @@ def unusable(record: bytes, manifest: Manifest) -> str | None:
     except UnicodeDecodeError:
         return "it is no tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -91,7 +91,7 @@ def slots(path: Path, count: int) -> Iterator[bytes | str]:
                         return
                 reason, beyond = f"the file ends after {number} of {count} records", None
             except tf.errors.OpError as error:
-                reason, beyond = _first_line(error), _end_of_record(path, offset)
+                reason, beyond = first_line(error), _end_of_record(path, offset)
             yield reason
             number += 1
             if beyond is None:  # nothing can be read after it
@@ -149,12 +149,20 @@ def at_first_sight(manifest: Manifest) -> list[BadRecord]:
 
 def first(manifest: Manifest, split: str) -> BadRecord | None:
     """The first record of a split that cannot be used."""
+    return next(_bad(manifest, split), None)
+
+
+def all_of(manifest: Manifest, split: str) -> list[BadRecord]:
+    """Every record of a split that cannot be used."""
+    return list(_bad(manifest, split))
+
+
+def _bad(manifest: Manifest, split: str) -> Iterator[BadRecord]:
     for shard in _progress(manifest.shards_of(split)):
         for number, slot in enumerate(slots(shard.path, shard.records)):
             reason = slot if isinstance(slot, str) else unusable(slot, manifest)
             if reason:
-                return BadRecord(shard.path.name, number, reason)
-    return None
+                yield BadRecord(shard.path.name, number, reason)
 
 
 def _progress(shards: list[Shard]) -> Iterator[Shard]:
@@ -211,7 +219,7 @@ def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
     files.write_text(run_dir / LIST, text.getvalue())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error of TensorFlow says, without the names of its operations."""
     text = str(getattr(error, "message", error)).splitlines()[0]
     return text.split("}} ")[-1].split(" [Op:")[0]

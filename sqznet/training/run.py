@@ -38,7 +38,7 @@ COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
 )  # fmt: skip
 TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
-AHEAD = 64  # global batches that may be read before they are needed
+AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
 
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
@@ -288,7 +288,11 @@ class Run:
             bad_one = mend.first(self.manifest, "train")
             raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
-        found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
+        batches = self.recipe.steps_per_call + AHEAD
+        # How far shuffling and other threads have read is not known for certain: the whole split settles it.
+        found = mend.find(self.readable, ahead.take(batches * self.recipe.global_batch_size)) or mend.all_of(
+            self.readable, "train"
+        )
         if not found:
             raise error
         self._leave_out(found)
@@ -431,7 +435,8 @@ class Run:
                 total += tf.cast(self.eval_step(batch), tf.float64)
         sums = Sums(*total.numpy().tolist())
         expected = self.manifest.records(split)
-        assert sums.count == expected, f"scored {sums.count} of {expected} records of {split}"
+        if sums.count != expected:
+            raise InputError(f"{sums.count:,.0f} of {expected:,} records of {split} were scored; {pipeline.VERIFY}")
         return sums.means()
 
     @contextlib.contextmanager

@@ -118,5 +118,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     typed.require(config, CONFIG_FIELDS, str(path))
     typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
     if config["init_weights"] is not None:
-        typed.require(config["init_weights"], {"path": str, **dict.fromkeys(_CHANNELS, _THREE)}, f"{path}: init_weights")
+        typed.require(
+            config["init_weights"], {"path": str, **dict.fromkeys(_CHANNELS, _THREE)}, f"{path}: init_weights"
+        )
     return config
