@@ -31,8 +31,8 @@ def _console(to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):  # of a locale that lacks a character: `\xe9` rather than an error
         stream.reconfigure(errors="backslashreplace")
-    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit into
-    # it; in a log file, 80 columns would be too few for them.
+    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit
+    # into it; in a log file, 80 columns would be too few for them.
     width = _WIDEST if not to_stderr else None if stream.isatty() else 160
     # Texts are names of files and classes as well: `[old]` is no style there, and `:smile:` no picture.
     return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)

@@ -38,7 +38,7 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def ranks(classes: int) -> tuple[int, ...]:
-    """The k of each top-k that says something of so many classes: the true one is always among the first five of five."""
+    """The k of each top-k that says something of so many classes: of five, the true one is always among five."""
     return (1, 5) if classes > 5 else (1,)
 
 

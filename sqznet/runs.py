@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ def find(root: Path) -> list[Record]:
 def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's, be it damaged: one that has lost its config has what a training leaves beside it."""
     try:
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError:
         return True  # nobody can tell; it is better named than passed over
     return bool(there & {run_folder.CONFIG, "metrics.csv", checkpoint.FOLDER, run_folder.BEST})
@@ -230,7 +229,7 @@ def compare(one: Record, other: Record) -> None:
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of objects within objects, under names such as versions.tensorflow: whole objects fit into no table."""
+    """The values of objects within objects, as versions.tensorflow and the like: whole objects fit into no table."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

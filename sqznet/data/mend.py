@@ -163,6 +163,7 @@ def _bad(manifest: Manifest, split: str) -> Iterator[BadRecord]:
             reason = slot if isinstance(slot, str) else unusable(slot, manifest)
             if reason:
                 yield BadRecord(shard.path.name, number, reason)
+        yield from _surplus(shard)
 
 
 def _progress(shards: list[Shard]) -> Iterator[Shard]:
@@ -174,6 +175,16 @@ def _unreadable(shard: Shard) -> Iterator[BadRecord]:
     for number, slot in enumerate(slots(shard.path, shard.records)):
         if isinstance(slot, str):
             yield BadRecord(shard.path.name, number, slot)
+    yield from _surplus(shard)
+
+
+def _surplus(shard: Shard) -> Iterator[BadRecord]:
+    """What stands in a shard after the records that it should have; a mended copy does without."""
+    offset: int | None = 0
+    for _ in range(shard.records):
+        offset = None if offset is None else _end_of_record(shard.path, offset)
+    if offset is not None:
+        yield BadRecord(shard.path.name, shard.records, f"the manifest has {shard.records} records of this shard only")
 
 
 def mended(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:

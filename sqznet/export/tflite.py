@@ -115,10 +115,10 @@ def _with_int8_elu(content: bytes) -> bytes:
     for operator in graph.operators:
         if kind(operator) == schema.BuiltinOperator.ELU:
             before, after = made_by.get(operator.inputs[0]), taken_by.get(operator.outputs[0])
-            around = [None if each is None else kind(each) for each in (before, after)]
-            expected = [schema.BuiltinOperator.DEQUANTIZE, schema.BuiltinOperator.QUANTIZE]
-            if around != expected:
-                raise CheckFailed(f"an ELU of the converter stands between operators {around}; expected {expected}")
+            if before is None or kind(before) != schema.BuiltinOperator.DEQUANTIZE:
+                raise CheckFailed("the converter has put no DEQUANTIZE before an ELU, as was expected")
+            if after is None or kind(after) != schema.BuiltinOperator.QUANTIZE:
+                raise CheckFailed("the converter has put no QUANTIZE after an ELU, as was expected")
             operator.inputs, operator.outputs = before.inputs, after.outputs
             gone += [before, after]
     if not gone:

@@ -30,7 +30,8 @@ RUNS = Path("runs")
 CONFIG = "config.json"
 BEST = "best.keras"
 LOGS = "logs"
-_CHANNELS, _THREE = ("channel_means", "channel_deviations"), tuple[float, float, float]
+_THREE = tuple[float, float, float]
+ORIGIN_FIELDS = {"path": str, "channel_means": _THREE, "channel_deviations": _THREE}
 CONFIG_FIELDS = {
     "recipe": dict,
     "classes": list[str],
@@ -118,7 +119,5 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     typed.require(config, CONFIG_FIELDS, str(path))
     typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
     if config["init_weights"] is not None:
-        typed.require(
-            config["init_weights"], {"path": str, **dict.fromkeys(_CHANNELS, _THREE)}, f"{path}: init_weights"
-        )
+        typed.require(config["init_weights"], ORIGIN_FIELDS, f"{path}: init_weights")
     return config

@@ -6,6 +6,7 @@ the name it has in the catalogue's address.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import urllib.error
@@ -69,7 +70,8 @@ def _check(path: Path, name: str, entry: Entry) -> None:
 
 def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
     """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
-    reason, kind = "", TryAgain
+    reason = ""
+    kind: type[InputError] = TryAgain
     for attempt in range(ATTEMPTS):
         if attempt:
             console.say(f"{name}: {reason}; trying again")
