@@ -171,9 +171,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path) -> None:
-    from sqznet.training import find_rate
+    from sqznet.training import find_rate, run_folder
 
-    suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
+    with run_folder.claimed(folder):
+        suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
     console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
 

@@ -254,9 +254,7 @@ def test_a_run_may_meet_a_full_disk_at_every_file_and_ends_as_if_it_had_not(shar
 
     reached = -1
     disk.fill()
-    refused("run")  # its lock
-    disk.fill(4096)  # for the lock
-    refused("events/events.out.tfevents.*")
+    refused("events/events.out.tfevents.*")  # the lock needs no room
     some = 100_000  # bytes of a file that find room before it cannot be written on
     for pattern, leaving in (("step-00000000.npz", some), ("metrics.csv", 0)):
         with disk.filling_up(pattern, leaving=leaving):
@@ -333,8 +331,9 @@ def test_two_runs_in_one_folder_and_then_a_full_disk(shard_set, new_disk):
         before = tree(run_dir)
         for more in ([], ["--resume"]):
             message = error_of(lambda more=more: train.main([*flags, *more]))
-            assert f"process {first.pid} on " in message
-            assert f" trains in {run_dir}; wait for it, or name another --run_dir" in message
+            assert f"another process trains in {run_dir}: python -m sqznet.train --data=" in message
+            assert f"(process {first.pid} on host " in message
+            assert message.endswith("; wait for it, or name another --run_dir")
         assert tree(run_dir) == before
         first.send_signal(signal.SIGCONT)
         tell(first, "epoch 2:")  # it goes on
@@ -359,7 +358,7 @@ def test_what_a_killed_run_was_writing_makes_room_for_the_next(new_disk):
     disk.fill()
     disk.ballast.rename(disk.path / "checkpoints" / f"{files.TEMPORARY_PREFIX}1-step-00000015.npz")
     with run_folder.claimed(disk.path):
-        assert (disk.path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert f"(process {os.getpid()} on host " in str(files.holder(disk.path / run_folder.LOCK))
     assert not half_written(disk.path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -189,25 +190,38 @@ def _surplus(shard: Shard) -> Iterator[BadRecord]:
 
 def mended(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
     """The set with every shard that has bad records replaced by a copy in `folder`, in which markers stand for them."""
-    import tensorflow as tf
-
     numbers: dict[str, set[int]] = {}
     for each in bad:
         numbers.setdefault(each.shard, set()).add(each.record)
-    shards = []
-    for shard in manifest.shards:
-        if shard.path.name in numbers:
-            copied = enumerate(slots(shard.path, shard.records))
-            with (
-                files.replacing(folder / shard.path.name) as temporary,
-                tf.io.TFRecordWriter(str(temporary)) as writer,
-            ):
-                for number, slot in copied:
-                    usable = isinstance(slot, bytes) and number not in numbers[shard.path.name]
-                    writer.write(slot if usable else records.UNUSABLE)
-            shard = dataclasses.replace(shard, path=folder / shard.path.name)
-        shards.append(shard)
-    return dataclasses.replace(manifest, shards=tuple(shards))
+    shards = tuple(
+        dataclasses.replace(shard, path=_copy(shard, numbers[shard.path.name], folder))
+        if shard.path.name in numbers
+        else shard
+        for shard in manifest.shards
+    )
+    return dataclasses.replace(manifest, shards=shards)
+
+
+def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
+    """A copy of a shard without some records. One worker of a run writes it; the others wait, and then read the same.
+
+    It is not written a second time: another machine that is reading it would lose it.
+    """
+    import tensorflow as tf
+
+    path = folder / shard.path.name
+    written = path.with_name(f"{path.name}.json")  # the records that the copy lacks
+    with files.locked(files.lock_beside(path), f"writes {path}"):
+        if path.is_file() and written.is_file() and json.loads(written.read_text()) == sorted(bad):
+            return path
+        files.remove(written)
+        files.remove_abandoned(path, age=0)
+        with files.replacing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            for number, slot in enumerate(slots(shard.path, shard.records)):
+                usable = isinstance(slot, bytes) and number not in bad
+                writer.write(slot if usable else records.UNUSABLE)
+        files.write_json(written, sorted(bad))
+    return path
 
 
 def load(run_dir: Path) -> list[BadRecord]:
@@ -223,11 +237,14 @@ def load(run_dir: Path) -> list[BadRecord]:
 
 
 def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
-    writer.writerows(dataclasses.astuple(each) for each in sorted(bad))
-    files.write_text(run_dir / LIST, text.getvalue())
+    """Adds to a run's list of bad records. Two workers may each find one at the same time."""
+    path = run_dir / LIST
+    with files.locked(files.lock_beside(path), f"writes {path}"):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
+        writer.writerows(dataclasses.astuple(each) for each in sorted({*load(run_dir), *bad}))
+        files.write_text(path, text.getvalue())
 
 
 def first_line(error: Exception) -> str:

@@ -79,6 +79,20 @@ def load(name: str) -> Space:
     return space
 
 
+def beside_weights(space: Space, name: str) -> Space:
+    """The space without the fields that --init_weights decides, for a search from such weights.
+
+    Raises:
+        InputError: the user has asked for one of them.
+    """
+    decided = [field for field in space if field in recipes.NETWORK_FIELDS]
+    if decided and name not in SPACES:
+        raise InputError(
+            f"{name}: {', '.join(decided)} cannot be searched with --init_weights, whose network has its own"
+        )
+    return {field: values for field, values in space.items() if field not in decided}
+
+
 def _check(field: str, values: Any, where: str) -> None:
     if field not in _TYPES:
         close = difflib.get_close_matches(field, _TYPES, n=1)

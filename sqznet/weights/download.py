@@ -37,13 +37,13 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
     """
     path = cache / entry.file_name
     try:
-        if path.is_file():  # also where nothing may be written
-            _check(path, name, entry)
+        if path.is_file() and files.sha256_of(path) == entry.sha256:  # also where nothing may be written
             return path
-        cache.mkdir(parents=True, exist_ok=True)
-        # Two processes would write into the same unfinished file.
-        with files.locked(cache / f".{entry.file_name}.lock"):
-            if not path.is_file():  # another process may have fetched it meanwhile
+        # Two processes would write into the same unfinished file, or remove what the other has just fetched.
+        with files.locked(files.lock_beside(path), f"fetches {path}"):
+            if path.is_file():
+                _check(path, name, entry)
+            else:
                 partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
                 console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
                 _download(name, entry, partial, path)
