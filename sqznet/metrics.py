@@ -138,3 +138,8 @@ def drop(score: Score, against: Score) -> tuple[float, tuple[float, float]]:
     """
     lost = against.hits - score.hits
     return float(lost.mean()), paired_interval(lost)
+
+
+def tells_top5(classes: int) -> bool:
+    """Whether top-5 says anything: of five classes or fewer, every answer is among the first five."""
+    return classes > 5

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqznet import cli, console, recipes
 from sqznet.errors import InputError
-from sqznet.training import run_folder
+from sqznet.training import best, run_folder
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,8 @@ class Record:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The line of the epoch with the highest val top-1; None before the first is finished."""
-        evaluated = (line for line in self.metrics if "val_top1" in line)
-        return max(evaluated, key=lambda line: line["val_top1"], default=None)
+        """The line of the best epoch; None before the first is evaluated."""
+        return best.of(self.metrics)
 
     @property
     def seconds(self) -> float:
@@ -94,7 +94,8 @@ def find(root: Path) -> list[Record]:
     found = [read(config.parent) for config in sorted(root.glob(f"*/{run_folder.CONFIG}"))]
     if not found:
         raise InputError(f"no runs in {root}/: train one first (python -m sqznet.train), or name another --runs")
-    return sorted(found, key=lambda record: -record.best["val_top1"] if record.best else 1.0)
+    # Runs without an evaluated epoch come first: they are under way.
+    return sorted(found, key=lambda record: best.rank(record.best) if record.best else (math.inf, 0.0), reverse=True)
 
 
 def make_parser() -> argparse.ArgumentParser:
