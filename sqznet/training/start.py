@@ -18,7 +18,7 @@ from sqznet.data import mend
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
-from sqznet.training import best, checkpoint, finetune, run_folder
+from sqznet.training import best, checkpoint, finetune, fit, run_folder
 from sqznet.training import strategy as strategies
 from sqznet.training.cluster import Cluster
 from sqznet.training.finetune import Origin
@@ -69,6 +69,7 @@ def train(
     Args:
         init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
             follows it, but for the fields that the user has `chosen`.
+        chosen: fields of the recipe that the user has set. Others are fitted to the set (`fit`) and to the weights.
         teacher: a model to learn from besides the labels.
         deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
             it costs nothing.
@@ -98,6 +99,10 @@ def train(
         origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
             recipe = origin.adapt(recipe, chosen)
+        if not resume:
+            records, before = manifest.records("train"), recipe
+            recipe = fit.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
+            fit.tell(before, recipe, records)
         stems_from = origin.stored() if origin else stored.get("init_weights")
         learns_from = inference.load(teacher) if teacher else None
         try:
