@@ -130,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
         console.say(f"picture: {args.picture}")
         if len(shown) < len(answers):
             console.say(
-                f"note: it shows the first {len(shown)} of {len(answers):,} photographs; the table, --csv and --json have all"
+                f"note: it shows the first {len(shown)} of {len(answers):,} photographs; the table, --csv and --json "
+                "have all"
             )
     for photo, reason in failures.items():
         console.say(f"error: {photo}: {reason}")
@@ -212,9 +213,9 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
         what = console.counted(len(others), "file is no photograph and was", "files are no photographs and were")
         console.say(f"{what} left out, such as {others[0]}")
     if with_broken_profile:
-        console.say(
-            f"{console.counted(with_broken_profile, 'photograph has', 'photographs have')} a broken colour profile, taken as sRGB"
-        )
+        what = console.counted(with_broken_profile, "photograph has", "photographs have")
+        verb = "was" if with_broken_profile == 1 else "were"
+        console.say(f"{what} a broken colour profile and {verb} taken as sRGB")
     if not answers and not failures:
         raise InputError(
             f"{others[0]} is no photograph" if len(others) == 1 else f"none of {len(others)} files is a photograph"

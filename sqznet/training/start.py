@@ -16,6 +16,7 @@ import tensorflow as tf
 from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
+from sqznet.data.sources import listing
 from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.training import best, checkpoint, finetune, fit, run_folder
@@ -199,8 +200,8 @@ def _print_settings(run: Run, strategy_name: str) -> None:
     without = run.manifest.classes_without("train")
     if without:
         console.say(
-            f"note: {len(without):,} of {run.network.classes:,} classes have no training photographs ({without[0]!r} "
-            "first) and will not be learned"
+            f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
+            f"photographs will not be learned: {listing.listed(without)}"
         )
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:
