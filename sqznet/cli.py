@@ -29,7 +29,9 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     """
 
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            # "(default: None)" says nothing: where nothing is given, the help text itself says what happens.
+            return action.help if action.default is None else super()._get_help_string(action)
 
     made = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import sys
+import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,6 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDEST = 100_000  # characters of a line
+WATCHED = 0.2  # seconds between two looks at how far something is
+TOLD = 8.0  # seconds between two lines about it, where no bar can be drawn
 
 
 def _console(to_stderr: bool) -> Console:
@@ -117,19 +122,96 @@ class _Description(ProgressColumn):
         return Text(printable(task.description, keep=""))
 
 
-def progress(unit: str) -> Progress:
-    """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`."""
-    return Progress(
+class Bars(Progress):
+    """Progress bars that also tell of themselves where nothing can be drawn: in a log, a line every few seconds."""
+
+    def __init__(self, *columns: ProgressColumn, watch: Callable[[], None] | None = None, transient: bool = False):
+        """
+        Args:
+            watch: called several times a second, from another thread, to move the bars.
+            transient: whether the bars leave no trace at their end.
+        """
+        hidden = transient and not _err.is_interactive
+        super().__init__(*columns, console=_err, speed_estimate_period=30, transient=transient, disable=hidden)
+        self._watch = watch
+        self._ended = threading.Event()
+        self._teller: threading.Thread | None = None
+
+    def start(self) -> None:
+        super().start()
+        self._ended.clear()
+        self._teller = threading.Thread(target=self._tell, daemon=True)
+        self._teller.start()
+
+    def stop(self) -> None:
+        if self._teller:
+            self._ended.set()
+            self._teller.join()
+            self._teller = None
+        super().stop()
+
+    def _tell(self) -> None:
+        told = began = time.monotonic()
+        while not self._ended.wait(WATCHED):
+            if self._watch:
+                self._watch()
+            now = time.monotonic()
+            if not _err.is_interactive and now - told >= TOLD:
+                told = now
+                for task in self.tasks:
+                    count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
+                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
+
+
+def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
+    """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`.
+
+    Args:
+        watch: called several times a second, from another thread, to move the bar.
+        transient: whether the bar leaves no trace at its end.
+    """
+    return Bars(
         _Description(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Speed(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=_err,
-        speed_estimate_period=30,
+        watch=watch,
+        transient=transient,
     )
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Says what is being done while it is, with the time it has taken: for work whose length nobody knows."""
+    if not _err.is_interactive:
+        _err.print(printable(what))
+    columns = SpinnerColumn("line"), _Description(), TimeElapsedColumn()
+    with Bars(*columns, transient=True) as bar:
+        bar.add_task(printable(what), total=None)
+        yield
+
+
+@contextlib.contextmanager
+def writing_to(stream: IO[str]) -> Iterator[None]:
+    """Sends lines and bars to another stream than stderr, which is held back meanwhile."""
+    _err.file = stream
+    try:
+        yield
+    finally:
+        _err.file = None  # type: ignore[assignment]  # what sys.stderr is then
 
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 photograph`, `1,281,167 photographs`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def next_step(module: str, *arguments: str) -> None:
+    """The command that a user is likely to want next, quoted for the shell."""
+    say(f"next: {shlex.join(['python', '-m', module, *arguments])}")

@@ -190,7 +190,7 @@ def report(
 
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     # Of a model with more classes than the data, all are there to be mistaken for, but only the data's are drawn.
-    shares = 100 * score.confusion / np.maximum(score.confusion.sum(axis=1, keepdims=True), 1)
+    drawn, totals = score.confusion[np.ix_(outputs, outputs)], score.confusion.sum(axis=1)[outputs]
     names = labels.readable(manifest.classes)
     note = _contamination(predictor, manifest, split)
     is_run = (predictor.path / run_folder.CONFIG).is_file()
@@ -203,7 +203,8 @@ def report(
         stem = "-".join([stem, "resized", *(value or name for name, _, value in values)])
         otherwise = f", {' '.join(_flags(predictor.geometry))}"
     title = f"{predictor.path.name} on {split}{otherwise}"
-    plots.confusion_matrix(shares[np.ix_(outputs, outputs)], names, out / f"confusion-{stem}.png", title)
+    with console.doing("drawing the confusion matrix"):
+        plots.confusion_matrix(drawn, names, out / f"confusion-{stem}.png", title, totals=totals)
     content = to_json(score, predictor, manifest, split, note, resize_as, loss)
     files.write_json(out / f"evaluation-{stem}.json", content)
     all_names = labels.readable(predictor.card.classes or manifest.classes)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqznet import cli, console, metrics, recipes
 from sqznet.errors import InputError
-from sqznet.training import checkpoint, run_folder
+from sqznet.training import best, checkpoint, run_folder
 
 METRICS = ("epoch", "train_loss", "val_loss", "val_top1", "val_top5")  # columns of metrics.csv that are shown
 TIMINGS = ("epoch", "images_per_second", "seconds")
@@ -40,13 +41,12 @@ class Record:
     @property
     def has_top5(self) -> bool:
         """Whether its top-5 says anything."""
-        return not self.damage and 5 in metrics.ranks(len(self.config["classes"]))
+        return not self.damage and metrics.tells_top5(len(self.config["classes"]))
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The line of the epoch with the highest val top-1, and of these the lowest val loss; None before the first."""
-        evaluated = (line for line in self.metrics if "val_top1" in line)
-        return max(evaluated, key=lambda line: (line["val_top1"], -line["val_loss"]), default=None)
+        """The line of the best epoch; None before the first is evaluated."""
+        return best.of(self.metrics)
 
     @property
     def seconds(self) -> float:
@@ -124,7 +124,12 @@ def find(root: Path) -> list[Record]:
     found = [_found(folder) for folder in folders if _is_run(folder)]
     if not found:
         raise InputError(f"no runs in {root}/: train one first (python -m sqznet.train), or name another --runs")
-    return sorted(found, key=lambda record: (bool(record.damage), -record.best["val_top1"] if record.best else 1.0))
+    # Runs that are under way come after those with an evaluated epoch, damaged ones at the end.
+    return sorted(found, key=_place, reverse=True)
+
+
+def _place(record: Record) -> tuple[bool, tuple[float, float]]:
+    return not record.damage, best.rank(record.best) if record.best else (-math.inf, 0.0)
 
 
 def _is_run(folder: Path) -> bool:

@@ -10,6 +10,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+from sqznet import console
 
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")  # version 2, as seen from within a container
 
@@ -49,8 +52,8 @@ def described() -> str:
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Holds back what C++ code writes to stderr; shows it only if the block fails.
+def _muted() -> Iterator[IO[str]]:
+    """Holds back what C++ code writes to stderr; shows it only if the block fails. Yields a way round it.
 
     TensorFlow's first lines (oneDNN is on, no CUDA found) are written before its log level applies.
     """
@@ -59,7 +62,8 @@ def _muted() -> Iterator[None]:
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            with open(kept, "w", closefd=False) as stream:
+                yield stream
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())
@@ -88,5 +92,5 @@ def load_tensorflow() -> None:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return _import()
-    with _muted():
+    with _muted() as stream, console.writing_to(stream), console.doing("importing TensorFlow"):
         _import()

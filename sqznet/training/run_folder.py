@@ -3,7 +3,7 @@
 config.json      recipe, classes, channel means, data, versions: enough to repeat the run
 metrics.csv      a line an epoch; the same each time that the run is repeated
 timings.csv      images per second and seconds of each epoch
-best.keras       the model of the epoch with the highest val top-1
+best.keras       the model of the best epoch: the highest val top-1, then the lowest val loss
 checkpoints/     the whole state, to resume from: the last few
 curve.png        loss and accuracy over the epochs
 events/          the same for TensorBoard

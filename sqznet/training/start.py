@@ -16,9 +16,10 @@ import tensorflow as tf
 from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
+from sqznet.data.sources import listing
 from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, finetune, run_folder
+from sqznet.training import best, checkpoint, finetune, fit, run_folder
 from sqznet.training import strategy as strategies
 from sqznet.training.cluster import Cluster
 from sqznet.training.finetune import Origin
@@ -69,6 +70,7 @@ def train(
     Args:
         init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
             follows it, but for the fields that the user has `chosen`.
+        chosen: fields of the recipe that the user has set. Others are fitted to the set (`fit`) and to the weights.
         teacher: a model to learn from besides the labels.
         deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
             it costs nothing.
@@ -100,10 +102,15 @@ def train(
         origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
             recipe = origin.adapt(recipe, chosen)
+        if not resume:
+            records, before = manifest.records("train"), recipe
+            recipe = fit.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
+            fit.tell(before, recipe, records)
         stems_from = origin.stored() if origin else stored.get("init_weights")
         learns_from = inference.load(teacher) if teacher else None
         try:
-            run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+            with console.doing("building the network"):
+                run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
             if resume:
                 run.resume()
                 console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
@@ -128,16 +135,22 @@ def train(
 
 
 def _conclude(run: Run) -> None:
-    history = run.progressed.history
-    plots.training_curve(history, run.run_dir / "curve.png", title=run.run_dir.name)
-    best = max((line for line in history if "val_top1" in line), key=lambda line: line["val_top1"])
-    console.result(
-        f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
-        f"{console.percent(best['val_top5'])}, n = {run.manifest.records('val')}, on {run.manifest.folder}"
-    )
+    history, kept, records = run.progressed.history, run.progressed.kept, run.manifest.records("val")
+    assert kept is not None  # the last epoch is always evaluated
+    with console.doing("drawing the curve"):
+        plots.training_curve(
+            history, run.run_dir / "curve.png", run.run_dir.name, kept=int(kept["epoch"]), classes=run.network.classes
+        )
+    console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
+    coarse = best.coarseness(records)
+    if coarse:
+        console.result(f"note: {coarse}")
     if run.bad:
-        console.result(f"{len(run.bad)} bad records were left out: {run.run_dir / mend.LIST}")
+        console.result(
+            f"{console.counted(len(run.bad), 'bad record was', 'bad records were')} left out: {run.run_dir / mend.LIST}"
+        )
     console.result(f"run folder: {run.run_dir}")
+    console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
 def _take_over(origin: Origin, run: Run) -> None:
@@ -177,15 +190,18 @@ def _print_settings(run: Run, strategy_name: str) -> None:
     bypass = f", {recipe.bypass} bypass" if recipe.bypass != "none" else ""
     console.say(
         f"SqueezeNet {recipe.arch}, {recipe.activation}{norm}{bypass}, {run.network.classes} classes, "
-        f"{recipe.image_size} px, recipe {recipe.name}; {run.schedule.total_steps:,} steps of "
-        f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
-        f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
+        f"{recipe.image_size} px, recipe {recipe.name}; "
+        f"{console.counted(run.schedule.total_steps, 'step')} of "
+        f"{console.counted(recipe.global_batch_size, 'image')} in {console.counted(run.schedule.epochs, 'epoch')}; "
+        f"strategy {strategy_name}, "
+        f"{console.counted(run.strategy.num_replicas_in_sync, 'replica')}; "
+        f"{console.counted(run.manifest.records('train'), 'training record')}"
     )
     without = run.manifest.classes_without("train")
     if without:
         console.say(
-            f"note: {len(without):,} of {run.network.classes:,} classes have no training photographs ({without[0]!r} "
-            "first) and will not be learned"
+            f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
+            f"photographs will not be learned: {listing.listed(without)}"
         )
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:

@@ -14,7 +14,7 @@ from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move, require_unique
+from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, number, require_unique
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
 from sqznet.errors import InputError
@@ -75,12 +75,13 @@ def open_source(
     if holdout_per_class:
         source.splits = hold_out(source.splits, source.classes, holdout_per_class, seed)
     if "val" not in source.splits and source.splits.get("train"):
-        source.splits = move(source.splits, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
+        source.splits = draw_val(source.splits, [seed, 1])
         source.splits = _without_empty(source.splits)
         source.notes.append(
-            f"no val split: {VAL_FRACTION:.0%} of each class of train took its place"
+            f"no val split: {number(len(source.splits['val']), 'photograph')} of train took its place"
             if "val" in source.splits
-            else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train"
+            else "no val split: each class has one photograph. That is enough to evaluate on; to train, a class needs "
+            "two or more (one to learn from, one for val), and some dozens to learn well"
         )
     _check(source, spec)
     return source
@@ -134,7 +135,8 @@ def _check(source: Source, spec: str) -> None:
         there = {photo.label for photo in photos}
         empty = [name for label, name in enumerate(source.classes) if label not in there]
         if empty:
-            count = f"{len(empty):,} of {len(source.classes):,} classes have no photographs ({empty[0]!r} first)"
+            verb = "has" if len(empty) == 1 else "have"
+            count = f"{len(empty):,} of {len(source.classes):,} classes {verb} no photographs ({listed(empty)})"
             never_seen = "; a network trained on this set does not learn them" if split == "train" else ""
             source.notes.append(f"{split}: {count}{never_seen}")
 
