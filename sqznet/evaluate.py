@@ -107,7 +107,7 @@ class Loss:
         from sqznet import metrics
 
         preprocessing = against.card.preprocessing.to_dict()
-        return cls(str(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
+        return cls(remote.published(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
 
 
 def _at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def report(
     """
     import numpy as np
 
-    from sqznet import labels, plots
+    from sqznet import labels, metrics, plots
     from sqznet.training import run_folder
 
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
@@ -216,12 +216,12 @@ def report(
             for name, share, interval in (
                 ("rank-1 (top-1)", score.top1, score.top1_interval),
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
-            )
+            )[: 2 if metrics.tells_top5(len(score.confusion)) else 1]
         ],
         title=f"{predictor.path}{otherwise}",
     )
     if loss:
-        _print_loss(loss)
+        _print_loss(loss, metrics.tells_top5(len(score.confusion)))
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
@@ -255,10 +255,13 @@ def to_json(
     """The report; `confusion` lists [true output, predicted output, records], where there are any."""
     import numpy as np
 
+    from sqznet.data import sources
+
     return {
-        "model": str(predictor.path),
-        "data": str(manifest.folder),
-        "source": manifest.content["source"],
+        "model": remote.published(predictor.path),
+        "data": remote.published(manifest.folder),
+        "listing_sha256": manifest.content.get("listing_sha256"),
+        "source": sources.published(manifest.content["source"]),
         "split": split,
         "n": score.n,
         "top1": score.top1,
@@ -276,12 +279,12 @@ def to_json(
     }
 
 
-def _print_loss(loss: Loss) -> None:
+def _print_loss(loss: Loss, has_top5: bool) -> None:
     low, high = (100 * each for each in loss.drop_interval_95)
-    shares = [console.percent(loss.top1), console.percent(loss.top5)]
+    shares = {"rank-1": console.percent(loss.top1)} | ({"rank-5": console.percent(loss.top5)} if has_top5 else {})
     console.table(
-        ["against", "rank-1", "rank-5", "points lost", "95 % interval"],
-        [[loss.against, *shares, f"{100 * loss.drop:.2f}", f"{low:.2f} to {high:.2f}"]],
+        ["against", *shares, "points lost", "95 % interval"],
+        [[loss.against, *shares.values(), f"{100 * loss.drop:.2f}", f"{low:.2f} to {high:.2f}"]],
         title="rank-1, paired on the same records",
     )
 

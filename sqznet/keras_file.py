@@ -30,7 +30,7 @@ class Card:
 
     classes: tuple[str, ...] | None  # in the order of the outputs; None of a file that has lost its manifest
     preprocessing: Preprocessing
-    data: str | None = None  # folder of the shards it was trained on
+    data: str | None = None  # folder of the shards it was trained on, as `remote.published` names it
     pretrained_on: str | None = None  # set that published weights it stems from had seen, in words
     weights: dict[str, Any] | None = None  # the published weights it stems from: file, sha256, format and the like
 
@@ -94,11 +94,18 @@ def load(path: Path) -> tuple[keras.Model, Card]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """The folder of the shards that a model was trained on.
+    """The folder of the shards that a model was trained on: as its run names it, else as its card does.
 
     Raises:
-        InputError: its card does not say.
+        InputError: neither does, or there is no such folder here.
     """
+    from sqznet.training import run_folder
+
+    run = path if path.is_dir() else path.parent
+    if (run / run_folder.CONFIG).is_file() and path in (run, run / run_folder.BEST):
+        return remote.folder(run_folder.load_config(run)["data"])
     if card.data is None:
         raise InputError(f"nothing in {path} or beside it says which data it was trained with: give --data=FOLDER")
+    if "://" not in card.data and not Path(card.data).is_dir():
+        raise InputError(f"{path} was trained on {card.data!r}, and there is no such folder here: give --data=FOLDER")
     return remote.folder(card.data)

@@ -3,8 +3,8 @@
 `imagenet_classes.txt` holds the 1,000 classes of ILSVRC 2012 in the order of their labels (0 first, the sorted WordNet
 ids), each with the first word that WordNet 3.0 has for it; the four that would read alike have a word in brackets.
 
-Data and models spell a class in their own ways: `n03417042`, `garbage truck`, `Garbage_Truck`, `n03417042 garbage truck,
-dustcart`. `match` finds which stand for which.
+Data and models spell a class in their own ways: `n03417042`, `garbage truck`, `Garbage_Truck`, or with all words,
+`n03417042 garbage truck, dustcart`. `match` finds which stand for which.
 """
 
 from __future__ import annotations
@@ -78,4 +78,4 @@ def close_to(name: str, known: Sequence[str]) -> list[str]:
     """Up to three of the known classes whose names are almost this one, in words."""
     shown = readable(known)
     forms = {form: shown[output] for output, each in enumerate(known) for form in set().union(*_texts(each))}
-    return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(plain(name), forms, n=3)))
+    return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(plain(name), forms, n=3, cutoff=0.75)))

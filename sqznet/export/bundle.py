@@ -10,7 +10,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, coverage, files, inference, labels, latency, metrics
+from sqznet import console, coverage, files, inference, labels, latency, metrics, remote
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
 from sqznet.export import budget as sizes
@@ -171,7 +171,12 @@ def _calibration(
     covered = coverage.count(shown, len(manifest.classes), len(card_of_model.classes))
     records = sum(map(len, photographs))
     console.say(f"int8 is calibrated on {records:,} records of {split}, which show {covered}")
-    return photographs, {"data": str(manifest.folder), "split": split, "records": records, **covered.to_dict()}
+    return photographs, {
+        "data": remote.published(manifest.folder),
+        "split": split,
+        "records": records,
+        **covered.to_dict(),
+    }
 
 
 def _one(
@@ -251,7 +256,7 @@ def _describe(
     }
     files.write_json(folder / MANIFEST, manifest)
     reference = {
-        "data": str(against.data),
+        "data": remote.published(against.data),
         "split": against.split,
         **_accuracy(against.score),
         **against.coverage.to_dict(),
@@ -308,7 +313,7 @@ def _entries(
                     "zero_point": 0,
                 },
                 "proof": {
-                    "data": str(against.data),
+                    "data": remote.published(against.data),
                     "split": against.split,
                     **_accuracy(proof.score),
                     **against.coverage.to_dict(),
