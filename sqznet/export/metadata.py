@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqznet import files, labels
+from sqznet import files, labels, remote
 from sqznet.errors import InputError
 from sqznet.keras_file import MEMBER, Card
 from sqznet.preprocessing import DECODING
