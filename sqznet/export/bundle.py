@@ -78,7 +78,11 @@ def export(
         InputError: a file fails a gate, or `out` holds what no export wrote; nothing of this export is left.
     """
     classes = card_of_model.classes
-    assert classes is not None
+    if classes is None:
+        raise InputError(
+            f"{source} does not name its classes, and an exported file has to: export the run or .keras file that it "
+            "was compressed from"
+        )
     if len(classes) < 2:
         raise InputError(
             f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
