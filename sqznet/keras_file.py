@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__, files, remote
+from sqznet import __version__, files, remote, typed
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
 
@@ -45,8 +45,11 @@ def card_from_dict(content: Any, where: str) -> Card:
         InputError: something is missing or of another type.
     """
     try:
+        typed.require(content, {"classes": list[str], "preprocessing": dict}, where)
+        others = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
+        typed.require({name: content.get(name) for name in others}, others, where)
         return Card(
-            classes=tuple(str(name) for name in content["classes"]),
+            classes=tuple(content["classes"]),
             preprocessing=_preprocessing(content["preprocessing"]),
             data=content.get("data"),
             pretrained_on=content.get("pretrained_on"),

@@ -109,7 +109,7 @@ def _described(
     elif missing:
         console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
         beam.write(reader, missing, out, options, beam_flags)
-    return [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
+    return [files.read_json(shards.description_path(out, shard)) for shard in plan]
 
 
 def _require_text(out: Path) -> None:
@@ -166,7 +166,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Marks `out` as this build's, or finds that it is."""
     path = out / ".build" / "build.json"
     if path.is_file():
-        _require_same(out, json.loads(path.read_text()), identity)
+        _require_same(out, files.read_json(path), identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
