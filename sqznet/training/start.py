@@ -122,8 +122,8 @@ def train(
             gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
             if machines is None and saving.get("data_service") and isinstance(error, gone):
                 raise TryAgain(
-                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with --resume "
-                    f"--run_dir={run_dir}"
+                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with "
+                    f"--resume --run_dir={run_dir}"
                 ) from None
             lost = machines.lost_worker(error) if machines else None
             if machines is None or lost is None:
