@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import cli, console, exported, keras_file, labels, metrics, weights
+from sqznet import cli, console, exported, keras_file, labels, metrics, startup, weights
 from sqznet.compression import network
 from sqznet.errors import InputError
 from sqznet.export import metadata
@@ -217,7 +217,7 @@ class OnnxRuntime:
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        options.intra_op_num_threads = threads or startup.threads() or 0  # 0: as many as the machine has cores
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-_CGROUP = Path("/sys/fs/cgroup/cpu.max")  # version 2, as seen from within a container
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")  # the groups that this process is in, one line a hierarchy
 
 
 def _allowed() -> int:
@@ -19,17 +21,52 @@ def _allowed() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cores(limit: Path = _CGROUP) -> int:
-    """The processor cores that this process may use: those it is let on, or a container's share of time if less.
+def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """The processor cores that this process may use: those it is let on, or its share of their time if less.
+
+    A share is set for a control group, by a container's runtime, systemd or Slurm. The groups above limit it too.
 
     Args:
-        limit: the file with the share, "MICROSECONDS PERIOD" or "max PERIOD".
+        groups: where the control groups are mounted, of version 1 or 2.
+        membership: the file with the groups of this process.
     """
+    shares = [share for group in _groups(groups, membership) if (share := _share(group)) is not None]
+    return max(1, min([_allowed(), *map(math.ceil, shares)]))
+
+
+def threads() -> int | None:
+    """How many threads a runtime should start; None where it may decide: it counts the machine's cores."""
+    count = cores()
+    return count if count < (os.cpu_count() or 1) else None
+
+
+def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
+    """The folders of this process's groups and of all groups above them."""
     try:
-        share, period = limit.read_text().split()
-        return max(1, min(_allowed(), math.ceil(int(share) / int(period))))
-    except (OSError, ValueError):  # no such limit
-        return _allowed()
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # Version 2 has no controllers here. Beside version 1 it is mounted as `unified`.
+        names = ["", "unified"] if not controllers else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
+        # In a container the path may be that of the host, of which nothing but the group itself is mounted, as root.
+        own = PurePosixPath("/", path.replace("/..", ""))
+        for name, group in itertools.product(names, [own, *own.parents]):
+            yield mounted / name / group.relative_to("/")
+
+
+def _share(group: Path) -> float | None:
+    """The cores' worth of time that a group has; None where it has no limit."""
+    try:
+        if (group / "cpu.max").is_file():  # version 2: "MICROSECONDS PERIOD" or "max PERIOD"
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{each}_us").read_text() for each in ("quota", "period"))
+        share = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return share if share > 0 else None  # version 1 says -1 for no limit
 
 
 @functools.cache
