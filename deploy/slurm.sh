@@ -17,12 +17,21 @@ set -euo pipefail
 run_dir=${RUN_DIR:-$HOME/runs/imagenet}
 data=${DATA:-/scratch/imagenet}
 
-# Worker 0 is the chief; Slurm's variables tell each process which it is. A lost worker ends all of them; the job is
-# then queued again and goes on where the last checkpoint stands, up to fifty times.
+# Worker 0 is the chief; Slurm's variables tell each process which it is. A lost worker ends all of them.
+code=0
 srun --kill-on-bad-exit=0 python -m sqznet.train \
   --strategy=multiworker \
   --recipe=article \
   --data="$data" \
   --run_dir="$run_dir" \
   --resume \
-  || { [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ] && scontrol requeue "$SLURM_JOB_ID"; }
+  || code=$?
+
+# Only what may pass is queued again, up to fifty times: 75 (a lost worker, a full disk ...) and the end by a signal,
+# as when the time is up. It goes on where the last checkpoint stands. A mistyped flag (2) fails every time.
+if [ "$code" -eq 75 ] || [ "$code" -gt 128 ]; then
+  if [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+fi
+exit "$code"

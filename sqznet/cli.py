@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sqznet import __version__, console, files
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing
 
 GEOMETRY = ("resize", "resize_to", "interpolation", "antialias")  # fields of Preprocessing that are flags
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 a check said no, or a fault of sqznet; 2 wrong usage or input; 75 it may pass: the same
+command may succeed later; 128 + N ended by signal N (130 is Ctrl-C). docs/exit_codes.md has them all."""
 
 
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
@@ -26,10 +32,21 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
         pass
 
     made = argparse.ArgumentParser(
-        prog=f"python -m {module}", description=doc, formatter_class=Help, allow_abbrev=False
+        prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False
     )
     made.add_argument("--version", action="version", version=f"sqznet {__version__}")
     return made
+
+
+def finite(text: str) -> float:
+    """The type of a flag that takes a number: `float` takes "nan" and "inf" as well, which no range keeps out."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def add_geometry(parser: argparse.ArgumentParser) -> None:
@@ -71,22 +88,35 @@ def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and exits: 0, or 1 with one line of error, or 130 when interrupted."""
+    """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
     try:
         sys.exit(main())
-    except InputError as error:
-        console.say(f"error: {error}")
-        sys.exit(1)
     except KeyboardInterrupt:
         console.say("interrupted")
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); not worth a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(128 + 13)  # SIGPIPE, which Windows does not name
     except Exception as error:
-        failed = files.why_not_written(error)
-        if failed is None:
+        explained = _explained(error)
+        if explained is None:
             raise
-        console.say(f"error: {files.in_words(failed)}")
-        sys.exit(1)
+        console.say(f"error: {explained}")
+        sys.exit(explained.exit_code)
+
+
+def _explained(error: Exception) -> InputError | None:
+    """What an error says that the user or the machine caused; None of a bug of ours."""
+    if isinstance(error, InputError):
+        return error
+    failed = files.why_not_written(error)
+    if failed is not None:
+        return files.refusal(failed)
+    # By name, because TensorFlow may not have been imported.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return TryAgain(
+            f"out of memory ({str(error).splitlines()[0][:200] if str(error) else 'the machine has no more'}); end other "
+            "programs, or give a smaller --global_batch_size or --image_size where the command has them"
+        )
+    return None

@@ -20,7 +20,7 @@ import dataclasses
 from pathlib import Path
 
 from sqznet import cli, console, coverage, files, remote
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError
 from sqznet.export import budget
 
 OUT = Path("export/compressed")
@@ -39,18 +39,23 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--target", help="most bytes: 340kB, 0.3MB or plain bytes")
     parser.add_argument(
-        "--max_drop", type=float, help="most top-1 it may lose, in points; default 1 where there is no --target"
+        "--max_drop", type=cli.finite, help="most top-1 it may lose, in points; default 1 where there is no --target"
     )
     parser.add_argument("--split", help="split to measure on; default test, or val where there is no test")
     parser.add_argument("--records", type=int, default=RECORDS, help="records to measure on; 0 means all")
     parser.add_argument("--calibration_records", type=int, default=256, help="training records to round for")
-    parser.add_argument("--sparsity", type=float, default=0.0, help="share of all weights to prune first, 0 to below 1")
+    parser.add_argument(
+        "--sparsity", type=cli.finite, default=0.0, help="share of all weights to prune first, 0 to below 1"
+    )
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--measure", action=switch, default=True, help="steps by each layer's measured sensitivity")
     parser.add_argument("--compensate", action=switch, default=True, help="make up for each error in other weights")
     parser.add_argument("--count_bits", action=switch, default=True, help="prefer integers that take fewer bits")
     parser.add_argument(
-        "--finetune_minutes", type=float, default=0.0, help="learn from the uncompressed network for so long at the end"
+        "--finetune_minutes",
+        type=cli.finite,
+        default=0.0,
+        help="learn from the uncompressed network for so long at the end",
     )
     parser.add_argument("--points", type=int, default=0, help="further sizes to try, for the curve")
     parser.add_argument("--decode", type=Path, metavar="FILE", help="decode a .sqz file instead of writing one")
@@ -110,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         console.result(f"warning: {warning}")
     if chosen is None:
         smallest = min(points, key=lambda each: each.bytes)
-        raise InputError(
+        raise CheckFailed(
             f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
             f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: the "
             f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"

@@ -1,25 +1,35 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either whole or absent: written under a temporary name, then renamed. And locks between processes.
+
+docs/concurrency.md says what each command does where two processes meet.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import secrets
+import shlex
 import shutil
-from collections.abc import Iterator
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqznet.errors import InputError
+import filelock
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from sqznet import console
+from sqznet.errors import InputError, TryAgain
 
 TEMPORARY_PREFIX = ".tmp-"
+DAY = 24 * 60 * 60  # seconds
+_POLL = 0.05  # seconds between two attempts to take a lock
+_PATIENCE = 0.3  # seconds before a lock counts as held: a process that only asks who holds it has it for a moment
 # What keeps a file from being written that the user can mend, and how.
 REMEDIES = {
     errno.ENOSPC: "free some space there and run the same command again",
@@ -39,18 +49,20 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written, for one of REMEDIES' reasons; names `path`, or what was to be in it.
     """
-    # The process id keeps two writers of the same file apart; the name's end keeps its suffix, which formats go by.
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    # The token keeps two writers of the same file apart, in whatever container or machine they run. The name's end
+    # keeps its suffix, which formats go by.
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
+        remove_abandoned(path)
         yield temporary
         if temporary.is_file():
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        if temporary.is_dir() and path.is_dir():
-            remove(path)
-        temporary.replace(path)
+        if temporary.is_dir():
+            _replace_folder(temporary, path)
+        else:
+            temporary.replace(path)
     except Exception as error:
         failed = why_not_written(error)
         if failed is None:
@@ -60,6 +72,47 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # on a disk that is read-only, even that there is nothing to remove
             remove(temporary)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Puts a folder in the place of another. The old one is under the temporary name then, or gone.
+
+    Of two processes that do this at once the later one wins, and both folders are whole at any time.
+    """
+    while not (_took_the_place(temporary, path) or _exchange(temporary, path)):
+        # For a moment there is no folder at `path`.
+        aside = temporary.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name}")
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.rename(aside)
+        try:
+            if _took_the_place(temporary, path):
+                return
+        finally:
+            remove(aside)
+
+
+def _took_the_place(folder: Path, path: Path) -> bool:
+    """Renames a folder, which works where there is none or an empty one. False where there is another."""
+    try:
+        folder.rename(path)
+    except OSError as error:
+        # Windows says EACCES.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (sys.platform == "win32" and path.is_dir()):
+            return False
+        raise
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders in one step, so that readers never miss one. False where the system or its disk cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # a C library without it
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def why_not_written(error: Exception) -> OSError | None:
@@ -92,38 +145,165 @@ def in_words(failed: OSError) -> str:
     return f"cannot {verb} {where}: {os.strerror(failed.errno)}; {REMEDIES[failed.errno]}"
 
 
+def refusal(failed: OSError, onwards: str = "") -> InputError:
+    """`in_words` as an error to raise: a full disk may have room again later, rights do not come by themselves."""
+    kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+    return kind(in_words(failed) + onwards)
+
+
+class Held(TryAgain):
+    """Another process holds a lock; the text names it."""
+
+
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """One process at a time in the block. The lock is an open file, so it goes with the process, however that ends.
+def locked(
+    path: Path, doing: str = "", *, wait: bool = True, first: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """One process at a time in the block, of this machine and of all that share the folder.
+
+    The lock is on an open file, so it goes with the process, however that ends. The file says which process holds it,
+    for the messages of others, and goes with the lock; after a kill it stays and harms nothing.
+
+    Args:
+        path: of the lock file.
+        doing: what the holder does, such as "builds data/mine".
+        wait: wait for the lock, and say for whom.
+        first: called as soon as the lock is held; it may make room on a full disk.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is False.
+        Held: another process holds it, and `wait` is False.
+        InputError: the folder's file system has no locks.
     """
-    if fcntl is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-
-
-def remove_abandoned(path: Path) -> None:
-    """Removes what killed processes of this machine left of writing `path`."""
-    for left in path.parent.glob(f"{TEMPORARY_PREFIX}*-{path.name}"):
-        number = left.name.removeprefix(TEMPORARY_PREFIX).removesuffix(f"-{path.name}")
-        if number.isdigit() and not _is_running(int(number)):
-            remove(left)
-
-
-def _is_running(process: int) -> bool:
+    started, said = time.monotonic(), ""
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() - started > _PATIENCE:
+            holder = f"another process {doing or f'holds {path}'}: {_recorded(path)}"
+            if not wait:
+                raise Held(holder)
+            if holder != said:
+                console.say(f"waiting: {holder}")
+                said = holder
+        time.sleep(_POLL)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        if first:
+            first()
+        _record(descriptor)
+        yield
+    finally:
+        # While the lock is held, or another process could take the lock of a file that is about to go.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+        if sys.platform == "win32":  # which removes no open file, and none that another process has open
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def lock_beside(path: Path) -> Path:
+    """Where the lock of a file or folder is that is replaced as a whole."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def holder(path: Path) -> str | None:
+    """Which process holds a lock, in words; None if none does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return None if filelock.lock_descriptor(descriptor, blocking=False) else _recorded(path)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The open lock file, or None if another process holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:  # the folder was removed in between
+        return None
+    try:
+        taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.ESTALE:  # removed by another machine
+            return None
+        raise InputError(
+            f"cannot lock {path}: {error.strerror}; name a folder on a file system with locks, or mount it with them"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not taken:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_still_there(path: Path, descriptor: int) -> bool:
+    """Whether a file that is locked now was not removed by the process that had the lock before."""
+    status = os.fstat(descriptor)
+    try:
+        return status.st_nlink > 0 and os.path.samestat(status, path.stat())
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def _record(descriptor: int) -> None:
+    """Writes into a lock file who holds it. Windows lets nobody read a locked byte, so the first is left blank."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
+    written = {
+        "command": console.printable(shlex.join([*command, *sys.argv[1:]]), keep="")[:300],
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f" {json.dumps(written)}\n".encode())
+
+
+def _recorded(path: Path) -> str:
+    """Who holds a lock. Processes in containers often have the same number, so the host is named, too."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(1)
+            found = json.loads(file.read())
+        return f"{found['command']} (process {found['process']} on host {found['host']}, since {found['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has not written down its name"
+
+
+def remove_abandoned(path: Path, *, age: float = DAY) -> None:
+    """Removes what killed processes left of writing `path`: what nobody has written to for `age` seconds.
+
+    Process numbers do not tell who is alive: containers and machines that share the folder have their own. With
+    age=0 it is for who holds the lock under which alone `path` is written.
+    """
+    _remove_temporaries(path.parent, f"-{path.name}", age)
+
+
+def clear(folder: Path) -> None:
+    """Removes all that killed processes left of writing files in a folder; for who holds the folder's lock."""
+    _remove_temporaries(folder, "", age=0)
+
+
+def _remove_temporaries(folder: Path, ending: str, age: float) -> None:
+    for each in list(folder.iterdir()) if folder.is_dir() else []:
+        if each.name.startswith(TEMPORARY_PREFIX) and each.name.endswith(ending):
+            with contextlib.suppress(OSError):  # gone already, or not ours to remove; nothing depends on it
+                if time.time() - _last_written(each) >= age:
+                    remove(each)
+
+
+def _last_written(path: Path) -> float:
+    """Of a file, or of a folder and all below it, in seconds since the epoch."""
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -137,6 +317,59 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """The object of a JSON text that a user may have written or changed.
+
+    Raises:
+        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for name, _ in pairs if len(made) < len(pairs) else []:
+            if sum(name == other for other, _ in pairs) > 1:
+                raise InputError(f"{where}: {name!r} stands there twice, and only one can be meant; remove the other")
+        return made
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
+
+    try:
+        # Some editors put a mark before the text.
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not text.strip() else f"is not JSON: {error}"
+        raise InputError(f"{where} {what}") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{where} holds {type(content).__name__} {shortened(content)}; expected a JSON object, {{...}}"
+        )
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`parse_json` of a file.
+
+    Raises:
+        InputError: also where it cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; expected a JSON file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    return parse_json(text, str(path))
+
+
+def shortened(value: Any) -> str:
+    """A value of JSON as it is written there, cut to what a message has room for."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def remove(path: Path) -> None:

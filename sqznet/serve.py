@@ -24,7 +24,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sqznet import cli, console
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.files import TEMPORARY_PREFIX
 
 ADDRESS = "127.0.0.1"
@@ -183,7 +183,8 @@ def open_server(site: Site, port: int) -> ThreadingHTTPServer:
         raise InputError(f"--port={port} is not a port; give one of 1 to 65535, or 0 for any free one") from None
     except OSError as error:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
-        raise InputError(f"--port={port} {reason}; give another, or --port=0 for any free one") from None
+        kind = TryAgain if error.errno == errno.EADDRINUSE else InputError
+        raise kind(f"--port={port} {reason}; give another, or --port=0 for any free one") from None
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -42,7 +42,7 @@ DEMO = Path("data/demo")
 TYPES = {
     "str": str,
     "int": int,
-    "float": float,
+    "float": cli.finite,
     "int | None": int,
     "str | None": str,
     "tuple[int, ...]": recipes.parse_milestones,
@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="go on where --run_dir, or the newest run, stopped; if --run_dir holds no run yet, start it",
     )
     parser.add_argument("--keep", type=int, default=2, help="checkpoints that stay, besides the best model")
-    parser.add_argument("--save_minutes", type=float, default=5.0, help="time between checkpoints within an epoch")
+    parser.add_argument("--save_minutes", type=cli.finite, default=5.0, help="time between checkpoints within an epoch")
     parser.add_argument(
         "--max_bad_records",
         type=int,

@@ -140,7 +140,7 @@ def test_a_manifest_that_is_not_an_exports_is_refused(tmp_path, content, message
 def test_the_command_ends_with_one_line_of_error(tmp_path):
     command = [sys.executable, "-m", "sqznet.benchmark", "--what=infer", f"--model={tmp_path}", "--runs=1"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "is neither a run folder nor a SavedModel folder" in done.stderr
 
 

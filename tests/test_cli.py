@@ -62,9 +62,9 @@ def test_help_answers_without_tensorflow(module):
         (["sqznet.predict", "--model=nowhere", "x.jpg"], "error: no such model: nowhere"),
     ],
 )
-def test_a_mistake_gets_one_line_and_exit_code_1(args, message, tmp_path):
+def test_a_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path):
     done = command(*args, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 

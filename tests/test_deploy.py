@@ -27,7 +27,7 @@ def calls() -> list[tuple[str, str, list[str]]]:
     found = []
     for name in ("kubernetes.yaml", "data_service.yaml"):
         for document in documents(name):
-            for command in re.findall(r"'command': (\[[^]]*\])", str(document)):
+            for command in re.findall(r"'(?:command|args)': (\['python'[^]]*\])", str(document)):
                 python, dash_m, module, *flags = yaml.safe_load(command)
                 assert [python, dash_m] == ["python", "-m"]
                 found.append((name, module, flags))
@@ -56,6 +56,26 @@ def test_the_job_is_one_that_the_operator_takes():
     assert container["name"] == "tensorflow"
     assert {"name": "tfjob-port", "containerPort": 2222} in container["ports"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+@pytest.mark.parametrize(("ends_with", "code"), [(0, 0), (1, 1), (2, 2), (75, 203), (143, 143)])
+def test_kubernetes_starts_again_only_what_may_pass(ends_with, code):
+    job, _ = documents("kubernetes.yaml")
+    worker = job["spec"]["tfReplicaSpecs"]["Worker"]
+    assert worker["restartPolicy"] == "ExitCode"  # of 128 and more
+    wrapper = worker["template"]["spec"]["containers"][0]["command"]
+    assert subprocess.run([*wrapper, "sh", "-c", f"exit {ends_with}"]).returncode == code
+
+
+def test_a_container_passes_sigterm_on_and_waits_for_the_state_to_be_saved():
+    job, _ = documents("kubernetes.yaml")
+    wrapper = job["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]["command"]
+    saving = "trap 'sleep 0.3; echo saved; exit 143' TERM; echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen([*wrapper, "sh", "-c", saving], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert said == "saved\n" and process.returncode == 143
 
 
 def test_the_slurm_script_is_shell():

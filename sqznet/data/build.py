@@ -1,7 +1,8 @@
 """Builds a set: maps `shards.write` over processes or with Beam, resumably, then writes the manifest.
 
 A shard that stands is finished. While a build is under way, `.build/` holds its options and a description of each
-finished shard; manifest.json, written last, marks the set as complete.
+finished shard; manifest.json, written last, marks the set as complete. One process at a time builds in a folder; a
+second one waits, and finds the set finished.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sqznet import console, files, startup
 from sqznet.data import beam, shards
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError, TryAgain, checking
 
 
 def build(
@@ -44,6 +45,8 @@ def build(
     beam_flags: str | None = None,
 ) -> manifests.Manifest:
     """Builds, or finishes building, the set of `source` in `out`. The result depends on neither workers nor kills.
+
+    Waits while another process builds there.
 
     Args:
         spec: the source as the user named it, for the manifest.
@@ -68,12 +71,27 @@ def build(
         },
         "listing_sha256": _listing_sha256(source),
     }
-    if _already_built(out, identity):
-        manifest = manifests.load(out)
-        if options.strict and manifest.content["rejected"]:
-            raise InputError(f"{out} was built without {manifest.content['rejected']} files: see {out / 'rejects.csv'}")
-        return manifest
-    _claim(out, identity)
+    if not _already_built(out, identity):  # asked without the lock first: a finished set may be read-only
+        with files.locked(out / manifests.LOCK, f"builds {out}"):
+            if not _already_built(out, identity):
+                _claim(out, identity)
+                described = _described(source, plan, out, options, workers, beam_flags)
+                _finish(out, source, identity, described)
+    manifest = manifests.load(out)
+    if options.strict and manifest.content["rejected"]:
+        raise InputError(f"{out} was built without {manifest.content['rejected']} files: see {out / 'rejects.csv'}")
+    return manifest
+
+
+def _described(
+    source: Source,
+    plan: list[shards.Shard],
+    out: Path,
+    options: shards.Options,
+    workers: int,
+    beam_flags: str | None,
+) -> list[dict[str, Any]]:
+    """What `shards.write` says of each shard of the plan; those that do not stand yet are written."""
     done = {shard.file for shard in plan if (out / shard.file).is_file()}
     missing = [shard for shard in plan if shard.file not in done]
     if missing and done:
@@ -85,9 +103,7 @@ def build(
     elif missing:
         console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
         beam.write(reader, missing, out, options, beam_flags)
-    described = [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
-    _finish(out, source, identity, described)
-    return manifests.load(out)
+    return [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
 
 
 def _require_text(out: Path) -> None:
@@ -110,7 +126,9 @@ def _already_built(out: Path, identity: dict[str, Any]) -> bool:
     if not path.is_file():
         return False
     _require_same(path, manifests.load(out).content, identity)
-    files.remove(out / ".build")
+    if (out / ".build").is_dir():  # a kill came between the manifest and its removal
+        with files.locked(out / manifests.LOCK, f"builds {out}"):
+            files.remove(out / ".build")
     return True
 
 
@@ -126,12 +144,12 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     path = out / ".build" / "build.json"
     if path.is_file():
         _require_same(path.parent, json.loads(path.read_text()), identity)
-    elif out.is_dir() and any(each.name != ".build" for each in out.iterdir()):
+    elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
         files.write_json(path, identity)
-    for leftover in [*out.glob(f"{files.TEMPORARY_PREFIX}*"), *(out / ".build").glob(f"{files.TEMPORARY_PREFIX}*")]:
-        files.remove(leftover)
+    files.clear(out)
+    files.clear(out / ".build")
 
 
 def _start_worker() -> None:
@@ -175,7 +193,7 @@ def _write_missing(
                     future.result()
                     bar.advance(task, len(futures[future].photos))
             except BrokenProcessPool:
-                raise InputError(
+                raise TryAgain(
                     "a worker process was killed, perhaps for want of memory; the finished shards stand: run the "
                     f"same command again, with fewer --workers than {workers} if it was memory"
                 ) from None
@@ -249,20 +267,22 @@ def verify(folder: Path) -> manifests.Manifest:
     """Re-reads a built set against its manifest: every byte, every record.
 
     Raises:
-        InputError: names the first shard, and where possible the record, that is not as the manifest says.
+        CheckFailed: names the first shard, and where possible the record, that is not as the manifest says.
+        InputError: there is no set to check.
     """
-    manifest = manifests.load(folder)
-    with console.progress("records/s") as bar:
+    manifest = manifests.load(folder, whole=False)
+    with checking(), console.progress("records/s") as bar:
+        manifests.load(folder)  # every shard is there
         task = bar.add_task(f"verifying {folder}", total=sum(shard.records for shard in manifest.shards))
         for shard in manifest.shards:
             size = shard.path.stat().st_size
             if size != shard.bytes:
-                raise InputError(f"{shard.path} has {size} bytes; the manifest says {shard.bytes}")
+                raise CheckFailed(f"{shard.path} has {size} bytes; the manifest says {shard.bytes}")
             records = shards.check(shard.path, len(manifest.classes))
             if records != shard.records:
-                raise InputError(f"{shard.path} has {records} records; the manifest says {shard.records}")
+                raise CheckFailed(f"{shard.path} has {records} records; the manifest says {shard.records}")
             digest = files.sha256_of(shard.path)
             if digest != shard.sha256:
-                raise InputError(f"{shard.path} has sha256 {digest}; the manifest says {shard.sha256}")
+                raise CheckFailed(f"{shard.path} has sha256 {digest}; the manifest says {shard.sha256}")
             bar.advance(task, records)
     return manifest

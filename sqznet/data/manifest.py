@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqznet import files
 from sqznet.errors import InputError
 
 FILE = "manifest.json"
+LOCK = ".lock"  # held while a set is built; it is in the folder, which may be all that containers share
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 
@@ -80,10 +82,13 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         raise InputError(f"no such folder: {folder} (expected shards; `python -m sqznet.data --help` builds them)")
     if not path.is_file():
         unfinished = (folder / ".build").is_dir()
+        builder = files.holder(folder / LOCK) if isinstance(folder, Path) else None
         raise InputError(
             f"{folder} has no {FILE}: "
             + (
-                "its build is unfinished; run the same `python -m sqznet.data` command again"
+                f"another process builds it now: {builder}; wait for its end, then run this command again"
+                if builder
+                else "its build is unfinished; run the same `python -m sqznet.data` command again"
                 if unfinished
                 else f"build it first: python -m sqznet.data --source=folder:PHOTOGRAPHS --out={folder} "
                 "(shards made by another tool: --source=tfrecord:FOLDER)"

@@ -18,7 +18,7 @@ import socket
 import time
 
 from sqznet import cli, console
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 
 TIMEOUT = 60  # seconds to wait for a dispatcher that is just being started
 
@@ -76,7 +76,7 @@ def await_dispatcher(text: str, flag: str = "--dispatcher") -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise InputError(
+                raise TryAgain(
                     f"no dispatcher answers at {flag}={text} ({error.strerror or error}); start one with "
                     "python -m sqznet.data.service --listen=HOST:PORT"
                 ) from None

@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=remote.folder, help="shards to compare on; default those of the run")
     parser.add_argument("--split", help="split to compare on; default test, or val where there is no test")
     parser.add_argument("--records", type=int, default=RECORDS, help="records to compare on; 0 means all")
-    parser.add_argument("--max_drop", type=float, default=1.0, help="most top-1 a file may lose, in points")
+    parser.add_argument("--max_drop", type=cli.finite, default=1.0, help="most top-1 a file may lose, in points")
     parser.add_argument(
         "--calibration_records", type=int, default=128, help="training records that the steps of int8 are found on"
     )

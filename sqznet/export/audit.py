@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -64,7 +64,7 @@ def _check_tflite(path: Path, quantize: str) -> None:
             name = kinds.get(number, f"operator {number}")
             names.append(f"custom {_text(code.customCode or b'')}" if name == "CUSTOM" else name)
     except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise InputError(f"{path.name} is no TFLite file with one graph ({type(error).__name__}: {error})") from None
+        raise CheckFailed(f"{path.name} is no TFLite file with one graph ({type(error).__name__}: {error})") from None
     _check_operators(path, names, TFLITE_OPERATORS)
     _check_convolutions(path, names.count("CONV_2D"))
 
@@ -84,7 +84,7 @@ def _check_tflite(path: Path, quantize: str) -> None:
                 output: name for name, each in zip(names, graph.operators, strict=True) for output in each.outputs
             }
             first = next(i for i, each in enumerate(graph.tensors) if types[each.type].startswith("FLOAT"))
-            raise InputError(
+            raise CheckFailed(
                 f"{path.name} is not all int8: {len(floating)} of {len(graph.tensors)} tensors are float, the first "
                 f"of them {floating[0]} (made by {makers.get(first, 'the graph')})"
             )
@@ -100,14 +100,14 @@ def _check_onnx(path: Path, quantize: str) -> None:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf has several classes of error, without a common base
-        raise InputError(f"{path.name} is no ONNX file ({type(error).__name__})") from None
+        raise CheckFailed(f"{path.name} is no ONNX file ({type(error).__name__})") from None
     graph = model.graph
     outside = [each.name for each in graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL]
     if outside or model.functions or graph.sparse_initializer:
-        raise InputError(f"{path.name} keeps weights in other files, or has functions of its own: {outside[:3]}")
+        raise CheckFailed(f"{path.name} keeps weights in other files, or has functions of its own: {outside[:3]}")
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")})
     if foreign:
-        raise InputError(f"{path.name} has operators outside the ONNX standard: {', '.join(foreign)}")
+        raise CheckFailed(f"{path.name} has operators outside the ONNX standard: {', '.join(foreign)}")
     names = [node.op_type for node in graph.node]
     _check_operators(path, names, ONNX_OPERATORS)
     _check_convolutions(path, names.count("Conv"))
@@ -119,7 +119,7 @@ def _check_onnx(path: Path, quantize: str) -> None:
     found = [(each.name, types[each.data_type]) for each in kernels]
     if quantize == "int8" and any(kind == "INT8" for _, kind in found):
         # Known from the file alone, so that every processor gives the same verdict.
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} gives other answers on x86 processors without VNNI: its weights are INT8, whose products "
             "they add in 16 bits and cut off; UINT8 was expected; export again"
         )
@@ -137,7 +137,7 @@ def _check_integers_only(path: Path, graph: GraphProto) -> None:
             taken_by.setdefault(name, []).append(node)
 
     def refuse(node: NodeProto, what: str) -> None:
-        raise InputError(f"{path.name} is not all int8: {node.op_type} {node.name} {what}")
+        raise CheckFailed(f"{path.name} is not all int8: {node.op_type} {node.name} {what}")
 
     for node in graph.node:
         if node.op_type == "Gather":  # the table of an ELU: uint8 to uint8
@@ -160,7 +160,7 @@ def _check_integers_only(path: Path, graph: GraphProto) -> None:
 def _check_operators(path: Path, names: Iterable[str], allowed: frozenset[str]) -> None:
     unknown = sorted(set(names) - allowed)
     if unknown:
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} has operators that are not on the list of what every runtime has: {', '.join(unknown)} "
             f"(the list: {', '.join(sorted(allowed))})"
         )
@@ -168,14 +168,14 @@ def _check_operators(path: Path, names: Iterable[str], allowed: frozenset[str]) 
 
 def _check_convolutions(path: Path, count: int) -> None:
     if count < CONVOLUTIONS:
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} is not a whole SqueezeNet: it has {count} convolutions, and {CONVOLUTIONS} were expected"
         )
 
 
 def _check_kernels(path: Path, kernels: list[tuple[str, str]], expected: str) -> None:
     if not kernels:
-        raise InputError(f"{path.name} holds no weights: the conversion has lost them")
+        raise CheckFailed(f"{path.name} holds no weights: the conversion has lost them")
     for name, found in kernels:
         if found != expected:
-            raise InputError(f"{path.name}: weights {name} are {found}, and {expected} was expected")
+            raise CheckFailed(f"{path.name}: weights {name} are {found}, and {expected} was expected")

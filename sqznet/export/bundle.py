@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqznet import console, coverage, files, inference, labels, latency, metrics
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
 from sqznet.export import budget as sizes
 from sqznet.export.variants import VARIANTS, Source, Variant
@@ -188,13 +188,13 @@ def _one(
     _write(variant, writers, card_of_model, name, path)
     size = files.size_of(path)
     if size > gate.budget:
-        raise InputError(_over_budget(variant, size, gate.budget))
+        raise CheckFailed(_over_budget(variant, size, gate.budget))
     audit.check(path, variant.quantize)
     if path.is_file():
         again = folder / f"{files.TEMPORARY_PREFIX}again{path.suffix}"
         _write(variant, writers, card_of_model, name, again)
         if path.read_bytes() != again.read_bytes():
-            raise InputError(
+            raise CheckFailed(
                 f"{path.name} comes out with other bytes each time; please report this with the run folder"
             )
         files.remove(again)

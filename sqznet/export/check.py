@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqznet import console, files, labels
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError, checking
 from sqznet.export import audit, golden, metadata
 
 MANIFEST = "manifest.json"
@@ -57,24 +57,25 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
         (file, bytes, largest difference from its golden vectors) of each model file.
 
     Raises:
-        InputError: something is missing, changed, or does not answer as it did when it was exported.
+        InputError: it is no bundle.
+        CheckFailed: something is missing, changed, or does not answer as it did when it was exported.
     """
     content = load(folder)
-    names = _check_labels(folder, content)
     results = []
-    with console.progress("files/s") as bar:
+    with checking(), console.progress("files/s") as bar:
+        names = _check_labels(folder, content)
         for name, entry in bar.track(content["files"].items(), description="checking the files"):
             path = folder / name
             if not path.exists():
-                raise InputError(f"{path} is missing")
+                raise CheckFailed(f"{path} is missing")
             size = files.size_of(path)
             if size != entry["bytes"]:
-                raise InputError(f"{path} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}")
+                raise CheckFailed(f"{path} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}")
             if files.sha256_below(path) != entry["sha256"]:
-                raise InputError(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+                raise CheckFailed(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
             audit.check(path, entry["quantize"])
             if path.suffix == ".tflite" and metadata.labels_of(path) != names:
-                raise InputError(f"the labels inside {path} are not those of {LABELS}")
+                raise CheckFailed(f"the labels inside {path} are not those of {LABELS}")
             results.append((name, size, golden.check(folder, name, entry)))
     return results
 
@@ -85,10 +86,10 @@ def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
     names = tuple(path.read_bytes().decode(errors="replace").split("\n")[:-1]) if path.is_file() else ()
     expected = labels.readable(content["classes"])
     if len(names) != len(expected):
-        raise InputError(f"{path} has {len(names)} lines, and {MANIFEST} has {len(expected)} classes")
+        raise CheckFailed(f"{path} has {len(names)} lines, and {MANIFEST} has {len(expected)} classes")
     for index, (found, wanted) in enumerate(zip(names, expected, strict=True)):
         if found != wanted:
-            raise InputError(f"{path}, line {index + 1}: {found!r}, and class {index} of {MANIFEST} is {wanted!r}")
+            raise CheckFailed(f"{path}, line {index + 1}: {found!r}, and class {index} of {MANIFEST} is {wanted!r}")
     if files.sha256_of(path) != content["labels"]["sha256"]:
-        raise InputError(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+        raise CheckFailed(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
     return names

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqznet import files, inference
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
@@ -141,7 +141,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
     scale, tolerance = entry["output"]["scale"], TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
     if not difference <= tolerance:
-        raise InputError(
+        raise CheckFailed(
             f"{name} fails its golden self-test: it differs by {difference:.2e} from {place / vectors}, and "
             f"{tolerance:.0e} is allowed"
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from sqznet import console, coverage, inference, metrics
 from sqznet.data import pipeline
-from sqznet.errors import InputError
+from sqznet.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
@@ -90,7 +90,7 @@ def prove(path: Path, quantize: str, against: Reference, max_drop: float) -> Pro
     expected = np.concatenate([against.probabilities, against.probabilities[-1:]])
     difference = float(np.abs(everything - expected).max())
     if difference > TOLERANCES[quantize]:
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} is not equal to the Keras model: the largest difference of a probability is "
             f"{difference:.2e} on {len(against.labels)} records of {against.split}, and {TOLERANCES[quantize]:.0e} "
             "is allowed; nothing was written. This is a fault of the conversion: please report it with the run folder"
@@ -98,14 +98,14 @@ def prove(path: Path, quantize: str, against: Reference, max_drop: float) -> Pro
     answers, wanted = probabilities.argmax(axis=1), against.probabilities.argmax(axis=1)
     agreement = float((answers == wanted).mean())
     if agreement < LEAST_AGREEMENT[quantize]:
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} agrees with the Keras model on {console.percent(agreement)} of {len(answers)} records of "
             f"{against.split} only, and {console.percent(LEAST_AGREEMENT[quantize])} is asked for; {_ADVICE}"
         )
     score = metrics.score(probabilities, against.labels)
     drop, interval = metrics.drop(score, against.score)
     if drop > max_drop + 1e-9:
-        raise InputError(
+        raise CheckFailed(
             f"{path.name} loses {100 * drop:.2f} points of top-1 (95 % interval {100 * interval[0]:.2f} to "
             f"{100 * interval[1]:.2f}) on {len(answers)} records of {against.split}: {console.percent(score.top1)} "
             f"where the Keras model has {console.percent(against.score.top1)}, and --max_drop={100 * max_drop:g} is "

@@ -22,7 +22,7 @@ Entries = list[tuple[str, dict[str, Any]]]  # file name, its entry of manifest["
 
 def name_of(folder: Path) -> str:
     """The name of a bundle, also while its folder still has the temporary name of `files.replacing`."""
-    return re.sub(rf"^{re.escape(files.TEMPORARY_PREFIX)}\d+-", "", folder.resolve().name)
+    return re.sub(rf"^{re.escape(files.TEMPORARY_PREFIX)}[0-9a-f]+-", "", folder.resolve().name)
 
 
 def in_order(manifest: dict[str, Any]) -> Entries:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqznet import console
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -58,7 +58,7 @@ class Cluster:
                     console.say(
                         f"error: worker {number} ({others[number]}) {what}. Start all workers again with --resume"
                     )
-                    os._exit(1)
+                    os._exit(TryAgain.exit_code)
                 if missing and now - said > 30:
                     said = now
                     names = ", ".join(f"{number} ({others[number]})" for number in missing)

@@ -22,7 +22,7 @@ from sqznet import console, files, keras_file, model
 from sqznet.data import mend, pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.data.mend import BadRecord
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.inference import Predictor
 from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
@@ -293,7 +293,7 @@ class Run:
             raise error
         self._leave_out(found)
         if self.workers > 1:
-            raise InputError(
+            raise TryAgain(
                 f"{found[0].in_words(self.manifest.folder)}. It stands in {self.run_dir / mend.LIST} now: start all "
                 "workers again with --resume to go on without it"
             )

@@ -9,14 +9,13 @@ curve.png        loss and accuracy over the epochs
 events/          the same for TensorBoard
 logs/            what each worker said
 bad_records.csv  records that the run goes on without, if there are any; mended/ holds their shards
+lock             who trains there now; after a kill it stays until the next training
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,9 @@ from sqznet.weights import strangers
 RUNS = Path("runs")
 CONFIG = "config.json"
 BEST = "best.keras"
+LOCK = "lock"
 LOGS = "logs"
+WRITTEN = (CONFIG, BEST, "metrics.csv", "timings.csv", "curve.png")  # by the chief alone, besides checkpoints
 EVENTS = "events"
 
 
@@ -43,20 +44,22 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """
     if run_dir.is_file():
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
-    path = run_dir / "lock"
     is_new = not run_dir.exists()
     try:
-        with files.locked(path, wait=False):
-            for left in run_dir.rglob(f"{files.TEMPORARY_PREFIX}*"):  # first: it may be what fills the disk
-                files.remove(left)
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            yield
-    except BlockingIOError:
-        holder = path.read_text().strip() or "another process"
-        raise InputError(f"{holder} trains in {run_dir}; wait for it, or name another --run_dir") from None
+        # Cleared first: it may be what fills the disk.
+        with files.locked(run_dir / LOCK, trains_in(run_dir), wait=False, first=lambda: _clear(run_dir)):
+            try:
+                yield
+            except InputError:
+                if is_new and not (run_dir / CONFIG).exists():
+                    _forget(run_dir)
+                raise
+    except files.Held as held:
+        raise files.Held(f"{held}; wait for it, or name another --run_dir") from None
     except InputError:
-        if is_new and not (run_dir / CONFIG).exists():
-            _forget(run_dir)
+        if is_new:
+            with contextlib.suppress(OSError):  # not empty: it began, or others have left something there
+                run_dir.rmdir()
         raise
     except Exception as error:
         failed = files.why_not_written(error)
@@ -65,16 +68,26 @@ def claimed(run_dir: Path) -> Iterator[None]:
         failed.filename = failed.filename or str(run_dir)
         kept = checkpoint.steps(run_dir)
         onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
-        raise InputError(files.in_words(failed) + onwards) from None
+        raise files.refusal(failed, onwards) from None
+
+
+def trains_in(run_dir: Path) -> str:
+    """What the holder of a run folder's lock does."""
+    return f"trains in {run_dir}"
+
+
+def _clear(run_dir: Path) -> None:
+    """Removes what a killed training was writing. Others, such as `evaluate`, may be writing beside it now."""
+    files.clear(run_dir / checkpoint.FOLDER)
+    for name in WRITTEN:
+        files.remove_abandoned(run_dir / name, age=0)
 
 
 def _forget(run_dir: Path) -> None:
-    """Removes the folder of a run that was refused before it began, unless other workers have left something there."""
-    for left in (run_dir / "lock", run_dir / LOGS / "worker-0.log"):
-        left.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
+    """Removes the log of a run that was refused before it began."""
+    (run_dir / LOGS / "worker-0.log").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other workers have left something there
         (run_dir / LOGS).rmdir()
-        run_dir.rmdir()
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.training import checkpoint, finetune, run_folder
 from sqznet.training import strategy as strategies
@@ -86,13 +86,15 @@ def train(
             f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
             "--init_weights=squeezenet-v1.1, a run folder or a file"
         )
-    # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
-    with machines.awaited() if machines else contextlib.nullcontext():
-        strategy = strategies.create(strategy_name, replicas, machines)
-    if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
-        tf.config.experimental.enable_op_determinism()
-    with run_folder.claimed(run_dir) if strategies.is_chief(strategy) else contextlib.nullcontext():
-        if not resume and strategies.is_chief(strategy):
+    is_chief = machines is None or machines.index == 0
+    # The chief clears the folder before it meets the other workers, which may write there as soon as they have met.
+    with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
+        # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
+        with machines.awaited() if machines else contextlib.nullcontext():
+            strategy = strategies.create(strategy_name, replicas, machines)
+        if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
+            tf.config.experimental.enable_op_determinism()
+        if not resume and is_chief:
             _check_free(run_dir)
         console.log_to(run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log")
         origin = finetune.load(init_weights) if init_weights and not resume else None
@@ -116,7 +118,7 @@ def train(
             lost = machines.lost_worker(error) if machines else None
             if machines is None or lost is None:
                 raise
-            raise InputError(
+            raise TryAgain(
                 f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. What it said last is in "
                 f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
                 f"--run_dir={run_dir} to go on from the last checkpoint"

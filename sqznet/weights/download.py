@@ -14,11 +14,12 @@ from http.client import HTTPException
 from pathlib import Path
 
 from sqznet import console, files
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.weights.catalogue import Entry
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
+_PASSING = (408, 416, 429)  # answers of a server after which another request may succeed
 _CHUNK = 64 * 1024  # bytes
 
 
@@ -48,7 +49,8 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
                 _check(partial, name, entry)
                 partial.replace(path)
     except OSError as error:
-        raise InputError(
+        kind = TryAgain if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
+        raise kind(
             f"cannot keep {name} in {cache}: {error.strerror or error}; name another folder in SQZNET_CACHE"
         ) from None
     return path
@@ -67,7 +69,7 @@ def _check(path: Path, name: str, entry: Entry) -> None:
 
 def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
     """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
-    reason = ""
+    reason, kind = "", TryAgain
     for attempt in range(ATTEMPTS):
         if attempt:
             console.say(f"{name}: {reason}; trying again")
@@ -76,13 +78,14 @@ def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
             _download_rest(name, entry, partial)
         except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
             reason = str(error)
-            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code != 416:
+            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in _PASSING:
+                kind = InputError
                 break
         else:
             if _size(partial) >= entry.bytes:
                 return
             reason = f"the connection ended after {_size(partial):,} of {entry.bytes:,} bytes"
-    raise InputError(
+    raise kind(
         f"cannot fetch {name} from {entry.url}: {reason}. Run the command again to go on, or fetch the file in "
         f"another way and put it at {path}"
     )

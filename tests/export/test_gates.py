@@ -336,7 +336,7 @@ def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, t
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not out.exists()
-    assert all(path.name.startswith(".tmp-") for path in (tmp_path / "bundles").iterdir())
+    assert all(path.name.startswith((".tmp-", ".tiny.lock")) for path in (tmp_path / "bundles").iterdir())
     subprocess.run(command, check=True, capture_output=True)
     assert [path.name for path in (tmp_path / "bundles").iterdir()] == ["tiny"]
     check.check(out)
