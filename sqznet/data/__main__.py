@@ -52,7 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
-    parser.add_argument("--workers", type=int, default=startup.cores(), help="processes; default all cores, or a container's share of them")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=startup.cores(),
+        help="processes; default all cores, or a container's share of them",
+    )
     parser.add_argument("--runner", default="local", help="local, or beam: Apache Beam (pip install 'sqznet[beam]')")
     parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
     parser.add_argument("--verify", action="store_true", help="re-read the set in --out against its manifest")

@@ -7,7 +7,7 @@ its package brings OpenCV with it. A test compares the bytes with those of the g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -41,7 +41,7 @@ class UInt:
     value: int
 
 
-Value = Union[str, Byte, UInt, list[float], list["Table"], "Table"]
+Value = Union[str, Byte, UInt, Sequence[float], Sequence["Table"], "Table"]
 Table = Mapping[int, Value]  # the values of a table by the place of their field in the schema
 
 
@@ -174,7 +174,7 @@ def _add_table(builder: flatbuffers.Builder, table: Table) -> int:
     return builder.EndObject()
 
 
-def _add(builder: flatbuffers.Builder, value: str | list[float] | list[Table] | Table) -> int:
+def _add(builder: flatbuffers.Builder, value: str | Sequence[float] | Sequence[Table] | Table) -> int:
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, Mapping):
