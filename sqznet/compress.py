@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _decode(path: Path, format_name: str, out: Path | None) -> int:
-    from sqznet import keras_file
+    from sqznet import keras_file, startup
     from sqznet.compression import network
     from sqznet.export import fold, metadata, onnx, tflite
 
@@ -145,7 +145,7 @@ def _decode(path: Path, format_name: str, out: Path | None) -> int:
         keras_file.save(model, card, out)
     else:
         folded = fold.inference_model(model, card.preprocessing.image_size)
-        with files.replacing(out) as temporary:
+        with files.replacing(out) as temporary, startup.quiet():
             if format_name == "tflite":
                 tflite.write(folded, temporary, "none")
             else:

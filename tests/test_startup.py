@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,64 @@ def test_runtimes_are_given_their_threads_only_where_they_would_count_wrongly(mo
     for cores, expected in ((2, 2), (8, None)):
         monkeypatch.setattr(startup, "cores", lambda count=cores: count)
         assert startup.threads() == expected
+
+
+def in_python(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A program in a process of its own, with these variables, and without those that the tests have set."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "-1", **variables}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+
+
+ONEDNN = "import {}\nfrom sqznet import startup\nstartup.load_tensorflow()\nprint(startup.described())"
+
+
+def test_the_banner_asks_tensorflow_whether_onednn_is_on():
+    """Not the variable: here it is set only after TensorFlow has been imported."""
+    program = ONEDNN.format("os, tensorflow; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'")
+    assert "no oneDNN" in in_python(program, TF_ENABLE_ONEDNN_OPTS="0").stdout
+
+
+@pytest.mark.skipif("avx2" not in startup.processor_features(), reason="needs a processor that oneDNN is turned on for")
+def test_the_banner_says_onednn_where_it_is_on():
+    assert in_python(ONEDNN.format("os")).stdout.strip().endswith("cores, oneDNN")
+
+
+WRITES = """
+import os, sys
+from sqznet import startup
+with startup.quiet():
+    os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
+    os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
+    os.write(2, b"I0000 00:00:1795738936.8 26180 cudart_stub.cc:31] no GPU\\nW0000 00:00:1795738936.8 1 a.cc:1] x\\n")
+    os.write(2, b"ERROR: a tensor is missing\\n")
+    print("a progress bar", file=sys.stderr)
+print("after", file=sys.stderr)
+{}
+"""
+
+
+def test_notices_are_held_back_and_errors_are_not():
+    assert in_python(WRITES.format("")).stderr.splitlines() == ["a progress bar", "ERROR: a tensor is missing", "after"]
+
+
+def test_all_is_shown_where_the_block_fails_or_the_user_asks_for_it():
+    failing = WRITES.replace('print("a progress bar", file=sys.stderr)', "raise SystemExit(3)").format("")
+    assert "XNNPACK" in in_python(failing).stderr
+    assert "XNNPACK" in in_python(WRITES.format(""), TF_CPP_MIN_LOG_LEVEL="0").stderr
+
+
+NOTEBOOK = """
+import os
+import numpy as np
+from pathlib import Path
+from sqznet import inference
+for name in ("model_int8.tflite", "model_float16.tflite", "model.onnx"):
+    predictor = inference.load(Path(os.environ["BUNDLE"]) / name)
+    predictor.predict(np.zeros((2, 32, 32, 3), np.uint8))
+"""
+
+
+def test_loading_exported_files_writes_nothing_to_standard_error(bundle):
+    done = in_python(NOTEBOOK, BUNDLE=str(bundle))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,7 +10,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, coverage, files, inference, labels, latency, metrics
+from sqznet import console, coverage, files, inference, labels, latency, metrics, startup
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, standing, transfer, verify
 from sqznet.export import budget as sizes
@@ -232,7 +232,8 @@ def _one(variant: Variant, writers: Source, card_of_model: Card, name: str, gate
 
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
-    variant.write(writers, path)
+    with startup.quiet():
+        variant.write(writers, path)
     metadata.add_card(path, variant.format, card_of_model, name)
 
 
