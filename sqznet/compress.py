@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from sqznet import cli, console, coverage, files, remote
+from sqznet import cli, console, coverage, files, metrics, remote
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import budget
 
@@ -106,13 +106,16 @@ def main(argv: list[str] | None = None) -> int:
         records=args.records or None,
         calibration_records=args.calibration_records,
     )
+    too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), (max_drop or 0) / 100)
+    if too_few:
+        console.say(f"warning: {too_few}")
     points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
     real = made.reference.score.top1
     measured = made.reference.coverage
     search.print_table(points, chosen, real, measured)
-    warning = coverage.warning(measured, made.fitted_to)
-    if warning:
-        console.result(f"warning: {warning}")
+    for warning in (too_few, coverage.warning(measured, made.fitted_to)):
+        if warning:
+            console.result(f"warning: {warning}")
     if chosen is None:
         smallest = min(points, key=lambda each: each.bytes)
         raise CheckFailed(
@@ -128,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _decode(path: Path, format_name: str, out: Path | None) -> int:
-    from sqznet import keras_file
+    from sqznet import keras_file, startup
     from sqznet.compression import network
     from sqznet.export import fold, metadata, onnx, tflite
 
@@ -142,7 +145,7 @@ def _decode(path: Path, format_name: str, out: Path | None) -> int:
         keras_file.save(model, card, out)
     else:
         folded = fold.inference_model(model, card.preprocessing.image_size)
-        with files.replacing(out) as temporary:
+        with files.replacing(out) as temporary, startup.quiet():
             if format_name == "tflite":
                 tflite.write(folded, temporary, "none")
             else:
