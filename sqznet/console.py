@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import shlex
 import sys
@@ -21,7 +22,6 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -30,12 +30,18 @@ from rich.text import Text
 
 WATCHED = 0.2  # seconds between two looks at how far something is
 TOLD = 8.0  # seconds between two lines about it, where no bar can be drawn
+_WIDEST = 100_000  # characters of a line
 
 
 def _console(to_stderr: bool) -> Console:
-    # Tables and bars cut to the 80 columns assumed of a log file would lose what they are for.
-    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=None if terminal else 160)
+    stream = sys.stderr if to_stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):  # of a locale that lacks a character: `\xe9` rather than an error
+        stream.reconfigure(errors="backslashreplace")
+    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit
+    # into it; in a log file, 80 columns would be too few for them.
+    width = _WIDEST if not to_stderr else None if stream.isatty() else 160
+    # Texts are names of files and classes as well: `[old]` is no style there, and `:smile:` no picture.
+    return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
 
 
 _out = _console(to_stderr=False)
@@ -46,6 +52,7 @@ _log: Path | None = None
 _told = time.monotonic()  # when something was last shown
 _doing = "starting"  # what is being done, as far as it has been said
 
+
 def log_to(path: Path) -> None:
     """From now on, lines are also added to a file, with the time."""
     global _log
@@ -55,14 +62,14 @@ def log_to(path: Path) -> None:
 
 def say(text: str) -> None:
     """A line about what is being done."""
-    _err.print(printable(text), markup=False)
+    _err.print(printable(text))
     _keep(printable(text))
     _tell(text)
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
-    _out.print(printable(text), markup=False)
+    _out.print(printable(text))
     _keep(printable(text))
     _tell(text)
 
@@ -82,7 +89,7 @@ def keep_awake() -> None:
             time.sleep(WATCHED)
             if time.monotonic() - _told >= TOLD:
                 said = _doing
-                _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"), markup=False)
+                _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"))
                 _tell(said)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -120,15 +127,16 @@ def _keep(text: str) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """A table; numbers to the right, words to the left, as their first row decides."""
     rows = [[printable(str(cell)) for cell in row] for row in rows]
-    drawn = Table(title=None if title is None else printable(title), title_justify="left")
+    drawn = Table()
     for index, column in enumerate(columns):
         first = rows[0][index] if rows else ""
         numeric = first.lstrip("-").replace(",", "").replace(".", "").replace(" %", "").replace("e-", "").isdigit()
-        drawn.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        drawn.add_column(printable(str(column)), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    # Wider than a narrow terminal rather than cut: a table is read, copied and compared.
-    _out.print(drawn, width=max(_out.width, 160))
+        drawn.add_row(*row)
+    if title is not None:  # not the table's own, which would be broken to its width
+        _out.print(Text(printable(title), style="table.title"))
+    _out.print(drawn)
     _tell(f"after the table {title}" if title else "after a table")
 
 
@@ -140,6 +148,11 @@ class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f} {self.unit}", style="progress.data.speed")
+
+
+class _Description(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(printable(task.description, keep=""))
 
 
 class Bars(Progress):
@@ -182,7 +195,7 @@ class Bars(Progress):
                 last = now
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
-                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far"), markup=False)
+                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far"))
                     _tell(task.description)
 
 
@@ -194,7 +207,7 @@ def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool
         transient: whether the bar leaves no trace at its end.
     """
     return Bars(
-        TextColumn("{task.description}", markup=False),
+        _Description(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Speed(unit),
@@ -209,11 +222,11 @@ def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool
 def doing(what: str) -> Iterator[None]:
     """Says what is being done while it is, with the time it has taken: for work whose length nobody knows."""
     if not _err.is_interactive:
-        _err.print(printable(what), markup=False)
+        _err.print(printable(what))
     _tell(what)
-    columns = SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    columns = SpinnerColumn("line"), _Description(), TimeElapsedColumn()
     with Bars(*columns, transient=True) as bar:
-        bar.add_task(printable(what), total=None)
+        bar.add_task(what, total=None)
         yield
 
 

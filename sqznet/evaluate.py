@@ -88,6 +88,10 @@ def main(argv: list[str] | None = None) -> int:
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
     report(score, predictor, manifest, split, out, args.resize_as, loss)
+    if (path / run_folder.CONFIG).is_file():
+        console.next_step("sqznet.export", f"--model={path}", f"--data={manifest.folder}")
+    else:
+        console.next_step("sqznet.predict", f"--model={path}", "PHOTOGRAPH")
     return 0
 
 
@@ -154,7 +158,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
             labels.append(outputs[some_labels])
             bar.advance(task, len(some_labels))
     score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
-    assert score.n == total, f"scored {score.n} of {total} records"
+    if score.n != total:
+        raise InputError(f"{score.n:,} of {total:,} records of {split} were scored; {pipeline.VERIFY}")
     return score
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import files, metrics
+from sqznet import console, files, metrics
 from sqznet.training import best
 
 SHEET = 48  # photographs on a sheet of predictions: more are too many to look at, and too large a picture
@@ -21,14 +21,17 @@ LONGEST = 28  # characters of a name in a picture
 
 def _figure(width: float, height: float) -> Any:
     # The object interface: pyplot would look for a display.
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["text.parse_math"] = False  # names of files and classes may have dollar signs
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _literal(text: str) -> str:
+    """A name as it is: dollar signs would set what is between them as a formula."""
+    return console.printable(text).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -38,7 +41,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return _literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
 def training_curve(
@@ -56,7 +59,7 @@ def training_curve(
     figure = _figure(10, 4)
     loss, accuracy = figure.subplots(1, 2)
     line = next((line for line in history if line["epoch"] == kept), None) or best.of(history)
-    shares = ("train_top1", "val_top1", "val_top5")[: 3 if classes is None or metrics.tells_top5(classes) else 2]
+    shares = ("train_top1", "val_top1", "val_top5")[: 3 if classes is None or 5 in metrics.ranks(classes) else 2]
     for axes, names, label in ((loss, ("train_loss", "val_loss"), "cross-entropy"), (accuracy, shares, "accuracy, %")):
         scale = 100 if axes is accuracy else 1
         for name in names:
@@ -74,7 +77,7 @@ def training_curve(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(_literal(title))
     _save(figure, path)
 
 
@@ -90,7 +93,7 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image)
         lines = [part for line in caption.split("\n") for part in textwrap.wrap(line, 34, max_lines=2, placeholder="…")]
-        axes.set_title("\n".join(lines), fontsize=8)
+        axes.set_title(_literal("\n".join(lines)), fontsize=8)
     _save(figure, path)
 
 
@@ -112,7 +115,9 @@ def confusion_matrix(
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
-    axes.set(xlabel="predicted class", ylabel="true class (photographs)", title="\n".join(textwrap.wrap(title, 60)))
+    axes.set(
+        xlabel="predicted class", ylabel="true class (photographs)", title=_literal("\n".join(textwrap.wrap(title, 60)))
+    )
     if len(classes) <= NAMED:
         few = len(classes) <= 12
         turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90}
@@ -158,7 +163,7 @@ def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], pa
             levels = sorted({str(value) for value in values})
             step = 1 / max(1, len(levels) - 1)
             scaled = [levels.index(str(value)) * step for value in values]
-            marks = {index * step: level for index, level in enumerate(levels)}
+            marks = {index * step: _literal(level) for index, level in enumerate(levels)}
         heights.append(scaled)
         axes.axvline(place, color="black", linewidth=0.8)
         for height, text in marks.items():
@@ -194,7 +199,7 @@ def size_curve(
     axes.plot(sizes, top1, marker=".", label="compressed")
     axes.plot(sizes[chosen], top1[chosen], marker="o", markersize=9, linestyle="none", label="chosen")
     axes.axhline(100 * uncompressed, linestyle="--", color="gray", label="uncompressed")
-    axes.set(xlabel="file size, kB", ylabel="top-1, %", title=title)
+    axes.set(xlabel="file size, kB", ylabel="top-1, %", title=_literal(title))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

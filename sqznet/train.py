@@ -171,13 +171,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path, chosen: set[str]) -> None:
-    from sqznet.training import find_rate
+    from sqznet.training import find_rate, run_folder
 
     records = data.records("train")
     fits = fit.fitted(recipe, records, args.replicas or 1, chosen)
     fit.tell(recipe, fits, records)
     recipe = fits
-    suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
+    with run_folder.claimed(folder):
+        suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
     console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
 

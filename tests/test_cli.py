@@ -13,23 +13,14 @@ from sqznet.data import __main__ as data_command
 from sqznet.errors import InputError
 from sqznet.export import __main__ as export_command
 
-COMMANDS = (
-    "sqznet.data",
-    "sqznet.train",
-    "sqznet.evaluate",
-    "sqznet.predict",
-    "sqznet.weights",
-    "sqznet.export",
-    "sqznet.benchmark",
-    "sqznet.serve",
-)
+from . import commands
 
 
 def command(*args: str, cwd=None) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", *args], capture_output=True, text=True, cwd=cwd)
 
 
-@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("module", commands.MODULES)
 def test_help_answers_without_tensorflow(module):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"

@@ -127,7 +127,7 @@ def _stored(
     source: Source, shard: Shard, options: Options
 ) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | Reject]]:
     """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
-    pairs = zip(shard.photos, source.read(list(shard.photos)), strict=True)
+    pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
         checked = [_checked(content, options) for _, content in block]
         good = [each for each in checked if isinstance(each, images.Encoded)]
@@ -138,6 +138,18 @@ def _stored(
             else:
                 found = next(means)
                 yield photo, found if isinstance(found, Reject) else (each, found)
+
+
+def _read(source: Source, shard: Shard) -> Iterator[tuple[Photo, bytes | OSError]]:
+    contents = iter(source.read(list(shard.photos)))
+    for count, photo in enumerate(shard.photos):
+        content = next(contents, None)
+        if content is None:
+            raise InputError(
+                f"{count:,} of {len(shard.photos):,} photographs of {shard.file} could be read: what the source had "
+                "listed has been changed; build again"
+            )
+        yield photo, content
 
 
 def _checked(content: bytes | OSError, options: Options) -> images.Encoded | Reject:

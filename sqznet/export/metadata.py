@@ -106,8 +106,11 @@ def add(
     (graph,) = model.subgraphs
     (index,) = graph.outputs
     probabilities = graph.tensors[index]
-    assert len(labels) == probabilities.shape[-1], f"{len(labels)} labels for {probabilities.shape[-1]} outputs"
-    assert not any(set(label) & {"\r", "\n"} for label in labels)
+    if len(labels) != probabilities.shape[-1]:
+        raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(labels)} labels for them")
+    broken = next((label for label in labels if set(label) & {"\r", "\n"}), None)
+    if broken is not None:
+        raise InputError(f"the label {broken!r} for {path} has a line break in it, and labels are a line each")
     is_integer = probabilities.type == schema.TensorType.UINT8
     archive = {LABELS: "".join(f"{label}\n" for label in labels)}
     if card is not None:

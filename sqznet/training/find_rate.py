@@ -42,7 +42,7 @@ def find(manifest: Manifest, recipe: Recipe, *, strategy_name: str, replicas: in
     )
     iterator, rates = iter(batches), np.geomspace(LOWEST, HIGHEST, STEPS)
     losses: list[float] = []
-    with console.progress("steps/s") as bar:
+    with pipeline.naming_bad_records(manifest, "train"), console.progress("steps/s") as bar:
         for rate in bar.track(rates, description="raising the learning rate"):
             loss, *_, count = run.train_steps(iterator, tf.constant([rate], tf.float32)).numpy()[0].tolist()
             if not math.isfinite(loss):

@@ -39,7 +39,7 @@ COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
 )  # fmt: skip
 TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
-AHEAD = 64  # global batches that may be read before they are needed
+AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
 
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
@@ -305,7 +305,11 @@ class Run:
             bad_one = mend.first(self.manifest, "train")
             raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
-        found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
+        batches = self.recipe.steps_per_call + AHEAD
+        # How far shuffling and other threads have read is not known for certain: the whole split settles it.
+        found = mend.find(self.readable, ahead.take(batches * self.recipe.global_batch_size)) or mend.all_of(
+            self.readable, "train"
+        )
         if not found:
             raise error
         self._leave_out(found)
@@ -426,7 +430,7 @@ class Run:
         events.flush()
         val = ""
         if "val_top1" in line:
-            top5 = f", top-5 {console.percent(line['val_top5'])}" if metrics.tells_top5(self.network.classes) else ""
+            top5 = f", top-5 {console.percent(line['val_top5'])}" if 5 in metrics.ranks(self.network.classes) else ""
             val = f"val loss {line['val_loss']:.3f}, top-1 {console.percent(line['val_top1'])}{top5}"
             val += " (best so far); " if is_best else "; "
         console.say(
@@ -458,7 +462,8 @@ class Run:
                 bar.update(task, completed=float(total[3]))
         sums = Sums(*total.numpy().tolist())
         expected = self.manifest.records(split)
-        assert sums.count == expected, f"scored {sums.count} of {expected} records of {split}"
+        if sums.count != expected:
+            raise InputError(f"{sums.count:,.0f} of {expected:,} records of {split} were scored; {pipeline.VERIFY}")
         return sums.means()
 
     @contextlib.contextmanager

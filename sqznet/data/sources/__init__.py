@@ -51,7 +51,7 @@ def open_source(
     openers = {
         "folder": lambda: open_folder(_existing(where, spec), seed, invent_test=test_files is None),
         "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
-        "tfds": lambda: open_tfds(where, seed),
+        "tfds": lambda: open_tfds(where, seed, invent_test=test_files is None),
         "tfrecord": lambda: open_tfrecord(*_with_pattern(where, spec), label_offset),
         "synthetic": lambda: open_synthetic(seed),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -154,6 +155,13 @@ def text_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         where = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {where}, is not UTF-8; save it as UTF-8") from None
+
+
+def require_rising(positions: list[int]) -> None:
+    """Raises where photographs are asked for in another order than a source reads them: they would change places."""
+    for before, after in itertools.pairwise(positions):
+        if after <= before:
+            raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")
 
 
 def require_unique(classes: Iterable[str], where: str) -> None:
