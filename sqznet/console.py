@@ -51,6 +51,7 @@ _err = _console(to_stderr=True)
 _log: Path | None = None
 _told = time.monotonic()  # when something was last shown
 _doing = "starting"  # what is being done, as far as it has been said
+_telling: list[Any] = []  # the bars that tell of themselves
 
 
 def log_to(path: Path) -> None:
@@ -87,7 +88,7 @@ def keep_awake() -> None:
         started = time.monotonic()
         while True:
             time.sleep(WATCHED)
-            if time.monotonic() - _told >= TOLD:
+            if not _telling and time.monotonic() - _told >= TOLD:
                 said = _doing
                 _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"))
                 _tell(said)
@@ -173,6 +174,7 @@ class Bars(Progress):
     def start(self) -> None:
         super().start()
         self._ended.clear()
+        _telling.append(self)
         self._teller = threading.Thread(target=self._follow, daemon=True)
         self._teller.start()
 
@@ -181,6 +183,8 @@ class Bars(Progress):
             self._ended.set()
             self._teller.join()
             self._teller = None
+            _telling.remove(self)
+            _tell(self.tasks[-1].description if self.tasks else "")
         super().stop()
 
     def _follow(self) -> None:
@@ -189,14 +193,11 @@ class Bars(Progress):
             if self._watch:
                 self._watch()
             now = time.monotonic()
-            if _err.is_interactive:  # where the bars move
-                _tell(self.tasks[-1].description if self.tasks else "")
-            elif now - last >= TOLD:
+            if not _err.is_interactive and now - last >= TOLD:
                 last = now
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
                     _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far"))
-                    _tell(task.description)
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
