@@ -91,6 +91,7 @@ def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
+    console.keep_awake()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import shlex
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -27,9 +28,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-_WIDEST = 100_000  # characters of a line
 WATCHED = 0.2  # seconds between two looks at how far something is
 TOLD = 8.0  # seconds between two lines about it, where no bar can be drawn
+_WIDEST = 100_000  # characters of a line
 
 
 def _console(to_stderr: bool) -> Console:
@@ -48,6 +49,9 @@ _err = _console(to_stderr=True)
 
 
 _log: Path | None = None
+_told = time.monotonic()  # when something was last shown
+_doing = "starting"  # what is being done, as far as it has been said
+_telling: list[Any] = []  # the bars that tell of themselves
 
 
 def log_to(path: Path) -> None:
@@ -61,12 +65,41 @@ def say(text: str) -> None:
     """A line about what is being done."""
     _err.print(printable(text))
     _keep(printable(text))
+    _tell(text)
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
     _out.print(printable(text))
     _keep(printable(text))
+    _tell(text)
+
+
+def _tell(text: str) -> None:
+    """Notes that something has been shown just now."""
+    global _told, _doing
+    _told, _doing = time.monotonic(), text.strip().partition("\n")[0][:100]
+
+
+def keep_awake() -> None:
+    """From now on, tells every few seconds that the command goes on, as long as it shows nothing else."""
+
+    def watch() -> None:
+        started = time.monotonic()
+        while True:
+            time.sleep(WATCHED)
+            if not _telling and time.monotonic() - _told >= TOLD:
+                said = _doing
+                _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"))
+                _tell(said)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def rest() -> None:
+    """The command waits for others from now on, and has nothing to tell."""
+    global _told
+    _told = math.inf
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
@@ -105,6 +138,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     if title is not None:  # not the table's own, which would be broken to its width
         _out.print(Text(printable(title), style="table.title"))
     _out.print(drawn)
+    _tell(f"after the table {title}" if title else "after a table")
 
 
 class _Speed(ProgressColumn):
@@ -140,7 +174,8 @@ class Bars(Progress):
     def start(self) -> None:
         super().start()
         self._ended.clear()
-        self._teller = threading.Thread(target=self._tell, daemon=True)
+        _telling.append(self)
+        self._teller = threading.Thread(target=self._follow, daemon=True)
         self._teller.start()
 
     def stop(self) -> None:
@@ -148,16 +183,18 @@ class Bars(Progress):
             self._ended.set()
             self._teller.join()
             self._teller = None
+            _telling.remove(self)
+            _tell(self.tasks[-1].description if self.tasks else "")
         super().stop()
 
-    def _tell(self) -> None:
-        told = began = time.monotonic()
+    def _follow(self) -> None:
+        last = began = time.monotonic()
         while not self._ended.wait(WATCHED):
             if self._watch:
                 self._watch()
             now = time.monotonic()
-            if not _err.is_interactive and now - told >= TOLD:
-                told = now
+            if not _err.is_interactive and now - last >= TOLD:
+                last = now
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
                     _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
@@ -187,20 +224,11 @@ def doing(what: str) -> Iterator[None]:
     """Says what is being done while it is, with the time it has taken: for work whose length nobody knows."""
     if not _err.is_interactive:
         _err.print(printable(what))
+    _tell(what)
     columns = SpinnerColumn("line"), _Description(), TimeElapsedColumn()
     with Bars(*columns, transient=True) as bar:
-        bar.add_task(printable(what), total=None)
+        bar.add_task(what, total=None)
         yield
-
-
-@contextlib.contextmanager
-def writing_to(stream: IO[str]) -> Iterator[None]:
-    """Sends lines and bars to another stream than stderr, which is held back meanwhile."""
-    _err.file = stream
-    try:
-        yield
-    finally:
-        _err.file = None  # type: ignore[assignment]  # what sys.stderr is then
 
 
 def percent(fraction: float) -> str:

@@ -88,6 +88,10 @@ def main(argv: list[str] | None = None) -> int:
     beside = path.parent if path.exists() else run_folder.RUNS / path.name
     out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
     report(score, predictor, manifest, split, out, args.resize_as, loss)
+    if (path / run_folder.CONFIG).is_file():
+        console.next_step("sqznet.export", f"--model={path}", f"--data={manifest.folder}")
+    else:
+        console.next_step("sqznet.predict", f"--model={path}", "PHOTOGRAPH")
     return 0
 
 
@@ -216,12 +220,12 @@ def report(
             for name, share, interval in (
                 ("rank-1 (top-1)", score.top1, score.top1_interval),
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
-            )[: 2 if metrics.tells_top5(len(score.confusion)) else 1]
+            )[: 2 if 5 in metrics.ranks(len(score.confusion)) else 1]
         ],
         title=f"{predictor.path}{otherwise}",
     )
     if loss:
-        _print_loss(loss, metrics.tells_top5(len(score.confusion)))
+        _print_loss(loss, 5 in metrics.ranks(len(score.confusion)))
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")

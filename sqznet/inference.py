@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sqznet import cli, console, exported, keras_file, labels, metrics, weights
+from sqznet import cli, console, exported, keras_file, labels, metrics, startup, weights
 from sqznet.compression import network
 from sqznet.errors import InputError
 from sqznet.export import metadata
@@ -181,8 +181,9 @@ class TfliteRuntime:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with startup.quiet():
+                self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} is not a TFLite file that LiteRT can run: {str(error).splitlines()[0]}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -212,8 +213,9 @@ class TfliteRuntime:
         count = len(images)
         images = _filled(images, self.batch)
         if self.batch is None and len(images) != self._interpreter.get_input_details()[0]["shape"][0]:
-            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
-            self._interpreter.allocate_tensors()
+            with startup.quiet():
+                self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+                self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input["index"], images.astype(self._input["dtype"]))
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"])[:count]
@@ -227,9 +229,10 @@ class OnnxRuntime:
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+        options.intra_op_num_threads = threads or startup.threads() or 0  # 0: as many as the machine has cores
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            with startup.quiet():
+                self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise InputError(f"{path} is not an ONNX file that ONNX Runtime can run: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

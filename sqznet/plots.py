@@ -21,11 +21,9 @@ LONGEST = 28  # characters of a name in a picture
 
 def _figure(width: float, height: float) -> Any:
     # The object interface: pyplot would look for a display.
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["text.parse_math"] = False  # names of files and classes may have dollar signs
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -61,7 +59,7 @@ def training_curve(
     figure = _figure(10, 4)
     loss, accuracy = figure.subplots(1, 2)
     line = next((line for line in history if line["epoch"] == kept), None) or best.of(history)
-    shares = ("train_top1", "val_top1", "val_top5")[: 3 if classes is None or metrics.tells_top5(classes) else 2]
+    shares = ("train_top1", "val_top1", "val_top5")[: 3 if classes is None or 5 in metrics.ranks(classes) else 2]
     for axes, names, label in ((loss, ("train_loss", "val_loss"), "cross-entropy"), (accuracy, shares, "accuracy, %")):
         scale = 100 if axes is accuracy else 1
         for name in names:

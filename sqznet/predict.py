@@ -135,7 +135,20 @@ def main(argv: list[str] | None = None) -> int:
             )
     for photo, reason in failures.items():
         console.say(f"error: {photo}: {reason}")
+    if not (args.json or args.csv):
+        _tell_next(path)
     return 1 if failures else 0
+
+
+def _tell_next(model: Path) -> None:
+    from sqznet.training import run_folder
+
+    if (model / run_folder.CONFIG).is_file():
+        console.next_step("sqznet.export", f"--model={model}")
+    elif (model.parent / "manifest.json").is_file():
+        console.next_step("sqznet.serve", f"--model={model.parent}")
+    else:
+        console.next_step("sqznet.train", "--recipe=finetune", f"--init_weights={model}", "--data=SHARDS")
 
 
 def list_photos(given: list[str]) -> dict[Path, bool]:

@@ -41,7 +41,7 @@ class Record:
     @property
     def has_top5(self) -> bool:
         """Whether its top-5 says anything."""
-        return not self.damage and metrics.tells_top5(len(self.config["classes"]))
+        return not self.damage and 5 in metrics.ranks(len(self.config["classes"]))
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -178,6 +178,9 @@ def list_all(root: Path) -> None:
         if changes:
             changed = ", ".join(f"{name}={_text(here)}" for name, (_, here) in changes.items())
             console.result(f"{record.folder.name}: {record.recipe['name']} with {changed}")
+    finished = next((record for record in records if not record.damage and record.best), None)
+    if finished:
+        console.next_step("sqznet.evaluate", f"--model={finished.folder}")
     for record in records:
         if record.damage:
             console.result(f"{record.folder.name}: damaged: {record.damage}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqznet import console, metrics
+from sqznet import console
 from sqznet.compression import rounding
 from sqznet.compression.sensitivity import Sensitivity
 from sqznet.coverage import Coverage
@@ -38,13 +38,10 @@ class Point:
         return len(self.data)
 
 
-def point(price: float, data: bytes, real: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> Point:
-    """A point from the probabilities, (n, classes), of the real and of the compressed network."""
-    score = metrics.score(probabilities, labels)
-    drop, interval = metrics.drop(score, metrics.score(real, labels))
-    real, other = (np.maximum(each.astype(np.float64), 1e-12) for each in (real, probabilities))
-    divergence = float((real * np.log(real / other)).sum(axis=1).mean())
-    return Point(price, data, score.top1, score.top5, drop, interval, divergence, score.n)
+def divergence(real: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Nats from the probabilities of the real network to those of the compressed one, of each record: float64 (n,)."""
+    real, other = (np.maximum(each.astype(np.float64), 1e-12) for each in (real, other))
+    return (real * np.log(real / other)).sum(axis=1)
 
 
 def by_size(compress: Callable[[float], Point], estimate: Callable[[float], float], target: int) -> list[Point]:

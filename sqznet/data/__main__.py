@@ -26,16 +26,10 @@ Writes shards, manifest.json (classes, counts, checksums, channel means, notes o
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from sqznet import cli, console
+from sqznet import cli, console, startup
 from sqznet.errors import InputError
-
-
-def _cores() -> int:
-    """Cores that this process may use; macOS and Windows tell only how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,7 +54,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
-    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default all cores")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=startup.cores(),
+        help="processes; default all cores, or a container's share of them",
+    )
     parser.add_argument("--runner", default="local", help="local, or beam: Apache Beam (pip install 'sqznet[beam]')")
     parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
     parser.add_argument(
@@ -74,7 +73,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    from sqznet import startup
     from sqznet.data import build, report, shards, sources
 
     startup.load_tensorflow()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console
+from sqznet import console, startup
 from sqznet.data import augment, mend, preprocess, records
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
@@ -367,6 +367,8 @@ def _options() -> tf.data.Options:
 
     options = tf.data.Options()
     options.deterministic = True
+    if startup.threads():  # TensorFlow would divide the work as if it had the whole machine
+        options.autotune.cpu_budget = startup.threads()
     options.threading.max_intra_op_parallelism = 1  # one image's operations are too small to be worth dividing
     # The datasets above already hold this worker's part; TensorFlow must not divide them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

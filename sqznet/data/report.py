@@ -51,7 +51,7 @@ def _print_classes(manifest: Manifest) -> None:
     """A line a class; of many classes, those with the fewest photographs in the first split."""
     splits = _counts(manifest)
     columns = [counts["per_class"] for counts in splits.values()]
-    order = range(len(manifest.classes))
+    order = list(range(len(manifest.classes)))
     title = "photographs of each class"
     if len(manifest.classes) > LISTED:
         order = sorted(order, key=lambda label: (columns[0][label], label))[:LISTED]

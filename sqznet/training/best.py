@@ -34,7 +34,7 @@ def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -
     """
     equal = sum(line.get("val_top1") == kept["val_top1"] for line in history)
     why = f"; {equal} epochs have this top-1, and of these it has the lowest loss" if equal > 1 else ""
-    top5 = f", top-5 (rank-5) {console.percent(kept['val_top5'])}" if metrics.tells_top5(classes) else ""
+    top5 = f", top-5 (rank-5) {console.percent(kept['val_top5'])}" if 5 in metrics.ranks(classes) else ""
     return (
         f"kept epoch {kept['epoch']:.0f} of {len(history)}: val top-1 (rank-1) "
         f"{console.percent(kept['val_top1'])}{top5} (n = {records:,}), val loss {kept['val_loss']:.3f}{why}"

@@ -263,20 +263,21 @@ class Run:
 
     def _train_epochs(self, events: Any) -> None:
         job = self._name_job() if self.data_service and self.workers > 1 else None
-        batches = self.strategy.distribute_datasets_from_function(
-            lambda context: pipeline.training_batches(
-                self.readable,
-                self.schedule,
-                replicas=self.strategy.num_replicas_in_sync,
-                start_step=self.progressed.step,
-                worker=context.input_pipeline_id,
-                workers=context.num_input_pipelines,
-                teacher=self.teacher,
-                service=self.data_service,
-                job=job,
+        with console.doing("preparing the reading of photographs"):
+            batches = self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.training_batches(
+                    self.readable,
+                    self.schedule,
+                    replicas=self.strategy.num_replicas_in_sync,
+                    start_step=self.progressed.step,
+                    worker=context.input_pipeline_id,
+                    workers=context.num_input_pipelines,
+                    teacher=self.teacher,
+                    service=self.data_service,
+                    job=job,
+                )
             )
-        )
-        iterator = iter(batches)
+            iterator = iter(batches)
         # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
         for epoch in range(len(self.progressed.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
@@ -430,7 +431,7 @@ class Run:
         events.flush()
         val = ""
         if "val_top1" in line:
-            top5 = f", top-5 {console.percent(line['val_top5'])}" if metrics.tells_top5(self.network.classes) else ""
+            top5 = f", top-5 {console.percent(line['val_top5'])}" if 5 in metrics.ranks(self.network.classes) else ""
             val = f"val loss {line['val_loss']:.3f}, top-1 {console.percent(line['val_top1'])}{top5}"
             val += " (best so far); " if is_best else "; "
         console.say(

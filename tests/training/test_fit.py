@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sqznet import recipes
+from sqznet import recipes, train
 from sqznet.errors import InputError
-from sqznet.training import fit, schedule
+from sqznet.training import fit, run_folder, schedule
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,19 @@ def test_a_set_that_is_large_enough_keeps_the_recipe():
 )
 def test_the_default_recipe_suits_the_set(records, weights, name):
     assert fit.default_recipe(records, weights) == name
+
+
+@pytest.mark.slow
+def test_a_run_stores_what_was_fitted_and_is_resumed_by_the_same_command(shard_set, tmp_path):
+    flags = [f"--data={shard_set.folder}", "--recipe=imagenette", "--image_size=32", "--epochs=1", "--strategy=one"]
+    train.main([*flags, f"--run_dir={tmp_path}"])
+    stored = run_folder.load_config(tmp_path)["recipe"]
+    assert (stored["global_batch_size"], stored["learning_rate"]) == (16, pytest.approx(0.025))
+    assert train.main([*flags, f"--run_dir={tmp_path}", "--resume"]) == 0
+
+
+def test_a_recipe_from_a_file_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text('{"recipe": {"global_batch_size": 64, "epochs": 2}}')
+    assert train._chosen(str(path), {"epochs": 3}) == {"epochs", "global_batch_size"}
+    assert train._chosen("finetune", {"epochs": 3}) == {"epochs"}
