@@ -29,7 +29,11 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     """
 
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            # Only a default that is a value says something, and only once.
+            text = action.help or ""
+            says_nothing = action.default is None or action.default is False or "default" in text
+            return text if says_nothing else super()._get_help_string(action)
 
     made = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False
