@@ -1,6 +1,7 @@
 # make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
 # make test          the tests, but for those marked slow
 # make test-all      all of them
+# make test-part PART=0/8   every eighth of the slow tests, from the first on
 # make check         lint and types
 # make install       .venv with everything; the others call it
 
@@ -24,7 +25,7 @@ RECIPE := imagenette
 endif
 RUN := runs/$(NAME)
 
-.PHONY: install demo test test-all check clean
+.PHONY: install demo test test-all test-part check clean
 
 install: $(VENV)/installed
 
@@ -44,7 +45,9 @@ demo: install
 	$(BIN)/python -m sqznet.export --model=$(RUN) --data=data/$(NAME) --format=all --out=export/artifacts/$(NAME)
 
 test: SELECT := -m "not slow"
-test test-all: install
+test-part: PART ?= 0/8
+test-part: SELECT = -m slow --part=$(PART)
+test test-all test-part: install
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(SELECT)
 
 check: install

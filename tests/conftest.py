@@ -11,6 +11,8 @@ import pytest
 
 from sqznet import startup
 
+pytest_plugins = ["tests.ci"]
+
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests are about the processor, also where there are GPUs
 startup.load_tensorflow()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -13,23 +14,14 @@ from sqznet.data import __main__ as data_command
 from sqznet.errors import InputError
 from sqznet.export import __main__ as export_command
 
-COMMANDS = (
-    "sqznet.data",
-    "sqznet.train",
-    "sqznet.evaluate",
-    "sqznet.predict",
-    "sqznet.weights",
-    "sqznet.export",
-    "sqznet.benchmark",
-    "sqznet.serve",
-)
+from . import commands
 
 
 def command(*args: str, cwd=None) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", *args], capture_output=True, text=True, cwd=cwd)
 
 
-@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("module", commands.MODULES)
 def test_help_answers_without_tensorflow(module):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
@@ -45,6 +37,7 @@ def test_help_answers_without_tensorflow(module):
         assert done.returncode == 0, done.stderr
     assert f"python -m {module}" in done.stdout
     assert "usage:" in done.stdout and "--" in done.stdout
+    assert not re.search(r"\(default: (None|False)\)|default[^)]*\(default:", done.stdout)
     assert min(times) < 1  # the contract's second; without TensorFlow it is a tenth of one
 
 

@@ -26,7 +26,10 @@ BACKWARD = 2  # times the work of the forward pass: gradients of the weights and
 STEP_COLUMNS = [
     "step", "images/s", "of ours", "spread", "GFLOP/s", "of the limit", "peak MiB", "min an ImageNet epoch",
 ]  # fmt: skip
-COMMANDS = ("train", "evaluate", "predict", "export", "data", "benchmark", "serve")
+COMMANDS = (
+    "data", "weights", "train", "tune", "launch", "runs",
+    "evaluate", "predict", "export", "compress", "benchmark", "serve",
+)  # fmt: skip
 EXPORTS = {
     "savedmodel": ["--format=savedmodel"],
     "tflite": ["--format=tflite"],

@@ -18,7 +18,7 @@ import numpy as np
 
 from sqznet import pixels
 
-from . import pictures, readers
+from . import kits, pictures, readers
 from .pictures import Picture
 
 LIMIT = 2.0  # levels of 255, on average over a picture
@@ -68,7 +68,7 @@ def main() -> None:
     for reader in sys.argv[1:] or readers.READERS:
         try:
             measured[reader] = measure(reader, drawn)
-        except readers.MissingError as reason:
+        except kits.MissingError as reason:
             print(f"{reader} is left out: {reason}")
     print(table(measured))
 

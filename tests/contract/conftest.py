@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from .. import ci
 from . import kits, readers
 
 
@@ -10,5 +11,7 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """The Kotlin and the Swift kit."""
     try:
         return kits.KITS[request.param](readers.manifest(readers.CONTRACT), tmp_path_factory.mktemp(request.param))
+    except kits.CannotHaveError as reason:
+        ci.cannot_have(str(reason))
     except kits.MissingError as reason:
         pytest.skip(str(reason))

@@ -24,7 +24,11 @@ KOTLIN_SOURCES = ("Classifier.kt", "Resize.kt", "ResizeCheck.kt", "SelfTest.kt")
 
 
 class MissingError(Exception):
-    """This machine has no compiler; the text says what is needed."""
+    """This machine lacks a program; the text says which."""
+
+
+class CannotHaveError(MissingError):
+    """No package registry has it."""
 
 
 class Kit:
@@ -78,10 +82,10 @@ def swift(manifest: dict[str, Any], folder: Path) -> Kit:
     """The iOS kit with the contract of a manifest.
 
     Raises:
-        MissingError: no Swift compiler.
+        CannotHaveError: no Swift compiler.
     """
     if not shutil.which("swiftc"):
-        raise MissingError("needs swiftc")
+        raise CannotHaveError("needs swiftc")
     (folder / "ModelContract.swift").write_text(contract.swift(manifest))
     for module in SWIFT_MODULES:
         options = [

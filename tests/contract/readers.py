@@ -38,10 +38,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Squares = dict[str, np.ndarray | str]
 
 
-class MissingError(Exception):
-    """This machine cannot run the implementation; the text says what is needed."""
-
-
 def manifest(preprocessing: Preprocessing) -> dict[str, Any]:
     """A manifest.json with that preprocessing."""
     return {**MANIFEST, "preprocessing": {**preprocessing.to_dict(), **DECODING, "colour_order": "RGB"}}
@@ -141,10 +137,10 @@ def _browser() -> Iterator[Any]:
     try:
         from playwright import sync_api
     except ImportError:
-        raise MissingError("needs Playwright's Python package") from None
+        raise kits.MissingError("needs Playwright's Python package") from None
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        raise MissingError(f"needs one of {', '.join(BROWSERS)}")
+        raise kits.MissingError(f"needs one of {', '.join(BROWSERS)}")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
@@ -166,10 +162,7 @@ def _serving(folder: Path) -> Iterator[str]:
 
 def kit(language: str, pictures: list[Picture], folder: Path) -> Squares:
     """The code of the Kotlin or the Swift kit from decoded pixels on; what decodes is the phone's and is not here."""
-    try:
-        built = kits.KITS[language](manifest(CONTRACT), folder)
-    except kits.MissingError as reason:
-        raise MissingError(str(reason)) from None
+    built = kits.KITS[language](manifest(CONTRACT), folder)
     more = ["ARGB_8888"] if language == "kotlin" else []
     decoded = [straight_rgba(picture.content) for picture in pictures]
     squares = built.network_pixels(decoded, CONTRACT.image_size, *more)

@@ -403,6 +403,7 @@ def test_stopped_at_the_last_moment_the_older_bundle_stands(
     assert "nothing was written; the bundle of" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, tmp_path):
     out = tmp_path / "bundles" / "tiny"
     command = [sys.executable, "-m", "sqznet.export", f"--model={trained_run}", "--split=val", f"--out={out}",

@@ -18,6 +18,8 @@ from sqznet.data import pipeline, preprocess
 from sqznet.export import metadata
 from sqznet.preprocessing import RUNTIMES
 
+from .. import ci
+
 # In a process of its own, without a network: MediaPipe looks up a telemetry host when it classifies.
 ALONE = ["unshare", "--map-root-user", "--net"]
 
@@ -42,11 +44,11 @@ def mediapipe_alone() -> list[str]:
     if importlib.util.find_spec("mediapipe") is None:
         pytest.skip("needs mediapipe, which is not installed")
     if shutil.which("unshare") is None:
-        pytest.skip("needs unshare (util-linux) to run MediaPipe without a network")
+        ci.cannot_have("needs unshare (util-linux) to run MediaPipe without a network")
     command = [*ALONE, sys.executable, "-c"]
     tried = subprocess.run([*command, "print()"], capture_output=True, text=True)
     if tried.returncode:
-        pytest.skip(f"this system allows no network namespaces: {tried.stderr.strip()}")
+        ci.cannot_have(f"this system allows no network namespaces: {tried.stderr.strip()}")
     tried = subprocess.run([*command, "import mediapipe"], capture_output=True, text=True)
     if tried.returncode:
         pytest.skip(f"mediapipe cannot be imported: {tried.stderr.strip().splitlines()[-1]}")

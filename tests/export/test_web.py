@@ -381,9 +381,9 @@ def test_the_box_is_the_one_of_training(tmp_path):
         assert box == {"left": left, "top": top, "width": box_width, "height": box_height}, (width, height, kind)
 
 
-@pytest.mark.skipif("SQZNET_SCREENSHOT" not in os.environ, reason="SQZNET_SCREENSHOT says where to write it")
-def test_screenshot(request, browser, web):
-    """One of the demo's own drawings, never a photograph of anybody's."""
+def test_screenshot(request, browser, web, tmp_path):
+    """One of the demo's own drawings, never a photograph of anybody's. SQZNET_SCREENSHOT says where to keep it."""
+    picture = Path(os.environ.get("SQZNET_SCREENSHOT") or tmp_path / "page.png")
     bundle = Path(os.environ.get("SQZNET_BUNDLE") or request.getfixturevalue("bundle"))
     drawing = synthetic.draw("screenshot", synthetic.CLASSES.index("house"), seed=1)
     with serving(bundle, web) as address:
@@ -391,5 +391,6 @@ def test_screenshot(request, browser, web):
         page.set_input_files("#photo", {"name": "drawing.jpg", "mimeType": "image/jpeg", "buffer": drawing})
         idle(page)
         assert state_of(page, "golden") == state_of(page, "resize") == "passed"
-        page.screenshot(path=os.environ["SQZNET_SCREENSHOT"])
+        page.screenshot(path=picture)
         page.close()
+    assert picture.read_bytes().startswith(b"\x89PNG")
