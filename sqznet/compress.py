@@ -96,38 +96,41 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out={out} must end in .sqz")
     stages = compressor.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes)
     split = args.split or ("test" if "test" in manifest.splits else "val")
-    made = compressor.Compressor(
-        source,
-        trained,
-        card,
-        manifest,
-        stages=stages,
-        split=split,
-        records=args.records or None,
-        calibration_records=args.calibration_records,
-    )
-    too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), (max_drop or 0) / 100)
-    if too_few:
-        console.say(f"warning: {too_few}")
-    points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
-    real = made.reference.score.top1
-    measured = made.reference.coverage
-    search.print_table(points, chosen, real, measured)
-    for warning in (too_few, coverage.warning(measured, made.fitted_to)):
-        if warning:
-            console.result(f"warning: {warning}")
-    if chosen is None:
-        smallest = min(points, key=lambda each: each.bytes)
-        raise CheckFailed(
-            f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
-            f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: the "
-            f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
+    lock, remedy = files.lock_beside(out), "wait for it, or name another --out"
+    with files.locked(lock, f"compresses to {out}", wait=False, remedy=remedy):
+        made = compressor.Compressor(
+            source,
+            trained,
+            card,
+            manifest,
+            stages=stages,
+            split=split,
+            records=args.records or None,
+            calibration_records=args.calibration_records,
         )
-    files.write_bytes(out, chosen.data)
-    title = f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}, {measured}"
-    compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
-    console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
-    return 0
+        too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), (max_drop or 0) / 100)
+        if too_few:
+            console.say(f"warning: {too_few}")
+        points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
+        real = made.reference.score.top1
+        measured = made.reference.coverage
+        search.print_table(points, chosen, real, measured)
+        for warning in (too_few, coverage.warning(measured, made.fitted_to)):
+            if warning:
+                console.result(f"warning: {warning}")
+        if chosen is None:
+            smallest = min(points, key=lambda each: each.bytes)
+            raise CheckFailed(
+                f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
+                f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: the "
+                f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
+            )
+        files.write_bytes(out, chosen.data)
+        title = f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {measured}"
+        compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
+        console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
+        console.next_step("sqznet.evaluate", f"--model={out}", f"--data={manifest.folder}", f"--against={source}")
+        return 0
 
 
 def _decode(path: Path, format_name: str, out: Path | None) -> int:

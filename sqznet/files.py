@@ -157,7 +157,12 @@ class Held(TryAgain):
 
 @contextlib.contextmanager
 def locked(
-    path: Path, doing: str = "", *, wait: bool = True, first: Callable[[], None] | None = None
+    path: Path,
+    doing: str = "",
+    *,
+    wait: bool = True,
+    remedy: str = "wait for it",
+    first: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """One process at a time in the block, of this machine and of all that share the folder.
 
@@ -168,6 +173,7 @@ def locked(
         path: of the lock file.
         doing: what the holder does, such as "builds data/mine".
         wait: wait for the lock, and say for whom.
+        remedy: what the user can do who is refused.
         first: called as soon as the lock is held; it may make room on a full disk.
 
     Raises:
@@ -179,7 +185,7 @@ def locked(
         if time.monotonic() - started > _PATIENCE:
             holder = f"another process {doing or f'holds {path}'}: {_recorded(path)}"
             if not wait:
-                raise Held(holder)
+                raise Held(f"{holder}; {remedy}")
             if holder != said:
                 console.say(f"waiting: {holder}")
                 said = holder
@@ -201,7 +207,7 @@ def locked(
 
 def lock_beside(path: Path) -> Path:
     """Where the lock of a file or folder is that is replaced as a whole."""
-    return path.with_name(f".{path.name}.lock")
+    return path.parent / f".{path.name}.lock"
 
 
 def holder(path: Path) -> str | None:
@@ -225,6 +231,8 @@ def _try_lock(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:  # the folder was removed in between
         return None
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent} cannot be a folder: a file stands in its way; name another") from None
     try:
         taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
     except OSError as error:
@@ -342,12 +350,10 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        what = "is empty" if not text.strip() else f"is not JSON: {error}"
+        what = "is empty" if not text.strip() else f"cannot be read as JSON: {error}"
         raise InputError(f"{where} {what}") from None
     if not isinstance(content, dict):
-        raise InputError(
-            f"{where} holds {type(content).__name__} {shortened(content)}; expected a JSON object, {{...}}"
-        )
+        raise InputError(f"{where} holds {shortened(content)}; expected a JSON object, {{...}}")
     return content
 
 
@@ -368,6 +374,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def shortened(value: Any) -> str:
     """A value of JSON as it is written there, cut to what a message has room for."""
+    if isinstance(value, float):
+        return repr(value)
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

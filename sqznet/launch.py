@@ -6,7 +6,8 @@
       one process that trains, and two that decode its photographs (TensorFlow's data service)
 
 What follows `--` goes to sqznet.train. Lines begin with the process that they come from. When one process fails the
-others are ended, and the exit code is its own; the same command with --resume among the training flags goes on.
+others are ended, and the exit code is its own; the same command with --resume among the training flags goes on. When
+this process is gone, also after a SIGKILL, the workers save their state and end.
 The processes meet on 127.0.0.1, but TensorFlow's servers take connections from any address: mind open networks.
 """
 
@@ -15,17 +16,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from pathlib import Path
 
-from sqznet import cli, console
+from sqznet import child, cli, console, files
 from sqznet.errors import InputError
 
+PORTS = range(20_000, 30_000)  # below those that systems give to outgoing connections
 GRACE = 30  # seconds for the others to notice, save and say so when one process has failed
 
 
@@ -43,10 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--workers must be 1 or more, and --data_workers 0 or more")
     ports = free_ports(args.workers + 1)
     commands = {}
-    train = [sys.executable, "-m", "sqznet.train"]
+    train = ["sqznet.train"]
     if args.data_workers:
         dispatcher = f"127.0.0.1:{ports.pop()}"
-        service = [sys.executable, "-m", "sqznet.data.service"]
+        service = ["sqznet.data.service"]
         commands["dispatcher"] = [*service, f"--listen={dispatcher}"]
         for index in range(args.data_workers):
             commands[f"data worker {index}"] = [*service, f"--dispatcher={dispatcher}"]
@@ -61,39 +64,55 @@ def main(argv: list[str] | None = None) -> int:
     return run(commands)
 
 
+_ports = contextlib.ExitStack()  # the locks of the ports that this process has been given
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports that nothing listens on now, and that no other process gets from here before this one ends."""
+    folder = Path(tempfile.gettempdir()) / f"sqznet-ports-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            return found
+        with contextlib.suppress(OSError, files.Held), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            _ports.enter_context(files.locked(folder / f"{port}.lock", wait=False))
+            found.append(port)
+    raise InputError(
+        f"{count} free ports are needed, and of {PORTS.start} to {PORTS.stop - 1} only {len(found)} are free"
+    )
 
 
 def run(commands: dict[str, list[str]]) -> int:
-    """Runs commands, by name, until all workers are through or one has failed.
+    """Runs modules with their flags, by name, until all workers are through or one has failed.
 
     Returns:
         0, or the exit code of the first that failed (128 and more: ended by that signal).
     """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    processes = {
-        name: subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        for name, command in commands.items()
-    }
-    readers = [threading.Thread(target=_relay, args=item, daemon=True) for item in processes.items()]
-    for reader in readers:
-        reader.start()
-    with _passing_on_signals(processes):
+    processes: dict[str, subprocess.Popen[str]] = {}
+    workers: list[subprocess.Popen] = []
+    # Ctrl-C and SIGTERM let the workers save; the data service has nothing to save and is ended after them.
+    with child.passing_on_signals(workers) as asked:
         try:
+            for name, (module, *flags) in commands.items():
+                if asked:
+                    break
+                processes[name] = child.start(
+                    module, flags, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    errors="replace",
+                )  # fmt: skip
+                if name.startswith("worker"):
+                    workers.append(processes[name])
+            readers = [threading.Thread(target=_relay, args=item, daemon=True) for item in processes.items()]
+            for reader in readers:
+                reader.start()
             code = _wait(processes)
         finally:
             _end(processes)
     for reader in readers:
         reader.join(timeout=5)
-    return code
+    return code or (128 + asked[0] if asked else 0)
 
 
 def _relay(name: str, process: subprocess.Popen[str]) -> None:
@@ -130,23 +149,6 @@ def _end(processes: dict[str, subprocess.Popen[str]]) -> None:
         except subprocess.TimeoutExpired:
             console.say(f"{name} does not end; killing it")
             process.kill()
-
-
-@contextlib.contextmanager
-def _passing_on_signals(processes: dict[str, subprocess.Popen[str]]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM let the workers save; the data service has nothing to save and is ended after them."""
-
-    def pass_on(signal_number: int, _frame: object) -> None:
-        for name, process in processes.items():
-            if name.startswith("worker") and process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

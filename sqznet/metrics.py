@@ -37,6 +37,11 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def ranks(classes: int) -> tuple[int, ...]:
+    """The k of each top-k that says something of so many classes: of five, the true one is always among five."""
+    return (1, 5) if classes > 5 else (1,)
+
+
 def ranking(probabilities: np.ndarray) -> np.ndarray:
     """The classes of one row of probabilities, likeliest first, int (classes,); of equal ones the first is first."""
     return np.argsort(-probabilities.astype(np.float64), kind="stable")

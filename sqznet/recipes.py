@@ -8,11 +8,12 @@ the result is stored in the run's config.json, and `--recipe=RUN/config.json` ta
 from __future__ import annotations
 
 import dataclasses
-import json
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from sqznet import files, typed
 from sqznet.data import randaugment
 from sqznet.errors import InputError
 from sqznet.model import MODULES
@@ -128,6 +129,9 @@ class Recipe:
     evaluate_every: int = _setting(1, "epochs from one evaluation on val to the next; the last epoch always has one")
 
     def __post_init__(self) -> None:
+        typed.require(vars(self), get_type_hints(Recipe), "recipe")
+        if not self.name or any(each in "/\\\0" or ord(each) < 32 for each in self.name):
+            raise InputError(f"name is {self.name!r}; it must be one that a folder can have")
         for setting in dataclasses.fields(self):
             choices, value = setting.metadata["choices"], getattr(self, setting.name)
             if choices:
@@ -359,29 +363,39 @@ def load(name: str) -> Recipe:
         return RECIPES[name]
     path = Path(name)
     if path.suffix != ".json":
-        raise InputError(f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file")
-    try:
-        content = json.loads(path.read_text())
-        fields = dict(content.get("recipe", content))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a recipe file (expected JSON with a recipe's fields): {error}") from None
-    return from_dict(fields, where=str(path))
+        close = difflib.get_close_matches(name, RECIPES, n=1)
+        raise InputError(
+            f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file"
+            + (f". Is {close[0]} meant?" if close else "")
+        )
+    content = files.read_json(path)
+    if "recipe" in content:  # a run's config.json, a search's best.json
+        typed.require(content, {"recipe": dict}, str(path))
+    return from_dict(content.get("recipe", content), where=str(path))
 
 
 def from_dict(fields: dict[str, Any], where: str) -> Recipe:
-    """A recipe from parsed JSON; lists become tuples, unknown fields are refused."""
-    known = {setting.name for setting in dataclasses.fields(Recipe)}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise InputError(f"{where}: a recipe has no field {', '.join(unknown)}")
-    values = dict(fields)
+    """A recipe from parsed JSON; lists become tuples.
+
+    Raises:
+        InputError: a field that recipes do not have, or a value of another type or out of range; names it.
+    """
+    kinds = get_type_hints(Recipe)
+    for name in fields:
+        if name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=1)
+            raise InputError(f"{where}: a recipe has no field {name}" + (f"; is {close[0]} meant?" if close else ""))
+    typed.require(fields, {name: kinds[name] for name in fields}, where)
+    values: dict[str, Any] = {
+        name: tuple(tuple(each) if isinstance(each, list) else each for each in value)
+        if isinstance(value, list)
+        else value
+        for name, value in fields.items()
+    }
     try:
-        for name in ("milestones", "train_sizes", "sparse_epochs"):
-            if name in values:
-                values[name] = tuple(tuple(each) if isinstance(each, list) else each for each in values[name])
         return Recipe(**values)
-    except TypeError as error:
-        raise InputError(f"{where}: a value is of the wrong type: {error}") from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:

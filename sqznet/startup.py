@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TextIO
 
+from sqznet import console
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  # the groups that this process is in, one line a hierarchy
 
@@ -188,5 +190,5 @@ def load_tensorflow() -> None:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return _import()
-    with quiet(everything=True):
+    with quiet(everything=True), console.doing("importing TensorFlow"):
         _import()

@@ -7,6 +7,8 @@
   python -m sqznet.tune --data=data/mine --out=/shared/t --role=chief --chief=10.0.0.1:8123
   python -m sqznet.tune --data=data/mine --out=/shared/t --role=worker --chief=10.0.0.1:8123
       one chief and any number of workers, on one machine or many, each with the same flags otherwise
+  python -m sqznet.tune --data=data/mine --recipe=finetune --init_weights=squeezenet-v1.1 --out=tuning/mine
+      every trial starts from published weights
   python -m sqznet.train --data=data/mine --recipe=tuning/mine/best.json
       trains with what was found
 
@@ -16,17 +18,21 @@ Spaces: rates, augmentation, default (both, and schedule, optimizer, batch, acti
 Writes trials.csv, a parallel-coordinates plot and best.json, and says whether the best settings, trained in full, are
 better than the recipe was (--no-compare leaves that out). Every trial is a run folder: python -m sqznet.runs
 --runs=OUT/trials lists them. The best of many trials looks better on val than it is: keep a test split apart.
+
+Ctrl-C or SIGTERM lets the trial under way save its state first. The same command goes on, also after a kill.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
-import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from sqznet import cli, console, recipes
+from sqznet import cli, console, files, recipes
 from sqznet.errors import InputError
 
 TUNERS = ("random", "bayesian", "hyperband")
@@ -43,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=12, help="how many, failed ones included")
     parser.add_argument("--space", default="default", help="rates, augmentation, default, or a .json file")
     parser.add_argument("--seed", type=int, default=0, help="decides the trials; each trains with the recipe's seed")
+    parser.add_argument("--init_weights", type=Path, help="every trial starts from this network, as in sqznet.train")
     parser.add_argument("--strategy", default="mirrored", help="of each trial: one or mirrored")
     parser.add_argument("--replicas", type=int, help="of each trial, as in sqznet.train")
     parser.add_argument("--role", choices=ROLES, help="of this process where several share a search")
@@ -59,10 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    for name in ("trials", "epochs", "replicas"):
+    for name, least in (("trials", 1), ("epochs", 1), ("replicas", 1), ("seed", 0)):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name}={value} must be 1 or more")
+        if value is not None and value < least:
+            raise InputError(f"--{name}={value} must be {least} or more")
     if args.role and args.out is None:
         raise InputError("--role needs --out, a folder that chief and workers share")
     if args.strategy not in ("one", "mirrored"):
@@ -75,36 +82,78 @@ def main(argv: list[str] | None = None) -> int:
         warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
         recipe = recipe.replace(epochs=args.epochs, total_steps=None, warmup_epochs=warmup, train_sizes=())
     searched = space.load(args.space)
+    if args.init_weights:
+        searched = space.beside_weights(searched, args.space)
+    elif recipe.freeze or "freeze" in searched:
+        raise InputError(
+            f"--{'recipe' if recipe.freeze else 'space'}={args.recipe if recipe.freeze else args.space} keeps weights "
+            "as they were loaded (freeze): say which, with --init_weights=squeezenet-v1.1, a run folder or a file"
+        )
     if args.role:
-        _join(args.role, args.chief)
+        _join(args.chief)
     startup.load_tensorflow()
     from sqznet.data import manifest
-    from sqznet.tuning import report, search
+    from sqznet.tuning import oracles, report, search
 
     manifest.load(args.data)  # raises where it is no set
+    if args.init_weights:
+        from sqznet.training import finetune
+
+        finetune.load(args.init_weights)  # raises where they cannot be read
     out = args.out or Path("tuning") / time.strftime("%Y%m%d-%H%M%S")
-    report.claim(out, {"recipe": recipe.to_dict(), "space": searched, "tuner": args.tuner, "seed": args.seed})
+    oracle = oracles.make(args.tuner, searched, args.trials, recipe.epochs, args.seed)
     flags = [f"--data={args.data}", f"--strategy={args.strategy}"]
-    if args.replicas:
-        flags.append(f"--replicas={args.replicas}")
-    oracle = search.make_oracle(args.tuner, searched, args.trials, recipe.epochs, args.seed)
-    before = len(search.finished(out))
-    if before:
-        console.say(f"{before} trials of {out} are finished already")
-    search.Search(oracle, recipe, out, flags).search()
-    if args.role != "worker":
-        report.conclude(out, recipe, list(searched), flags if args.compare else None)
+    flags += [f"--{name}={getattr(args, name)}" for name in ("replicas", "init_weights") if getattr(args, name)]
+    identity = {"recipe": recipe.to_dict(), "space": searched, "tuner": args.tuner, "seed": args.seed}
+    if args.init_weights:
+        identity["init_weights"] = str(args.init_weights)
+    try:
+        with _claimed(out, args.role):
+            report.claim(out, identity)
+            before = len(search.finished(out))
+            if before:
+                console.say(f"{before} trials of {out} are finished already")
+            search.Search(oracle, recipe, out, flags).search()
+            if args.role != "worker":
+                needed = "".join(f" {flag}" for flag in flags if flag.startswith(("--data=", "--init_weights=")))
+                report.conclude(out, recipe, list(searched), flags if args.compare else None, needed)
+    except search.Stopped as stopped:
+        console.say(f"stopped by {stopped}; the same command with --out={out} goes on")
+        return 128 + stopped.signal_number
     return 0
 
 
-def _join(role: str, chief: str) -> None:
-    """Tells KerasTuner, which reads these, who this process is."""
+@contextlib.contextmanager
+def _claimed(out: Path, role: str | None) -> Iterator[None]:
+    """Keeps a second search out of a folder, or a second chief. Workers are numbered, by the first free lock.
+
+    A worker that is started again gets the number of one that was killed, and the trial that this had begun.
+
+    Raises:
+        InputError: another process searches there.
+    """
+    with contextlib.ExitStack() as locks:
+        if role == "worker":
+            for number in itertools.count():
+                with contextlib.suppress(files.Held):
+                    locks.enter_context(files.locked(out / f"worker-{number}.lock", f"searches in {out}", wait=False))
+                    os.environ["KERASTUNER_TUNER_ID"] = f"worker-{number}"
+                    break
+        else:
+            remedy = "wait for it, or name another --out"
+            locks.enter_context(files.locked(out / "lock", f"searches in {out}", wait=False, remedy=remedy))
+            if role == "chief":
+                os.environ["KERASTUNER_TUNER_ID"] = "chief"
+        yield
+
+
+def _join(chief: str) -> None:
+    """Tells KerasTuner, which reads these, where the chief is."""
     host, _, port = chief.rpartition(":")
     if not host or not port.isdecimal():
         raise InputError(f"--chief={chief} must be host:port, such as 127.0.0.1:8123")
     os.environ["KERASTUNER_ORACLE_IP"] = host
     os.environ["KERASTUNER_ORACLE_PORT"] = port
-    os.environ["KERASTUNER_TUNER_ID"] = "chief" if role == "chief" else f"{socket.gethostname()}-{os.getpid()}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,14 +102,64 @@ def test_a_cluster_of_every_kind_of_process_trains_and_stops_together(shard_set,
     assert checkpoint.steps(tmp_path / "run")[-1] >= 5
 
 
-def test_the_first_failure_ends_the_others_and_is_the_exit_code(capfd):
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    fail = [sys.executable, "-c", "print('no', flush=True); raise SystemExit(3)"]
+@pytest.fixture
+def modules(tmp_path, monkeypatch) -> Path:
+    """A folder that processes find modules in."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    (tmp_path / "waiting.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    (tmp_path / "failing.py").write_text("print('no', flush=True)\nraise SystemExit(3)\n")
+    return tmp_path
+
+
+def test_the_first_failure_ends_the_others_and_is_the_exit_code(modules, capfd):
     launch_grace, launch.GRACE = launch.GRACE, 1
     try:
-        assert launch.run({"worker 0": sleep, "worker 1": fail}) == 3
+        assert launch.run({"worker 0": ["waiting"], "worker 1": ["failing"]}) == 3
     finally:
         launch.GRACE = launch_grace
     said = capfd.readouterr().err
     assert "[worker 1] no" in said
     assert "worker 1 ended with code 3; waiting up to 1 s for the others" in said
+
+
+LAUNCH = "from sqznet import launch; launch.run({'worker 0': ['waiting', 'mark'], 'dispatcher': ['waiting', 'mark']})"
+
+
+def test_no_process_is_left_when_the_launching_one_is_killed(modules):
+    mark = str(modules / "mark")
+    process = subprocess.Popen([sys.executable, "-c", LAUNCH.replace("mark", mark)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert {process.stderr.readline() for _ in range(2)} == {"[worker 0] up\n", "[dispatcher] up\n"}
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while left := with_argument(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def with_argument(argument: str) -> list[str]:
+    """The command lines of processes that have this argument."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines.append(path.read_bytes().decode(errors="replace").split("\0"))
+    return [" ".join(line) for line in lines if argument in line]
+
+
+def test_no_two_processes_are_given_the_same_port(monkeypatch):
+    """Though both choose from few, and neither listens yet."""
+    monkeypatch.setattr(launch, "PORTS", range(29_000, 29_030))
+    ask = "from sqznet import launch; launch.PORTS = range(29_000, 29_030); print(*launch.free_ports(10)); input()"
+    others = [
+        subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    given = [*launch.free_ports(5)]
+    for process in others:
+        assert process.stdout is not None
+        given += [int(port) for port in process.stdout.readline().split()]
+    for process in others:
+        process.communicate("\n")
+    assert len(given) == len(set(given)) == 25
+    launch._ports.close()

@@ -93,3 +93,90 @@ def test_counting_in_epochs_replaces_counting_in_steps():
 def test_another_image_size_keeps_the_share_of_the_crop():
     changed = train.override(recipes.ARTICLE, {"image_size": 113})
     assert (changed.image_size, changed.resize_to) == (113, 127)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"batch_norm": "false"}', 'batch_norm is "false"; expected true or false'),
+        ('{"batch_norm": 0}', "batch_norm is 0; expected true or false"),
+        ('{"epochs": 1.5}', "epochs is 1.5; expected a whole number"),
+        ('{"epochs": 1.0}', "epochs is 1.0; expected a whole number"),
+        ('{"epochs": true}', "epochs is true; expected a whole number"),
+        ('{"epochs": "3"}', 'epochs is "3"; expected a whole number'),
+        ('{"epochs": null}', "epochs is null; expected a whole number"),
+        ('{"learning_rate": true}', "learning_rate is true; expected a number"),
+        ('{"learning_rate": NaN}', "NaN is not a number of JSON"),
+        ('{"learning_rate": 1e999}', "learning_rate is inf; expected a number"),
+        ('{"learning_rate": 1%s}' % ("0" * 400), "expected a number"),
+        ('{"freeze": 3}', "freeze is 3; expected a text or null"),
+        ('{"milestones": 5}', "milestones is 5; expected a list of which each is a whole number"),
+        ('{"milestones": [1, 2.5]}', r"milestones is \[1, 2.5\]"),
+        ('{"train_sizes": [[0, 64, 3]]}', r"train_sizes is \[\[0, 64, 3\]\]; .* a list of 2, each a whole number"),
+        ('{"train_sizes": [0, 64]}', r"train_sizes is \[0, 64\]"),
+        ('{"arch": ["v1.0"]}', r"arch is \[\"v1.0\"\]; expected a text"),
+        ('{"name": "../x"}', "name is '../x'"),
+        ('{"learning_rat": 0.1}', "a recipe has no field learning_rat; is learning_rate meant"),
+        ('{"epochs": 1, "epochs": 2}', "'epochs' stands there twice"),
+        ('{"recipe": []}', "recipe is .*; expected an object"),
+        ('{"recipe": {"epochs": 0}}', "epochs is 0; it must be 1 or more"),
+        ("[]", "expected a JSON object"),
+        ("null", "expected a JSON object"),
+        ("", "is empty"),
+        ("{", "cannot be read as JSON"),
+        ('{"a": ' * 5000, "cannot be read as JSON"),
+    ],
+)
+def test_a_recipe_file_takes_each_field_in_its_own_type_only(text, message, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"mine.json.*{message}"):
+        recipes.load(str(path))
+
+
+def test_a_recipe_file_that_is_not_there_or_no_text_is_named(tmp_path):
+    (tmp_path / "binary.json").write_bytes(b"\xff\x00\x81")
+    for name, message in (("binary.json", "not text in UTF-8"), ("none.json", "No such file"), ("..json", "No such")):
+        with pytest.raises(InputError, match=message):
+            recipes.load(str(tmp_path / name))
+
+
+def test_a_whole_number_is_a_number_and_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('\ufeff{"learning_rate": 1, "total_steps": null, "train_sizes": [[0, 64]]}')
+    recipe = recipes.load(str(path))
+    assert (recipe.learning_rate, recipe.total_steps, recipe.train_sizes) == (1, None, ((0, 64),))
+
+
+def config_of_a_run(folder, **others):
+    content = {"recipe": recipes.DEMO.to_dict(), "data": "/d/flowers", "init_weights": None, "teacher": None, **others}
+    path = folder / "config.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_run_s_config_brings_its_data_and_weights(tmp_path, capsys):
+    path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"}, teacher="runs/large")
+    args = train.make_parser().parse_args([f"--recipe={path}"])
+    data, recipe, _, teacher = train._fresh(args, {})
+    assert (str(data), recipe, str(teacher)) == ("/d/flowers", recipes.DEMO, "runs/large")
+    assert str(args.init_weights) == "squeezenet-v1.1"
+    assert set(recipes.NETWORK_FIELDS) <= train._chosen(args, {})  # the weights' network was settled then
+    said = capsys.readouterr().err
+    assert f"from {path}: --data=/d/flowers --init_weights=squeezenet-v1.1 --teacher=runs/large" in said
+    assert "data/demo" not in said
+
+
+def test_flags_come_before_a_run_s_config(tmp_path):
+    path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"})
+    flags = [f"--recipe={path}", "--data=other", "--init_weights=runs/mine"]
+    args = train.make_parser().parse_args(flags)
+    data, *_ = train._fresh(args, {})
+    assert (str(data), str(args.init_weights)) == ("other", "runs/mine")
+    assert not set(recipes.NETWORK_FIELDS) & train._chosen(args, {})
+
+
+@pytest.mark.parametrize("wrong", [{"data": 3}, {"init_weights": "x"}, {"teacher": []}, {"init_weights": {"path": 1}}])
+def test_a_run_s_config_with_a_value_of_another_type_is_refused(wrong, tmp_path):
+    with pytest.raises(InputError, match="config.json.* expected"):
+        train._fresh(train.make_parser().parse_args([f"--recipe={config_of_a_run(tmp_path, **wrong)}"]), {})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
+from sqznet import files, typed
 from sqznet.errors import InputError
 
 FILE = "manifest.json"
@@ -94,27 +94,24 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
                 "(shards made by another tool: --source=tfrecord:FOLDER)"
             )
         )
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise InputError(f"{path} has format {content['format']}; this version reads format {FORMAT}: build again")
-        if content["label_base"] != 0:
-            raise InputError(
-                f"{path}: labels run from {content['label_base']}, and sqznet's run from 0. Rebuild the set: "
-                f"python -m sqznet.data --source=tfrecord:{folder} --label_offset=-{content['label_base']} --out=NEW"
-            )
-        red, green, blue = content["channel_means"]
-        shards = tuple(
-            Shard(folder / shard["file"], shard["split"], shard["records"], shard["bytes"], shard["sha256"])
-            for shard in content["shards"]
-        )
-        classes = tuple(content["classes"])
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
+    with _naming(path):
+        content = files.parse_json(path.read_text(), str(path))
+        typed.require(content, {"format": int, "label_base": int}, str(path))
+    if content["format"] != FORMAT:
+        raise InputError(f"{path} has format {content['format']}; this version reads format {FORMAT}: build again")
+    if content["label_base"] != 0:
         raise InputError(
-            f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); build again"
-        ) from None
+            f"{path}: labels run from {content['label_base']}, and sqznet's run from 0. Rebuild the set: "
+            f"python -m sqznet.data --source=tfrecord:{folder} --label_offset=-{content['label_base']} --out=NEW"
+        )
+    with _naming(path):
+        _check_form(content, str(path))
+    red, green, blue = content["channel_means"]
+    shards = tuple(
+        Shard(folder / shard["file"], shard["split"], shard["records"], shard["bytes"], shard["sha256"])
+        for shard in content["shards"]
+    )
+    classes = tuple(content["classes"])
     require_class_names(classes, str(path))
     for shard in shards:
         if shard.path.parent.resolve() != folder.resolve():
@@ -122,6 +119,43 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         if whole and not shard.path.is_file():
             raise InputError(f"{shard.path} is missing; remove {path} and run the build command again")
     return Manifest(folder, classes, (red, green, blue), shards, content)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Around the reading of a manifest: its errors then say what to do."""
+    try:
+        yield
+    except (InputError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        raise InputError(f"{path} cannot be read as a manifest: {reason}; build again") from None
+
+
+def _check_form(content: dict[str, Any], where: str) -> None:
+    """Refuses a manifest with a value of another type, or with counts that contradict each other.
+
+    Raises:
+        InputError: names the first, with what was expected, or with both numbers.
+    """
+    kinds = {"classes": list[str], "channel_means": tuple[float, float, float], "splits": dict, "shards": list[dict]}
+    typed.require(content, kinds, where)
+    for number, shard in enumerate(content["shards"]):
+        place = f"{where}: shard {number}"
+        typed.require(shard, {"file": str, "split": str, "records": int, "bytes": int, "sha256": str}, place)
+        if shard["records"] < 0 or shard["split"] not in SPLITS:
+            raise InputError(f"{place} has {shard['records']} records of {shard['split']!r}; expected {SPLITS}")
+    for split, counts in content["splits"].items():
+        place = f"{where}: {split}"
+        typed.require({split: counts}, {split: dict}, where)
+        typed.require(counts, {"records": int, "per_class": list[int]}, place)
+        in_shards = sum(shard["records"] for shard in content["shards"] if shard["split"] == split)
+        for what, count in (("its shards", in_shards), ("its classes", sum(counts["per_class"]))):
+            if count != counts["records"]:
+                raise InputError(f"{place} has {counts['records']:,} records, and {what} have {count:,}")
+        if len(counts["per_class"]) != len(content["classes"]):
+            raise InputError(
+                f"{place} counts {len(counts['per_class'])} classes, and there are {len(content['classes'])}"
+            )
 
 
 def require_class_names(classes: Sequence[str], where: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ def unusable(record: bytes, manifest: Manifest) -> str | None:
     except UnicodeDecodeError:
         return "it is no tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -91,7 +92,7 @@ def slots(path: Path, count: int) -> Iterator[bytes | str]:
                         return
                 reason, beyond = f"the file ends after {number} of {count} records", None
             except tf.errors.OpError as error:
-                reason, beyond = _first_line(error), _end_of_record(path, offset)
+                reason, beyond = first_line(error), _end_of_record(path, offset)
             yield reason
             number += 1
             if beyond is None:  # nothing can be read after it
@@ -149,12 +150,21 @@ def at_first_sight(manifest: Manifest) -> list[BadRecord]:
 
 def first(manifest: Manifest, split: str) -> BadRecord | None:
     """The first record of a split that cannot be used."""
+    return next(_bad(manifest, split), None)
+
+
+def all_of(manifest: Manifest, split: str) -> list[BadRecord]:
+    """Every record of a split that cannot be used."""
+    return list(_bad(manifest, split))
+
+
+def _bad(manifest: Manifest, split: str) -> Iterator[BadRecord]:
     for shard in _progress(manifest.shards_of(split)):
         for number, slot in enumerate(slots(shard.path, shard.records)):
             reason = slot if isinstance(slot, str) else unusable(slot, manifest)
             if reason:
-                return BadRecord(shard.path.name, number, reason)
-    return None
+                yield BadRecord(shard.path.name, number, reason)
+        yield from _surplus(shard)
 
 
 def _progress(shards: list[Shard]) -> Iterator[Shard]:
@@ -166,29 +176,52 @@ def _unreadable(shard: Shard) -> Iterator[BadRecord]:
     for number, slot in enumerate(slots(shard.path, shard.records)):
         if isinstance(slot, str):
             yield BadRecord(shard.path.name, number, slot)
+    yield from _surplus(shard)
+
+
+def _surplus(shard: Shard) -> Iterator[BadRecord]:
+    """What stands in a shard after the records that it should have; a mended copy does without."""
+    offset: int | None = 0
+    for _ in range(shard.records):
+        offset = None if offset is None else _end_of_record(shard.path, offset)
+    if offset is not None:
+        yield BadRecord(shard.path.name, shard.records, f"the manifest has {shard.records} records of this shard only")
 
 
 def mended(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
     """The set with every shard that has bad records replaced by a copy in `folder`, in which markers stand for them."""
-    import tensorflow as tf
-
     numbers: dict[str, set[int]] = {}
     for each in bad:
         numbers.setdefault(each.shard, set()).add(each.record)
-    shards = []
-    for shard in manifest.shards:
-        if shard.path.name in numbers:
-            copied = enumerate(slots(shard.path, shard.records))
-            with (
-                files.replacing(folder / shard.path.name) as temporary,
-                tf.io.TFRecordWriter(str(temporary)) as writer,
-            ):
-                for number, slot in copied:
-                    usable = isinstance(slot, bytes) and number not in numbers[shard.path.name]
-                    writer.write(slot if usable else records.UNUSABLE)
-            shard = dataclasses.replace(shard, path=folder / shard.path.name)
-        shards.append(shard)
-    return dataclasses.replace(manifest, shards=tuple(shards))
+    shards = tuple(
+        dataclasses.replace(shard, path=_copy(shard, numbers[shard.path.name], folder))
+        if shard.path.name in numbers
+        else shard
+        for shard in manifest.shards
+    )
+    return dataclasses.replace(manifest, shards=shards)
+
+
+def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
+    """A copy of a shard without some records. One worker of a run writes it; the others wait, and then read the same.
+
+    It is not written a second time: another machine that is reading it would lose it.
+    """
+    import tensorflow as tf
+
+    path = folder / shard.path.name
+    written = path.with_name(f"{path.name}.json")  # the records that the copy lacks
+    with files.locked(files.lock_beside(path), f"writes {path}"):
+        if path.is_file() and written.is_file() and json.loads(written.read_text()) == sorted(bad):
+            return path
+        files.remove(written)
+        files.remove_abandoned(path, age=0)
+        with files.replacing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            for number, slot in enumerate(slots(shard.path, shard.records)):
+                usable = isinstance(slot, bytes) and number not in bad
+                writer.write(slot if usable else records.UNUSABLE)
+        files.write_json(written, sorted(bad))
+    return path
 
 
 def load(run_dir: Path) -> list[BadRecord]:
@@ -204,14 +237,17 @@ def load(run_dir: Path) -> list[BadRecord]:
 
 
 def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
-    writer.writerows(dataclasses.astuple(each) for each in sorted(bad))
-    files.write_text(run_dir / LIST, text.getvalue())
+    """Adds to a run's list of bad records. Two workers may each find one at the same time."""
+    path = run_dir / LIST
+    with files.locked(files.lock_beside(path), f"writes {path}"):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
+        writer.writerows(dataclasses.astuple(each) for each in sorted({*load(run_dir), *bad}))
+        files.write_text(path, text.getvalue())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error of TensorFlow says, without the names of its operations."""
     text = str(getattr(error, "message", error)).splitlines()[0]
     return text.split("}} ")[-1].split(" [Op:")[0]

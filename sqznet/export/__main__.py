@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sqznet import cli, console, remote
+from sqznet import cli, console, files, remote
 from sqznet.errors import InputError
 from sqznet.export import budget
 
@@ -95,22 +95,26 @@ def main(argv: list[str] | None = None) -> int:
     manifest = manifests.load(args.data or keras_file.trained_on(card, source))
     out = args.out or ARTIFACTS / _name_of(source)
     split = args.split or ("test" if "test" in manifest.splits else "val" if "val" in manifest.splits else "train")
-    exported, against = bundle.export(
-        source,
-        trained,
-        card,
-        manifest,
-        variants=chosen,
-        gate=bundle.Gate(limit, args.max_drop / 100, split, args.records or None),
-        out=out,
-        calibration_records=args.calibration_records,
-        sparse=args.sparse,
-        drawings=args.golden == "drawings",
-        tflite_batch=tflite_batch,
-        replace=args.replace,
-    )
+    lock, remedy = files.lock_beside(out.resolve()), "wait for it, or name another --out"
+    with files.locked(lock, f"exports to {out}", wait=False, remedy=remedy):
+        files.remove_abandoned(out.resolve(), age=0)
+        exported, against = bundle.export(
+            source,
+            trained,
+            card,
+            manifest,
+            variants=chosen,
+            gate=bundle.Gate(limit, args.max_drop / 100, split, args.records or None),
+            out=out,
+            calibration_records=args.calibration_records,
+            sparse=args.sparse,
+            drawings=args.golden == "drawings",
+            tflite_batch=tflite_batch,
+            replace=args.replace,
+        )
     bundle.print_table(exported, against, limit)
     console.result(f"written to {out}; pictures and figures: {out / 'report.html'}")
+    console.next_step("sqznet.predict", f"--model={out}", "PHOTOGRAPH")
     return 0
 
 

@@ -141,4 +141,4 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text from elsewhere on one line, with whatever Markdown or HTML would make something of escaped."""
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&$]|:(?=[\w+-]+:))", r"\\\1", " ".join(str(text).split()))

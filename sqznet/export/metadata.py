@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sqznet import files, labels
+from sqznet import files, labels, remote
 from sqznet.errors import InputError
 from sqznet.export import tflite_metadata
 from sqznet.keras_file import MEMBER, Card
@@ -33,7 +33,8 @@ def describe(card: Card) -> dict[str, Any]:
     """A model's card as manifest.json states it: with the input contract spelt out."""
     preprocessing = card.preprocessing
     spelt_out = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
-    return {**card.to_dict(), "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
+    data = None if card.data is None else remote.published(card.data)  # of a card that an earlier version wrote
+    return {**card.to_dict(), "data": data, "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
 
 
 def card_text(card: Card) -> str:
@@ -106,8 +107,11 @@ def add(
     (graph,) = model.subgraphs
     (index,) = graph.outputs
     probabilities = graph.tensors[index]
-    assert len(labels) == probabilities.shape[-1], f"{len(labels)} labels for {probabilities.shape[-1]} outputs"
-    assert not any(set(label) & {"\r", "\n"} for label in labels)
+    if len(labels) != probabilities.shape[-1]:
+        raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(labels)} labels for them")
+    broken = next((label for label in labels if set(label) & {"\r", "\n"}), None)
+    if broken is not None:
+        raise InputError(f"the label {broken!r} for {path} has a line break in it, and labels are a line each")
     is_integer = probabilities.type == schema.TensorType.UINT8
     archive = {LABELS: "".join(f"{label}\n" for label in labels)}
     if card is not None:

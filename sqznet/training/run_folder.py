@@ -3,7 +3,7 @@
 config.json      recipe, classes, channel means, data, versions: enough to repeat the run
 metrics.csv      a line an epoch; the same each time that the run is repeated
 timings.csv      images per second and seconds of each epoch
-best.keras       the model of the epoch with the highest val top-1
+best.keras       the model of the best epoch: the highest val top-1, then the lowest val loss
 checkpoints/     the whole state, to resume from: the last few
 curve.png        loss and accuracy over the epochs
 events/          the same for TensorBoard
@@ -15,13 +15,12 @@ lock             who trains there now; after a kill it stays until the next trai
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
+from sqznet import files, typed
 from sqznet.errors import InputError
 from sqznet.training import checkpoint
 from sqznet.weights import strangers
@@ -32,6 +31,16 @@ BEST = "best.keras"
 LOCK = "lock"
 LOGS = "logs"
 WRITTEN = (CONFIG, BEST, "metrics.csv", "timings.csv", "curve.png")  # by the chief alone, besides checkpoints
+_THREE = tuple[float, float, float]
+ORIGIN_FIELDS = {"path": str, "channel_means": _THREE, "channel_deviations": _THREE}
+CONFIG_FIELDS = {
+    "recipe": dict,
+    "classes": list[str],
+    "channel_means": _THREE,
+    "data": str,
+    "init_weights": dict | None,
+    "teacher": str | None,
+}
 EVENTS = "events"
 
 
@@ -46,16 +55,19 @@ def claimed(run_dir: Path) -> Iterator[None]:
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
     is_new = not run_dir.exists()
     try:
-        # Cleared first: it may be what fills the disk.
-        with files.locked(run_dir / LOCK, trains_in(run_dir), wait=False, first=lambda: _clear(run_dir)):
+        with files.locked(
+            run_dir / LOCK,
+            trains_in(run_dir),
+            wait=False,
+            remedy="wait for it, or name another --run_dir",
+            first=lambda: _clear(run_dir),  # it may be what fills the disk
+        ):
             try:
                 yield
             except InputError:
                 if is_new and not (run_dir / CONFIG).exists():
                     _forget(run_dir)
                 raise
-    except files.Held as held:
-        raise files.Held(f"{held}; wait for it, or name another --run_dir") from None
     except InputError:
         if is_new:
             with contextlib.suppress(OSError):  # not empty: it began, or others have left something there
@@ -111,7 +123,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     """config.json as written.
 
     Raises:
-        InputError: it is not a run folder.
+        InputError: it is not a run folder, or its config is damaged; says what was expected.
     """
     path = run_dir / CONFIG
     if not run_dir.is_dir():
@@ -119,9 +131,9 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         kind = strangers.folder(run_dir)
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}" + (f"; it is {kind}" if kind else ""))
-    try:
-        config = json.loads(path.read_text())
-        _ = [config[key] for key in ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")]
-        return config
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a run's config ({type(error).__name__}: {error})") from None
+    config = files.read_json(path)
+    typed.require(config, CONFIG_FIELDS, str(path))
+    typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
+    if config["init_weights"] is not None:
+        typed.require(config["init_weights"], ORIGIN_FIELDS, f"{path}: init_weights")
+    return config

@@ -24,19 +24,23 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         InputError: it is another search's.
     """
     path, identity = out / IDENTITY, json.loads(json.dumps(identity))
-    if not path.is_file():
-        files.write_json(path, identity)
-        return
-    found = json.loads(path.read_text())
+    with files.locked(files.lock_beside(path), f"begins a search in {out}"):  # workers begin at the same time
+        if not path.is_file():
+            files.write_json(path, identity)
+            return
+        found = files.read_json(path)
     other = next((name for name in identity if found.get(name) != identity[name]), None)
     if other:
         raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")
 
 
-def conclude(out: Path, recipe: Recipe, fields: list[str], compared_by: list[str] | None) -> None:
+def conclude(
+    out: Path, recipe: Recipe, fields: list[str], compared_by: list[str] | None, train_flags: str = ""
+) -> None:
     """Writes and prints what was found.
 
     Args:
+        train_flags: what the command that trains with it needs besides the recipe.
         compared_by: flags for `sqznet.train`, to train both the recipe as it was and the best settings to their end
             and to say which is better; None to leave that out.
 
@@ -69,7 +73,7 @@ def conclude(out: Path, recipe: Recipe, fields: list[str], compared_by: list[str
     )
     if compared_by is not None:
         _compare(out, recipe, found, compared_by)
-    console.result(f"train with it: python -m sqznet.train --recipe={out / BEST}; plot: {out / PLOT}")
+    console.result(f"train with it: python -m sqznet.train --recipe={out / BEST}{train_flags}; plot: {out / PLOT}")
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str]) -> None:

@@ -1,7 +1,8 @@
 """Trials: each a run of `sqznet.train` in a process of its own, with KerasTuner's oracle saying what to try next.
 
 A trial's folder is a run folder. Killed and started again, finished trials stand, and the one under way goes on from
-its last checkpoint.
+its last checkpoint. A trial ends with its search: asked to end, the search lets the trial save its state first; killed,
+it leaves a trial that does so by itself (`sqznet.child`).
 """
 
 from __future__ import annotations
@@ -10,26 +11,33 @@ import contextlib
 import dataclasses
 import io
 import json
+import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
-from keras_tuner.errors import FailedTrialError
+from keras_tuner.errors import FailedTrialError, FatalError
 
-from sqznet import console, files, runs
-from sqznet.errors import InputError
+from sqznet import child, console, files, runs
+from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.training import run_folder
+from sqznet.tuning import oracles
 from sqznet.tuning import space as spaces
 
-TUNERS = ("random", "bayesian", "hyperband")
 PROJECT = "trials"
-OBJECTIVE = "val_top1"
 TRIAL = "trial.json"
-FACTOR = 3  # of Hyperband: a third of the trials goes on, for three times the epochs (Li et al. 2016, arXiv 1603.06560)
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _HYPERBAND_EPOCHS = "tuner/epochs"
+
+
+class Stopped(Exception):
+    """The search was asked to end (SIGINT, SIGTERM), and the trial under way has saved its state."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,45 +49,6 @@ class Trial:
     epochs: int
     top1: float | None  # the best epoch's val top-1, 0 to 1; None if the trial failed
     reason: str  # why it failed; else empty
-
-
-class Hyperband(keras_tuner.oracles.HyperbandOracle):
-    """KerasTuner's, beginning with the most trials that leave room for the best of them to go on.
-
-    Theirs begins with so many short trials that a dozen in all would be over before any had gone on.
-    """
-
-    def __init__(self, trials: int, **options: Any) -> None:
-        self._allowed = trials  # asked for while theirs is made
-        super().__init__(**options)
-        self.max_trials = trials  # theirs counts rounds over all its brackets otherwise
-
-    def _get_num_brackets(self) -> int:
-        def trials(bracket: int) -> int:
-            return sum(self._get_size(bracket, number) for number in range(self._get_num_rounds(bracket)))
-
-        brackets = super()._get_num_brackets()
-        return next((each for each in range(brackets, 1, -1) if trials(each - 1) <= self._allowed), 1)
-
-
-def make_oracle(tuner: str, space: spaces.Space, trials: int, epochs: int, seed: int) -> keras_tuner.Oracle:
-    """KerasTuner's oracle of that name, which ends after so many trials."""
-    common: dict[str, Any] = {
-        "objective": keras_tuner.Objective(OBJECTIVE, "max"),
-        "hyperparameters": spaces.declare(space),
-        "seed": seed,
-        "max_consecutive_failed_trials": 5,
-    }
-    if tuner == "hyperband":
-        oracle = Hyperband(trials, max_epochs=epochs, factor=FACTOR, hyperband_iterations=trials, **common)
-    else:
-        kinds = {
-            "random": keras_tuner.oracles.RandomSearchOracle,
-            "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-        }
-        oracle = kinds[tuner](max_trials=trials, **common)
-    oracle.verbose = 0  # we say what it would
-    return oracle
 
 
 class Search(keras_tuner.engine.base_tuner.BaseTuner):
@@ -96,6 +65,19 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         with contextlib.redirect_stdout(io.StringIO()):  # it says which file it goes on from
             super().__init__(oracle, directory=str(folder), project_name=PROJECT)
 
+    def search(self) -> None:
+        """Runs trials until the oracle has no more.
+
+        Raises:
+            Stopped: the search was asked to end.
+            InputError: a trial cannot go on, for a reason that is not its own; or too many in a row have failed.
+        """
+        try:
+            super().search()
+        except FatalError as error:
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
+
     def run_trial(self, trial: Any) -> float:
         recipe = recipe_of(self.recipe, trial.hyperparameters.values)
         console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {recipe.epochs} epochs")
@@ -104,11 +86,35 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         except TrainingFailed as failed:
             console.say(f"trial {trial.trial_id} failed: {failed}")
             raise FailedTrialError(str(failed)) from None
+        except Exception as error:
+            raise FatalError(str(error)) from error  # KerasTuner would take any other for a failed trial
         console.say(f"trial {trial.trial_id}: val top-1 {console.percent(top1)}")
         return top1
 
+    def on_trial_end(self, trial: Any) -> None:
+        try:
+            super().on_trial_end(trial)
+        except RuntimeError:
+            raise InputError(
+                f"{oracles.FAILURES} trials in a row have failed, the last one so: {_reason(trial.message)}. Try lower "
+                "values with --space, and look at output.log in the trials' folders"
+            ) from None
+
     def load_model(self, trial: Any) -> Any:
         raise NotImplementedError("the trial's run folder has its best.keras")
+
+    # KerasTuner's own would write an empty file of its own, and go on only where that is.
+
+    def _get_tuner_fname(self) -> str:
+        return self.oracle._get_oracle_fname()
+
+    def save(self) -> None:
+        if not self._is_worker():
+            self.oracle.save()
+
+    def reload(self) -> None:
+        if not self._is_worker():
+            self.oracle.reload()
 
 
 class TrainingFailed(Exception):
@@ -120,23 +126,44 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
 
     Raises:
         TrainingFailed: it ended with an error.
-        KeyboardInterrupt: it was asked to stop, and so are we.
+        TryAgain: it could not go on, for a reason that may pass.
+        Stopped: it was asked to stop, or we were.
     """
-    files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
-    command = [sys.executable, "-m", "sqznet.train", *flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}"]
-    with (run_dir / "output.log").open("ab") as log:
-        code = subprocess.run([*command, "--resume"], stdout=log, stderr=subprocess.STDOUT).returncode
-    if code >= 128:
-        raise KeyboardInterrupt
+    # A killed search may have left it training: it saves its state now, and ends.
+    with files.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
+        files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
+    flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
+    processes: list[subprocess.Popen] = []
+    log = run_dir / "output.log"
+    with log.open("ab") as output, child.passing_on_signals(processes) as asked:
+        processes.append(child.start("sqznet.train", flags, stdout=output, stderr=subprocess.STDOUT))
+        if asked:  # before it was in the list
+            processes[0].terminate()
+        code = processes[0].wait()
+    if asked:
+        raise Stopped(asked[0])
+    for number in _STOPS:
+        if code in (-number, 128 + number):
+            raise Stopped(number)
+    said = _last(log.read_text(errors="replace"))
+    if code == TryAgain.exit_code and not said.startswith("out of memory"):  # which other settings may not need
+        raise TryAgain(f"{run_dir} could not go on: {said}")
+    if code < 0:
+        raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps for want of memory")
     best = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
     if code or best is None:
-        raise TrainingFailed(_last_line(run_dir / "output.log"))
+        raise TrainingFailed(said)
     return best["val_top1"]
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
+def _last(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else "without a word"
+
+
+def _reason(message: str | None) -> str:
+    """Why a trial failed, from the traceback that KerasTuner keeps."""
+    return _last(message).removeprefix(f"{FailedTrialError.__module__}.{FailedTrialError.__name__}: ")
 
 
 def recipe_of(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -177,7 +204,7 @@ def finished(folder: Path) -> list[Trial]:
             if state["status"] == "COMPLETED":
                 top1, reason = float(state["score"]), ""
             elif state["status"] in ("FAILED", "INVALID"):
-                top1, reason = None, (state["message"] or "").strip().splitlines()[-1]
+                top1, reason = None, _reason(state["message"])
             else:
                 continue
             config = run_dir_of(folder, state["trial_id"]) / TRIAL

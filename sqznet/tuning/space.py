@@ -11,13 +11,15 @@ A list is a choice; the ends of a range belong to it. Values are those of the fl
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from sqznet import recipes
+from sqznet import files, recipes, typed
 from sqznet.errors import InputError
+from sqznet.preprocessing import check_choice
 from sqznet.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ _PARSED: dict[str, Callable[[str], Any]] = {
     "tuple[int, ...]": recipes.parse_milestones,
     "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
 }
+_KINDS = get_type_hints(Recipe)
 _TYPES = {setting.name: str(setting.type) for setting in dataclasses.fields(Recipe) if setting.name != "name"}
 
 
@@ -68,23 +71,37 @@ def load(name: str) -> Space:
     path = Path(name)
     if path.suffix != ".json":
         raise InputError(f"no space {name!r}; there are {', '.join(SPACES)}, or give the path of a .json file")
-    try:
-        space = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(space, dict) or not space:
+    space = files.read_json(path)
+    if not space:
         raise InputError(f"{path} must be a JSON object of one field or more, such as {json.dumps(SPACES['rates'])}")
     for field, values in space.items():
         _check(field, values, where=str(path))
     return space
 
 
+def beside_weights(space: Space, name: str) -> Space:
+    """The space without the fields that --init_weights decides, for a search from such weights.
+
+    Raises:
+        InputError: the user has asked for one of them.
+    """
+    decided = [field for field in space if field in recipes.NETWORK_FIELDS]
+    if decided and name not in SPACES:
+        raise InputError(
+            f"{name}: {', '.join(decided)} cannot be searched with --init_weights, whose network has its own"
+        )
+    return {field: values for field, values in space.items() if field not in decided}
+
+
 def _check(field: str, values: Any, where: str) -> None:
     if field not in _TYPES:
-        raise InputError(f"{where}: a recipe has no field {field}")
+        close = difflib.get_close_matches(field, _TYPES, n=1)
+        raise InputError(f"{where}: a recipe has no field {field}" + (f"; is {close[0]} meant?" if close else ""))
     if isinstance(values, list):
-        if not values or not all(isinstance(each, str | int | float | bool) for each in values):
-            raise InputError(f"{where}: {field} must have one choice or more, each a text, a number, true or false")
+        if not values:
+            raise InputError(f"{where}: {field} must have one choice or more")
+        for value in values:
+            _check_value(field, value, where)
         return
     numeric = _TYPES[field] in ("float", *_WHOLE)
     if not numeric or not isinstance(values, dict) or not {"min", "max"} <= set(values) <= {"min", "max", "scale"}:
@@ -92,11 +109,27 @@ def _check(field: str, values: Any, where: str) -> None:
             f"{where}: {field} is {json.dumps(values)}; expected a list of choices"
             + (', or {"min": a, "max": b} with "scale": "log" if wanted' if numeric else "")
         )
+    typed.require(values, dict.fromkeys(("min", "max"), _KINDS[field]), f"{where}: {field}")
     low, high, scale = values["min"], values["max"], values.get("scale", "linear")
-    if not all(isinstance(each, int | float) for each in (low, high)) or not low < high:
+    if not low < high:
         raise InputError(f"{where}: {field} runs from {low!r} to {high!r}; expected two numbers, the lower one first")
     if scale not in ("linear", "log") or (scale == "log" and low <= 0):
         raise InputError(f"{where}: {field} has scale {scale!r}; expected linear, or log with min above 0")
+
+
+def _check_value(field: str, value: Any, where: str) -> None:
+    """Refuses a choice that the field cannot take by itself."""
+    if _TYPES[field] in _PARSED:
+        typed.require({field: value}, {field: str}, where)
+    else:
+        typed.require({field: value}, {field: _KINDS[field]}, where)
+    choices = Recipe.__dataclass_fields__[field].metadata["choices"]
+    try:
+        if choices:
+            check_choice(field, value, choices)
+        apply(Recipe(), {field: value} if _TYPES[field] in _PARSED else {})
+    except (InputError, ValueError) as error:
+        raise InputError(f"{where}: {field} cannot be {value!r}: {error}") from None
 
 
 def declare(space: Space) -> keras_tuner.HyperParameters:

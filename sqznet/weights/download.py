@@ -6,6 +6,7 @@ the name it has in the catalogue's address.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import urllib.error
@@ -36,13 +37,13 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
     """
     path = cache / entry.file_name
     try:
-        if path.is_file():  # also where nothing may be written
-            _check(path, name, entry)
+        if path.is_file() and files.sha256_of(path) == entry.sha256:  # also where nothing may be written
             return path
-        cache.mkdir(parents=True, exist_ok=True)
-        # Two processes would write into the same unfinished file.
-        with files.locked(cache / f".{entry.file_name}.lock"):
-            if not path.is_file():  # another process may have fetched it meanwhile
+        # Two processes would write into the same unfinished file, or remove what the other has just fetched.
+        with files.locked(files.lock_beside(path), f"fetches {path}"):
+            if path.is_file():
+                _check(path, name, entry)
+            else:
                 partial = cache / f"{entry.file_name}.{entry.sha256[:12]}.part"
                 console.say(f"{name}: fetching {entry.bytes:,} bytes from {entry.url} (licence: {entry.licence})")
                 _download(name, entry, partial, path)
@@ -69,7 +70,8 @@ def _check(path: Path, name: str, entry: Entry) -> None:
 
 def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
     """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
-    reason, kind = "", TryAgain
+    reason = ""
+    kind: type[InputError] = TryAgain
     for attempt in range(ATTEMPTS):
         if attempt:
             console.say(f"{name}: {reason}; trying again")

@@ -46,7 +46,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
     assert best.learning_rate == trials[0].values["learning_rate"] and best.epochs == 1
     assert best.global_batch_size == TINY.global_batch_size
     with pytest.raises(InputError, match="holds a search with another tuner"):
-        tune.main([*flags, "--tuner=bayesian"])
+        tune.main([*flags, "--tuner=hyperband"])
 
 
 def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
@@ -65,6 +65,12 @@ def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
         (["--strategy=multiworker"], "--strategy=multiworker must be one or mirrored"),
         (["--role=chief", "--chief=here"], "--chief=here must be host:port"),
         (["--data=nowhere"], "no such folder: nowhere"),
+        (["--seed=-1"], "--seed=-1 must be 0 or more"),
+        (
+            ["--recipe=finetune"],
+            r"--recipe=finetune keeps weights as they were loaded \(freeze\): say which, with --init",
+        ),
+        (["--recipe=finetune", "--init_weights=nowhere.keras"], "no such file: nowhere.keras"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, extra, message):

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from sqznet import recipes
+from sqznet import files, recipes
 from sqznet.errors import InputError
 from sqznet.recipes import IMAGENETTE
-from sqznet.tuning import search, space
+from sqznet.tuning import oracles, search, space
 
 
 @pytest.mark.parametrize("name", space.SPACES)
@@ -75,17 +75,73 @@ def test_a_short_hyperband_trial_is_a_short_schedule():
     ],
 )
 def test_hyperband_lets_the_best_go_on_within_the_trials_that_it_has(trials, epochs, expected, tmp_path):
-    oracle = search.make_oracle("hyperband", {"learning_rate": {"min": 0.1, "max": 0.2}}, trials, epochs, seed=0)
+    oracle = oracles.make("hyperband", {"learning_rate": {"min": 0.1, "max": 0.2}}, trials, epochs, seed=0)
     oracle._set_project_dir(str(tmp_path), "trials")
     seen, rates = collections.Counter(), []
     while (trial := oracle.create_trial("tuner")).status == "RUNNING":
         values = trial.hyperparameters.values
         seen[values["tuner/epochs"]] += 1
         rates.append(values["learning_rate"])
-        oracle.update_trial(trial.trial_id, {search.OBJECTIVE: values["learning_rate"]})
+        oracle.update_trial(trial.trial_id, {oracles.OBJECTIVE: values["learning_rate"]})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     assert dict(seen) == expected
     if len(expected) > 1:
         first = rates[: max(expected.values())]
         assert max(first) in rates[len(first) :], "the best goes on"
+
+
+def test_weights_decide_the_network_that_is_searched_around(tmp_path):
+    searched = space.beside_weights(space.load("default"), "default")
+    assert "bypass" not in searched and "activation" not in searched and "learning_rate" in searched
+    with pytest.raises(InputError, match=r"mine.json: arch, bypass cannot be searched with --init_weights"):
+        space.beside_weights({"arch": ["v1.0"], "dropout": [0.1], "bypass": ["simple"]}, "mine.json")
+
+
+@pytest.mark.parametrize("tuner", ["random", "hyperband"])
+@pytest.mark.parametrize("kill_after", ["trial written", "trial begun", "metrics", "trial ended", "all written"])
+def test_a_search_killed_between_two_files_loses_no_trial_and_doubles_none(tuner, kill_after, tmp_path, monkeypatch):
+    """Each trial with the values of a search that was left alone, and each ended once."""
+
+    class Killed(BaseException):
+        pass
+
+    def oracle(folder):
+        made = oracles.make(tuner, {"learning_rate": {"min": 0.1, "max": 0.2}}, 6, 9, seed=0)
+        made._set_project_dir(str(folder), "trials")
+        if (folder / "trials" / "oracle.json").is_file():
+            made.reload()
+        return made
+
+    def go_on(made, trained, kill_in=None):
+        writes = 0
+
+        def written(path, content):
+            nonlocal writes
+            real(path, content)
+            writes += 1
+            if writes == kill_in:
+                raise Killed
+
+        real = files.write_text
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write_text", written)
+            while (trial := made.create_trial("tuner0")).status == "RUNNING":
+                rate = trial.hyperparameters.values["learning_rate"]
+                trained.setdefault(trial.trial_id, set()).add(rate)
+                if not trial.metrics.exists(oracles.OBJECTIVE):
+                    made.update_trial(trial.trial_id, {oracles.OBJECTIVE: rate})
+                trial.status = "COMPLETED"
+                made.end_trial(trial)
+                made.save()  # as the tuner does
+
+    whole, killed = {}, {}
+    go_on(oracle(tmp_path / "whole"), whole)
+    number = ["trial written", "trial begun", "metrics", "trial ended", "all written"].index(kill_after) + 1
+    for kill_in in (number, 7, 6 + number):
+        with pytest.raises(Killed):
+            go_on(oracle(tmp_path / "killed"), killed, kill_in)
+    last = oracle(tmp_path / "killed")
+    go_on(last, killed)
+    assert killed == whole and len(whole) == 6
+    assert sorted(last.end_order) == last.start_order == sorted(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -107,9 +108,24 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
     }
 
 
+def draw_val(splits: Splits, seed: list[int]) -> Splits:
+    """Moves VAL_FRACTION of each class of train to val; of classes too small for that, one photograph each.
+
+    val stays empty only where each class has a single photograph.
+    """
+    drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
+    return drawn if drawn["val"] else move(splits, "val", lambda count: min(1, count - 1), seed)
+
+
 def number(count: int, singular: str, plural: str | None = None) -> str:
     """`1 photograph`, `1,281,167 photographs`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def listed(names: list[str], most: int = 10) -> str:
+    """`'cat', 'dog' and 3 more`: names for a message, those of some hundreds not all."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
 
 
 def shown(name: str | Path) -> str:
@@ -139,6 +155,13 @@ def text_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         where = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {where}, is not UTF-8; save it as UTF-8") from None
+
+
+def require_rising(positions: list[int]) -> None:
+    """Raises where photographs are asked for in another order than a source reads them: they would change places."""
+    for before, after in itertools.pairwise(positions):
+        if after <= before:
+            raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")
 
 
 def require_unique(classes: Iterable[str], where: str) -> None:
