@@ -214,6 +214,7 @@ def test_flags_of_races_that_make_no_sense_are_refused(flags, message):
         benchmark.main(flags)
 
 
+@pytest.mark.slow
 def test_exports_are_timed_format_by_format(trained_run, shard_set, tmp_path, capsys):
     out = tmp_path / "figures.json"
     flags = [f"--model={trained_run}", f"--data={shard_set.folder}", "--rounds=1", f"--out={out}"]

@@ -74,6 +74,7 @@ def test_a_data_service_that_does_not_answer_is_named(monkeypatch):
         service.await_dispatcher("nowhere", "--data_service")
 
 
+@pytest.mark.slow
 def test_a_cluster_of_every_kind_of_process_trains_and_stops_together(shard_set, tmp_path):
     """SIGTERM to one worker, which is not the chief."""
     flags = [

@@ -324,6 +324,7 @@ def test_a_folder_with_other_things_in_it_is_not_replaced(bundle, trained_run, s
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, tmp_path):
     out = tmp_path / "bundles" / "tiny"
     command = [sys.executable, "-m", "sqznet.export", f"--model={trained_run}", "--split=val", f"--out={out}",

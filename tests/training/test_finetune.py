@@ -249,6 +249,7 @@ def test_each_module_learns_at_its_own_rate(imported, shard_set, tmp_path):
     assert np.abs(moved[1.0]["model/conv10/kernel"]).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_a_resumed_run_still_knows_where_its_weights_come_from(imported, shard_set, tmp_path):
     run_dir = tmp_path / "run"
     train_from(imported, shard_set, run_dir)
@@ -258,6 +259,7 @@ def test_a_resumed_run_still_knows_where_its_weights_come_from(imported, shard_s
     assert model.describe(trained, 32)[1] == MEANS and card.pretrained_on == "ImageNet"
 
 
+@pytest.mark.slow
 def test_the_same_command_with_resume_added_will_do_here_too(imported, shard_set, tmp_path):
     run_dir = tmp_path / "run"
     flags = ["--recipe=demo", "--image_size=32", "--epochs=1", "--global_batch_size=8", "--learning_rate=0.001"]
@@ -280,6 +282,7 @@ def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trai
     assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replica(s)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scaled_first_layer_survives_fine_tuning_and_export(shard_set, tmp_path):
     """A torchvision network divides its pixels; folded into conv1 they would change how fast conv1 learns."""
     network = Network(3, "v1.1", image_size=32)

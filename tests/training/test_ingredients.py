@@ -49,6 +49,7 @@ def test_the_average_of_weights_is_its_closed_form(shard_set, tmp_path):
             np.testing.assert_allclose(after["averaged/" + name.removeprefix("model/")], mean, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_what_is_evaluated_kept_and_resumed(shard_set, tmp_path):
     recipe = TINY.replace(ema=0.9, epochs=2)
     start.train(shard_set, recipe, strategy_name="one", replicas=None, run_dir=tmp_path / "run", resume=False)
@@ -86,6 +87,7 @@ def test_clipping_bounds_a_step(shard_set, tmp_path):
     assert np.sqrt(sum((each.astype(np.float64) ** 2).sum() for each in moved)) == pytest.approx(longest, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_adamw_decays_kernels_apart_from_the_loss_and_nothing_else(shard_set, tmp_path):
     changes = {}
     for decay in (0.0, 0.1):
@@ -99,6 +101,7 @@ def test_adamw_decays_kernels_apart_from_the_loss_and_nothing_else(shard_set, tm
         np.testing.assert_allclose(difference, expected, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_mixed_labels_are_in_the_loss(shard_set, tmp_path):
     """With an image's own share of 1 it is plain cross-entropy; the fractions of both labels sum to 1."""
     logits = tf.constant([[2.0, -1.0, 0.5]])

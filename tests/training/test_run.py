@@ -73,7 +73,14 @@ def whole(shard_set, tmp_path_factory) -> Run:
     return made
 
 
-@pytest.mark.parametrize("stop_after", [8, 15, 30], ids=["within-an-epoch", "at-its-end", "at-the-last-step"])
+@pytest.mark.parametrize(
+    "stop_after",
+    [
+        pytest.param(8, id="within-an-epoch"),
+        pytest.param(15, id="at-its-end", marks=pytest.mark.slow),
+        pytest.param(30, id="at-the-last-step", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, tmp_path, stop_after):
     stopped = fresh_run(shard_set, tmp_path / "stopped")
     real_call = stopped._train_call

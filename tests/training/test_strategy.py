@@ -45,6 +45,7 @@ print("equal", len(changes[0]))
 """
 
 
+@pytest.mark.slow
 def test_batch_norm_takes_its_statistics_over_all_replicas(shard_set, tmp_path):
     """In a process of its own: TensorFlow's collective operations do not survive a second MirroredStrategy."""
     command = [sys.executable, "-c", BATCH_NORM, str(shard_set.folder), str(tmp_path)]
