@@ -1,4 +1,5 @@
-# make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
+# make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs, from scratch or,
+#                    with WEIGHTS=squeezenet-v1.1 or a file of published weights, fine-tuned
 # make test          the tests, but for those marked slow
 # make test-all      all of them
 # make test-part PART=0/8   every eighth of the slow tests, from the first on
@@ -7,6 +8,7 @@
 
 PYTHON ?= python3.11
 DATA ?=
+WEIGHTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -21,7 +23,7 @@ $(error DATA=$(DATA) must be a folder whose path has no spaces)
 endif
 NAME := demo-$(notdir $(abspath $(DATA)))
 SOURCE := folder:$(DATA)
-RECIPE := imagenette
+RECIPE := $(if $(WEIGHTS),finetune --init_weights=$(WEIGHTS),imagenette)
 endif
 RUN := runs/$(NAME)
 
@@ -30,6 +32,8 @@ RUN := runs/$(NAME)
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; name a Python of 3.11 or newer: make install PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("sqznet needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip check

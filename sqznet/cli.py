@@ -29,7 +29,11 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     """
 
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            # Only a default that is a value says something, and only once.
+            text = action.help or ""
+            says_nothing = action.default is None or action.default is False or "default" in text
+            return text if says_nothing else super()._get_help_string(action)
 
     made = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False
@@ -89,6 +93,7 @@ def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
+    console.keep_awake()
     try:
         sys.exit(main())
     except KeyboardInterrupt:
@@ -115,8 +120,9 @@ def _explained(error: Exception) -> InputError | None:
         return files.refusal(failed)
     # By name, because TensorFlow may not have been imported.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        said = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
         return TryAgain(
-            f"out of memory ({str(error).splitlines()[0][:200] if str(error) else 'the machine has no more'}); end other "
-            "programs, or give a smaller --global_batch_size or --image_size where the command has them"
+            f"out of memory{said}; end other programs, or give a smaller --global_batch_size or --image_size where the "
+            "command has them"
         )
     return None

@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from sqznet import cli, console, coverage, files, remote
+from sqznet import cli, console, coverage, files, metrics, remote
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import budget
 
@@ -108,13 +108,16 @@ def main(argv: list[str] | None = None) -> int:
             records=args.records or None,
             calibration_records=args.calibration_records,
         )
+        too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), (max_drop or 0) / 100)
+        if too_few:
+            console.say(f"warning: {too_few}")
         points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
         real = made.reference.score.top1
         measured = made.reference.coverage
         search.print_table(points, chosen, real, measured)
-        warning = coverage.warning(measured, made.fitted_to)
-        if warning:
-            console.result(f"warning: {warning}")
+        for warning in (too_few, coverage.warning(measured, made.fitted_to)):
+            if warning:
+                console.result(f"warning: {warning}")
         if chosen is None:
             smallest = min(points, key=lambda each: each.bytes)
             raise CheckFailed(
@@ -123,14 +126,15 @@ def main(argv: list[str] | None = None) -> int:
                 f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
             )
         files.write_bytes(out, chosen.data)
-        title = f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}, {measured}"
+        title = f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {measured}"
         compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
         console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
+        console.next_step("sqznet.evaluate", f"--model={out}", f"--data={manifest.folder}", f"--against={source}")
         return 0
 
 
 def _decode(path: Path, format_name: str, out: Path | None) -> int:
-    from sqznet import keras_file
+    from sqznet import keras_file, startup
     from sqznet.compression import network
     from sqznet.export import fold, metadata, onnx, tflite
 
@@ -144,7 +148,7 @@ def _decode(path: Path, format_name: str, out: Path | None) -> int:
         keras_file.save(model, card, out)
     else:
         folded = fold.inference_model(model, card.preprocessing.image_size)
-        with files.replacing(out) as temporary:
+        with files.replacing(out) as temporary, startup.quiet():
             if format_name == "tflite":
                 tflite.write(folded, temporary, "none")
             else:

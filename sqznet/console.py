@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import shlex
 import sys
+import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,7 +28,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-
+WATCHED = 0.2  # seconds between two looks at how far something is
+TOLD = 8.0  # seconds between two lines about it, where no bar can be drawn
 _WIDEST = 100_000  # characters of a line
 
 
@@ -32,8 +37,8 @@ def _console(to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):  # of a locale that lacks a character: `\xe9` rather than an error
         stream.reconfigure(errors="backslashreplace")
-    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit into
-    # it; in a log file, 80 columns would be too few for them.
+    # Tables are wider than a narrow terminal rather than cut: they are read, copied and compared. Progress bars fit
+    # into it; in a log file, 80 columns would be too few for them.
     width = _WIDEST if not to_stderr else None if stream.isatty() else 160
     # Texts are names of files and classes as well: `[old]` is no style there, and `:smile:` no picture.
     return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
@@ -44,6 +49,9 @@ _err = _console(to_stderr=True)
 
 
 _log: Path | None = None
+_told = time.monotonic()  # when something was last shown
+_doing = "starting"  # what is being done, as far as it has been said
+_telling: list[Any] = []  # the bars that tell of themselves
 
 
 def log_to(path: Path) -> None:
@@ -57,12 +65,41 @@ def say(text: str) -> None:
     """A line about what is being done."""
     _err.print(printable(text))
     _keep(printable(text))
+    _tell(text)
 
 
 def result(text: str) -> None:
     """A line of what the command was asked for."""
     _out.print(printable(text))
     _keep(printable(text))
+    _tell(text)
+
+
+def _tell(text: str) -> None:
+    """Notes that something has been shown just now."""
+    global _told, _doing
+    _told, _doing = time.monotonic(), text.strip().partition("\n")[0][:100]
+
+
+def keep_awake() -> None:
+    """From now on, tells every few seconds that the command goes on, as long as it shows nothing else."""
+
+    def watch() -> None:
+        started = time.monotonic()
+        while True:
+            time.sleep(WATCHED)
+            if not _telling and time.monotonic() - _told >= TOLD:
+                said = _doing
+                _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"))
+                _tell(said)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def rest() -> None:
+    """The command waits for others from now on, and has nothing to tell."""
+    global _told
+    _told = math.inf
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
@@ -101,6 +138,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     if title is not None:  # not the table's own, which would be broken to its width
         _out.print(Text(printable(title), style="table.title"))
     _out.print(drawn)
+    _tell(f"after the table {title}" if title else "after a table")
 
 
 class _Speed(ProgressColumn):
@@ -118,19 +156,90 @@ class _Description(ProgressColumn):
         return Text(printable(task.description, keep=""))
 
 
-def progress(unit: str) -> Progress:
-    """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`."""
-    return Progress(
+class Bars(Progress):
+    """Progress bars that also tell of themselves where nothing can be drawn: in a log, a line every few seconds."""
+
+    def __init__(self, *columns: ProgressColumn, watch: Callable[[], None] | None = None, transient: bool = False):
+        """
+        Args:
+            watch: called several times a second, from another thread, to move the bars.
+            transient: whether the bars leave no trace at their end.
+        """
+        hidden = transient and not _err.is_interactive
+        super().__init__(*columns, console=_err, speed_estimate_period=30, transient=transient, disable=hidden)
+        self._watch = watch
+        self._ended = threading.Event()
+        self._teller: threading.Thread | None = None
+
+    def start(self) -> None:
+        super().start()
+        self._ended.clear()
+        _telling.append(self)
+        self._teller = threading.Thread(target=self._follow, daemon=True)
+        self._teller.start()
+
+    def stop(self) -> None:
+        if self._teller:
+            self._ended.set()
+            self._teller.join()
+            self._teller = None
+            _telling.remove(self)
+            _tell(self.tasks[-1].description if self.tasks else "")
+        super().stop()
+
+    def _follow(self) -> None:
+        last = began = time.monotonic()
+        while not self._ended.wait(WATCHED):
+            if self._watch:
+                self._watch()
+            now = time.monotonic()
+            if not _err.is_interactive and now - last >= TOLD:
+                last = now
+                for task in self.tasks:
+                    count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
+                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
+
+
+def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
+    """A progress bar with the speed in `unit`, the time taken and the time left; use it in a `with`.
+
+    Args:
+        watch: called several times a second, from another thread, to move the bar.
+        transient: whether the bar leaves no trace at its end.
+    """
+    return Bars(
         _Description(),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Speed(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=_err,
-        speed_estimate_period=30,
+        watch=watch,
+        transient=transient,
     )
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Says what is being done while it is, with the time it has taken: for work whose length nobody knows."""
+    if not _err.is_interactive:
+        _err.print(printable(what))
+    _tell(what)
+    columns = SpinnerColumn("line"), _Description(), TimeElapsedColumn()
+    with Bars(*columns, transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 photograph`, `1,281,167 photographs`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def next_step(module: str, *arguments: str) -> None:
+    """The command that a user is likely to want next, quoted for the shell."""
+    say(f"next: {shlex.join(['python', '-m', module, *arguments])}")

@@ -1,4 +1,4 @@
-"""The errors that what a user gives to sqznet can cause, and the exit code of each. docs/exit_codes.md lists them all."""
+"""The errors that what a user gives to sqznet can cause, and the exit code of each (docs/exit_codes.md)."""
 
 from __future__ import annotations
 

@@ -37,6 +37,11 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def ranks(classes: int) -> tuple[int, ...]:
+    """The k of each top-k that says something of so many classes: of five, the true one is always among five."""
+    return (1, 5) if classes > 5 else (1,)
+
+
 def ranking(probabilities: np.ndarray) -> np.ndarray:
     """The classes of one row of probabilities, likeliest first, int (classes,); of equal ones the first is first."""
     return np.argsort(-probabilities.astype(np.float64), kind="stable")
@@ -86,7 +91,7 @@ def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
 class Score:
     """The result of an evaluation over n labelled records."""
 
-    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int (n,)
+    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int8 (n,)
     top5_hits: int
     confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
 
@@ -115,20 +120,67 @@ class Score:
         return wilson_interval(self.top5_hits, self.n)
 
 
+class Tally:
+    """A score in the making: batches are added, and nothing of them is kept but counts and a byte a record."""
+
+    def __init__(self, classes: int) -> None:
+        self._hits: list[np.ndarray] = []
+        self._top5_hits = 0
+        self._confusion = np.zeros((classes, classes), np.int64)
+
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Adds probabilities (n, classes) of records with these labels (n,).
+
+        Raises:
+            ValueError: a probability is not a number.
+        """
+        if not np.isfinite(probabilities).all():
+            raise ValueError("the model put out values that are not numbers (NaN or infinite)")
+        ranks = rank_of_label(probabilities, labels)
+        np.add.at(self._confusion, (labels, probabilities.argmax(axis=1)), 1)
+        self._hits.append((ranks == 1).astype(np.int8))
+        self._top5_hits += int((ranks <= min(5, probabilities.shape[1])).sum())
+
+    def score(self) -> Score:
+        return Score(np.concatenate([np.zeros(0, np.int8), *self._hits]), self._top5_hits, self._confusion)
+
+
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Scores probabilities (n, classes) against labels (n,).
 
     Raises:
         ValueError: a probability is not a number.
     """
-    if not np.isfinite(probabilities).all():
-        raise ValueError("the model put out values that are not numbers (NaN or infinite)")
-    classes = probabilities.shape[1]
-    ranks = rank_of_label(probabilities, labels)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    top1, top5 = ((ranks <= k).astype(np.int64) for k in (1, min(5, classes)))
-    return Score(top1, int(top5.sum()), confusion)
+    tally = Tally(probabilities.shape[1])
+    tally.add(probabilities, labels)
+    return tally.score()
+
+
+def records_for(max_drop: float) -> int:
+    """Records whose 95 % interval of a loss can be as narrow as `max_drop` (a share, above 0) to either side.
+
+    It is where no answer changes, as `paired_interval` counts.
+    """
+    return math.ceil(Z_95 / max_drop - 1e-9) - 2
+
+
+def too_few_records(n: int, total: int, max_drop: float) -> str | None:
+    """Why n records cannot show a loss of `max_drop` (a share), and what to do; None where they can, or it is 0.
+
+    Args:
+        total: records that the split has.
+    """
+    if max_drop <= 0 or n >= records_for(max_drop):
+        return None
+    needed, points = records_for(max_drop), f"{100 * max_drop:g} {'point' if max_drop == 0.01 else 'points'}"
+    is_coarse = 1 / n > max_drop
+    one = f"one record is {100 / n:.2f} points, and " if is_coarse else ""
+    strict = ", and a single record lost is refused" if is_coarse else ""
+    remedy = "give --records=0" if n < total else "give another --split, or build a larger set"
+    return (
+        f"{n:,} records cannot show a loss of {points}: {one}even with no answer changed the loss may be "
+        f"{100 * Z_95 / (n + 2):.2f} points (95 %){strict}. That takes {needed:,} records: {remedy}"
+    )
 
 
 def drop(score: Score, against: Score) -> tuple[float, tuple[float, float]]:

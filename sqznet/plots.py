@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import console, files
+from sqznet import console, files, metrics
+from sqznet.training import best
+
+SHEET = 48  # photographs on a sheet of predictions: more are too many to look at, and too large a picture
+COLUMNS = 8
+NAMED = 40  # classes whose names and counts stand in a confusion matrix: of more, nobody could read them
+LONGEST = 28  # characters of a name in a picture
 
 
 def _figure(width: float, height: float) -> Any:
@@ -29,23 +36,45 @@ def _literal(text: str) -> str:
 
 def _save(figure: Any, path: Path) -> None:
     with files.replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks has boxes
         figure.savefig(temporary, dpi=100, format="png")
 
 
-def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
-    """Loss and accuracy over the epochs, as PNG; `history` holds the lines of metrics.csv."""
+def _short(name: str) -> str:
+    return _literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+
+
+def training_curve(
+    history: Sequence[dict[str, float]], path: Path, title: str, *, kept: int | None = None, classes: int | None = None
+) -> None:
+    """Loss and accuracy over the epochs, as PNG.
+
+    Args:
+        history: the lines of metrics.csv.
+        kept: the epoch that best.keras is of; None for the best one.
+        classes: how many there are: of five or fewer, top-5 is always 100 %, and is left out.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(10, 4)
     loss, accuracy = figure.subplots(1, 2)
-    for axes, names, label in (
-        (loss, ("train_loss", "val_loss"), "cross-entropy"),
-        (accuracy, ("train_top1", "val_top1", "val_top5"), "accuracy, %"),
-    ):
+    line = next((line for line in history if line["epoch"] == kept), None) or best.of(history)
+    shares = ("train_top1", "val_top1", "val_top5")[: 3 if classes is None or 5 in metrics.ranks(classes) else 2]
+    for axes, names, label in ((loss, ("train_loss", "val_loss"), "cross-entropy"), (accuracy, shares, "accuracy, %")):
         scale = 100 if axes is accuracy else 1
         for name in names:
-            points = [(line["epoch"], scale * line[name]) for line in history if name in line]
-            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=".")
-        axes.set(xlabel="epoch", ylabel=label)
+            points = [(each["epoch"], scale * each[name]) for each in history if name in each]
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker="o", markersize=4)
+        if line:
+            value = scale * line[names[1]]
+            axes.axvline(line["epoch"], linestyle=":", color="black", linewidth=1)
+            shown = f"{value:.2f} %" if axes is accuracy else f"{value:.3f}"
+            axes.plot(
+                line["epoch"], value, marker="*", markersize=13, color="black", linestyle="none",
+                label=f"kept: epoch {line['epoch']:.0f}, {names[1].replace('_', ' ')} {shown}",
+            )  # fmt: skip
+        axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, max(each["epoch"] for each in history) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(_literal(title))
@@ -53,8 +82,9 @@ def training_curve(history: Sequence[dict[str, float]], path: Path, title: str) 
 
 
 def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
-    """Images (uint8 RGB) in rows of four, each with its caption, as PNG."""
-    columns = min(4, len(images))
+    """The first SHEET images (uint8 RGB) in rows, each with its caption, as PNG."""
+    images, captions = images[:SHEET], captions[:SHEET]
+    columns = min(COLUMNS if len(images) > 12 else 4, len(images))
     rows = -(-len(images) // columns)
     figure = _figure(2.4 * columns, 2.9 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -62,27 +92,42 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
         axes.set_axis_off()
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image)
-        axes.set_title(_literal(caption), fontsize=8)
+        lines = [part for line in caption.split("\n") for part in textwrap.wrap(line, 34, max_lines=2, placeholder="…")]
+        axes.set_title(_literal("\n".join(lines)), fontsize=8)
     _save(figure, path)
 
 
-def confusion_matrix(shares: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
-    """Rows are the true classes, columns the predicted ones, shares in per cent of the true class, as PNG."""
-    side = max(4.0, min(12.0, 0.45 * len(classes) + 2))
-    figure = _figure(side + 1, side)
+def confusion_matrix(
+    counts: np.ndarray, classes: Sequence[str], path: Path, title: str, *, totals: np.ndarray | None = None
+) -> None:
+    """How many photographs of each class (rows) were taken for which (columns), as PNG.
+
+    The colour is the share of the class. With up to NAMED classes, names and counts are written out.
+
+    Args:
+        totals: photographs of each class, where some were taken for a class that is not shown.
+    """
+    totals = counts.sum(axis=1) if totals is None else totals
+    shares = 100 * counts / np.maximum(totals, 1)[:, None]
+    names = [f"{_short(name)} ({total:,})" for name, total in zip(classes, totals, strict=True)]
+    side = max(4.5, min(14.0, 0.6 * len(classes) + 2.5))
+    figure = _figure(side + 1.5, side)
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
-    axes.set(xlabel="predicted", ylabel="true", title=_literal(title))
-    if len(classes) <= 40:
-        classes = [_literal(name) for name in classes]
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
-        if len(classes) <= 20:
-            for (row, column), share in np.ndenumerate(shares):
-                if share >= 0.5:
-                    colour = "white" if share > 50 else "black"
-                    axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set(xlabel="predicted class", ylabel="true class (photographs)")
+    axes.set_title(_literal("\n".join(textwrap.wrap(title, 60))))
+    if len(classes) <= NAMED:
+        few = len(classes) <= 12
+        turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90}
+        axes.set_xticks(range(len(classes)), map(_short, classes), **turned)
+        axes.set_yticks(range(len(classes)), names)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                share = shares[row, column]
+                colour = "white" if share > 50 else "black"
+                text = f"{count:,}\n{share:.0f} %" if few else f"{count:,}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     _save(figure, path)
 
 

@@ -12,7 +12,7 @@
 --model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
 weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC where the package pillow-heif is
 installed. Of a folder, all files in it and below are read, those that are hidden or of the system aside. --picture
-writes a sheet of them with the predictions. Of equal probabilities the first class ranks first.
+writes a sheet of the first 48 with the predictions. Of equal probabilities the first class ranks first.
 
 A photograph that cannot be read is named, the others are answered all the same, and the exit code is 1.
 """
@@ -49,7 +49,7 @@ class Answer:
     """The likeliest classes of one photograph."""
 
     photo: Path
-    pixels: np.ndarray  # what the network saw: uint8 RGB, (image_size, image_size, 3)
+    pixels: np.ndarray | None  # what the network saw: uint8 RGB, (image_size, image_size, 3); of the first ones only
     best: list[int]  # classes, the likeliest first
     probabilities: list[float]  # of these
 
@@ -120,15 +120,35 @@ def main(argv: list[str] | None = None) -> int:
     if args.picture and answers:
         from sqznet import plots
 
+        shown = [each for each in answers if each.pixels is not None]
         captions = [
             f"{console.printable(each.photo.name)}\n{names[each.best[0]]} {100 * each.probabilities[0]:.0f} %"
-            for each in answers
+            for each in shown
         ]
-        plots.prediction_sheet([each.pixels for each in answers], captions, args.picture)
+        with console.doing("drawing the picture"):
+            plots.prediction_sheet([each.pixels for each in shown if each.pixels is not None], captions, args.picture)
         console.say(f"picture: {args.picture}")
+        if len(shown) < len(answers):
+            console.say(
+                f"note: it shows the first {len(shown)} of {len(answers):,} photographs; the table, --csv and --json "
+                "have all"
+            )
     for photo, reason in failures.items():
         console.say(f"error: {photo}: {reason}")
+    if not (args.json or args.csv):
+        _tell_next(path)
     return 1 if failures else 0
+
+
+def _tell_next(model: Path) -> None:
+    from sqznet.training import run_folder
+
+    if (model / run_folder.CONFIG).is_file():
+        console.next_step("sqznet.export", f"--model={model}")
+    elif (model.parent / "manifest.json").is_file():
+        console.next_step("sqznet.serve", f"--model={model.parent}")
+    else:
+        console.next_step("sqznet.train", "--recipe=finetune", f"--init_weights={model}", "--data=SHARDS")
 
 
 def list_photos(given: list[str]) -> dict[Path, bool]:
@@ -178,7 +198,7 @@ def _is_folder(path: Path) -> bool:
 
 def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
     """The answers, and of each photograph that could not be read the reason."""
-    from sqznet import metrics
+    from sqznet import metrics, plots
     from sqznet.data import colour
 
     answers: list[Answer] = []
@@ -200,13 +220,19 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
         with_broken_profile += colours == colour.BROKEN
         (probabilities,) = predictor.predict(pixels[None])
         best = metrics.ranking(probabilities)[:top]
-        answers.append(Answer(photo, pixels, best.tolist(), probabilities[best].tolist()))
+        drawn = pixels if len(answers) < plots.SHEET else None  # thousands of them would fill the memory
+        answers.append(Answer(photo, drawn, best.tolist(), probabilities[best].tolist()))
     if others:
-        console.say(f"{len(others)} files are no photographs and were left out, such as {others[0]}")
+        what = console.counted(len(others), "file is no photograph and was", "files are no photographs and were")
+        console.say(f"{what} left out, such as {others[0]}")
     if with_broken_profile:
-        console.say(f"{with_broken_profile} photographs have a broken colour profile and were taken as sRGB")
+        what = console.counted(with_broken_profile, "photograph has", "photographs have")
+        verb = "was" if with_broken_profile == 1 else "were"
+        console.say(f"{what} a broken colour profile and {verb} taken as sRGB")
     if not answers and not failures:
-        raise InputError(f"none of {len(others)} files is a photograph")
+        raise InputError(
+            f"{others[0]} is no photograph" if len(others) == 1 else f"none of {len(others)} files is a photograph"
+        )
     return answers, failures
 
 

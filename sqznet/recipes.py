@@ -386,7 +386,7 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
             close = difflib.get_close_matches(name, kinds, n=1)
             raise InputError(f"{where}: a recipe has no field {name}" + (f"; is {close[0]} meant?" if close else ""))
     typed.require(fields, {name: kinds[name] for name in fields}, where)
-    values = {
+    values: dict[str, Any] = {
         name: tuple(tuple(each) if isinstance(each, list) else each for each in value)
         if isinstance(value, list)
         else value

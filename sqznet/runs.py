@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import cli, console, recipes
+from sqznet import cli, console, metrics, recipes
 from sqznet.errors import InputError
-from sqznet.training import run_folder
+from sqznet.training import best, checkpoint, run_folder
+
+METRICS = ("epoch", "train_loss", "val_loss", "val_top1", "val_top5")  # columns of metrics.csv that are shown
+TIMINGS = ("epoch", "images_per_second", "seconds")
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,21 @@ class Record:
     config: dict[str, Any]
     metrics: list[dict[str, float]]  # a line an epoch, of metrics.csv
     timings: list[dict[str, float]]
+    damage: str = ""  # why nothing else is known of it
 
     @property
     def recipe(self) -> dict[str, Any]:
         return self.config["recipe"]
 
     @property
+    def has_top5(self) -> bool:
+        """Whether its top-5 says anything."""
+        return not self.damage and 5 in metrics.ranks(len(self.config["classes"]))
+
+    @property
     def best(self) -> dict[str, float] | None:
-        """The line of the epoch with the highest val top-1; None before the first is finished."""
-        evaluated = (line for line in self.metrics if "val_top1" in line)
-        return max(evaluated, key=lambda line: line["val_top1"], default=None)
+        """The line of the best epoch; None before the first is evaluated."""
+        return best.of(self.metrics)
 
     @property
     def seconds(self) -> float:
@@ -67,34 +77,75 @@ def read(folder: Path) -> Record:
     """A run folder's record; of a run that has just begun, without epochs.
 
     Raises:
-        InputError: it is no run folder, or its tables are damaged.
+        InputError: it is no run folder, or its config or tables are damaged; names the file.
     """
-    return Record(
-        folder, run_folder.load_config(folder), _lines(folder / "metrics.csv"), _lines(folder / "timings.csv")
-    )
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
     try:
-        with path.open(newline="") as file:
-            # Epochs after which val was not evaluated have no values there.
-            return [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(file)]
-    except (ValueError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table of numbers: {error}") from None
+        config = run_folder.load_config(folder)
+        lines, times = _lines(folder / "metrics.csv", METRICS), _lines(folder / "timings.csv", TIMINGS)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
+    return Record(folder, config, lines, times)
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
+    """The lines of a table of numbers. It was written whole, so each line has all cells and an end.
+
+    Args:
+        columns: that the table must have. Where val was not evaluated, its cells are empty, all of them.
+    """
+    if not path.exists():
+        return []
+    refusal = f"{path} cannot be read as a table of numbers"
+    try:
+        text = path.read_text()
+        head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        lines = [{name: float(value) for name, value in zip(head, row, strict=True) if value} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{refusal}: {error}") from None
+    if not text.endswith("\n"):
+        raise InputError(f"{refusal}: it is {'cut off' if text else 'empty'}")
+    for number, line in enumerate(lines, start=2):
+        there = {name for name in columns if name in line}
+        if there not in (set(columns), {name for name in columns if not name.startswith("val_")}):
+            raise InputError(f"{refusal}: line {number} has no {next(name for name in columns if name not in there)}")
+    return lines
 
 
 def find(root: Path) -> list[Record]:
-    """The runs in a folder, best first.
+    """The runs in a folder, best first; those that are damaged last, saying why.
 
     Raises:
         InputError: there are none.
     """
-    found = [read(config.parent) for config in sorted(root.glob(f"*/{run_folder.CONFIG}"))]
+    try:
+        folders = sorted(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {error.strerror}") from None
+    found = [_found(folder) for folder in folders if _is_run(folder)]
     if not found:
         raise InputError(f"no runs in {root}/: train one first (python -m sqznet.train), or name another --runs")
-    return sorted(found, key=lambda record: -record.best["val_top1"] if record.best else 1.0)
+    # Runs that are under way come after those with an evaluated epoch, damaged ones at the end.
+    return sorted(found, key=_place, reverse=True)
+
+
+def _place(record: Record) -> tuple[bool, tuple[float, float]]:
+    return not record.damage, best.rank(record.best) if record.best else (-math.inf, 0.0)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, be it damaged: one that has lost its config has what a training leaves beside it."""
+    try:
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError:
+        return True  # nobody can tell; it is better named than passed over
+    return bool(there & {run_folder.CONFIG, "metrics.csv", checkpoint.FOLDER, run_folder.BEST})
+
+
+def _found(folder: Path) -> Record:
+    try:
+        return read(folder)
+    except InputError as error:
+        return Record(folder, {}, [], [], damage=str(error))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -115,16 +166,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def list_all(root: Path) -> None:
     records = find(root)
-    console.table(
-        ["run", "val top-1", "top-5", "best epoch", "of", "minutes", "images/s", "data", "recipe"],
-        [_row(record) for record in records],
-        title=str(root),
-    )
-    for record in records:
+    whole = [record for record in records if not record.damage]
+    columns = ["run", "val top-1", "top-5", "best epoch", "of", "minutes", "images/s", "data", "recipe"]
+    table = [columns, *(_row(record) for record in whole)]
+    if not any(record.has_top5 for record in whole):
+        table = [row[:2] + row[3:] for row in table]
+    if whole:
+        console.table(table[0], table[1:], title=str(root))
+    for record in whole:
         changes = record.changes()
         if changes:
             changed = ", ".join(f"{name}={_text(here)}" for name, (_, here) in changes.items())
             console.result(f"{record.folder.name}: {record.recipe['name']} with {changed}")
+    finished = next((record for record in records if not record.damage and record.best), None)
+    if finished:
+        console.next_step("sqznet.evaluate", f"--model={finished.folder}")
+    for record in records:
+        if record.damage:
+            console.result(f"{record.folder.name}: damaged: {record.damage}")
 
 
 def _row(record: Record) -> list[Any]:
@@ -134,7 +193,7 @@ def _row(record: Record) -> list[Any]:
     return [
         record.folder.name,
         console.percent(record.best["val_top1"]),
-        console.percent(record.best["val_top5"]),
+        console.percent(record.best["val_top5"]) if record.has_top5 else "-",
         f"{record.best['epoch']:.0f}",
         len(record.metrics),
         f"{record.seconds / 60:.1f}",
@@ -146,14 +205,9 @@ def _row(record: Record) -> list[Any]:
 
 def compare(one: Record, other: Record) -> None:
     """Prints where two runs differ, then both, epoch by epoch."""
-    settings = {
-        **differences(one.recipe, other.recipe),
-        **{
-            name: (one.config.get(name), other.config.get(name))
-            for name in ("data", "replicas", "init_weights", "teacher", "versions", "sqznet")
-            if one.config.get(name) != other.config.get(name)
-        },
-    }
+    around = ("data", "replicas", "init_weights", "teacher", "versions", "sqznet")
+    settings = differences(one.recipe, other.recipe)
+    settings |= differences(*(_flat({name: each.config.get(name) for name in around}) for each in (one, other)))
     console.table(
         ["setting", "first", "second"],
         [[name, _text(a), _text(b)] for name, (a, b) in settings.items()] or [["(none differs)", "", ""]],
@@ -180,6 +234,14 @@ def compare(one: Record, other: Record) -> None:
                 f"{which}, {record.folder}: best epoch {record.best['epoch']:.0f}, val top-1 "
                 f"{console.percent(record.best['val_top1'])}, {record.seconds / 60:.1f} minutes"
             )
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of objects within objects, as versions.tensorflow and the like: whole objects fit into no table."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _at(lines: list[dict[str, float]], index: int) -> dict[str, float]:

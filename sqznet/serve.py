@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     with open_server(site, args.port) as server:
         console.say(f"serving {site.bundle}; Ctrl+C ends it")
         console.result(f"http://{ADDRESS}:{server.server_port}/")
+        console.rest()
         server.serve_forever()
     return 0
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import logging
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TextIO
 
-_CGROUP = Path("/sys/fs/cgroup/cpu.max")  # version 2, as seen from within a container
+from sqznet import console
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")  # the groups that this process is in, one line a hierarchy
 
 
 def _allowed() -> int:
@@ -19,17 +26,52 @@ def _allowed() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cores(limit: Path = _CGROUP) -> int:
-    """The processor cores that this process may use: those it is let on, or a container's share of time if less.
+def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """The processor cores that this process may use: those it is let on, or its share of their time if less.
+
+    A share is set for a control group, by a container's runtime, systemd or Slurm. The groups above limit it too.
 
     Args:
-        limit: the file with the share, "MICROSECONDS PERIOD" or "max PERIOD".
+        groups: where the control groups are mounted, of version 1 or 2.
+        membership: the file with the groups of this process.
     """
+    shares = [share for group in _groups(groups, membership) if (share := _share(group)) is not None]
+    return max(1, min([_allowed(), *map(math.ceil, shares)]))
+
+
+def threads() -> int | None:
+    """How many threads a runtime should start; None where it may decide: it counts the machine's cores."""
+    count = cores()
+    return count if count < (os.cpu_count() or 1) else None
+
+
+def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
+    """The folders of this process's groups and of all groups above them."""
     try:
-        share, period = limit.read_text().split()
-        return max(1, min(_allowed(), math.ceil(int(share) / int(period))))
-    except (OSError, ValueError):  # no such limit
-        return _allowed()
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # Version 2 has no controllers here. Beside version 1 it is mounted as `unified`.
+        names = ["", "unified"] if not controllers else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
+        # In a container the path may be that of the host, of which nothing but the group itself is mounted, as root.
+        own = PurePosixPath("/", path.replace("/..", ""))
+        for name, group in itertools.product(names, [own, *own.parents]):
+            yield mounted / name / group.relative_to("/")
+
+
+def _share(group: Path) -> float | None:
+    """The cores' worth of time that a group has; None where it has no limit."""
+    try:
+        if (group / "cpu.max").is_file():  # version 2: "MICROSECONDS PERIOD" or "max PERIOD"
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{each}_us").read_text() for each in ("quota", "period"))
+        share = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return share if share > 0 else None  # version 1 says -1 for no limit
 
 
 @functools.cache
@@ -43,30 +85,90 @@ def processor_features() -> frozenset[str]:
 
 
 def described() -> str:
-    """What the processor is used with."""
-    using = "oneDNN" if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0" else "no oneDNN (TF_ENABLE_ONEDNN_OPTS=0)"
-    return f"{cores()} processor cores, {using}"
+    """What the processor is used with. Imports TensorFlow."""
+    using = "oneDNN"
+    if not has_onednn():
+        using = "no oneDNN"
+        if "avx2" in processor_features():  # where a step takes about half as long with it
+            using += " (TensorFlow was imported without it: set TF_ENABLE_ONEDNN_OPTS=1 before the start)"
+    count = cores()
+    return f"{count} processor {'core' if count == 1 else 'cores'}, {using}"
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Whether TensorFlow computes with oneDNN: what it makes of a convolution.
+
+    The variable TF_ENABLE_ONEDNN_OPTS does not tell. TensorFlow reads it once, perhaps before it was set, and decides
+    by the processor where it is not set.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    options, ran = v1.RunOptions(output_partition_graphs=True), v1.RunMetadata()
+    with tf.Graph().as_default():
+        image = v1.placeholder(tf.float32, [1, 8, 8, 4])
+        convolved = tf.nn.conv2d(image, tf.ones([3, 3, 4, 4]), 1, "SAME")
+        with v1.Session(config=v1.ConfigProto(device_count={"GPU": 0})) as session:
+            session.run(convolved, {image: [[[[0.0] * 4] * 8] * 8]}, options=options, run_metadata=ran)
+    return any("Mkl" in node.op for graph in ran.partition_graphs for node in graph.node)
+
+
+# Lines of the runtimes' C++ code that tell a user nothing: information, warnings, and absl's heading of them.
+_NOTICE = re.compile(
+    rb"\s*$|INFO: |WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d|\d{4}-\d\d-\d\d \S+ ?\S*: [IW] "
+)
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Holds back what C++ code writes to stderr; shows it only if the block fails.
+def quiet(*, everything: bool = False) -> Iterator[None]:
+    """Holds back notices that C++ code writes to file descriptor 2; anything else it writes there is shown at the end.
 
-    TensorFlow's first lines (oneDNN is on, no CUDA found) are written before its log level applies.
+    LiteRT has no log level in Python, and TensorFlow's first lines come before its own applies. What Python writes to
+    sys.stderr in the block, such as a progress bar, is shown at once. With TF_CPP_MIN_LOG_LEVEL=0 all is shown.
+
+    Args:
+        everything: hold back errors too, if the block succeeds: TensorFlow starts with some about missing GPUs.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    kept, python, logging_off = os.dup(2), sys.stderr, logging.root.manager.disable
+    with _scratch() as held:
+        lines = []
         try:
+            if _is_descriptor_2(python):
+                python.flush()
+                sys.stderr = os.fdopen(os.dup(kept), "w", 1, python.encoding, python.errors)
+            os.dup2(held.fileno(), 2)
+            logging.disable(max(logging_off, logging.WARNING))  # of TensorFlow's Python code
             yield
+            held.seek(0)
+            lines = [] if everything else [line for line in held if not _NOTICE.match(line)]
         except BaseException:
             held.seek(0)
-            os.write(kept, held.read())
+            lines = list(held)
             raise
         finally:
+            logging.disable(logging_off)
             os.dup2(kept, 2)
             os.close(kept)
+            if sys.stderr is not python:
+                sys.stderr.close()
+                sys.stderr = python
+            os.write(2, b"".join(lines))
+
+
+def _scratch() -> BinaryIO:
+    """A file for a moment; in memory where the system has that, so that it needs no room on a disk."""
+    return os.fdopen(os.memfd_create("stderr"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
+
+
+def _is_descriptor_2(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.fileno() == 2
+    except (OSError, ValueError):  # a notebook's, or a test's
+        return False
 
 
 def _import() -> None:
@@ -88,5 +190,5 @@ def load_tensorflow() -> None:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return _import()
-    with _muted():
+    with quiet(everything=True), console.doing("importing TensorFlow"):
         _import()

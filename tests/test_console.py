@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -62,3 +65,44 @@ def test_dollars_in_a_picture_are_no_formula(tmp_path):
 
 def test_markdown_of_a_name_means_nothing_in_a_card():
     assert card._plain("$x$ :smile: [a](b) <b> 1:2") == "\\$x\\$ \\:smile: \\[a\\](b) \\<b\\> 1:2"
+
+
+def test_a_bar_tells_of_itself_where_it_cannot_be_drawn(monkeypatch, capsys):
+    monkeypatch.setattr(console, "TOLD", 0.1)
+    monkeypatch.setattr(console, "WATCHED", 0.02)
+    bar = console.progress("images/s", watch=lambda: bar.update(task, completed=7))
+    task = bar.add_task("reading [photographs]", total=9)
+
+    with bar:
+        time.sleep(0.5)
+    assert "reading [photographs], 7 of 9; " in capsys.readouterr().err
+
+
+def test_what_is_being_done_is_said_at_once(capsys):
+    with console.doing("importing [x]"):
+        assert capsys.readouterr().err == "importing [x]\n"
+
+
+def test_a_command_that_shows_nothing_says_that_it_is_still_at_work():
+    code = (
+        "import time\n"
+        "from sqznet import console\n"
+        "console.TOLD, console.WATCHED = 0.1, 0.02\n"
+        "console.keep_awake()\n"
+        "console.say('converting model.tflite')\n"
+        "time.sleep(0.6)\n"
+        "console.rest()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.search(r"converting model.tflite\nstill at work after \d+ s: converting model.tflite\n", done.stderr)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (1200, "1,200 epochs")])
+def test_one_is_not_many(number, text):
+    assert console.counted(number, "epoch") == text
+
+
+def test_the_next_command_can_be_typed_as_it_stands(capsys):
+    console.next_step("sqznet.evaluate", "--model=runs/it's [mine] $x")
+    said = capsys.readouterr().err.removeprefix("next: ").strip()
+    assert shlex.split(said) == ["python", "-m", "sqznet.evaluate", "--model=runs/it's [mine] $x"]

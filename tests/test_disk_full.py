@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import cli, files, keras_file, model, startup, train
+from sqznet import cli, files, keras_file, model, train
 from sqznet.data import __main__ as data_command
 from sqznet.data import manifest, mend, shards
 from sqznet.errors import InputError
@@ -427,11 +427,11 @@ def test_a_full_disk_for_temporary_files_is_named(new_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(disk.path)])
 
-    def mute() -> None:
-        with startup._muted():
+    def write() -> None:
+        with tempfile.TemporaryFile():
             pass
 
-    assert error_of(mute) == f"error: cannot write a temporary file in ['{disk.path}']: {NO_SPACE}"
+    assert error_of(write) == f"error: cannot write a temporary file in ['{disk.path}']: {NO_SPACE}"
 
 
 def test_other_reasons_are_told_alike_and_other_errors_are_not_touched():

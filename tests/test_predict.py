@@ -71,7 +71,7 @@ def test_a_folder_is_read_with_what_is_below_it_and_without_hidden_files(bundle,
     rows = list(csv.DictReader(io.StringIO(printed.out)))
     assert [row["photograph"] for row in rows] == [str(holiday / name) for name in ("a.jpg", "b.jpg", "day 2/c.jpg")]
     assert all(row["name"] in ("ball", "house", "star") and 0 < float(row["probability"]) <= 1 for row in rows)
-    assert f"1 files are no photographs and were left out, such as {holiday / 'notes.txt'}" in printed.err
+    assert f"1 file is no photograph and was left out, such as {holiday / 'notes.txt'}" in printed.err
 
 
 def test_of_a_folder_what_should_be_a_photograph_is_named_and_links_are_told_of(bundle, holiday, capsys):
@@ -126,7 +126,7 @@ def test_what_cannot_be_photographs_is_refused_by_name(holiday, tmp_path):
 
 def test_a_folder_without_photographs_is_an_error(bundle, tmp_path):
     (tmp_path / "notes.txt").write_text("no photograph")
-    with pytest.raises(InputError, match="none of 1 files is a photograph"):
+    with pytest.raises(InputError, match="is no photograph"):
         predict.main([f"--model={bundle / 'model.tflite'}", str(tmp_path)])
 
 
@@ -163,4 +163,4 @@ def test_photographs_in_other_colours_are_answered_alike(bundle, holiday, capsys
     )
     assert srgb == broken
     assert all(abs(p3[name] - srgb[name]) < 0.02 for name in srgb)
-    assert "1 photographs have a broken colour profile and were taken as sRGB" in printed.err
+    assert "1 photograph has a broken colour profile and was taken as sRGB" in printed.err

@@ -61,5 +61,63 @@ def test_what_is_no_run_or_damaged_is_named(two):
     with pytest.raises(InputError, match="no such run folder"):
         runs.main(["--compare", str(two / "one"), str(two / "three")])
     (two / "one" / "metrics.csv").write_text("epoch,val_top1\n1,much\n")
-    with pytest.raises(InputError, match=r"metrics.csv cannot be read as a table of numbers"):
-        runs.find(two)
+    with pytest.raises(InputError, match=r"one/metrics.csv cannot be read as a table of numbers"):
+        runs.main(["--compare", str(two / "one"), str(two / "two")])
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def without_a_value(path):
+    path.write_text(path.read_text().replace('"classes"', '"clases"'))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("config.json", cut, "config.json cannot be read as JSON"),
+        ("config.json", lambda path: path.write_text(""), "config.json is empty"),
+        ("config.json", lambda path: path.write_bytes(b"\xff\x00"), "config.json is not text in UTF-8"),
+        ("config.json", lambda path: path.write_text("[]"), "expected a JSON object"),
+        ("config.json", without_a_value, "classes is missing"),
+        ("config.json", lambda path: path.write_text('{"recipe": 3}'), "recipe is 3; expected an object"),
+        ("config.json", lambda path: path.unlink(), "has no config.json"),
+        ("config.json", lambda path: (path.unlink(), path.mkdir()), "has no config.json"),
+        ("metrics.csv", cut, "metrics.csv cannot be read as a table of numbers"),
+        ("metrics.csv", lambda path: path.write_text(""), "it is empty"),
+        ("metrics.csv", lambda path: path.write_bytes(b"\x00\xff"), "metrics.csv cannot be read"),
+        ("metrics.csv", lambda path: path.write_text("epoch,val_top1\n1,0.5\n"), "line 2 has no train_loss"),
+        ("metrics.csv", lambda path: (path.unlink(), path.mkdir()), "metrics.csv cannot be read: Is a directory"),
+        ("timings.csv", cut, "timings.csv cannot be read as a table of numbers"),
+    ],
+)
+def test_a_damaged_run_is_listed_with_the_reason_and_hides_no_other(file, damage, reason, two, capsys):
+    damage(two / "one" / file)
+    assert runs.main([f"--runs={two}"]) == 0
+    shown = capsys.readouterr().out
+    assert "98.70 %" in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("one: damaged: "))
+    assert reason in line
+    with pytest.raises(InputError, match="one"):
+        runs.main(["--compare", str(two / "two"), str(two / "one")])
+
+
+def test_settings_are_compared_by_their_full_names(two, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    path = two / "two" / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"] |= {"label_smoothing": 0.2, "bypass": "none"}
+    config["versions"] |= {"tensorflow": "9.9"}
+    config["data"] = "data/" + "long/" * 60 + "[old]"
+    path.write_text(json.dumps(config))
+    assert runs.main(["--compare", str(two / "one"), str(two / "two")]) == 0
+    shown = capsys.readouterr().out
+    for name in ("label_smoothing", "bypass", "versions.tensorflow", "learning_rate", config["data"]):
+        assert f" {name} " in shown
+    assert "versions.python" not in shown
+
+
+def test_top5_of_three_classes_is_not_shown(two, capsys):
+    assert runs.main([f"--runs={two}"]) == 0
+    assert "top-5" not in capsys.readouterr().out

@@ -164,7 +164,7 @@ def export(source: Path, data: Path, rounds: int) -> dict[str, float]:
                 command = [sys.executable, "-m", "sqznet.export", *flags, f"--model={source}", f"--data={data}"]
                 started = time.perf_counter()
                 # Speed is asked for, not accuracy: networks that the gate would refuse take part.
-                gate = ["--max_drop=100", "--budget=100MiB", f"--out={folder}/bundle"]
+                gate = ["--max_drop=100", "--budget=100MiB", "--replace", f"--out={folder}/bundle"]
                 done = subprocess.run([*command, *gate], capture_output=True, text=True)
                 taken[name].append(time.perf_counter() - started)
                 if done.returncode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console, coverage, files, inference, plots
+from sqznet import console, coverage, files, inference, metrics, plots
 from sqznet.compression import decoder, distilling, encoder, network, pruning, search, sensitivity
 from sqznet.compression.rounding import Rounder
 from sqznet.compression.sensitivity import Sensitivity
@@ -103,8 +104,22 @@ class Compressor:
             kept=kept,
         )
         self.estimate = search.estimator(kernels, self.sensitivities)
-        console.say(f"running the uncompressed network on {split}")
-        self.reference = verify.reference(inference.of_keras(source, trained, card), manifest, split, records)
+        self.split, self.records = split, records
+        self.reference = self._measure_real(inference.of_keras(source, trained, card))
+
+    def _measure_real(self, real: inference.Predictor) -> verify.Reference:
+        """Runs the uncompressed network; its probabilities go to a file, as they may be too many for the memory."""
+        self.real = tempfile.TemporaryFile()  # noqa: SIM115
+        tally, labels = metrics.Tally(real.runtime.classes), []
+        for _, some_labels, probabilities in self._answers(real, "running the uncompressed network"):
+            tally.add(probabilities, some_labels)
+            labels.append(some_labels)
+            self.real.write(probabilities.astype(np.float32).tobytes())
+        covered = coverage.count(labels, len(self.manifest.classes), real.runtime.classes)
+        return verify.Reference(self.manifest.folder, self.split, np.concatenate(labels), tally.score(), covered)
+
+    def _answers(self, predictor: inference.Predictor, doing: str) -> Iterator[tuple[np.ndarray, ...]]:
+        return verify.answers(predictor, self.manifest, self.split, self.records, doing)
 
     def at(self, price: float) -> search.Point:
         """The network compressed at a price, and what is left of it."""
@@ -149,13 +164,15 @@ class Compressor:
         data = encoder.encode(network.of_keras(self.model, self.card), integers)
         model, card = network.to_keras(decoder.decode(data))
         predictor = inference.of_keras(self.source, model, card)
-        found = []
-        with console.progress("images/s") as bar:
-            task = bar.add_task(f"measuring {len(data):,} bytes", total=len(self.reference.labels))
-            for images in self.reference.images:
-                found.append(predictor.predict(images))
-                bar.advance(task, len(images))
-        made = search.point(price, data, self.reference.probabilities, np.concatenate(found), self.reference.labels)
+        tally, divergence = metrics.Tally(predictor.runtime.classes), 0.0
+        self.real.seek(0)
+        for _, labels, probabilities in self._answers(predictor, f"measuring {len(data):,} bytes"):
+            tally.add(probabilities, labels)
+            real = np.frombuffer(self.real.read(4 * probabilities.size), np.float32).reshape(probabilities.shape)
+            divergence += float(search.divergence(real, probabilities).sum())
+        score = tally.score()
+        drop, interval = metrics.drop(score, self.reference.score)
+        made = search.Point(price, data, score.top1, score.top5, drop, interval, divergence / score.n, score.n)
         console.say(
             f"{made.bytes:,} bytes: top-1 {console.percent(made.top1)}, {100 * made.drop:.2f} points lost "
             f"({100 * made.interval[0]:.2f} to {100 * made.interval[1]:.2f}), n = {made.n:,}"

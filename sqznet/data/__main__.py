@@ -6,6 +6,8 @@
   python -m sqznet.data --source=synthetic --out=data/demo
   python -m sqznet.data --source=ilsvrc:/data/ILSVRC --out=/data/shards --runner=beam --beam_options="--runner=Flink"
       on a cluster that Apache Beam knows; workers see both folders under the same paths
+  python -m sqznet.data --source=folder:photos --out=data/shards --update
+      the same again, after photographs were added or removed
   python -m sqznet.data --verify --out=data/shards
 
 Sources:
@@ -24,16 +26,10 @@ Writes shards, manifest.json (classes, counts, checksums, channel means, notes o
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from sqznet import cli, console
+from sqznet import cli, console, startup
 from sqznet.errors import InputError
-
-
-def _cores() -> int:
-    """Cores that this process may use; macOS and Windows tell only how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,16 +54,27 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
     parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
-    parser.add_argument("--workers", type=int, default=_cores(), help="processes; default all cores")
-    parser.add_argument("--runner", default="local", help="local, or beam: Apache Beam (pip install 'sqznet[beam]')")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=startup.cores(),
+        help="processes; default all cores, or a container's share of them",
+    )
+    parser.add_argument(
+        "--runner", default="local", help="local, or beam: Apache Beam (in a checkout: pip install -e '.[beam]')"
+    )
     parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="build anew where --out holds a set of the same source with other photographs or options",
+    )
     parser.add_argument("--verify", action="store_true", help="re-read the set in --out against its manifest")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    from sqznet import startup
     from sqznet.data import build, report, shards, sources
 
     startup.load_tensorflow()
@@ -90,7 +97,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--beam_options goes with --runner=beam")
     names = ("holdout_per_class", "blacklist", "label_offset", "test_files")
     listing_options = {name: getattr(args, name) for name in names}
-    source = sources.open_source(args.source, seed=args.seed, **listing_options)
+    with console.doing(f"listing {args.source}"):
+        source = sources.open_source(args.source, seed=args.seed, **listing_options)
     manifest = build.build(
         source,
         args.out,
@@ -102,9 +110,22 @@ def main(argv: list[str] | None = None) -> int:
         shard_records=args.shard_records,
         workers=args.workers,
         beam_flags=(args.beam_options or "") if args.runner == "beam" else None,
+        replace=args.update,
     )
     report.print_counts(manifest)
+    if {"train", "val"} <= set(manifest.splits):
+        console.next_step("sqznet.train", f"--data={args.out}", *_training(manifest.records("train")))
+    else:
+        console.next_step("sqznet.evaluate", "--model=MODEL", f"--data={args.out}")
     return 0
+
+
+def _training(records: int) -> list[str]:
+    """Flags that suit a set of so many training photographs: small ones start from published weights."""
+    from sqznet.training import fit
+
+    weights = "--init_weights=squeezenet-v1.1"
+    return ["--recipe=finetune", weights] if records < fit.MANY else [f"--recipe={fit.default_recipe(records, False)}"]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import multiprocessing
 import os
 import signal
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sqznet import console, files, startup
-from sqznet.data import beam, shards
+from sqznet.data import beam, shards, sources, update
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
 from sqznet.errors import CheckFailed, InputError, TryAgain, checking
@@ -43,6 +42,7 @@ def build(
     shard_records: int | None = None,
     workers: int = 1,
     beam_flags: str | None = None,
+    replace: bool = False,
 ) -> manifests.Manifest:
     """Builds, or finishes building, the set of `source` in `out`. The result depends on neither workers nor kills.
 
@@ -53,14 +53,14 @@ def build(
         listing_options: what else decided the source's listing, for the manifest.
         workers: processes of this machine.
         beam_flags: write the shards with Apache Beam instead, with these flags of its own.
+        replace: build anew where `out` holds a finished set of other photographs, or with other options.
 
     Raises:
         InputError: `out` holds another set, or something else; or a class lost all its photographs.
     """
     _require_text(out)
-    plan = shards.plan(source, seed=seed, shard_records=shard_records)
     identity = {
-        "source": spec,
+        "source": sources.published(spec),
         "seed": seed,
         "options": {
             **listing_options,
@@ -71,12 +71,17 @@ def build(
         },
         "listing_sha256": _listing_sha256(source),
     }
-    if not _already_built(out, identity):  # asked without the lock first: a finished set may be read-only
+    if not _already_built(out, identity, source, replace):  # asked without the lock first: a set may be read-only
         with files.locked(out / manifests.LOCK, f"builds {out}"):
-            if not _already_built(out, identity):
-                _claim(out, identity)
+            if not _already_built(out, identity, source, replace):
+                tag = ""
+                if (out / manifests.FILE).is_file():
+                    tag = update.prepare(out, identity, source)
+                else:
+                    _claim(out, identity)
+                plan = shards.plan(source, seed=seed, shard_records=shard_records, tag=tag)
                 described = _described(source, plan, out, options, workers, beam_flags)
-                _finish(out, source, identity, described)
+                _finish(out, source, spec, identity, described)
     manifest = manifests.load(out)
     if options.strict and manifest.content["rejected"]:
         raise InputError(f"{out} was built without {manifest.content['rejected']} files: see {out / 'rejects.csv'}")
@@ -103,7 +108,7 @@ def _described(
     elif missing:
         console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
         beam.write(reader, missing, out, options, beam_flags)
-    return [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
+    return [files.read_json(shards.description_path(out, shard)) for shard in plan]
 
 
 def _require_text(out: Path) -> None:
@@ -121,29 +126,46 @@ def _listing_sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _already_built(out: Path, identity: dict[str, Any]) -> bool:
+def _already_built(out: Path, identity: dict[str, Any], source: Source, replace: bool) -> bool:
     path = out / manifests.FILE
     if not path.is_file():
         return False
-    _require_same(path, manifests.load(out).content, identity)
-    if (out / ".build").is_dir():  # a kill came between the manifest and its removal
+    content = manifests.load(out).content
+    if replace and any(content.get(name) != wanted for name, wanted in identity.items()):
+        return False
+    _require_same(out, content, identity, source)
+    left = update.unlisted(out, {shard["file"] for shard in content["shards"]}) if replace else []
+    if left or (out / ".build").is_dir():  # a kill came between the manifest and its removal
         with files.locked(out / manifests.LOCK, f"builds {out}"):
-            files.remove(out / ".build")
+            for each in (*left, out / ".build"):
+                files.remove(each)
+    if replace:
+        removed = f"; {console.counted(len(left), 'shard')} of the set before removed" if left else ""
+        console.say(f"{out} has the same photographs, by name: nothing to update{removed}")
     return True
 
 
-def _require_same(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
+def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], source: Source | None = None) -> None:
+    """Raises where a set, or an unfinished one (without a `source` to compare it with), was built otherwise."""
     for name, wanted in identity.items():
-        if found.get(name) != wanted:
-            what = "other photographs" if name == "listing_sha256" else f"{name} {found.get(name)!r}, not {wanted!r}"
-            raise InputError(f"{path.parent} was built from {what}; choose another --out, or remove that folder")
+        there = found.get(name)
+        if name == "source" and isinstance(there, str):
+            there = sources.published(there)  # of a set that an earlier version built
+        if there != wanted:
+            what = f"{name} {found.get(name)!r}, not {wanted!r}"
+            if name == "listing_sha256":
+                what = update.difference(found, source) if source else "other photographs"
+            remedy = f"choose another --out, or remove {out}"
+            if source and name != "source":
+                remedy = "choose another --out, or add --update to build it anew in the same folder"
+            raise InputError(f"{out} was built from {what}; {remedy}")
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Marks `out` as this build's, or finds that it is."""
     path = out / ".build" / "build.json"
     if path.is_file():
-        _require_same(path.parent, json.loads(path.read_text()), identity)
+        _require_same(out, files.read_json(path), identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
@@ -201,7 +223,7 @@ def _write_missing(
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finish(out: Path, source: Source, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
+def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
     splits: dict[str, Any] = {}
     sums_of_means: dict[str, np.ndarray] = {}
     colours: Counter[str] = Counter()
@@ -234,7 +256,7 @@ def _finish(out: Path, source: Source, identity: dict[str, Any], described: list
             ],
             "rejected": len(rejects),
             "colours": dict(sorted(colours.items())),
-            "notes": source.notes,
+            "notes": [sources.without_place(note, spec) for note in source.notes],
         },
     )
     files.remove(out / ".build")
@@ -250,8 +272,16 @@ def _require_usable(out: Path, source: Source, splits: dict[str, Any], described
     split = "train" if without else lost[0]
     reasons = sorted({reason for each in described if each["split"] == split for _, reason in each["rejects"]})
     what = f"class {source.classes[without[0]]!r} has no usable photograph" if without else "no photograph is usable"
+    has_set = (out / manifests.FILE).is_file()  # which was to be updated
+    if has_set:
+        files.remove(out / ".build")
     raise InputError(
-        f"{what} in {split}; rejected for: {'; '.join(reasons[:3])}. Mend the files, remove {out} and build again"
+        f"{what} in {split}; rejected for: {'; '.join(reasons[:3])}. Mend the files, "
+        + (
+            "and run the same command again: the old set stays until then"
+            if has_set
+            else f"remove {out} and build again"
+        )
     )
 
 

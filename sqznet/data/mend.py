@@ -72,7 +72,7 @@ def unusable(record: bytes, manifest: Manifest) -> str | None:
     except UnicodeDecodeError:
         return "it is no tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -92,7 +92,7 @@ def slots(path: Path, count: int) -> Iterator[bytes | str]:
                         return
                 reason, beyond = f"the file ends after {number} of {count} records", None
             except tf.errors.OpError as error:
-                reason, beyond = _first_line(error), _end_of_record(path, offset)
+                reason, beyond = first_line(error), _end_of_record(path, offset)
             yield reason
             number += 1
             if beyond is None:  # nothing can be read after it
@@ -150,12 +150,21 @@ def at_first_sight(manifest: Manifest) -> list[BadRecord]:
 
 def first(manifest: Manifest, split: str) -> BadRecord | None:
     """The first record of a split that cannot be used."""
+    return next(_bad(manifest, split), None)
+
+
+def all_of(manifest: Manifest, split: str) -> list[BadRecord]:
+    """Every record of a split that cannot be used."""
+    return list(_bad(manifest, split))
+
+
+def _bad(manifest: Manifest, split: str) -> Iterator[BadRecord]:
     for shard in _progress(manifest.shards_of(split)):
         for number, slot in enumerate(slots(shard.path, shard.records)):
             reason = slot if isinstance(slot, str) else unusable(slot, manifest)
             if reason:
-                return BadRecord(shard.path.name, number, reason)
-    return None
+                yield BadRecord(shard.path.name, number, reason)
+        yield from _surplus(shard)
 
 
 def _progress(shards: list[Shard]) -> Iterator[Shard]:
@@ -167,6 +176,16 @@ def _unreadable(shard: Shard) -> Iterator[BadRecord]:
     for number, slot in enumerate(slots(shard.path, shard.records)):
         if isinstance(slot, str):
             yield BadRecord(shard.path.name, number, slot)
+    yield from _surplus(shard)
+
+
+def _surplus(shard: Shard) -> Iterator[BadRecord]:
+    """What stands in a shard after the records that it should have; a mended copy does without."""
+    offset: int | None = 0
+    for _ in range(shard.records):
+        offset = None if offset is None else _end_of_record(shard.path, offset)
+    if offset is not None:
+        yield BadRecord(shard.path.name, shard.records, f"the manifest has {shard.records} records of this shard only")
 
 
 def mended(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
@@ -228,7 +247,7 @@ def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
         files.write_text(path, text.getvalue())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error of TensorFlow says, without the names of its operations."""
     text = str(getattr(error, "message", error)).splitlines()[0]
     return text.split("}} ")[-1].split(" [Op:")[0]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console
+from sqznet import console, startup
 from sqznet.data import augment, mend, preprocess, records
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 READERS = 16  # shards read at a time
 _DRAWN = 1_024  # training crops whose random numbers are drawn at once
+VERIFY = "compare the shards with their manifest: python -m sqznet.data --verify --out=FOLDER"
 _CALL = 32  # examples that a data service sends at a time
 _HELD = 4_096  # examples that a worker may have taken from a data service and not used yet
 
@@ -339,7 +340,10 @@ def evaluation_batches(
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
     # Padded before decoding, so that each worker decodes its own batches only.
-    stream = tf.data.TFRecordDataset(files).concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
+    stored = tf.data.TFRecordDataset(files)
+    # Else a file that ends too early, or has records too many, would only make the score one of other records.
+    stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
+    stream = stored.concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
     stream = stream.batch(batch_size, drop_remainder=True).shard(workers, worker).unbatch()
     stream = stream.map(
         lambda record: tf.cond(tf.equal(record, records.UNUSABLE), lambda: blank, lambda: example(record)),
@@ -363,6 +367,8 @@ def _options() -> tf.data.Options:
 
     options = tf.data.Options()
     options.deterministic = True
+    if startup.threads():  # TensorFlow would divide the work as if it had the whole machine
+        options.autotune.cpu_budget = startup.threads()
     options.threading.max_intra_op_parallelism = 1  # one image's operations are too small to be worth dividing
     # The datasets above already hold this worker's part; TensorFlow must not divide them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -385,9 +391,11 @@ def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
             raise
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")
         bad = mend.first(manifest, split)
-        if bad is None:
-            raise
-        raise InputError(bad.in_words(manifest.folder)) from None
+        if bad is not None:
+            raise InputError(bad.in_words(manifest.folder)) from None
+        if isinstance(error, tf.errors.FailedPreconditionError):  # of `assert_cardinality`, which says both numbers
+            raise InputError(f"{split} of {manifest.folder}: {mend.first_line(error)} {VERIFY}") from None
+        raise
 
 
 def examples(
@@ -405,3 +413,6 @@ def examples(
             kept = min(int(weights.sum()), wanted)
             wanted -= kept
             yield images[:kept], labels[:kept]
+    if wanted:
+        total = manifest.records(split)
+        raise InputError(f"{total - wanted:,} of {total:,} records of {split} were read; {VERIFY}")

@@ -1,19 +1,22 @@
-"""The table that ends a build."""
+"""What ends a build: how many photographs there are of each class, and what is to be known of the set."""
 
 from __future__ import annotations
 
-from sqznet import console
+from sqznet import console, labels
 from sqznet.data import colour
 from sqznet.data.manifest import Manifest
+from sqznet.data.sources import listing
+from sqznet.training import best
 
-NAMED = 10  # classes that are listed by name
+NAMED = 10  # classes in the line of names
+LISTED = 20  # classes in the table: of more, the smallest, which are where a set is weak
 
 
 def print_counts(manifest: Manifest) -> None:
-    rows = []
-    for split in manifest.splits:
-        counts = manifest.content["splits"][split]
-        rows.append(
+    classes = console.counted(len(manifest.classes), "class", "classes")
+    console.table(
+        ["split", "records", "per class", "shards", "bytes"],
+        [
             [
                 split,
                 f"{counts['records']:,}",
@@ -21,27 +24,69 @@ def print_counts(manifest: Manifest) -> None:
                 len(manifest.shards_of(split)),
                 f"{counts['bytes']:,}",
             ]
-        )
-    console.table(
-        ["split", "records", "per class", "shards", "bytes"],
-        rows,
-        title=f"{manifest.folder}: {len(manifest.classes):,} {'class' if len(manifest.classes) == 1 else 'classes'}",
+            for split, counts in _counts(manifest).items()
+        ],
+        title=f"{manifest.folder}: {classes}",
     )
     more = f", ... and {len(manifest.classes) - NAMED:,} more" if len(manifest.classes) > NAMED else ""
     console.result(f"classes: {', '.join(manifest.classes[:NAMED])}{more}")
+    _print_classes(manifest)
     red, green, blue = manifest.channel_means
     of = "train" if "train" in manifest.splits else " and ".join(manifest.splits)
     console.result(f"channel means of {of}: R {red:.3f}, G {green:.3f}, B {blue:.3f}")
     colours = manifest.content.get("colours", {})  # sets of earlier versions do not say
-    if colours.get(colour.CONVERTED):
-        console.result(f"{colours[colour.CONVERTED]:,} photographs were converted from their colour profile to sRGB")
-    if colours.get(colour.BROKEN):
-        console.result(f"{colours[colour.BROKEN]:,} photographs have a broken colour profile and were taken as sRGB")
+    _print_colours(colours.get(colour.CONVERTED, 0), "converted from their colour profile to sRGB", "")
+    _print_colours(colours.get(colour.BROKEN, 0), "taken as sRGB", "have a broken colour profile and ")
     for note in manifest.content.get("notes", ()):
+        console.say(f"note: {note}")
+    for note in _warnings(manifest):
         console.say(f"note: {note}")
     rejected = manifest.content["rejected"]
     if rejected:
-        console.result(f"{rejected:,} file{'s' * (rejected > 1)} rejected: see {manifest.folder / 'rejects.csv'}")
+        console.result(f"{console.counted(rejected, 'file')} rejected: see {manifest.folder / 'rejects.csv'}")
+
+
+def _counts(manifest: Manifest) -> dict[str, dict]:
+    return {split: manifest.content["splits"][split] for split in manifest.splits}
+
+
+def _print_classes(manifest: Manifest) -> None:
+    """A line a class; of many classes, those with the fewest photographs in the first split."""
+    splits = _counts(manifest)
+    columns = [counts["per_class"] for counts in splits.values()]
+    order = list(range(len(manifest.classes)))
+    title = "photographs of each class"
+    if len(manifest.classes) > LISTED:
+        order = sorted(order, key=lambda label: (columns[0][label], label))[:LISTED]
+        title = f"the {LISTED} smallest of {len(manifest.classes):,} classes, by photographs in {next(iter(splits))}"
+    rows = []
+    for label in order:
+        name, words = manifest.classes[label], labels.readable([manifest.classes[label]])[0]
+        shown = name if words == name else f"{name} ({words})"
+        rows.append([shown, *(f"{column[label]:,}" for column in columns)])
+    console.table(["class", *splits], rows, title=title)
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    """What of the set will be felt in training."""
+    notes, said = [], manifest.content.get("notes", ())
+    for split in manifest.splits:
+        without = manifest.classes_without(split)
+        # The source has said so already, unless all photographs of a class were rejected.
+        if without and not any(note.startswith(f"{split}: ") and "no photographs" in note for note in said):
+            verb = "has" if len(without) == 1 else "have"
+            notes.append(
+                f"{split}: {len(without):,} of {len(manifest.classes):,} classes {verb} no photographs "
+                f"({listing.listed(without)})"
+            )
+    coarse = best.coarseness(manifest.records("val")) if {"train", "val"} <= set(manifest.splits) else None
+    return [*notes, coarse] if coarse else notes
+
+
+def _print_colours(count: int, what: str, because: str) -> None:
+    if count:
+        have = because.replace("have", "has") if count == 1 else because
+        console.result(f"{console.counted(count, 'photograph')} {have}{'was' if count == 1 else 'were'} {what}")
 
 
 def _range(per_class: list[int], classes: tuple[str, ...]) -> str:

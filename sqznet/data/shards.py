@@ -44,7 +44,7 @@ class Options:
     strict: bool = False
 
 
-def plan(source: Source, *, seed: int, shard_records: int | None = None) -> list[Shard]:
+def plan(source: Source, *, seed: int, shard_records: int | None = None, tag: str = "") -> list[Shard]:
     """All shards of a set; a pure function of the listing, the seed and the shard size.
 
     Photographs are shuffled over the shards of their split, so that each shard is a fair sample.
@@ -52,6 +52,7 @@ def plan(source: Source, *, seed: int, shard_records: int | None = None) -> list
     Args:
         shard_records: photographs in a shard, about; None chooses 16 shards of 64 or more in small sets and
             SHARD_RECORDS a shard in large ones.
+        tag: stands in the files' names, after the split.
     """
     shards = []
     for number, (split, photos) in enumerate(sorted(source.splits.items())):
@@ -61,7 +62,7 @@ def plan(source: Source, *, seed: int, shard_records: int | None = None) -> list
         if not source.in_order:
             np.random.default_rng([seed, number]).shuffle(order)
         for index, chosen in enumerate(np.array_split(order, count)):
-            name = f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+            name = f"{split}{tag}-{index:05d}-of-{count:05d}.tfrecord"
             shards.append(Shard(name, split, tuple(photos[i] for i in chosen)))
     return shards
 
@@ -126,7 +127,7 @@ def _stored(
     source: Source, shard: Shard, options: Options
 ) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | Reject]]:
     """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
-    pairs = zip(shard.photos, source.read(list(shard.photos)), strict=True)
+    pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
         checked = [_checked(content, options) for _, content in block]
         good = [each for each in checked if isinstance(each, images.Encoded)]
@@ -137,6 +138,18 @@ def _stored(
             else:
                 found = next(means)
                 yield photo, found if isinstance(found, Reject) else (each, found)
+
+
+def _read(source: Source, shard: Shard) -> Iterator[tuple[Photo, bytes | OSError]]:
+    contents = iter(source.read(list(shard.photos)))
+    for count, photo in enumerate(shard.photos):
+        content = next(contents, None)
+        if content is None:
+            raise InputError(
+                f"{count:,} of {len(shard.photos):,} photographs of {shard.file} could be read: what the source had "
+                "listed has been changed; build again"
+            )
+        yield photo, content
 
 
 def _checked(content: bytes | OSError, options: Options) -> images.Encoded | Reject:

@@ -12,7 +12,7 @@
 Every file takes raw RGB pixels 0..255 and gives probabilities: mean subtraction and batch norm are folded into the
 weights. Each is reloaded in its own runtime (TensorFlow, LiteRT, ONNX Runtime) and compared with the Keras model on
 real records. A file over the budget, with a foreign operator, in other types than it claims, or that loses more than
---max_drop of top-1, ends the command with exit code 1, and no folder is left. Otherwise writes to
+--max_drop of top-1, ends the command with exit code 1, and what was in the folder before stays. Otherwise writes to
 export/artifacts/RUN: the files, labels.txt, manifest.json, MODEL_CARD.md, report.html, golden vectors for self-tests
 and constants for Kotlin and Swift.
 """
@@ -57,6 +57,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove the bundle that is in --out as a whole; without it, other files of the same model are kept",
+    )
     parser.add_argument("--out", type=Path, help="folder for the files; default export/artifacts/RUN")
     return parser
 
@@ -105,9 +110,11 @@ def main(argv: list[str] | None = None) -> int:
             sparse=args.sparse,
             drawings=args.golden == "drawings",
             tflite_batch=tflite_batch,
+            replace=args.replace,
         )
     bundle.print_table(exported, against, limit)
     console.result(f"written to {out}; pictures and figures: {out / 'report.html'}")
+    console.next_step("sqznet.predict", f"--model={out}", "PHOTOGRAPH")
     return 0
 
 

@@ -10,11 +10,12 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, coverage, files, inference, labels, latency, metrics
+from sqznet import console, coverage, files, inference, labels, latency, metrics, remote, startup
 from sqznet.errors import CheckFailed, InputError
-from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, transfer, verify
+from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, standing, transfer, verify
 from sqznet.export import budget as sizes
-from sqznet.export.variants import VARIANTS, Source, Variant
+from sqznet.export.variants import Source, Variant
+from sqznet.training import run_folder
 
 if TYPE_CHECKING:
     import keras
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MANIFEST = check.MANIFEST
 LABELS = check.LABELS
-OTHERS = ("report.html", "MODEL_CARD.md", LABELS, MANIFEST, golden.FOLDER, "kotlin", "swift")  # beside model files
-REPORTS = ("evaluation-", "confusion-")  # what `evaluate` leaves beside a model
 CALIBRATION_BATCH = 32
 
 
@@ -62,91 +61,105 @@ def export(
     drawings: bool = False,
     tflite_batch: int | None = 1,
     latency_runs: int = 30,
+    replace: bool = False,
 ) -> tuple[list[Exported], verify.Reference]:
     """Writes a bundle, proves it, and puts it in place by one rename.
 
     Args:
         source: where `trained` and its card come from, for messages.
         manifest: the records to compare on, and, in its train split, to calibrate int8 on.
-        out: the bundle's folder. An older bundle there is removed first: it must not be taken for this one.
+        out: the bundle's folder. Other files of a bundle that is there are kept, if they are of this model.
         sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
         drawings: whether golden/ and the report have drawings instead of records of the split.
         tflite_batch: images at a time in TFLite files; None means any number.
         latency_runs: timed runs of each file; 0 leaves latencies out.
+        replace: whether a bundle that is there goes as a whole.
 
     Raises:
-        InputError: a file fails a gate, or `out` holds what no export wrote; nothing of this export is left.
+        InputError: a file fails a gate, or `out` holds what this export may not replace. What was there before is there
+            as it was; of this export nothing is left.
     """
     classes = card_of_model.classes
-    assert classes is not None
+    if classes is None:
+        raise InputError(
+            f"{source} does not name its classes, and an exported file has to: export the run or .keras file that it "
+            "was compressed from"
+        )
     if len(classes) < 2:
         raise InputError(
             f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
         )
-    out = out.resolve()
-    if out == Path.cwd() or any(parent.is_file() for parent in out.parents):
+    if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
-    _refuse_strangers(out)
-    files.remove_abandoned(out)
-    with files.replacing(out) as folder:
-        folder.mkdir()  # before any work: it may be that nothing can be written there
-        folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
-        total = manifest.records(gate.split)
-        count = min(gate.records or total, total)
-        console.say(f"running the Keras model on {count:,} of {total:,} records of {gate.split}")
-        against = verify.reference(
-            inference.of_keras(source, trained, card_of_model), manifest, gate.split, gate.records
-        )
-        photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
-        _refuse_strangers(out)  # who may have come meanwhile
-        files.remove(out)
-        writers = Source(folded, photographs, tflite_batch, sparse)
-        exported = [_one(variant, writers, card_of_model, source.name, against, gate, folder) for variant in variants]
-        paths = {each.file_name: folder / each.file_name for each in variants}
-        inputs = golden.drawn(card_of_model.preprocessing) if drawings else golden.of_records(against, manifest)
-        golden.write(folder, inputs, paths, {each.file_name: each.quantize for each in variants})
-        _describe(folder, card_of_model, exported, against, writers, calibrated_on, latency_runs, gate.budget)
-        check.check(folder)
-    warning = coverage.warning(against.coverage, coverage.read(calibrated_on) if calibrated_on else None)
-    if warning:
-        console.say(f"warning: {warning}")
+    older = standing.find(out)
+    try:
+        with files.replacing(out.resolve()) as folder:
+            folder.mkdir()  # before any work: it may be that nothing can be written there
+            folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
+            photographs, calibrated_on = _calibration(
+                variants, manifest, card_of_model, gate.split, calibration_records
+            )
+            writers = Source(folded, photographs, tflite_batch, sparse)
+            content = _beginning(card_of_model, folded, calibrated_on)
+            where = _records(manifest, gate)
+            names = {each.file_name for each in variants}
+            wanted = {**content, "proof": where}
+            kept = {} if replace else older.kept(names, wanted, gate.budget, gate.max_drop)
+            exported, against = _written(variants, writers, source, trained, card_of_model, manifest, gate, folder)
+            gone = older.copy(kept, folder)
+            inputs = (
+                golden.drawn(card_of_model.preprocessing)
+                if drawings
+                else golden.of_records(against, manifest, card_of_model.preprocessing)
+            )
+            quantize = {name: entry["quantize"] for name, entry in kept.items()}
+            quantize |= {each.file_name: each.quantize for each in variants}
+            golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
+            entries = dict(_entries(folder, exported, against, writers, where))
+            _time(folder, entries, latency_runs)
+            if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
+                content["calibration"] = older.manifest["calibration"]
+            content |= {"files": {**kept, **entries}, "gate": _gate(gate, against, manifest)}
+            _describe(folder, source, content, against, gate.budget)
+            check.check(folder)
+            standing.find(out)  # who may have come meanwhile
+            told = older.outcome(kept, names, gone)
+    except InputError as error:
+        stands = str(older)
+        raise type(error)(f"{str(error).rstrip('.')}. {stands[:1].upper()}{stands[1:]}") from None
+    except BaseException:  # a full disk, Ctrl-C
+        console.say(str(older))
+        raise
+    if told:
+        console.say(told)
+    covered = coverage.read(content["calibration"]) if content["calibration"] else None
+    for warning in (content["gate"]["warning"], coverage.warning(against.coverage, covered)):
+        if warning:
+            console.say(f"warning: {warning}")
     return exported, against
 
 
-def _refuse_strangers(out: Path) -> None:
-    """What is at `out` is replaced as a whole, so it must be a bundle and nothing else.
-
-    Raises:
-        InputError: something there was not written by an export.
-    """
-    if not out.exists() and not out.is_symlink():
-        return
-    strangers = [out]
-    if out.is_dir():
-        below = [path for path in sorted(out.rglob("*")) if not path.is_dir()]
-        try:
-            known = set(check.load(out)["files"]) & {each.file_name for each in VARIANTS}
-        except InputError:
-            known = set()
-            strangers = below  # of a folder that is no bundle, everything
-        else:
-            strangers = [path for path in below if not _is_ours(path.relative_to(out), known)]
-    if strangers:
-        names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in strangers[:5])
-        raise InputError(
-            f"{out} would be replaced as a whole, and it holds what no export wrote: {names}. Move that away, or give "
-            "another folder with --out"
-        )
+def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
+    """Which records files are compared on, wherever they lie."""
+    total = manifest.records(gate.split)
+    digest = hashlib.sha256("".join(shard.sha256 for shard in manifest.shards_of(gate.split)).encode())
+    return {
+        "data": remote.published(manifest.folder),
+        "split": gate.split,
+        "n": min(gate.records or total, total),
+        "records_sha256": digest.hexdigest(),
+    }
 
 
-def _is_ours(path: Path, models: set[str]) -> bool:
-    """Whether a file of this path in a bundle with these model files is an export's, or `evaluate`'s report on one."""
-    folder = path.parts[0]
-    if folder == golden.FOLDER:
-        return path.suffix in (".json", ".bin", ".png", ".jpg")
-    if folder in ("kotlin", "swift"):
-        return path.stem == "ModelContract"
-    return folder in models or folder in OTHERS or folder.startswith((*REPORTS, files.TEMPORARY_PREFIX))
+def _gate(gate: Gate, against: verify.Reference, manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says of the loss that was allowed, and of the smallest one that the records can show."""
+    n = against.score.n
+    return {
+        "max_drop": gate.max_drop,
+        "budget": gate.budget,
+        "smallest_drop": 1 / n,
+        "warning": metrics.too_few_records(n, manifest.records(gate.split), gate.max_drop),
+    }
 
 
 def _calibration(
@@ -171,19 +184,45 @@ def _calibration(
     covered = coverage.count(shown, len(manifest.classes), len(card_of_model.classes))
     records = sum(map(len, photographs))
     console.say(f"int8 is calibrated on {records:,} records of {split}, which show {covered}")
-    return photographs, {"data": str(manifest.folder), "split": split, "records": records, **covered.to_dict()}
+    return photographs, {
+        "data": remote.published(manifest.folder),
+        "split": split,
+        "records": records,
+        **covered.to_dict(),
+    }
 
 
-def _one(
-    variant: Variant,
+def _written(
+    variants: list[Variant],
     writers: Source,
+    source: Path,
+    trained: keras.Model,
     card_of_model: Card,
-    name: str,
-    against: verify.Reference,
+    manifest: Manifest,
     gate: Gate,
     folder: Path,
-) -> Exported:
-    """Writes one file and sends it through every gate."""
+) -> tuple[list[Exported], verify.Reference]:
+    """Writes all files, then sends them through the gates, those that cost nothing first."""
+    with console.progress("files/s") as bar:
+        for variant in bar.track(variants, description="writing the files"):
+            _one(variant, writers, card_of_model, source.name, gate, folder)
+    against, proofs = verify.prove(
+        inference.of_keras(source, trained, card_of_model),
+        {folder / each.file_name: each.quantize for each in variants},
+        manifest,
+        gate.split,
+        gate.records,
+        gate.max_drop,
+    )
+    exported = []
+    for each in variants:
+        path = folder / each.file_name
+        exported.append(Exported(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
+    return exported, against
+
+
+def _one(variant: Variant, writers: Source, card_of_model: Card, name: str, gate: Gate, folder: Path) -> None:
+    """Writes one file, and looks at its size, its operators and whether it comes out the same again."""
     path = folder / variant.file_name
     _write(variant, writers, card_of_model, name, path)
     size = files.size_of(path)
@@ -198,11 +237,11 @@ def _one(
                 f"{path.name} comes out with other bytes each time; please report this with the run folder"
             )
         files.remove(again)
-    return Exported(variant, size, transfer.sizes(path), verify.prove(path, variant.quantize, against, gate.max_drop))
 
 
 def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
-    variant.write(writers, path)
+    with startup.quiet():
+        variant.write(writers, path)
     metadata.add_card(path, variant.format, card_of_model, name)
 
 
@@ -211,8 +250,8 @@ def _over_budget(variant: Variant, size: int, budget: int) -> str:
     if variant.quantize in ("none", "float16") and variant.format != "savedmodel":
         advice = "--quantize=float16 halves the file, int8 quarters it"
     return (
-        f"{variant.file_name} is {sizes.describe(size)}, over the budget of {sizes.describe(budget)}; nothing was "
-        f"written. Raise --budget, or: {advice}"
+        f"{variant.file_name} is {sizes.describe(size)}, over the budget of {sizes.describe(budget)}. "
+        f"Raise --budget, or: {advice}"
     )
 
 
@@ -223,45 +262,48 @@ def _sha256_of_weights(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _describe(
-    folder: Path,
-    card_of_model: Card,
-    exported: list[Exported],
-    against: verify.Reference,
-    writers: Source,
-    calibrated_on: dict[str, Any] | None,
-    latency_runs: int,
-    budget: int,
-) -> None:
-    """Writes labels, manifest, card, report and the constants for phones."""
-    names = labels.readable(card_of_model.classes or ())
-    files.write_text(folder / LABELS, "".join(f"{name}\n" for name in names))
-    entries = {each.variant.file_name: entry for each, entry in _entries(folder, exported, against, writers)}
-    if latency_runs:
-        with console.progress("files/s") as bar:
-            for name in bar.track(entries, description="timing"):
-                entries[name]["latency"] = latency.measure(folder / name, runs=latency_runs)
-    manifest = {
+def _beginning(card_of_model: Card, folded: keras.Model, calibrated_on: dict[str, Any] | None) -> dict[str, Any]:
+    """What manifest.json says of the model, in the types that JSON gives back."""
+    content = {
         **metadata.describe(card_of_model),
-        "model_sha256": _sha256_of_weights(writers.model),
-        "labels": {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)},
+        "model_sha256": _sha256_of_weights(folded),
         "converters": {name: packages.version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime")},
         "calibration": calibrated_on,
-        "files": entries,
     }
+    return json.loads(json.dumps(content))
+
+
+def _time(folder: Path, entries: dict[str, dict[str, Any]], runs: int) -> None:
+    """Adds the latency of each file to what manifest.json says of it."""
+    if runs:
+        with console.progress("files/s") as bar:
+            for name in bar.track(entries, description="timing"):
+                entries[name]["latency"] = latency.measure(folder / name, runs=runs)
+
+
+def _describe(folder: Path, source: Path, manifest: dict[str, Any], against: verify.Reference, budget: int) -> None:
+    """Writes labels, manifest, card, report and the constants for phones."""
+    names = labels.readable(tuple(manifest["classes"]))
+    files.write_text(folder / LABELS, "".join(f"{name}\n" for name in names))
+    manifest["labels"] = {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)}
     files.write_json(folder / MANIFEST, manifest)
     reference = {
-        "data": str(against.data),
+        "data": remote.published(against.data),
         "split": against.split,
         **_accuracy(against.score),
         **against.coverage.to_dict(),
     }
-    confusions = {each.variant.file_name: each.proof.confusion for each in exported}
     card.write(folder, manifest, names, reference)
-    report.write(folder, manifest, names, confusions, budget, reference)
+    report.write(folder, manifest, names, budget, reference, against.score.confusion, _curve(source))
     vectors = json.loads((folder / golden.FOLDER / "golden.json").read_text())
     files.write_text(folder / "kotlin" / "ModelContract.kt", contract.kotlin(manifest, vectors))
     files.write_text(folder / "swift" / "ModelContract.swift", contract.swift(manifest, vectors))
+
+
+def _curve(source: Path) -> Path | None:
+    """The picture of the training that made the model, where it is still beside it."""
+    picture = (source if source.is_dir() else source.parent) / "curve.png"
+    return picture if (source.is_dir() or source.name == run_folder.BEST) and picture.is_file() else None
 
 
 def _accuracy(score: metrics.Score) -> dict[str, Any]:
@@ -275,8 +317,8 @@ def _accuracy(score: metrics.Score) -> dict[str, Any]:
 
 
 def _entries(
-    folder: Path, exported: list[Exported], against: verify.Reference, writers: Source
-) -> Iterator[tuple[Exported, dict[str, Any]]]:
+    folder: Path, exported: list[Exported], against: verify.Reference, writers: Source, where: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """What manifest.json says of each file."""
     size, classes = writers.model.input_shape[1], writers.model.output_shape[-1]
     for each in exported:
@@ -284,7 +326,7 @@ def _entries(
         batch = writers.tflite_batch if variant.is_tflite else None
         dtype = "uint8" if variant.has_uint8_ports else "float32"
         yield (
-            each,
+            variant.file_name,
             {
                 "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
                 "quantize": variant.quantize,
@@ -308,10 +350,10 @@ def _entries(
                     "zero_point": 0,
                 },
                 "proof": {
-                    "data": str(against.data),
-                    "split": against.split,
+                    **where,
                     **_accuracy(proof.score),
                     **against.coverage.to_dict(),
+                    "changed_answers": _changed(proof.confusion),
                     "largest_difference": proof.largest_difference,
                     "top1_agreement": proof.agreement,
                     "drop": proof.drop,
@@ -319,6 +361,12 @@ def _entries(
                 },
             },
         )
+
+
+def _changed(pairs: list[tuple[int, int, int]]) -> dict[str, Any]:
+    """Where a file's likeliest class is not the Keras model's: [its class, the file's, records], most records first."""
+    records = sum(count for _, _, count in pairs)
+    return {"records": records, "pairs": len(pairs), "most_frequent": [list(pair) for pair in pairs[: report.PAIRS]]}
 
 
 def _version(variant: Variant) -> str:
@@ -329,6 +377,10 @@ def _version(variant: Variant) -> str:
 
 def print_table(exported: list[Exported], against: verify.Reference, budget: int) -> None:
     """The table that ends an export."""
+    score = against.score
+    measures = {"top-1": lambda of: console.percent(of.top1), "top-5": lambda of: console.percent(of.top5)}
+    if score.confusion.shape[0] <= 5:
+        del measures["top-5"]  # it is 100 % whatever a model says
     rows = [
         [
             each.variant.file_name,
@@ -337,31 +389,17 @@ def print_table(exported: list[Exported], against: verify.Reference, budget: int
             f"{each.bytes / 1024**2:.3f}",
             f"{each.transfer['brotli']:,}",
             f"{each.proof.largest_difference:.1e}",
-            console.percent(each.proof.score.top1),
-            console.percent(each.proof.score.top5),
+            *(measure(each.proof.score) for measure in measures.values()),
             console.percent(each.proof.agreement),
             f"{100 * each.proof.drop:.2f}",
             f"{100 * each.proof.drop_interval[0]:.2f} to {100 * each.proof.drop_interval[1]:.2f}",
         ]
         for each in exported
     ]
-    score = against.score
-    rows.append(["Keras model", *"-----", console.percent(score.top1), console.percent(score.top5), *"---"])
-    where = f"{len(against.labels)} records of {against.data}, {against.split}, {against.coverage}"
+    rows.append(["Keras model", *"-----", *(measure(score) for measure in measures.values()), *"---"])
+    where = f"{score.n:,} records of {against.data}, {against.split}, {against.coverage}"
     console.table(
-        [
-            "file",
-            "bytes",
-            "MB",
-            "MiB",
-            "brotli",
-            "largest diff.",
-            "top-1",
-            "top-5",
-            "agreement",
-            "drop",
-            "95 %, points",
-        ],
+        ["file", "bytes", "MB", "MiB", "brotli", "largest diff.", *measures, "agreement", "drop", "95 %, points"],
         rows,
         title=f"{where}; budget {sizes.describe(budget)}",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqznet import files
-from sqznet.export import wording
+from sqznet.export import advice, wording
 
 FILE = "MODEL_CARD.md"
 LISTED = 20  # most classes that are listed by name
@@ -78,21 +78,31 @@ def _origin(manifest: dict[str, Any]) -> str:
 
 def _figures(manifest: dict[str, Any], reference: dict[str, Any]) -> str:
     where = _plain(wording.records(reference["n"], reference))
+    measures = [("top-1 (rank-1)", "top1"), ("top-5 (rank-5)", "top5")]
+    if len(manifest["classes"]) <= 5:
+        measures = measures[:1]  # top-5 is 100 % whatever a model says
     model = _table(
-        ["Keras model, float32", "n", "accuracy (95 % interval)"],
+        ["Keras model, float32", "accuracy (records; 95 % interval)"],
         [
-            [name, f"{reference['n']:,}", wording.share(reference[key], reference[f"{key}_interval_95"])]
-            for name, key in (("top-1 (rank-1)", "top1"), ("top-5 (rank-5)", "top5"))
+            [name, wording.share(reference[key], reference[f"{key}_interval_95"], reference["n"])]
+            for name, key in measures
         ],
     )
     by_file = _table(
-        ["file", "kind", "bytes", "top-1 (95 % interval)", "top-1 lost, points (95 % interval)", "same answer"],
+        [
+            "file",
+            "kind",
+            "bytes",
+            "top-1 (records; 95 % interval)",
+            "top-1 lost, points (95 % interval)",
+            "same answer",
+        ],
         [_line(name, entry) for name, entry in wording.in_order(manifest)],
     )
-    warnings = [wording.contamination(manifest), wording.few_classes(manifest, reference)]
     return (
         f"## Figures\n\nMeasured on {where}.\n\n{model}\n\n"
-        + "".join(f"**Read with care:** {_plain(warning)}\n\n" for warning in warnings if warning)
+        + "".join(f"**Read with care:** {_plain(each)}\n\n" for each in wording.warnings(manifest, reference))
+        + f"**{_plain(advice.headline(wording.in_order(manifest)))}**\n\n"
         + "Each file in its own runtime, on the same records, against the Keras model:\n\n"
         + by_file
     )
@@ -104,9 +114,9 @@ def _line(name: str, entry: dict[str, Any]) -> list[str]:
         f"`{name}`",
         wording.kind(entry),
         f"{entry['bytes']:,}",
-        wording.share(proof["top1"], proof["top1_interval_95"]),
+        wording.share(proof["top1"], proof["top1_interval_95"], proof["n"]),
         wording.points(proof["drop"], proof["drop_interval_95"]),
-        f"{100 * proof['top1_agreement']:.2f} %",
+        wording.same_answers(proof),
     ]
 
 

@@ -19,6 +19,8 @@ from sqznet import files, inference
 from sqznet.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from sqznet.data.manifest import Manifest
     from sqznet.export.verify import Reference
     from sqznet.preprocessing import Preprocessing
@@ -46,11 +48,14 @@ class Inputs:
     photograph: bytes  # the JPEG that the first was made of
 
 
-def of_records(against: Reference, manifest: Manifest) -> Inputs:
+def of_records(against: Reference, manifest: Manifest, preprocessing: Preprocessing) -> Inputs:
     """Up to eight of the records that the files are proved on."""
+    from sqznet.data import preprocess, records
+
     chosen = choose(against.labels)
-    pixels, labels = np.concatenate(against.images)[chosen], [int(each) for each in against.labels[chosen]]
-    return Inputs(pixels, labels, _photograph(manifest, against.split, chosen[0]))
+    decoded = [records.parse(record, manifest.decoded)[0] for record in _records(manifest, against.split, chosen)]
+    pixels = np.stack([preprocess.preprocess_for_eval(each, preprocessing).numpy() for each in decoded])
+    return Inputs(pixels, [int(each) for each in against.labels[chosen]], _photograph(decoded[0], manifest.decoded))
 
 
 def drawn(preprocessing: Preprocessing) -> Inputs:
@@ -148,13 +153,17 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
     return difference
 
 
-def _photograph(manifest: Manifest, split: str, place: int) -> bytes:
-    """The encoded photograph of a record of a split, by its place in the order of the shards."""
+def _records(manifest: Manifest, split: str, places: list[int]) -> list[tf.Tensor]:
+    """Records of a split by their places in the order of the shards; the others are passed over undecoded."""
     import tensorflow as tf
 
-    from sqznet.data import records
-
     paths = [str(shard.path) for shard in manifest.shards_of(split)]
-    (record,) = tf.data.TFRecordDataset(paths).skip(place).take(1).as_numpy_iterator()
-    photograph, _ = records.parse(record, manifest.decoded)
-    return (tf.io.encode_jpeg(photograph, quality=95) if manifest.decoded else photograph).numpy()
+    numbered = enumerate(tf.data.TFRecordDataset(paths).take(max(places) + 1))
+    return [record for place, record in numbered if place in places]
+
+
+def _photograph(photograph: tf.Tensor, decoded: bool) -> bytes:
+    """A photograph of a record, encoded."""
+    import tensorflow as tf
+
+    return (tf.io.encode_jpeg(photograph, quality=95) if decoded else photograph).numpy()

@@ -10,27 +10,21 @@ sqznet.json follow the model's bytes as an uncompressed ZIP archive, which reade
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import io
 import json
 import struct
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from sqznet import files, labels
+from sqznet import files, labels, remote
 from sqznet.errors import InputError
+from sqznet.export import tflite_metadata
 from sqznet.keras_file import MEMBER, Card
 from sqznet.preprocessing import DECODING
 
 LABELS = "labels.txt"
 ENTRY = b"TFLITE_METADATA"  # the name that readers look for
-SCHEMA_FILE = Path("tasks", "metadata", "metadata_schema_py_generated.py")
-PARSER_VERSION = "1.0.0"  # of the schema; no field below came later
-ALIGNMENT = 16  # bytes; the schema of TFLite promises it of every buffer
-
 
 NO_LICENCE = "see MODEL_CARD.md"  # which every bundle has
 
@@ -39,7 +33,8 @@ def describe(card: Card) -> dict[str, Any]:
     """A model's card as manifest.json states it: with the input contract spelt out."""
     preprocessing = card.preprocessing
     spelt_out = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
-    return {**card.to_dict(), "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
+    data = None if card.data is None else remote.published(card.data)  # of a card that an earlier version wrote
+    return {**card.to_dict(), "data": data, "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
 
 
 def card_text(card: Card) -> str:
@@ -112,14 +107,18 @@ def add(
     (graph,) = model.subgraphs
     (index,) = graph.outputs
     probabilities = graph.tensors[index]
-    assert len(labels) == probabilities.shape[-1], f"{len(labels)} labels for {probabilities.shape[-1]} outputs"
-    assert not any(set(label) & {"\r", "\n"} for label in labels)
+    if len(labels) != probabilities.shape[-1]:
+        raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(labels)} labels for them")
+    broken = next((label for label in labels if set(label) & {"\r", "\n"}), None)
+    if broken is not None:
+        raise InputError(f"the label {broken!r} for {path} has a line break in it, and labels are a line each")
     is_integer = probabilities.type == schema.TensorType.UINT8
     archive = {LABELS: "".join(f"{label}\n" for label in labels)}
     if card is not None:
         archive[MEMBER] = card_text(card)
     largest = 255.0 if is_integer else 1.0
-    content = _metadata(name, description, licence, image_size, largest, has_card=card is not None)
+    card_file = MEMBER if card is not None else None
+    content = tflite_metadata.written(name, description, licence, image_size, largest, LABELS, card_file)
     model.buffers.append(_buffer(content))
     entry = schema.MetadataT()
     entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
@@ -194,56 +193,6 @@ def _model(path: Path) -> Any:
     return model
 
 
-def _metadata(
-    name: str, description: str, licence: str, image_size: int, largest_output: float, *, has_card: bool
-) -> bytes:
-    fb = metadata_schema()
-    image = _tensor("image", "RGB photograph, pixels 0 to 255 as they are", 255.0)
-    image.content.contentPropertiesType = fb.ContentProperties.ImageProperties
-    image.content.contentProperties = fb.ImagePropertiesT()
-    image.content.contentProperties.colorSpace = fb.ColorSpaceType.RGB
-    image.content.contentProperties.defaultSize = fb.ImageSizeT()
-    image.content.contentProperties.defaultSize.width = image_size
-    image.content.contentProperties.defaultSize.height = image_size
-    # (pixel - 0) / 1: the network takes pixels as they are. MediaPipe refuses a float32 input that does not say so,
-    # and passes over it for uint8; generated code applies it to both.
-    normalise = fb.ProcessUnitT()
-    normalise.optionsType = fb.ProcessUnitOptions.NormalizationOptions
-    normalise.options = fb.NormalizationOptionsT()
-    normalise.options.mean, normalise.options.std = [0.0], [1.0]
-    image.processUnits = [normalise]
-
-    probabilities = _tensor("probabilities", "probability of each label, in the order of labels.txt", largest_output)
-    probabilities.content.contentPropertiesType = fb.ContentProperties.FeatureProperties
-    probabilities.content.contentProperties = fb.FeaturePropertiesT()
-    labels = fb.AssociatedFileT()
-    labels.name, labels.type = LABELS, fb.AssociatedFileType.TENSOR_AXIS_LABELS
-    labels.description = "words for the outputs, one a line, in their order"
-    probabilities.associatedFiles = [labels]
-
-    graph = fb.SubGraphMetadataT()
-    graph.inputTensorMetadata, graph.outputTensorMetadata = [image], [probabilities]
-    model = fb.ModelMetadataT()
-    model.name, model.description, model.license = name, description, licence
-    if has_card:
-        contract = fb.AssociatedFileT()
-        contract.name, contract.description = MEMBER, "classes, input contract and origin, as sqznet reads them"
-        model.associatedFiles = [contract]
-    model.minParserVersion = PARSER_VERSION
-    model.subgraphMetadata = [graph]
-    return _packed(model, b"M001")
-
-
-def _tensor(name: str, description: str, largest: float) -> Any:
-    fb = metadata_schema()
-    tensor = fb.TensorMetadataT()
-    tensor.name, tensor.description = name, description
-    tensor.content = fb.ContentT()
-    tensor.stats = fb.StatsT()
-    tensor.stats.min, tensor.stats.max = [0.0], [largest]
-    return tensor
-
-
 def _buffer(content: bytes) -> Any:
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -254,14 +203,7 @@ def _buffer(content: bytes) -> Any:
 
 
 def _packed(content: Any, identifier: bytes) -> bytes:
-    import flatbuffers
-
-    class Builder(flatbuffers.Builder):
-        # The generated Python code forgets the alignment that the schema asks for (weights at any multiple of 4).
-        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
-            return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
-
-    builder = Builder(1024)
+    builder = tflite_metadata.Builder(1024)
     builder.Finish(content.Pack(builder), file_identifier=identifier)
     return bytes(builder.Output())
 
@@ -275,20 +217,3 @@ def _with_archive(model: bytes, contents: dict[str, str]) -> bytes:
             member.create_system, member.external_attr = 3, 0o644 << 16  # Unix
             archive.writestr(member, content.encode())
     return file.getvalue()
-
-
-@functools.cache
-def metadata_schema() -> ModuleType:
-    """The schema's generated classes.
-
-    MediaPipe is where they are maintained. `import mediapipe` takes seconds, as it loads OpenCV and everything else;
-    this one file needs flatbuffers only, so it is loaded by itself.
-    """
-    package = importlib.util.find_spec("mediapipe")
-    if package is None or package.origin is None:
-        raise InputError("TFLite metadata need the package mediapipe, which is not installed: pip install mediapipe")
-    spec = importlib.util.spec_from_file_location("metadata_schema", Path(package.origin).parent / SCHEMA_FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -1,4 +1,4 @@
-"""report.html of a bundle: what its files weigh, how good and how fast they are, what they see, how to feed them.
+"""report.html of a bundle: which file to take, how good each is and at which classes, its size, speed and input.
 
 One file without scripts or anything from elsewhere, so that it can be sent by mail; the same bundle gives the same
 bytes.
@@ -6,44 +6,52 @@ bytes.
 
 from __future__ import annotations
 
+import base64
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqznet import files
+from sqznet.export import advice, by_class, charts, page, samples, transfer, wording
 from sqznet.export import budget as sizes
-from sqznet.export import charts, page, samples, transfer, wording
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE = "report.html"
 PAIRS = 8  # changed answers shown of each file
-Confusions = dict[str, list[tuple[int, int, int]]]  # by file: (Keras model's answer, the file's, records)
 
 
 def write(
     folder: Path,
     manifest: dict[str, Any],
     labels: tuple[str, ...],
-    confusions: Confusions,
     budget: int,
     reference: dict[str, Any],
+    confusion: np.ndarray,
+    curve: Path | None = None,
 ) -> None:
     """Writes `folder`/report.html; golden/ has to be there.
 
     Args:
         manifest: the content of manifest.json.
         labels: the classes in words, in the order of the outputs.
-        confusions: where a file's answers are not the Keras model's, most frequent first.
         budget: most bytes that a file may have.
         reference: the Keras model's accuracy on the records that all files were compared on.
+        confusion: of the Keras model on these records: rows true, columns predicted, (classes, classes).
+        curve: a PNG of the training, where there is one.
     """
     entries = wording.in_order(manifest)
     sections = [
         _head(wording.name_of(folder), manifest, entries, labels, reference),
-        _weights(entries, budget),
-        _accuracy(entries, reference),
-        _changes(entries, confusions, labels, reference["n"]),
-        _speed(entries),
+        _advice(entries),
+        by_class.section(confusion, labels, _records(reference)),
         samples.section(folder, entries, labels),
+        _weights(entries, budget),
+        _accuracy(entries, reference, len(labels)),
+        _changes(entries, labels),
+        _speed(entries),
+        _training(curve),
         _contract(manifest, entries),
         _provenance(manifest),
     ]
@@ -55,13 +63,15 @@ def _head(
     name: str, manifest: dict[str, Any], entries: wording.Entries, labels: tuple[str, ...], reference: dict[str, Any]
 ) -> str:
     size = manifest["preprocessing"]["image_size"]
-    lead = f"SqueezeNet for {len(labels):,} classes, {size} x {size} pixels, as {len(entries)} model files"
+    count = f"{len(entries)} model {'file' if len(entries) == 1 else 'files'}"
+    lead = f"SqueezeNet for {len(labels):,} classes, {size} x {size} pixels, as {count}"
     smallest, entry = min(entries, key=lambda item: item[1]["bytes"])
+    right = wording.counted(reference["top1"], reference["n"])
     tiles = [
         _tile(
             f"{100 * reference['top1']:.2f} %",
             "top-1 of the Keras model in float32",
-            f"95 % interval {_interval(reference['top1_interval_95'])}, {_records(reference)}",
+            f"{right} records right, 95 % interval {_interval(reference['top1_interval_95'])}",
         ),
         _tile(f"{entry['bytes'] / 1000**2:.3f} MB", "smallest file", smallest),
     ]
@@ -78,12 +88,31 @@ def _head(
     if timed:
         median, file = min(timed)
         tiles.append(_tile(f"{median:.2f} ms", "quickest file, with one thread, where it was exported", file))
-    warnings = [wording.contamination(manifest), wording.few_classes(manifest, reference)]
-    notes = "".join(page.paragraph(warning, "note") for warning in warnings if warning)
+    notes = "".join(page.paragraph(warning, "note") for warning in wording.warnings(manifest, reference))
     return (
         f"<header>\n<h1>{escape(name)}</h1>\n{page.paragraph(lead, 'soft')}\n"
         f'<div class="tiles">{"".join(tiles)}</div>\n{notes}\n</header>'
     )
+
+
+def _advice(entries: wording.Entries) -> str:
+    return page.section(
+        "Take this file",
+        page.paragraph(advice.headline(entries), "take"),
+        page.table(advice.COLUMNS, advice.rows(entries), "words"),
+        page.paragraph(
+            "Every file here has passed the gates. For each runtime a file is named that is small, and quick where "
+            "that was measured; the sections on size, accuracy and speed have them all."
+        ),
+    )
+
+
+def _training(curve: Path | None) -> str:
+    if curve is None:
+        return ""
+    content = base64.b64encode(curve.read_bytes()).decode()
+    picture = f'<img class="curve" src="data:image/png;base64,{content}" alt="loss and accuracy over the epochs">'
+    return page.section("Training", page.paragraph("Loss and accuracy of the run that made the model."), picture)
 
 
 def _tile(figure: str, what: str, more: str) -> str:
@@ -123,16 +152,16 @@ def _weights(entries: wording.Entries, budget: int) -> str:
     )
 
 
-def _accuracy(entries: wording.Entries, reference: dict[str, Any]) -> str:
+def _accuracy(entries: wording.Entries, reference: dict[str, Any], classes: int) -> str:
     def dot(name: str, score: dict[str, Any]) -> charts.Dot:
         interval = score["top1_interval_95"]
-        return charts.Dot(name, score["top1"], interval, wording.share(score["top1"], interval))
+        return charts.Dot(name, score["top1"], interval, wording.share(score["top1"], interval, score["n"]))
 
     rows = [dot("Keras model", reference)] + [dot(name, entry["proof"]) for name, entry in entries]
-    table = page.table(
-        ["file", "top-5", "same answer", "top-1 lost, points", "largest difference"],
-        [_comparison(name, entry) for name, entry in entries],
-    )
+    columns = ["file", "same answer", "top-1 lost, points", "largest difference"]
+    if classes > 5:  # of five it is 100 % whatever a model says
+        columns.append("top-5")
+    table = page.table(columns, [_comparison(name, entry)[: len(columns)] for name, entry in entries])
     return page.section(
         "Accuracy",
         page.paragraph(
@@ -153,35 +182,37 @@ def _comparison(name: str, entry: dict[str, Any]) -> list[str]:
     proof = entry["proof"]
     return [
         name,
-        wording.share(proof["top5"], proof["top5_interval_95"]),
-        f"{100 * proof['top1_agreement']:.2f} %",
+        wording.same_answers(proof),
         wording.points(proof["drop"], proof["drop_interval_95"]),
         f"{proof['largest_difference']:.1e}",
+        wording.share(proof["top5"], proof["top5_interval_95"], proof["n"]),
     ]
 
 
-def _changes(entries: wording.Entries, confusions: Confusions, labels: tuple[str, ...], n: int) -> str:
-    changed = [(name, confusions[name]) for name, _ in entries if confusions.get(name)]
-    same = [name for name, _ in entries if name in confusions and not confusions[name]]
+def _changes(entries: wording.Entries, labels: tuple[str, ...]) -> str:
+    proofs = {name: entry["proof"] for name, entry in entries}
+    same = [name for name, proof in proofs.items() if not proof["changed_answers"]["records"]]
     body = [page.paragraph("Where a file's likeliest class is not the Keras model's, the most frequent changes first.")]
     if same:
-        body.append(page.paragraph(f"Of {n:,} answers, none changed in {', '.join(same)}."))
-    cards = "".join(_change(name, pairs, labels, n) for name, pairs in changed)
+        body.append(page.paragraph(f"Of {proofs[same[0]]['n']:,} answers, none changed in {', '.join(same)}."))
+    cards = "".join(_change(name, proof, labels) for name, proof in proofs.items() if name not in same)
     return page.section("Changed answers", *body, f'<div class="cards">{cards}</div>' if cards else "")
 
 
-def _change(name: str, pairs: list[tuple[int, int, int]], labels: tuple[str, ...], n: int) -> str:
-    total = sum(records for _, _, records in pairs)
+def _change(name: str, proof: dict[str, Any], labels: tuple[str, ...]) -> str:
+    changed, n = proof["changed_answers"], proof["n"]
+    total, pairs = changed["records"], changed["most_frequent"]
     table = page.table(
         ["Keras model", "this file", "records"],
-        [[labels[before], labels[after], f"{records:,}"] for before, after, records in pairs[:PAIRS]],
+        [[labels[before], labels[after], f"{records:,}"] for before, after, records in pairs],
         "words",
     )
-    rest = sum(records for _, _, records in pairs[PAIRS:])
+    rest, others = total - sum(records for _, _, records in pairs), changed["pairs"] - len(pairs)
+    more = f'<div class="soft">and {rest:,} in {others:,} other {"pair" if others == 1 else "pairs"}</div>'
     return (
         f'<div class="card"><h3>{escape(name)}</h3>'
         f'<div class="soft">{total:,} of {n:,} answers ({100 * total / n:.2f} %)</div>{table}'
-        + (f'<div class="soft">and {rest:,} in {len(pairs) - PAIRS:,} other pairs</div>' if rest else "")
+        + (more if rest else "")
         + "</div>"
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqznet import calibration
+from sqznet.errors import CheckFailed
 from sqznet.export import int8, serving
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def _with_int8_elu(content: bytes) -> bytes:
     for operator in graph.operators:
         if kind(operator) == schema.BuiltinOperator.ELU:
             before, after = made_by.get(operator.inputs[0]), taken_by.get(operator.outputs[0])
-            assert before is not None and kind(before) == schema.BuiltinOperator.DEQUANTIZE
-            assert after is not None and kind(after) == schema.BuiltinOperator.QUANTIZE
+            if before is None or kind(before) != schema.BuiltinOperator.DEQUANTIZE:
+                raise CheckFailed("the converter has put no DEQUANTIZE before an ELU, as was expected")
+            if after is None or kind(after) != schema.BuiltinOperator.QUANTIZE:
+                raise CheckFailed("the converter has put no QUANTIZE after an ELU, as was expected")
             operator.inputs, operator.outputs = before.inputs, after.outputs
             gone += [before, after]
     if not gone:

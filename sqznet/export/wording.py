@@ -45,10 +45,19 @@ def kind(entry: dict[str, Any]) -> str:
     return f"{FORMATS[entry['format']]}, {QUANTIZATIONS[entry['quantize']]}"
 
 
-def share(value: float, interval: tuple[float, float]) -> str:
-    """86.80 % (85.70 to 87.82)."""
+def share(value: float, interval: tuple[float, float], n: int) -> str:
+    """86.80 % (868 of 1,000; 85.70 to 87.82): with the records that it counts, and its 95 % interval."""
     low, high = interval
-    return f"{100 * value:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+    return f"{100 * value:.2f} % ({counted(value, n)}; {100 * low:.2f} to {100 * high:.2f})"
+
+
+def counted(value: float, n: int) -> str:
+    """868 of 1,000, of a share of n records."""
+    return f"{round(value * n):,} of {n:,}"
+
+
+def same_answers(proof: dict[str, Any]) -> str:
+    return f"{100 * proof['top1_agreement']:.2f} % ({counted(proof['top1_agreement'], proof['n'])})"
 
 
 def points(value: float, interval: tuple[float, float]) -> str:
@@ -129,6 +138,12 @@ def records(count: int, of: dict[str, Any]) -> str:
     """1,000 records of data/pictures, test (10 of 1,000 classes)."""
     covered = coverage.read(of)
     return f"{count:,} records of {of['data']}, {of['split']}" + (f" ({covered})" if covered else "")
+
+
+def warnings(manifest: dict[str, Any], reference: dict[str, Any]) -> list[str]:
+    """What to keep in mind of the figures."""
+    found = [contamination(manifest), few_classes(manifest, reference), manifest.get("gate", {}).get("warning")]
+    return [warning for warning in found if warning]
 
 
 def few_classes(manifest: dict[str, Any], reference: dict[str, Any]) -> str | None:

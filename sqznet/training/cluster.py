@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqznet import console
+from sqznet import console, files, typed
 from sqznet.errors import InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -116,14 +116,16 @@ def find(workers: str | None, worker_index: int | None) -> Cluster:
 
 def _from_tf_config(text: str) -> Cluster:
     try:
-        config = json.loads(text)
+        config = files.parse_json(text, "it")
+        typed.require(config, {"cluster": dict, "task": dict}, "it")
         cluster, task = config["cluster"], config["task"]
-        if set(cluster) != {"worker"} or task["type"] != "worker":
-            raise ValueError("only workers are known here, the first of which is the chief")
-        workers = tuple(cluster["worker"])
-    except (ValueError, KeyError, TypeError) as error:
+        if set(cluster) != {"worker"} or task.get("type") != "worker":
+            raise InputError("only workers are known here, the first of which is the chief")
+        typed.require(cluster, {"worker": list[str]}, "its cluster")
+        typed.require(task, {"index": int}, "its task")
+    except InputError as error:
         raise InputError(f"TF_CONFIG is {text!r} ({error}); expected {_EXPECTED}") from None
-    return _checked(workers, task["index"], f"TF_CONFIG={text}")
+    return _checked(tuple(cluster["worker"]), task["index"], f"TF_CONFIG={text}")
 
 
 def _from_slurm() -> Cluster:
@@ -139,13 +141,15 @@ def _from_slurm() -> Cluster:
     return _checked(workers, int(index), f"Slurm's {','.join(workers)}, task {index}")
 
 
-def _checked(workers: tuple[object, ...], index: object, where: str) -> Cluster:
+def _checked(workers: tuple[str, ...], index: int, where: str) -> Cluster:
+    if not workers:
+        raise InputError(f"{where}: there is no worker in it; expected host:port of each")
     for worker in workers:
-        host, _, port = str(worker).rpartition(":")
-        if not isinstance(worker, str) or not host or not port.isdigit():
+        host, _, port = worker.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
             raise InputError(f"{where}: {worker!r} is not host:port")
     if len(set(workers)) != len(workers):
         raise InputError(f"{where}: a worker is named twice")
-    if not isinstance(index, int) or not 0 <= index < len(workers):
+    if not 0 <= index < len(workers):
         raise InputError(f"{where}: the worker's number is 0 to {len(workers) - 1}, not {index!r}")
-    return Cluster(tuple(map(str, workers)), index)
+    return Cluster(workers, index)

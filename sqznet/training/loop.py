@@ -54,8 +54,11 @@ def make_train_steps(
     recipe: Recipe,
     strategy: tf.distribute.Strategy,
     averaged: keras.Model | None = None,
+    counter: tf.Variable | None = None,
 ) -> Callable[..., tf.Tensor]:
     """A function of (iterator, learning_rates, sparse) that does one update for each learning rate.
+
+    Each update adds 1 to `counter`, by which another thread can see how far a call is.
 
     Where the recipe has a sparsity, `sparse` says for each update whether weights that are zero stay so: bool (steps,).
 
@@ -113,7 +116,11 @@ def make_train_steps(
                 sparse_weights.hold(model, alive, sparse[step])
             if averaged is not None:
                 average(averaged, model, recipe.ema, optimizer.iterations)
-            sums = sums.write(step, strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None))
+            total = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+            sums = sums.write(step, total)
+            if counter is not None:
+                with tf.control_dependencies([total]):  # else TensorFlow counts ahead of the updates
+                    counter.assign_add(1)
         return sums.stack()
 
     return train_steps

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet import console, files, keras_file, model
+from sqznet import console, files, keras_file, metrics, model, remote
 from sqznet.data import mend, pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.data.mend import BadRecord
@@ -26,10 +26,11 @@ from sqznet.errors import InputError, TryAgain
 from sqznet.inference import Predictor
 from sqznet.keras_file import Card
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, finetune, loop, precision, run_folder, schedule
+from sqznet.training import best, checkpoint, finetune, loop, precision, run_folder, schedule
 from sqznet.training import sparse as sparse_weights
 from sqznet.training import strategy as strategies
 from sqznet.training.batch_norm import FusedBatchNormalization
+from sqznet.training.best import Line
 from sqznet.training.dropout import GlobalDropout
 from sqznet.training.loop import Sums
 from sqznet.training.profile import Profiler
@@ -38,7 +39,7 @@ COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
 )  # fmt: skip
 TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
-AHEAD = 64  # global batches that may be read before they are needed
+AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
 
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
@@ -58,15 +59,26 @@ class Progressed:
     step: int = 0  # updates done
     sums: Sums = field(default_factory=Sums)  # of the epoch under way
     seconds: float = 0.0  # spent in the epoch under way
-    best_top1: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)  # the lines of metrics.csv and timings.csv
+    kept_epoch: int = 0  # the epoch that best.keras is of; 0 before the first evaluation
+    history: list[Line] = field(default_factory=list)  # the lines of metrics.csv and timings.csv
+
+    @property
+    def kept(self) -> Line | None:
+        """The line of the epoch that best.keras is of."""
+        return self.history[self.kept_epoch - 1] if self.kept_epoch else None
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "sums": vars(self.sums)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Progressed:
-        return cls(**{**content, "sums": Sums(**content["sums"])})
+        fields = {**content, "sums": Sums(**content["sums"])}
+        if "best_top1" in fields:  # Version 0.2 kept the first epoch with the highest top-1.
+            top1 = fields.pop("best_top1")
+            fields["kept_epoch"] = next(
+                (line["epoch"] for line in fields["history"] if line.get("val_top1") == top1), 0
+            )
+        return cls(**fields)
 
 
 class Run:
@@ -105,7 +117,10 @@ class Run:
                 f"choose a --global_batch_size that is a multiple of {replicas}"
             )
         if "val" not in manifest.splits:
-            raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
+            raise InputError(
+                f"{manifest.folder} has no val split, which picks the best model; build it with one "
+                "(each class needs two photographs or more)"
+            )
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
@@ -148,9 +163,14 @@ class Run:
         self.variables = checkpoint.variables(self.model, self.optimizer)
         if self.averaged:
             self.variables |= checkpoint.model_variables(self.averaged, "averaged")
-        self.train_steps = loop.make_train_steps(self.model, self.optimizer, recipe, strategy, self.averaged)
+        with tf.device("CPU:0"):
+            self.counter = tf.Variable(0, dtype=tf.int64)  # of updates, for the progress bar
+        self.train_steps = loop.make_train_steps(
+            self.model, self.optimizer, recipe, strategy, self.averaged, self.counter
+        )
         self.eval_step = loop.make_eval_step(self.shown, strategy)
         self.total = loop.make_total(strategy)
+        self._preparing = "tracing the training step, reading ahead"  # what happens before the first update
         self.profiler = Profiler(profile if self.writes else 0, run_dir / run_folder.EVENTS)
         self._signal: int | None = None
 
@@ -159,7 +179,7 @@ class Run:
         return Card(
             classes=self.manifest.classes,
             preprocessing=self.recipe.preprocessing,
-            data=str(self.manifest.folder),
+            data=remote.published(self.manifest.folder),
             # A student has learnt from what its teacher has seen, too.
             pretrained_on=stems_from.get("pretrained_on") or taught_by,
             weights=stems_from.get("weights"),
@@ -246,20 +266,21 @@ class Run:
 
     def _train_epochs(self, events: Any) -> None:
         job = self._name_job() if self.data_service and self.workers > 1 else None
-        batches = self.strategy.distribute_datasets_from_function(
-            lambda context: pipeline.training_batches(
-                self.readable,
-                self.schedule,
-                replicas=self.strategy.num_replicas_in_sync,
-                start_step=self.progressed.step,
-                worker=context.input_pipeline_id,
-                workers=context.num_input_pipelines,
-                teacher=self.teacher,
-                service=self.data_service,
-                job=job,
+        with console.doing("preparing the reading of photographs"):
+            batches = self.strategy.distribute_datasets_from_function(
+                lambda context: pipeline.training_batches(
+                    self.readable,
+                    self.schedule,
+                    replicas=self.strategy.num_replicas_in_sync,
+                    start_step=self.progressed.step,
+                    worker=context.input_pipeline_id,
+                    workers=context.num_input_pipelines,
+                    teacher=self.teacher,
+                    service=self.data_service,
+                    job=job,
+                )
             )
-        )
-        iterator = iter(batches)
+            iterator = iter(batches)
         # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
         for epoch in range(len(self.progressed.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
@@ -288,7 +309,11 @@ class Run:
             bad_one = mend.first(self.manifest, "train")
             raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
-        found = mend.find(self.readable, ahead.take(AHEAD * self.recipe.global_batch_size))
+        batches = self.recipe.steps_per_call + AHEAD
+        # How far shuffling and other threads have read is not known for certain: the whole split settles it.
+        found = mend.find(self.readable, ahead.take(batches * self.recipe.global_batch_size)) or mend.all_of(
+            self.readable, "train"
+        )
         if not found:
             raise error
         self._leave_out(found)
@@ -317,18 +342,26 @@ class Run:
         end = self.schedule.epoch_end(epoch)
         size, batch = self.schedule.image_size(epoch), self.recipe.global_batch_size
         label = f"epoch {epoch + 1}/{self.schedule.epochs}, {size} px"
-        with console.progress("images/s") as bar:
-            start = self.schedule.epoch_start(epoch)
-            done = (self.progressed.step - start) * batch
-            task = bar.add_task(label, total=(end - start) * batch, completed=done)
+        start = self.schedule.epoch_start(epoch)
+
+        def watch() -> None:
+            bar.update(task, completed=(int(self.counter.numpy()) - start) * batch)
+
+        self.counter.assign(self.progressed.step)
+        bar = console.progress("images/s", watch)
+        task = bar.add_task(f"{label}: {self._preparing}", total=(end - start) * batch)
+        with bar:
             while self.progressed.step < end:
                 steps = range(self.progressed.step, min(self.progressed.step + self.recipe.steps_per_call, end))
                 self.profiler.before_call(steps.start)
                 self._train_call(iterator, steps)
                 means = self.progressed.sums.means()
-                description = f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
-                bar.update(task, advance=len(steps) * batch, description=description)
+                bar.update(
+                    task, description=f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
+                )
                 self._heed()
+            watch()
+        self._preparing = "reading ahead"
         self.profiler.finish()  # what follows is evaluation
 
     def _heed(self) -> None:
@@ -373,9 +406,9 @@ class Run:
             "seconds": progressed.seconds,
         }
         progressed.history.append(line)
-        is_best = due and val["top1"] > progressed.best_top1
+        is_best = due and (progressed.kept is None or best.rank(line) > best.rank(progressed.kept))
         if is_best:
-            progressed.best_top1 = val["top1"]
+            progressed.kept_epoch = epoch + 1
         progressed.sums, progressed.seconds = Sums(), 0.0
         if is_best:
             self.save_best()
@@ -394,17 +427,16 @@ class Run:
             writer.writerows(self.progressed.history)
             files.write_text(self.run_dir / name, text.getvalue())
 
-    def _report(self, line: dict[str, float], events: Any, is_best: bool) -> None:
+    def _report(self, line: Line, events: Any, is_best: bool) -> None:
         with events.as_default(step=int(line["epoch"])):
             for name in line.keys() - {"epoch"}:
                 tf.summary.scalar(name, line[name])
         events.flush()
-        val = (
-            f"val top-1 {console.percent(line['val_top1'])}, top-5 {console.percent(line['val_top5'])}"
-            f"{' (best so far)' if is_best else ''}; "
-            if "val_top1" in line
-            else ""
-        )
+        val = ""
+        if "val_top1" in line:
+            top5 = f", top-5 {console.percent(line['val_top5'])}" if 5 in metrics.ranks(self.network.classes) else ""
+            val = f"val loss {line['val_loss']:.3f}, top-1 {console.percent(line['val_top1'])}{top5}"
+            val += " (best so far); " if is_best else "; "
         console.say(
             f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}, top-1 {console.percent(line['train_top1'])}; "
             f"{val}{line['images_per_second']:,.0f} images/s"
@@ -425,13 +457,17 @@ class Run:
             )
         )
         total = tf.zeros([4], tf.float64)
-        with pipeline.naming_bad_records(self.manifest, split):
+        bar = console.progress("images/s", transient=True)
+        task = bar.add_task(f"evaluating on {split}", total=self.manifest.records(split))
+        with pipeline.naming_bad_records(self.manifest, split), bar:
             for batch in batches:
                 self._heed()
                 total += tf.cast(self.eval_step(batch), tf.float64)
+                bar.update(task, completed=float(total[3]))
         sums = Sums(*total.numpy().tolist())
         expected = self.manifest.records(split)
-        assert sums.count == expected, f"scored {sums.count} of {expected} records of {split}"
+        if sums.count != expected:
+            raise InputError(f"{sums.count:,.0f} of {expected:,} records of {split} were scored; {pipeline.VERIFY}")
         return sums.means()
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 config.json      recipe, classes, channel means, data, versions: enough to repeat the run
 metrics.csv      a line an epoch; the same each time that the run is repeated
 timings.csv      images per second and seconds of each epoch
-best.keras       the model of the epoch with the highest val top-1
+best.keras       the model of the best epoch: the highest val top-1, then the lowest val loss
 checkpoints/     the whole state, to resume from: the last few
 curve.png        loss and accuracy over the epochs
 events/          the same for TensorBoard
@@ -31,7 +31,8 @@ BEST = "best.keras"
 LOCK = "lock"
 LOGS = "logs"
 WRITTEN = (CONFIG, BEST, "metrics.csv", "timings.csv", "curve.png")  # by the chief alone, besides checkpoints
-_CHANNELS, _THREE = ("channel_means", "channel_deviations"), tuple[float, float, float]
+_THREE = tuple[float, float, float]
+ORIGIN_FIELDS = {"path": str, "channel_means": _THREE, "channel_deviations": _THREE}
 CONFIG_FIELDS = {
     "recipe": dict,
     "classes": list[str],
@@ -134,7 +135,5 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     typed.require(config, CONFIG_FIELDS, str(path))
     typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
     if config["init_weights"] is not None:
-        typed.require(
-            config["init_weights"], {"path": str, **dict.fromkeys(_CHANNELS, _THREE)}, f"{path}: init_weights"
-        )
+        typed.require(config["init_weights"], ORIGIN_FIELDS, f"{path}: init_weights")
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sqznet import console
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 
@@ -76,8 +77,9 @@ def plan(recipe: Recipe, records: int) -> Schedule:
     """
     if records < recipe.global_batch_size:
         raise InputError(
-            f"the training split has {records} records, fewer than one global batch of {recipe.global_batch_size}: "
-            "lower --global_batch_size or add photographs"
+            f"the training split has {console.counted(records, 'record')}, fewer than one global batch of "
+            f"{recipe.global_batch_size}: lower --global_batch_size (and --replicas, if there are more than records), "
+            "or add photographs"
         )
     steps = math.ceil(recipe.epochs * records / recipe.global_batch_size)
     return Schedule(recipe, records, recipe.total_steps or steps)

@@ -16,9 +16,10 @@ import tensorflow as tf
 from sqznet import __version__, console, files, inference, plots, startup
 from sqznet.data import mend
 from sqznet.data.manifest import Manifest
+from sqznet.data.sources import listing
 from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
-from sqznet.training import checkpoint, finetune, run_folder
+from sqznet.training import best, checkpoint, finetune, fit, run_folder
 from sqznet.training import strategy as strategies
 from sqznet.training.cluster import Cluster
 from sqznet.training.finetune import Origin
@@ -69,6 +70,7 @@ def train(
     Args:
         init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
             follows it, but for the fields that the user has `chosen`.
+        chosen: fields of the recipe that the user has set. Others are fitted to the set (`fit`) and to the weights.
         teacher: a model to learn from besides the labels.
         deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
             it costs nothing.
@@ -81,11 +83,8 @@ def train(
     stored = run_folder.load_config(run_dir) if resume else {}
     if resume:
         _check_same_data(manifest, stored, run_dir)
-    elif recipe.freeze and init_weights is None:
-        raise InputError(
-            f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
-            "--init_weights=squeezenet-v1.1, a run folder or a file"
-        )
+    else:
+        require_weights(recipe, init_weights)
     is_chief = machines is None or machines.index == 0
     # The chief clears the folder before it meets the other workers, which may write there as soon as they have met.
     with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
@@ -100,21 +99,32 @@ def train(
         origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
             recipe = origin.adapt(recipe, chosen)
+        if not resume:
+            records, before = manifest.records("train"), recipe
+            recipe = fit.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
+            fit.tell(before, recipe, records)
         stems_from = origin.stored() if origin else stored.get("init_weights")
         learns_from = inference.load(teacher) if teacher else None
         try:
-            run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+            with console.doing("building the network"):
+                run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
             if resume:
                 run.resume()
                 console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
             else:
                 if origin:
-                    _take_over(origin, run)
+                    take_over(origin, run)
                 if run.writes:
                     files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
             _print_settings(run, strategy_name)
             run.train()
         except tf.errors.OpError as error:
+            gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
+            if machines is None and saving.get("data_service") and isinstance(error, gone):
+                raise TryAgain(
+                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with "
+                    f"--resume --run_dir={run_dir}"
+                ) from None
             lost = machines.lost_worker(error) if machines else None
             if machines is None or lost is None:
                 raise
@@ -127,20 +137,36 @@ def train(
             _conclude(run)
 
 
+def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
+    """Refuses to train a recipe from random weights that only makes sense with trained ones."""
+    remedy = "say which, with --init_weights=squeezenet-v1.1, a run folder or a file"
+    if init_weights is None and recipe.freeze:
+        raise InputError(f"freeze={recipe.freeze} keeps weights as they were loaded: {remedy}")
+    if init_weights is None and recipe.sparse_epochs and recipe.sparse_epochs[0] == 0:
+        raise InputError(f"sparse_epochs begin at 0: trained weights are pruned before the first step; {remedy}")
+
+
 def _conclude(run: Run) -> None:
-    history = run.progressed.history
-    plots.training_curve(history, run.run_dir / "curve.png", title=run.run_dir.name)
-    best = max((line for line in history if "val_top1" in line), key=lambda line: line["val_top1"])
-    console.result(
-        f"best: epoch {best['epoch']}, val top-1 (rank-1) {console.percent(best['val_top1'])}, top-5 (rank-5) "
-        f"{console.percent(best['val_top5'])}, n = {run.manifest.records('val')}, on {run.manifest.folder}"
-    )
+    history, kept, records = run.progressed.history, run.progressed.kept, run.manifest.records("val")
+    assert kept is not None  # the last epoch is always evaluated
+    with console.doing("drawing the curve"):
+        plots.training_curve(
+            history, run.run_dir / "curve.png", run.run_dir.name, kept=int(kept["epoch"]), classes=run.network.classes
+        )
+    console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
+    coarse = best.coarseness(records)
+    if coarse:
+        console.result(f"note: {coarse}")
     if run.bad:
-        console.result(f"{len(run.bad)} bad records were left out: {run.run_dir / mend.LIST}")
+        console.result(
+            f"{console.counted(len(run.bad), 'bad record was', 'bad records were')} left out: {run.run_dir / mend.LIST}"
+        )
     console.result(f"run folder: {run.run_dir}")
+    console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
-def _take_over(origin: Origin, run: Run) -> None:
+def take_over(origin: Origin, run: Run) -> None:
+    """Sets a fresh run's weights, and says how many classes they know."""
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
     anew = run.network.classes - known
@@ -149,6 +175,9 @@ def _take_over(origin: Origin, run: Run) -> None:
         f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
         + (f" ({how})" if how else "")
     )
+    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if anew and known else []
+    if hints:
+        console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
 
 
 def _check_free(run_dir: Path) -> None:
@@ -177,15 +206,18 @@ def _print_settings(run: Run, strategy_name: str) -> None:
     bypass = f", {recipe.bypass} bypass" if recipe.bypass != "none" else ""
     console.say(
         f"SqueezeNet {recipe.arch}, {recipe.activation}{norm}{bypass}, {run.network.classes} classes, "
-        f"{recipe.image_size} px, recipe {recipe.name}; {run.schedule.total_steps:,} steps of "
-        f"{recipe.global_batch_size} images in {run.schedule.epochs} epochs; strategy {strategy_name}, "
-        f"{run.strategy.num_replicas_in_sync} replica(s); {run.manifest.records('train'):,} training records"
+        f"{recipe.image_size} px, recipe {recipe.name}; "
+        f"{console.counted(run.schedule.total_steps, 'step')} of "
+        f"{console.counted(recipe.global_batch_size, 'image')} in {console.counted(run.schedule.epochs, 'epoch')}; "
+        f"strategy {strategy_name}, "
+        f"{console.counted(run.strategy.num_replicas_in_sync, 'replica')}; "
+        f"{console.counted(run.manifest.records('train'), 'training record')}"
     )
     without = run.manifest.classes_without("train")
     if without:
         console.say(
-            f"note: {len(without):,} of {run.network.classes:,} classes have no training photographs ({without[0]!r} "
-            "first) and will not be learned"
+            f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
+            f"photographs will not be learned: {listing.listed(without)}"
         )
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:

@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     console.result(f"input: RGB 0..255; {card.preprocessing.steps}")
     console.result(f"written to {args.out}")
+    console.next_step("sqznet.train", "--recipe=finetune", f"--init_weights={args.out}", "--data=SHARDS")
     return 0
 
 

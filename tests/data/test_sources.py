@@ -303,6 +303,18 @@ def test_files_of_a_name_are_taken_from_every_split(photographs, tmp_path):
         open_source(f"folder:{tmp_path / 'copy'}", seed=0, test_files="*.png")
 
 
+@pytest.mark.parametrize(("count", "expected"), [(2, (1, 1, 0)), (3, (2, 1, 0)), (4, (2, 1, 1)), (60, (42, 9, 9))])
+def test_two_photographs_a_class_are_enough_to_train_on(tmp_path, count, expected):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.jpg").touch()
+    source = open_source(f"folder:{tmp_path}", seed=0)
+    assert tuple(len(source.splits.get(split, ())) for split in ("train", "val", "test")) == tuple(
+        2 * each for each in expected
+    )
+
+
 def test_one_photograph_a_class_is_enough_to_evaluate_on(photographs, tmp_path):
     for name in CLASSES:
         (tmp_path / name).mkdir()
@@ -310,7 +322,8 @@ def test_one_photograph_a_class_is_enough_to_evaluate_on(photographs, tmp_path):
     source = open_source(f"folder:{tmp_path}", seed=0)
     assert set(source.splits) == {"train"}
     assert source.notes == [
-        "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train"
+        "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train, for "
+        "which each class needs two or more (some dozens to be learned well)"
     ]
     built = build_set(f"folder:{tmp_path}", tmp_path / "set")
     assert built.splits == ["train"] and built.records("train") == 3

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,7 +18,7 @@ import pytest
 from sqznet import __version__, inference
 from sqznet.data import pipeline
 from sqznet.errors import InputError
-from sqznet.export import fold, int8, metadata, saved_model, tflite
+from sqznet.export import fold, int8, metadata, saved_model, tflite, tflite_metadata
 from sqznet.export import onnx as onnx_writer
 from sqznet.keras_file import Card
 from sqznet.preprocessing import Preprocessing
@@ -60,17 +64,35 @@ def model_of(path: Path):
     return schema.ModelT.InitFromPackedBuf(path.read_bytes())
 
 
-def metadata_of(path: Path):
+@functools.cache
+def metadata_schema() -> ModuleType:
+    """MediaPipe's generated classes, from their one file: `import mediapipe` takes seconds."""
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or package.origin is None:
+        pytest.skip("needs mediapipe, which is not installed")
+    file = Path(package.origin).parent / "tasks" / "metadata" / "metadata_schema_py_generated.py"
+    spec = importlib.util.spec_from_file_location("metadata_schema", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def metadata_buffer_of(path: Path) -> bytes:
     model = model_of(path)
     (entry,) = [each for each in model.metadata if each.name == metadata.ENTRY]
-    content = model.buffers[entry.buffer].data.tobytes()
+    return model.buffers[entry.buffer].data.tobytes()
+
+
+def metadata_of(path: Path):
+    content = metadata_buffer_of(path)
     assert content[4:8] == b"M001"
-    return metadata.metadata_schema().ModelMetadataT.InitFromPackedBuf(content)
+    return metadata_schema().ModelMetadataT.InitFromPackedBuf(content)
 
 
 @pytest.mark.parametrize(("dtype", "largest_output"), PORTS)
 def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest_output):
-    fb = metadata.metadata_schema()
+    fb = metadata_schema()
     model = metadata_of(described(dtype))
     assert (model.name, model.description, model.license) == (b"tiny", b"three drawn things", b"Apache-2.0")
     assert model.minParserVersion == b"1.0.0"
@@ -86,6 +108,30 @@ def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest
     assert (probabilities.stats.min, probabilities.stats.max) == ([0], [largest_output])
     (file,) = probabilities.associatedFiles
     assert (file.name, file.type) == (b"labels.txt", fb.AssociatedFileType.TENSOR_AXIS_LABELS)
+
+
+@pytest.mark.parametrize("card_file", [None, "sqznet.json"])
+def test_the_metadata_are_the_bytes_that_mediapipes_own_classes_write(card_file):
+    content = tflite_metadata.written("tiny", "three things", "MIT", 32, 255.0, "labels.txt", card_file)
+    builder = tflite_metadata.Builder(1024)
+    read = metadata_schema().ModelMetadataT.InitFromPackedBuf(content)
+    builder.Finish(read.Pack(builder), file_identifier=b"M001")
+    assert content == bytes(builder.Output())
+
+
+WITHOUT_MEDIAPIPE = """
+import sys
+sys.modules["mediapipe"] = sys.modules["cv2"] = None  # importing either fails
+from pathlib import Path
+from sqznet.export import metadata
+metadata.add(Path(sys.argv[1]), name="x", description="x", licence="x", labels=("a", "b", "c"), image_size=32)
+assert metadata.labels_of(Path(sys.argv[1])) == ("a", "b", "c")
+"""
+
+
+def test_metadata_need_neither_mediapipe_nor_opencv(plain, tmp_path):
+    path = shutil.copy(plain.folder / "float32.tflite", tmp_path)
+    subprocess.run([sys.executable, "-c", WITHOUT_MEDIAPIPE, str(path)], check=True)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

@@ -105,11 +105,3 @@ def test_a_profile_is_written_where_tensorboard_looks(shard_set, tmp_path):
     written = list((tmp_path / "run" / run_folder.EVENTS).glob("plugins/profile/*/*.xplane.pb"))
     assert len(written) == 1
     assert b"train_steps" in written[0].read_bytes()
-
-
-@pytest.mark.parametrize(("limit", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
-def test_cores_are_those_of_the_container(tmp_path, monkeypatch, limit, expected):
-    monkeypatch.setattr(startup, "_allowed", lambda: 64)
-    (tmp_path / "cpu.max").write_text(limit + "\n")
-    assert startup.cores(tmp_path / "cpu.max") == (expected or 64)
-    assert startup.cores(tmp_path / "no-such-file") == 64

@@ -98,6 +98,7 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, 
     resumed = fresh_run(shard_set, tmp_path / "stopped")
     resumed.resume()
     resumed.train()
+    assert int(resumed.counter.numpy()) == resumed.progressed.step  # by which the bar moves
     expected = checkpoint.read(whole.variables)
     for name, array in checkpoint.read(resumed.variables).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)

@@ -10,11 +10,12 @@ import fnmatch
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from sqznet import remote
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import VAL_FRACTION, Photo, Source, Splits, move, require_unique
+from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, number, require_unique, shown
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
 from sqznet.errors import InputError
@@ -51,7 +52,7 @@ def open_source(
     openers = {
         "folder": lambda: open_folder(_existing(where, spec), seed, invent_test=test_files is None),
         "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
-        "tfds": lambda: open_tfds(where, seed),
+        "tfds": lambda: open_tfds(where, seed, invent_test=test_files is None),
         "tfrecord": lambda: open_tfrecord(*_with_pattern(where, spec), label_offset),
         "synthetic": lambda: open_synthetic(seed),
     }
@@ -75,15 +76,29 @@ def open_source(
     if holdout_per_class:
         source.splits = hold_out(source.splits, source.classes, holdout_per_class, seed)
     if "val" not in source.splits and source.splits.get("train"):
-        source.splits = move(source.splits, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
+        source.splits = draw_val(source.splits, [seed, 1])
         source.splits = _without_empty(source.splits)
         source.notes.append(
-            f"no val split: {VAL_FRACTION:.0%} of each class of train took its place"
+            f"no val split: {number(len(source.splits['val']), 'photograph')} of train took its place"
             if "val" in source.splits
-            else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train"
+            else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to "
+            "train, for which each class needs two or more (some dozens to be learned well)"
         )
     _check(source, spec)
     return source
+
+
+def published(spec: str) -> str:
+    """A source as the manifest of a set names it: without where it lies on this machine."""
+    kind, colon, where = spec.partition(":")
+    return f"{kind}{colon}{remote.published(where)}" if where else spec
+
+
+def without_place(note: str, spec: str) -> str:
+    """A note about a source with the paths in it beginning at the source's folder."""
+    where = Path(spec.partition(":")[2] or ".").expanduser()
+    before = where.absolute().parent
+    return note if before == before.parent else note.replace(f"{shown(before)}/", "")
 
 
 def _without_empty(splits: Splits) -> Splits:
@@ -134,7 +149,8 @@ def _check(source: Source, spec: str) -> None:
         there = {photo.label for photo in photos}
         empty = [name for label, name in enumerate(source.classes) if label not in there]
         if empty:
-            count = f"{len(empty):,} of {len(source.classes):,} classes have no photographs ({empty[0]!r} first)"
+            verb = "has" if len(empty) == 1 else "have"
+            count = f"{len(empty):,} of {len(source.classes):,} classes {verb} no photographs ({listed(empty)})"
             never_seen = "; a network trained on this set does not learn them" if split == "train" else ""
             source.notes.append(f"{split}: {count}{never_seen}")
 

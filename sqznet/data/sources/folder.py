@@ -12,6 +12,7 @@ from sqznet.data.sources.listing import (
     VAL_FRACTION,
     Photo,
     Splits,
+    draw_val,
     move,
     number,
     same_name,
@@ -86,11 +87,12 @@ def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int
     keys = _photographs_by_class(reading, by_name)
     photos = [Photo(key, label) for label, name in enumerate(by_name) for key in keys[name]]
     _require_photographs(reading.root, list(by_name), {"train": photos})
-    splits = move({"train": photos}, "val", lambda count: round(count * VAL_FRACTION), [seed, 1])
-    note = f"{DRAWN}: {VAL_FRACTION:.0%} of each class went to val"
+    splits = draw_val({"train": photos}, [seed, 1])
+    share = f" ({100 * VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
+    note = f"{DRAWN}: {number(len(splits['val']), 'photograph')}{share} went to val"
     if invent_test:  # as many as for val, of what is left after val has been taken
         splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
-        note += ", as many to test"
+        note += f", {number(len(splits['test']), 'photograph')} to test"
         if split_of(base.name):
             note += f". {shown(base)} is named like a split: --test_files='*' makes one split of it"
     return FolderSource(reading.root, list(by_name), splits, [note] if splits["val"] else [])

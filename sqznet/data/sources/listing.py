@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +109,25 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
     }
 
 
+def draw_val(splits: Splits, seed: list[int]) -> Splits:
+    """Moves VAL_FRACTION of each class of train to val; where that is none, one photograph of each class.
+
+    val stays empty where a class has a single photograph, too: it could not tell how well that class is known.
+    """
+    drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
+    can_spare = min(Counter(photo.label for photo in splits["train"]).values(), default=0) > 1
+    return move(splits, "val", lambda count: 1, seed) if can_spare and not drawn["val"] else drawn
+
+
 def number(count: int, singular: str, plural: str | None = None) -> str:
     """`1 photograph`, `1,281,167 photographs`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def listed(names: list[str], most: int = 10) -> str:
+    """`'cat', 'dog' and 3 more`: names for a message, those of some hundreds not all."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
 
 
 def shown(name: str | Path) -> str:
@@ -139,6 +157,13 @@ def text_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         where = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}, line {where}, is not UTF-8; save it as UTF-8") from None
+
+
+def require_rising(positions: list[int]) -> None:
+    """Raises where photographs are asked for in another order than a source reads them: they would change places."""
+    for before, after in itertools.pairwise(positions):
+        if after <= before:
+            raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")
 
 
 def require_unique(classes: Iterable[str], where: str) -> None:

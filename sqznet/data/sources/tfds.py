@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.data.sources.folder import open_folder
-from sqznet.data.sources.listing import Photo, Source, Splits, number, split_of
+from sqznet.data.sources.listing import Photo, Source, Splits, number, require_rising, split_of
 from sqznet.errors import InputError
 
 
@@ -25,7 +25,7 @@ class TfdsSource:
     def read(self, photos: list[Photo]) -> Iterator[bytes]:
         for split, some in itertools.groupby(photos, lambda photo: photo.key.partition("[")[0]):
             positions = [photo.position for photo in some]
-            assert positions == sorted(positions)
+            require_rising(positions)
             wanted = set(positions)
             stream = _tfds_examples(self.folder, f"{split}[{positions[0]}:{positions[-1] + 1}]")
             for position, example in enumerate(stream, start=positions[0]):
@@ -41,16 +41,27 @@ def _tfds_examples(folder: Path, split: str) -> Iterator[dict]:
     dataset = builder.as_dataset(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False, read_config=in_order
     )
-    yield from dataset.as_numpy_iterator()
+    import tensorflow as tf
+
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        raise InputError(f"{folder}, {split}: a record is corrupt: {reason}; prepare the set again") from None
 
 
-def open_tfds(name: str, seed: int) -> Source:
+def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
+    """The set of that name, or of that folder.
+
+    Args:
+        invent_test: of a folder of photographs without splits, whether some are drawn for a test split.
+    """
     import tensorflow_datasets as tfds
 
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "dataset_info.json").is_file():
         # tfds.ImageFolder: <split>/<class>/*, nothing prepared; its files can be read as they lie.
-        return open_folder(path, seed)
+        return open_folder(path, seed, invent_test)
     try:
         builder = tfds.builder_from_directory(path) if path.is_dir() else tfds.builder(name)
         builder.download_and_prepare()

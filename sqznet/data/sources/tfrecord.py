@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqznet.data import records
 from sqznet.data.sources import class_names, examples, shard_files
-from sqznet.data.sources.listing import Photo, Splits, number
+from sqznet.data.sources.listing import Photo, Splits, number, require_rising
 from sqznet.errors import InputError
 
 MOST_CLASSES = 100_000  # a label beyond it is damage, and names for all below it would not fit the memory
@@ -26,7 +26,7 @@ class TfrecordSource:
     in_order: bool = True
 
     def read(self, photos: list[Photo]) -> Iterator[bytes]:
-        assert [photo.position for photo in photos] == sorted(photo.position for photo in photos)
+        require_rising([photo.position for photo in photos])
         by_file: dict[str, set[int]] = {}
         for photo in photos:
             file, _, number = photo.key.rpartition("[")
