@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import dataclasses
 import hashlib
@@ -18,6 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from sqznet import files
 from sqznet.data import build, manifest, mend, pipeline, records, report
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
@@ -333,3 +335,19 @@ def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
             writer.write(tf.train.Example(features=tf.train.Features(feature=dict(features))).SerializeToString())
     bad = mend.first(made, "train")
     assert bad is not None and (bad.shard, bad.record) == (shard.path.name, 3)
+
+
+def test_two_builds_of_one_set_at_once_take_turns(photographs, tmp_path):
+    """`python -m tests.races` does it with two processes."""
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        both = [threads.submit(build_set, f"folder:{photographs}", tmp_path / "set") for _ in range(2)]
+        one, other = (each.result() for each in both)
+    assert one.content == other.content == build.verify(tmp_path / "set").content
+    names = {shard.path.name for shard in one.shards}
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {*names, "manifest.json", "rejects.csv"}
+
+
+def test_who_reads_a_set_that_is_being_built_is_told_by_whom(tmp_path):
+    told = pytest.raises(InputError, match=rf"another process builds it now: .*\(process {os.getpid()} on host ")
+    with files.locked(tmp_path / "set" / manifest.LOCK), told:
+        manifest.load(tmp_path / "set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import re
 import shutil
@@ -167,6 +168,26 @@ def test_a_record_left_out_counts_for_nothing(shard_set, tmp_path):
     sums = made.train_steps(iter(pipeline.training_batches(without, plan, replicas=1)), tf.zeros([15])).numpy()
     assert sums[:, 3].sum() == 120 - len(bad)
     assert np.isfinite(sums).all()
+
+
+def test_workers_that_mend_the_same_shard_share_one_copy(shard_set, tmp_path):
+    bad = [mend.BadRecord(shard.path.name, 0, "test") for shard in shard_set.shards_of("train")]
+
+    def mended() -> list[int]:
+        made = mend.mended(shard_set, bad, tmp_path / mend.FOLDER)
+        return [shard.path.stat().st_ino for shard in made.shards_of("train")]
+
+    with concurrent.futures.ThreadPoolExecutor() as workers:
+        inodes = [each.result() for each in [workers.submit(mended) for _ in range(3)]]
+    assert inodes[0] == inodes[1] == inodes[2] == mended(), "a copy was replaced while another worker may read it"
+    assert not [path for path in (tmp_path / mend.FOLDER).iterdir() if path.name.startswith(".")]
+
+
+def test_workers_that_find_other_bad_records_lose_none(tmp_path):
+    one, other = mend.BadRecord("a", 1, "broken"), mend.BadRecord("b", 2, "broken")
+    for each in (one, other):  # neither worker has seen the other's list
+        mend.save(tmp_path, [each])
+    assert mend.load(tmp_path) == [one, other]
 
 
 def test_shards_are_read_from_any_file_system_of_tensorflow(shard_set):
