@@ -1,7 +1,7 @@
 """Starts two commands at once on one folder, again and again, and checks what they leave.
 
   python -m tests.races --rounds=50
-      all cases, as two processes and as process 1 of two PID namespaces: about seven hours on two cores
+      all cases, as two processes and as process 1 of two PID namespaces: a night on two idle cores
   python -m tests.races --rounds=50 --case=builds --case=mended --setting=processes
       some of it
 
