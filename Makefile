@@ -1,4 +1,5 @@
-# make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs
+# make demo          the whole chain on the built-in demo set; make demo DATA=FOLDER on photographs, from scratch or,
+#                    with WEIGHTS=squeezenet-v1.1 or a file of published weights, fine-tuned
 # make test          the tests, but for those marked slow
 # make test-all      all of them
 # make test-part PART=0/8   every eighth of the slow tests, from the first on
@@ -7,6 +8,7 @@
 
 PYTHON ?= python3.11
 DATA ?=
+WEIGHTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -21,7 +23,7 @@ $(error DATA=$(DATA) must be a folder whose path has no spaces)
 endif
 NAME := demo-$(notdir $(abspath $(DATA)))
 SOURCE := folder:$(DATA)
-RECIPE := imagenette
+RECIPE := $(if $(WEIGHTS),finetune --init_weights=$(WEIGHTS),imagenette)
 endif
 RUN := runs/$(NAME)
 

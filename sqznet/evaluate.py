@@ -140,8 +140,6 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
         InputError: no such split, or nothing in it; the model's classes are not the data's; or its answers are no
             probabilities.
     """
-    import numpy as np
-
     from sqznet import metrics
     from sqznet.data import pipeline
 
@@ -149,15 +147,14 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     total = manifest.records(split)
     if not total:
         raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
-    probabilities: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
+    tally, done = metrics.Tally(predictor.runtime.classes), 0  # probabilities of a thousand classes fill the memory
     with console.progress("images/s") as bar:
         task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
-        for images, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
-            probabilities.append(_predict(predictor, images, f"{split} of {manifest.folder}", len(labels) * BATCH))
-            labels.append(outputs[some_labels])
-            bar.advance(task, len(some_labels))
-    score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
+        for images, labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
+            tally.add(_predict(predictor, images, f"{split} of {manifest.folder}", done), outputs[labels])
+            done += len(labels)
+            bar.advance(task, len(labels))
+    score = tally.score()
     if score.n != total:
         raise InputError(f"{score.n:,} of {total:,} records of {split} were scored; {pipeline.VERIFY}")
     return score

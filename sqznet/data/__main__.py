@@ -60,7 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
         default=startup.cores(),
         help="processes; default all cores, or a container's share of them",
     )
-    parser.add_argument("--runner", default="local", help="local, or beam: Apache Beam (pip install 'sqznet[beam]')")
+    parser.add_argument(
+        "--runner", default="local", help="local, or beam: Apache Beam (in a checkout: pip install -e '.[beam]')"
+    )
     parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
     parser.add_argument(
         "--update",

@@ -8,6 +8,7 @@ from sqznet.data.manifest import Manifest
 from sqznet.data.sources import listing
 from sqznet.training import best
 
+NAMED = 10  # classes in the line of names
 LISTED = 20  # classes in the table: of more, the smallest, which are where a set is weak
 
 
@@ -27,6 +28,8 @@ def print_counts(manifest: Manifest) -> None:
         ],
         title=f"{manifest.folder}: {classes}",
     )
+    more = f", ... and {len(manifest.classes) - NAMED:,} more" if len(manifest.classes) > NAMED else ""
+    console.result(f"classes: {', '.join(manifest.classes[:NAMED])}{more}")
     _print_classes(manifest)
     red, green, blue = manifest.channel_means
     of = "train" if "train" in manifest.splits else " and ".join(manifest.splits)

@@ -117,7 +117,10 @@ class Run:
                 f"choose a --global_batch_size that is a multiple of {replicas}"
             )
         if "val" not in manifest.splits:
-            raise InputError(f"{manifest.folder} has no val split, which picks the best model; build it with one")
+            raise InputError(
+                f"{manifest.folder} has no val split, which picks the best model; build it with one "
+                "(each class needs two photographs or more)"
+            )
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records

@@ -81,8 +81,8 @@ def open_source(
         source.notes.append(
             f"no val split: {number(len(source.splits['val']), 'photograph')} of train took its place"
             if "val" in source.splits
-            else "no val split: each class has one photograph. That is enough to evaluate on; to train, a class needs "
-            "two or more (one to learn from, one for val), and some dozens to learn well"
+            else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to "
+            "train, for which each class needs two or more (some dozens to be learned well)"
         )
     _check(source, spec)
     return source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,13 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
 
 
 def draw_val(splits: Splits, seed: list[int]) -> Splits:
-    """Moves VAL_FRACTION of each class of train to val; of classes too small for that, one photograph each.
+    """Moves VAL_FRACTION of each class of train to val; where that is none, one photograph of each class.
 
-    val stays empty only where each class has a single photograph.
+    val stays empty where a class has a single photograph, too: it could not tell how well that class is known.
     """
     drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
-    return drawn if drawn["val"] else move(splits, "val", lambda count: min(1, count - 1), seed)
+    can_spare = min(Counter(photo.label for photo in splits["train"]).values(), default=0) > 1
+    return move(splits, "val", lambda count: 1, seed) if can_spare and not drawn["val"] else drawn
 
 
 def number(count: int, singular: str, plural: str | None = None) -> str:
