@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sqznet import cli, files
+from sqznet import cli, files, predict
 from sqznet.data import __main__ as data_command
 from sqznet.errors import CheckFailed, InputError, TryAgain
+from sqznet.export import __main__ as export_command
 from sqznet.training import run_folder
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,19 @@ def test_damage_that_verify_finds_is_code_1_and_a_set_that_is_not_there_is_code_
     (copy / shard).unlink()
     assert code_of(lambda: data_command.main(["--verify", f"--out={copy}"])) == 1
     assert code_of(lambda: data_command.main(["--verify", f"--out={tmp_path / 'nowhere'}"])) == 2
+
+
+def test_damage_that_a_check_of_a_bundle_finds_is_code_1(tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / predict.SAMPLE.parent, bundle)
+    (model,) = bundle.glob("*.tflite")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    assert code_of(lambda: export_command.main([f"--check={bundle}"])) == 1
+    model.unlink()
+    assert code_of(lambda: export_command.main([f"--check={bundle}"])) == 1
+    assert code_of(lambda: export_command.main([f"--check={tmp_path}"])) == 2
 
 
 @pytest.mark.parametrize(

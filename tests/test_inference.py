@@ -75,7 +75,7 @@ def test_a_report_names_data_split_and_n(trained_run, shard_set, tmp_path, capsy
     score = evaluate.evaluate(predictor, shard_set, "test")
     evaluate.report(score, predictor, shard_set, "test", tmp_path)
     content = json.loads((tmp_path / "evaluation-test.json").read_text())
-    assert (content["n"], content["split"], content["data"]) == (27, "test", str(shard_set.folder))
+    assert (content["n"], content["split"], content["data"]) == (27, "test", shard_set.folder.name)
     assert content["top1"] == score.top1_hits / 27
     low, high = content["top1_interval_95"]
     assert low < content["top1"] < high or content["top1"] in (0, 1)
@@ -241,7 +241,7 @@ def test_a_keras_file_is_whole_in_itself(trained_run, shard_set, tmp_path):
     """Copied without its run folder, it can still be evaluated."""
     shutil.copy(trained_run / "best.keras", tmp_path / "mine.keras")
     alone, there = inference.load(tmp_path / "mine.keras"), inference.load(trained_run)
-    assert alone.card == there.card and alone.card.data == str(shard_set.folder)
+    assert alone.card == there.card and alone.card.data == shard_set.folder.name
     import keras
 
     keras.saving.load_model(tmp_path / "mine.keras")  # and Keras itself reads it

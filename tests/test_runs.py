@@ -7,6 +7,7 @@ import pytest
 
 from sqznet import runs
 from sqznet.errors import InputError
+from sqznet.training import run_folder
 
 
 @pytest.fixture
@@ -121,3 +122,9 @@ def test_settings_are_compared_by_their_full_names(two, capsys, monkeypatch):
 def test_top5_of_three_classes_is_not_shown(two, capsys):
     assert runs.main([f"--runs={two}"]) == 0
     assert "top-5" not in capsys.readouterr().out
+
+
+def test_the_newest_run_is_found_among_broken_links(two):
+    (two / "gone").mkdir()
+    (two / "gone" / "config.json").symlink_to(two / "nowhere")
+    assert run_folder.newest("config.json", two).name in ("one", "two")

@@ -17,7 +17,7 @@ def parse(text: str, flag: str = "--budget") -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     unit = UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or not float(match[1]) > 0:
+    if match is None or unit is None or not 0 < float(match[1]) < 2**63:
         raise InputError(f"{flag}={text} is not a size; expected a number and a unit, as 5MiB, 5MB, 480kB or 5000000")
     return int(float(match[1]) * unit)
 

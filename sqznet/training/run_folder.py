@@ -113,7 +113,7 @@ def newest(file: str, root: Path = RUNS) -> Path:
     Raises:
         InputError: no run has it.
     """
-    found = sorted(root.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime)
+    found = sorted((path for path in root.glob(f"*/{file}") if path.exists()), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(f"no run with {file} in {root}/: train one first (python -m sqznet.train), or name a path")
     return root / found[-1].relative_to(root).parts[0]

@@ -237,6 +237,13 @@ def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photograph
     assert [originals[content] for content in source.read(chosen)] == [CLASSES[photo.label] for photo in chosen]
 
 
+def test_files_of_an_image_folder_can_be_chosen_for_testing(photographs):
+    """No test split is drawn from a folder without splits where --test_files says which files are for it."""
+    source = open_source(f"tfds:{photographs / 'train'}", seed=0, test_files="00?.jpg")
+    assert len(source.splits["test"]) == 10 * len(CLASSES)
+    assert {Path(photo.filename).name for photo in source.splits["test"]} == {f"00{number}.jpg" for number in range(10)}
+
+
 def test_tfds_takes_an_image_folder(photographs):
     source = open_source(f"tfds:{photographs}", seed=0)
     assert {split: len(photos) for split, photos in source.splits.items()} == {s: 3 * n for s, n in COUNTS.items()}

@@ -219,7 +219,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
     assert evaluate.main([*flags, f"--against={trained_run}"]) == 0
     report = json.loads((tmp_path / "evaluation-val-model_int8.tflite.json").read_text())
     loss, whole = report["loss"], evaluate.evaluate(inference.load(trained_run), shard_set, "val")
-    assert (loss["against"], loss["top1"], loss["top5"]) == (str(trained_run), whole.top1, whole.top5)
+    assert (loss["against"], loss["top1"], loss["top5"]) == (trained_run.name, whole.top1, whole.top5)
     assert loss["drop"] == pytest.approx(whole.top1 - report["top1"])
     assert "points lost" in capsys.readouterr().out
     with pytest.raises(InputError, match="no such model"):
