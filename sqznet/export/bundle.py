@@ -114,7 +114,8 @@ def export(
             )
             quantize = {name: entry["quantize"] for name, entry in kept.items()}
             quantize |= {each.file_name: each.quantize for each in variants}
-            golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
+            with console.doing("writing the golden vectors"):
+                golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
             entries = dict(_entries(folder, exported, against, writers, where))
             _time(folder, entries, latency_runs)
             if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
@@ -215,9 +216,10 @@ def _written(
         gate.max_drop,
     )
     exported = []
-    for each in variants:
-        path = folder / each.file_name
-        exported.append(Exported(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
+    with console.doing("packing the files as a store does"):
+        for each in variants:
+            path = folder / each.file_name
+            exported.append(Exported(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
     return exported, against
 
 

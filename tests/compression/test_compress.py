@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 
 import keras
@@ -42,6 +43,15 @@ def test_a_curve_lies_beside_it(compressed):
     assert int(chosen["bytes"]) == compressed.stat().st_size
     assert {int(line["n"]) for line in lines} == {27}  # of test
     assert compressed.with_name("tiny-curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_records_too_few_for_the_loss_that_is_asked_for_are_told_of(trained_run, shard_set, tmp_path, capsys):
+    quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--target=190kB", "--max_drop=0.5"]
+    with contextlib.suppress(InputError):  # so coarse a network may lose more
+        ask(trained_run, shard_set, tmp_path / "tiny.sqz", *quick)
+    said = capsys.readouterr()
+    warning = "27 records cannot show a loss of 0.5 points: one record is 3.70 points, and even with no answer changed"
+    assert warning in " ".join(said.err.split()) and warning in " ".join(said.out.split())
 
 
 @pytest.mark.parametrize("format_name", compress.FORMATS)

@@ -33,7 +33,7 @@ def test_a_file_a_byte_too_large_leaves_no_folder(bundle, trained_run, shard_set
     message = rf"model.onnx is {size:,} bytes .*, over the budget of {size - 1:,} bytes .*float16"
     before = files.sha256_below(out) if older else None
     with pytest.raises(InputError, match=message) as refused:
-        export(trained_run, shard_set, out, files="onnx", gate={"budget": size - 1})
+        export(trained_run, shard_set, out, files="onnx", gate={"budget": size - 1}, replace=older)
     assert list(tmp_path.iterdir()) == ([out] if older else [])
     if older:
         check.check(out)
