@@ -93,9 +93,15 @@ def main(argv: list[str] | None = None) -> int:
         _join(args.chief)
     startup.load_tensorflow()
     from sqznet.data import manifest
+    from sqznet.training import fit
     from sqznet.tuning import oracles, report, search
 
-    manifest.load(args.data)  # raises where it is no set
+    records = manifest.load(args.data).records("train")  # raises where it is no set
+    if args.recipe in recipes.RECIPES:  # a file is taken as it is, here as in a training
+        named, recipe = recipe, fit.fitted(recipe, records, args.replicas or 1, ())
+        fit.tell(named, recipe, records)
+    if args.space in space.SPACES:
+        searched = fit.searchable(searched, records)
     if args.init_weights:
         from sqznet.training import finetune
 
