@@ -30,8 +30,10 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
 
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action: argparse.Action) -> str | None:
-            # "(default: None)" says nothing: where nothing is given, the help text itself says what happens.
-            return action.help if action.default is None else super()._get_help_string(action)
+            # Only a default that is a value says something, and only once.
+            text = action.help or ""
+            says_nothing = action.default is None or action.default is False or "default" in text
+            return text if says_nothing else super()._get_help_string(action)
 
     made = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False

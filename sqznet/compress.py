@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
             )
         files.write_bytes(out, chosen.data)
-        title = f"{source.name} on {split} of {manifest.folder}, n = {chosen.n:,}, {measured}"
+        title = f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {measured}"
         compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
         console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
         console.next_step("sqznet.evaluate", f"--model={out}", f"--data={manifest.folder}", f"--against={source}")

@@ -197,7 +197,7 @@ class Bars(Progress):
                 last = now
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
-                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far"))
+                    _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:

@@ -111,7 +111,7 @@ class Loss:
         from sqznet import metrics
 
         preprocessing = against.card.preprocessing.to_dict()
-        return cls(str(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
+        return cls(remote.published(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
 
 
 def _at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
@@ -140,8 +140,6 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
         InputError: no such split, or nothing in it; the model's classes are not the data's; or its answers are no
             probabilities.
     """
-    import numpy as np
-
     from sqznet import metrics
     from sqznet.data import pipeline
 
@@ -149,15 +147,14 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     total = manifest.records(split)
     if not total:
         raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
-    probabilities: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
+    tally, done = metrics.Tally(predictor.runtime.classes), 0  # probabilities of a thousand classes fill the memory
     with console.progress("images/s") as bar:
         task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
-        for images, some_labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
-            probabilities.append(_predict(predictor, images, f"{split} of {manifest.folder}", len(labels) * BATCH))
-            labels.append(outputs[some_labels])
-            bar.advance(task, len(some_labels))
-    score = metrics.score(np.concatenate(probabilities), np.concatenate(labels))
+        for images, labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
+            tally.add(_predict(predictor, images, f"{split} of {manifest.folder}", done), outputs[labels])
+            done += len(labels)
+            bar.advance(task, len(labels))
+    score = tally.score()
     if score.n != total:
         raise InputError(f"{score.n:,} of {total:,} records of {split} were scored; {pipeline.VERIFY}")
     return score
@@ -189,7 +186,7 @@ def report(
     """
     import numpy as np
 
-    from sqznet import labels, plots
+    from sqznet import labels, metrics, plots
     from sqznet.training import run_folder
 
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
@@ -220,12 +217,12 @@ def report(
             for name, share, interval in (
                 ("rank-1 (top-1)", score.top1, score.top1_interval),
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
-            )
+            )[: 2 if 5 in metrics.ranks(len(score.confusion)) else 1]
         ],
         title=f"{predictor.path}{otherwise}",
     )
     if loss:
-        _print_loss(loss)
+        _print_loss(loss, 5 in metrics.ranks(len(score.confusion)))
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
@@ -259,10 +256,13 @@ def to_json(
     """The report; `confusion` lists [true output, predicted output, records], where there are any."""
     import numpy as np
 
+    from sqznet.data import sources
+
     return {
-        "model": str(predictor.path),
-        "data": str(manifest.folder),
-        "source": manifest.content["source"],
+        "model": remote.published(predictor.path),
+        "data": remote.published(manifest.folder),
+        "listing_sha256": manifest.content.get("listing_sha256"),
+        "source": sources.published(manifest.content["source"]),
         "split": split,
         "n": score.n,
         "top1": score.top1,
@@ -280,12 +280,12 @@ def to_json(
     }
 
 
-def _print_loss(loss: Loss) -> None:
+def _print_loss(loss: Loss, has_top5: bool) -> None:
     low, high = (100 * each for each in loss.drop_interval_95)
-    shares = [console.percent(loss.top1), console.percent(loss.top5)]
+    shares = {"rank-1": console.percent(loss.top1)} | ({"rank-5": console.percent(loss.top5)} if has_top5 else {})
     console.table(
-        ["against", "rank-1", "rank-5", "points lost", "95 % interval"],
-        [[loss.against, *shares, f"{100 * loss.drop:.2f}", f"{low:.2f} to {high:.2f}"]],
+        ["against", *shares, "points lost", "95 % interval"],
+        [[loss.against, *shares.values(), f"{100 * loss.drop:.2f}", f"{low:.2f} to {high:.2f}"]],
         title="rank-1, paired on the same records",
     )
 

@@ -85,36 +85,46 @@ class Predictor:
             InputError: the data's classes are not the model's.
         """
         known = self.card.classes
-        # In words, so that `n01440764` and `tench` are the same class: some files have nothing else.
-        words, wanted = labels.readable(known or ()), labels.readable(classes)
-        if known and known == _numbers(len(known)) and not set(wanted) <= set(known):
+        if known and known == _numbers(len(known)) and not set(labels.readable(classes)) <= set(known):
             raise InputError(
                 f"{self.path} only numbers its {len(known)} classes, and {where} names them ({classes[0]!r} and so "
                 "on): import the model again with --labels=FILE, its class names in their order, one a line"
             )
-        if self.runtime.classes == len(classes):
-            if known is not None and words != wanted:
-                index = next(i for i, (a, b) in enumerate(zip(words, wanted, strict=True)) if a != b)
-                raise InputError(
-                    f"{self.path} and {where} order their classes differently: class {index} is "
-                    f"{known[index]!r} in the model and {classes[index]!r} in the data"
-                )
+        as_many = self.runtime.classes == len(classes)
+        if as_many and (known is None or labels.readable(known) == labels.readable(classes)):
             return np.arange(len(classes))
-        outputs = {name: output for output, name in enumerate(words)}
-        stranger = next((name for name, word in zip(classes, wanted, strict=True) if word not in outputs), None)
-        if stranger is not None:
+        if as_many and known and set(known) == set(classes):  # one of the two has been mixed up
+            index = next(i for i, pair in enumerate(zip(known, classes, strict=True)) if len(set(pair)) > 1)
             raise InputError(
-                f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does not "
-                f"know {stranger!r}"
+                f"{self.path} and {where} order their classes differently: class {index} is "
+                f"{known[index]!r} in the model and {classes[index]!r} in the data"
             )
-        twice = next((word for word in wanted if words.count(word) > 1), None)
-        if twice is not None:
-            places = " and ".join(str(output) for output, word in enumerate(words) if word == twice)
-            raise InputError(
-                f"{twice!r} in {where} stands for several outputs of {self.path}: {places}. Give its classes names "
-                "that differ, and import or train it again"
-            )
-        return np.array([outputs[word] for word in wanted])
+        return self._by_names(known or (), classes, where)
+
+    def _by_names(self, known: tuple[str, ...], classes: tuple[str, ...], where: Path) -> np.ndarray:
+        taken: dict[int, str] = {}
+        for name, outputs in zip(classes, labels.match(classes, known), strict=True):
+            if not outputs:
+                close = ", ".join(map(repr, labels.close_to(name, known)))
+                raise InputError(
+                    f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does "
+                    f"not know {name!r}" + (f"; what it knows by almost this name: {close}" if close else "")
+                )
+            if len(outputs) > 1:
+                words = labels.readable(known)
+                candidates = ", ".join(f"{output} ({words[output]!r})" for output in outputs)
+                raise InputError(
+                    f"{name!r} in {where} stands for several outputs of {self.path}: {candidates}. Give its class the "
+                    "name of one of them, or where these are alike, give the model's classes names that differ"
+                )
+            (output,) = outputs
+            if output in taken:
+                raise InputError(
+                    f"{taken[output]!r} and {name!r} in {where} are both output {output} of {self.path}, "
+                    f"{labels.readable(known)[output]!r}: put their photographs into one class"
+                )
+            taken[output] = name
+        return np.array(list(taken), np.int64)
 
 
 def _numbers(count: int) -> tuple[str, ...]:

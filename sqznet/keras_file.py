@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__, files, remote
+from sqznet import __version__, files, remote, typed
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
 
@@ -30,7 +30,7 @@ class Card:
 
     classes: tuple[str, ...] | None  # in the order of the outputs; None of a file that has lost its manifest
     preprocessing: Preprocessing
-    data: str | None = None  # folder of the shards it was trained on
+    data: str | None = None  # folder of the shards it was trained on, as `remote.published` names it
     pretrained_on: str | None = None  # set that published weights it stems from had seen, in words
     weights: dict[str, Any] | None = None  # the published weights it stems from: file, sha256, format and the like
 
@@ -45,8 +45,11 @@ def card_from_dict(content: Any, where: str) -> Card:
         InputError: something is missing or of another type.
     """
     try:
+        typed.require(content, {"classes": list[str], "preprocessing": dict}, where)
+        others = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
+        typed.require({name: content.get(name) for name in others}, others, where)
         return Card(
-            classes=tuple(str(name) for name in content["classes"]),
+            classes=tuple(content["classes"]),
             preprocessing=_preprocessing(content["preprocessing"]),
             data=content.get("data"),
             pretrained_on=content.get("pretrained_on"),
@@ -94,11 +97,18 @@ def load(path: Path) -> tuple[keras.Model, Card]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """The folder of the shards that a model was trained on.
+    """The folder of the shards that a model was trained on: as its run names it, else as its card does.
 
     Raises:
-        InputError: its card does not say.
+        InputError: neither does, or there is no such folder here.
     """
+    from sqznet.training import run_folder
+
+    run = path if path.is_dir() else path.parent
+    if (run / run_folder.CONFIG).is_file() and path in (run, run / run_folder.BEST):
+        return remote.folder(run_folder.load_config(run)["data"])
     if card.data is None:
         raise InputError(f"nothing in {path} or beside it says which data it was trained with: give --data=FOLDER")
+    if "://" not in card.data and not Path(card.data).is_dir():
+        raise InputError(f"{path} was trained on {card.data!r}, and there is no such folder here: give --data=FOLDER")
     return remote.folder(card.data)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from sqznet import child, cli, console, files
 from sqznet.errors import InputError
+from sqznet.training import run_folder
 
 PORTS = range(20_000, 30_000)  # below those that systems give to outgoing connections
 GRACE = 30  # seconds for the others to notice, save and say so when one process has failed
@@ -57,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.workers == 1:
         commands["worker 0"] = [*train, *args.train_flags]
     else:
+        if not any(flag.startswith(("--run_dir", "--resume")) for flag in args.train_flags):
+            # Each worker would name one by its own clock.
+            train.append(f"--run_dir={run_folder.new(f'{args.workers}-workers')}")
         together = ",".join(f"127.0.0.1:{port}" for port in ports[: args.workers])
         for index in range(args.workers):
             cluster = ["--strategy=multiworker", f"--workers={together}", f"--worker_index={index}"]

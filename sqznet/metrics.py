@@ -173,11 +173,12 @@ def too_few_records(n: int, total: int, max_drop: float) -> str | None:
     if max_drop <= 0 or n >= records_for(max_drop):
         return None
     needed, points = records_for(max_drop), f"{100 * max_drop:g} {'point' if max_drop == 0.01 else 'points'}"
-    one = f"one record is {100 / n:.2f} points, " if 1 / n > max_drop else ""
-    strict = ", so a single record lost is refused" if one else ""
+    is_coarse = 1 / n > max_drop
+    one = f"one record is {100 / n:.2f} points, and " if is_coarse else ""
+    strict = ", and a single record lost is refused" if is_coarse else ""
     remedy = "give --records=0" if n < total else "give another --split, or build a larger set"
     return (
-        f"{n:,} records cannot show a loss of {points}: {one}and with no answer changed the loss may still be "
+        f"{n:,} records cannot show a loss of {points}: {one}even with no answer changed the loss may be "
         f"{100 * Z_95 / (n + 2):.2f} points (95 %){strict}. That takes {needed:,} records: {remedy}"
     )
 

@@ -115,9 +115,8 @@ def confusion_matrix(
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
-    axes.set(
-        xlabel="predicted class", ylabel="true class (photographs)", title=_literal("\n".join(textwrap.wrap(title, 60)))
-    )
+    axes.set(xlabel="predicted class", ylabel="true class (photographs)")
+    axes.set_title(_literal("\n".join(textwrap.wrap(title, 60))))
     if len(classes) <= NAMED:
         few = len(classes) <= 12
         turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90}

@@ -16,6 +16,18 @@ def folder(text: str) -> Path:
     return cast(Path, Remote(text)) if "://" in text else Path(text)
 
 
+def published(path: Path | str) -> str:
+    """How files that are handed on name a folder or a file: never by where it lies on this machine.
+
+    A relative path is as it was typed, since it says what the project calls it; of any other, the last part is left.
+    """
+    text = str(path)
+    if "://" in text:
+        return Remote(text).name
+    local = Path(text)
+    return local.absolute().name if local.is_absolute() or ".." in local.parts or text == "." else local.as_posix()
+
+
 class Remote:
     """A path in one of TensorFlow's file systems, for reading."""
 

@@ -124,12 +124,12 @@ def find(root: Path) -> list[Record]:
     found = [_found(folder) for folder in folders if _is_run(folder)]
     if not found:
         raise InputError(f"no runs in {root}/: train one first (python -m sqznet.train), or name another --runs")
-    # Runs without an evaluated epoch come first, since they are under way; damaged ones last.
-    return sorted(found, key=_order, reverse=True)
+    # Runs that are under way come after those with an evaluated epoch, damaged ones at the end.
+    return sorted(found, key=_place, reverse=True)
 
 
-def _order(record: Record) -> tuple[bool, tuple[float, float]]:
-    return not record.damage, best.rank(record.best) if record.best else (math.inf, 0.0)
+def _place(record: Record) -> tuple[bool, tuple[float, float]]:
+    return not record.damage, best.rank(record.best) if record.best else (-math.inf, 0.0)
 
 
 def _is_run(folder: Path) -> bool:

@@ -10,6 +10,8 @@
       any field of the recipe can be overridden
   python -m sqznet.train --data=data/mine --recipe=finetune --init_weights=squeezenet-v1.1
       your own photographs in minutes, from published ImageNet weights
+  python -m sqznet.train --recipe=runs/NAME/config.json
+      a run again, with its data and weights, from the beginning; flags that are given come first
   python -m sqznet.train --data=data/mine --recipe=imagenette --teacher=runs/LARGER
       learn from a larger network, too
   python -m sqznet.train --data=data/mine --recipe=imagenette --find_lr
@@ -27,11 +29,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console, recipes, remote, startup
+from sqznet import cli, console, files, recipes, remote, startup, typed
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 from sqznet.training import fit
@@ -126,8 +127,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0), ("profile", 0)):
         if not getattr(args, name) >= least:
             raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
-    if args.find_lr and (args.resume or args.init_weights or args.teacher or args.strategy == "multiworker"):
-        raise InputError("--find_lr is for a fresh network on this machine: leave out the other flags")
+    if args.find_lr and (args.resume or args.teacher or args.strategy == "multiworker"):
+        raise InputError(
+            "--find_lr is for a fresh network on this machine: leave out --resume, --teacher and --strategy=multiworker"
+        )
     # A job that is started again by the same command, as clusters do, may not have come as far as its first checkpoint.
     resume = args.resume and (args.run_dir is None or _has_begun(args.run_dir))
     data, recipe, run_dir, teacher = _resumed(args, overrides) if resume else _fresh(args, overrides)
@@ -143,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     if args.find_lr:
-        _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args.recipe, overrides))
+        _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args, overrides))
         return 0
     try:
         start.train(
@@ -155,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
             run_dir=run_dir,
             resume=resume,
             init_weights=args.init_weights,
-            chosen=_chosen(args.recipe, overrides),
+            chosen=_chosen(args, overrides),
             teacher=teacher,
             deterministic=args.deterministic,
             keep=args.keep,
@@ -178,7 +181,15 @@ def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder:
     fit.tell(recipe, fits, records)
     recipe = fits
     with run_folder.claimed(folder):
-        suggested = find_rate.find(data, recipe, strategy_name=args.strategy, replicas=args.replicas, folder=folder)
+        suggested = find_rate.find(
+            data,
+            recipe,
+            strategy_name=args.strategy,
+            replicas=args.replicas,
+            folder=folder,
+            init_weights=args.init_weights,
+            chosen=chosen,
+        )
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
     console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
 
@@ -186,6 +197,7 @@ def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder:
 def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:
     from sqznet.training import run_folder
 
+    _take_from_config(args)
     data = args.data or (SHARDS if (SHARDS / "manifest.json").is_file() else DEMO)
     if args.data is None:
         console.say(
@@ -197,6 +209,29 @@ def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, R
     if idle and args.teacher is None:
         raise InputError(f"--{idle[0]} says how to learn from a teacher: say from which, with --teacher")
     return data, recipe, args.run_dir or run_folder.new(recipe.name), args.teacher
+
+
+def _take_from_config(args: argparse.Namespace) -> None:
+    """Lets `--recipe=RUN/config.json` repeat the run: what else the file names is taken where no flag names another."""
+    if not args.recipe or args.recipe in recipes.RECIPES or not args.recipe.endswith(".json"):
+        return
+    content = files.read_json(Path(args.recipe))
+    if "recipe" not in content or "data" not in content:  # not of a run
+        return
+    typed.require(content, {"data": str, "init_weights": dict | None, "teacher": str | None}, args.recipe)
+    origin = content["init_weights"]
+    if origin:
+        typed.require(origin, {"path": str}, f"{args.recipe}: init_weights")
+    found = {
+        "data": remote.folder(content["data"]),
+        "init_weights": Path(origin["path"]) if origin else None,
+        "teacher": Path(content["teacher"]) if content["teacher"] and not args.find_lr else None,
+    }
+    taken = {name: value for name, value in found.items() if value is not None and getattr(args, name) is None}
+    for name, value in taken.items():
+        setattr(args, name, value)
+    if taken:
+        console.say(f"from {args.recipe}: {' '.join(f'--{name}={value}' for name, value in taken.items())}")
 
 
 def _default_recipe(args: argparse.Namespace, data: Path) -> str:
@@ -217,12 +252,15 @@ def _default_recipe(args: argparse.Namespace, data: Path) -> str:
     return name
 
 
-def _chosen(recipe: str | None, overrides: dict[str, Any]) -> set[str]:
-    """The fields that the user has decided: by flags, and what a file says of those that are fitted to the set."""
-    if not recipe or recipe in recipes.RECIPES:
+def _chosen(args: argparse.Namespace, overrides: dict[str, Any]) -> set[str]:
+    """The fields that are decided: by flags, and by a file of those that follow the set or the weights otherwise."""
+    if not args.recipe or args.recipe in recipes.RECIPES:
         return set(overrides)
-    content = json.loads(Path(recipe).read_text())
-    return set(overrides) | set(fit.FIELDS).intersection(content.get("recipe", content))
+    content = files.read_json(Path(args.recipe))
+    origin = content.get("init_weights")  # of a run's config, whose network went with these weights
+    same = isinstance(origin, dict) and str(args.init_weights) == origin.get("path")
+    settled = {*fit.FIELDS, *(recipes.NETWORK_FIELDS if same else ())}
+    return set(overrides) | settled.intersection(content.get("recipe", content))
 
 
 def _has_begun(run_dir: Path) -> bool:
@@ -239,7 +277,7 @@ def _resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path,
     recipe = recipes.from_dict(config["recipe"], where=str(run_dir / run_folder.CONFIG))
     if args.recipe:  # the same command with --resume added must do
         recipe_asked = override(recipes.load(args.recipe), overrides)
-        chosen = _chosen(args.recipe, overrides)
+        chosen = _chosen(args, overrides)
         # The set decided the first of these fields, and weights the others.
         followed = {*fit.FIELDS, *(recipes.NETWORK_FIELDS if config["init_weights"] else ())} - chosen
         overrides = {name: value for name, value in recipe_asked.to_dict().items() if name not in followed}

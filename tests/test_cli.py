@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ def test_help_answers_without_tensorflow(module):
         assert done.returncode == 0, done.stderr
     assert f"python -m {module}" in done.stdout
     assert "usage:" in done.stdout and "--" in done.stdout
+    assert not re.search(r"\(default: (None|False)\)|default[^)]*\(default:", done.stdout)
 
 
 @pytest.mark.parametrize(

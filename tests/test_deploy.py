@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
+import shlex
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +48,43 @@ def test_every_flag_that_is_given_exists():
             known = {each for action in import_module(called).make_parser()._actions for each in action.option_strings}
             for flag in given.split():
                 assert flag.split("=")[0] in known, f"{name}: {called} has no {flag}"
+
+
+def container_lines() -> list[list[str]]:
+    """The instructions of the container file, in words."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    return [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_container_has_all_that_the_package_is_built_of_and_its_licence():
+    copied = {name for word, *names, _ in container_lines() if word == "COPY" for name in names}
+    setup = configparser.ConfigParser()
+    setup.read(DEPLOY.parent / "setup.cfg")
+    asked = {"setup.cfg", "pyproject.toml", "sqznet", setup["metadata"]["license_files"]}
+    asked.add(setup["metadata"]["long_description"].removeprefix("file:").strip())
+    assert asked <= copied
+    for name in copied:
+        assert (DEPLOY.parent / name).exists(), name
+    sent = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert {line.removeprefix("!") for line in sent if line.startswith("!")} == copied
+
+
+def test_the_container_installs_the_versions_that_were_tested():
+    lines = container_lines()
+    (install,) = [line for line in lines if line[:3] == ["RUN", "pip", "install"]]
+    assert install[install.index("--constraint") + 1] == "constraints.txt"
+    order = [lines.index(line) for line in lines if line[0] == "COPY" and "constraints.txt" in line]
+    assert order[0] < lines.index(install)
+    assert install[-1] == ".[gpu]"
+
+
+def test_packages_for_tests_are_not_installed_with_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(DEPLOY.parent / "setup.cfg")
+    required = setup["options"]["install_requires"]
+    for name in ("mediapipe", "opencv", "pytest", "playwright", "beam"):
+        assert name not in required, name
+    assert "mediapipe" in setup["options.extras_require"]["dev"]
 
 
 def test_the_job_is_one_that_the_operator_takes():

@@ -163,3 +163,27 @@ def test_no_two_processes_are_given_the_same_port(monkeypatch):
         process.communicate("\n")
     assert len(given) == len(set(given)) == 25
     launch._ports.close()
+
+
+def test_workers_train_in_one_folder_though_none_is_named(monkeypatch):
+    started = {}
+    monkeypatch.setattr(launch, "run", lambda commands: started.update(commands) or 0)
+    assert launch.main(["--workers=2", "--", "--data=data/demo"]) == 0
+    one, other = ([flag for flag in command if flag.startswith("--run_dir=")] for command in started.values())
+    assert one == other and one[0].startswith("--run_dir=runs/")
+    assert launch.main(["--workers=2", "--", "--run_dir=runs/two"]) == 0
+    assert [command.count("--run_dir=runs/two") for command in started.values()] == [1, 1]
+    assert not [flag for command in started.values() for flag in command if flag.endswith("-workers")]
+
+
+@pytest.mark.slow
+def test_workers_of_a_fresh_clone_build_the_demo_set_once(tmp_path):
+    """As docs/cluster.md has it: nobody has built data/demo."""
+    flags = ["--data=data/demo", "--recipe=demo", "--total_steps=2", "--image_size=32", "--run_dir=runs/two"]
+    command = [sys.executable, "-m", "sqznet.launch", "--workers=2", "--", *flags]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "waiting: another process builds data/demo: python -m sqznet.train --strategy=multiworker" in done.stderr
+    assert checkpoint.steps(tmp_path / "runs" / "two") == [2]

@@ -96,3 +96,40 @@ def test_what_are_no_probabilities_is_refused_with_the_row_and_what_it_probably_
     rows = np.array([[0.25, 0.25, 0.5], row], np.float32)
     with pytest.raises(ValueError, match=message):
         metrics.check_probabilities(rows, step)
+
+
+@pytest.mark.parametrize(
+    ("n", "total", "max_drop", "said"),
+    [
+        (28, 28, 0.005, "28 records cannot show a loss of 0.5 points: one record is 3.57 points, and even with"),
+        (28, 28, 0.005, "That takes 390 records: give another --split, or build a larger set"),
+        (28, 5000, 0.005, "That takes 390 records: give --records=0"),
+        (193, 193, 0.01, "193 records cannot show a loss of 1 point: even with no answer changed the loss may be 1.01"),
+        (194, 194, 0.01, None),
+        (390, 390, 0.005, None),
+        (28, 28, 0.0, None),  # no loss at all: each record is asked for
+        (1, 1, 1.0, None),
+    ],
+)
+def test_records_that_cannot_show_a_loss_say_so(n, total, max_drop, said):
+    found = metrics.too_few_records(n, total, max_drop)
+    assert found is None if said is None else said in found
+
+
+def test_the_records_that_a_loss_takes_are_those_of_its_interval():
+    for max_drop in (0.001, 0.005, 0.01, 0.03):
+        n = metrics.records_for(max_drop)
+        widths = [metrics.paired_interval(np.zeros(each, int))[1] for each in (n, n - 1)]
+        assert widths[0] <= max_drop < widths[1]
+
+
+def test_a_tally_of_batches_is_the_score_of_all():
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(7), 20).astype(np.float32)
+    labels = random.integers(0, 7, 20)
+    tally = metrics.Tally(7)
+    for start in range(0, 20, 8):
+        tally.add(probabilities[start : start + 8], labels[start : start + 8])
+    whole, score = metrics.score(probabilities, labels), tally.score()
+    assert np.array_equal(score.hits, whole.hits) and np.array_equal(score.confusion, whole.confusion)
+    assert (score.n, score.top1_hits, score.top5_hits) == (20, whole.top1_hits, whole.top5_hits)

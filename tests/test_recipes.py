@@ -146,3 +146,37 @@ def test_a_whole_number_is_a_number_and_a_byte_order_mark_is_passed_over(tmp_pat
     path.write_text('\ufeff{"learning_rate": 1, "total_steps": null, "train_sizes": [[0, 64]]}')
     recipe = recipes.load(str(path))
     assert (recipe.learning_rate, recipe.total_steps, recipe.train_sizes) == (1, None, ((0, 64),))
+
+
+def config_of_a_run(folder, **others):
+    content = {"recipe": recipes.DEMO.to_dict(), "data": "/d/flowers", "init_weights": None, "teacher": None, **others}
+    path = folder / "config.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_run_s_config_brings_its_data_and_weights(tmp_path, capsys):
+    path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"}, teacher="runs/large")
+    args = train.make_parser().parse_args([f"--recipe={path}"])
+    data, recipe, _, teacher = train._fresh(args, {})
+    assert (str(data), recipe, str(teacher)) == ("/d/flowers", recipes.DEMO, "runs/large")
+    assert str(args.init_weights) == "squeezenet-v1.1"
+    assert set(recipes.NETWORK_FIELDS) <= train._chosen(args, {})  # the weights' network was settled then
+    said = capsys.readouterr().err
+    assert f"from {path}: --data=/d/flowers --init_weights=squeezenet-v1.1 --teacher=runs/large" in said
+    assert "data/demo" not in said
+
+
+def test_flags_come_before_a_run_s_config(tmp_path):
+    path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"})
+    flags = [f"--recipe={path}", "--data=other", "--init_weights=runs/mine"]
+    args = train.make_parser().parse_args(flags)
+    data, *_ = train._fresh(args, {})
+    assert (str(data), str(args.init_weights)) == ("other", "runs/mine")
+    assert not set(recipes.NETWORK_FIELDS) & train._chosen(args, {})
+
+
+@pytest.mark.parametrize("wrong", [{"data": 3}, {"init_weights": "x"}, {"teacher": []}, {"init_weights": {"path": 1}}])
+def test_a_run_s_config_with_a_value_of_another_type_is_refused(wrong, tmp_path):
+    with pytest.raises(InputError, match="config.json.* expected"):
+        train._fresh(train.make_parser().parse_args([f"--recipe={config_of_a_run(tmp_path, **wrong)}"]), {})

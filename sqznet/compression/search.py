@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqznet import console
+from sqznet import console, metrics
 from sqznet.compression import rounding
 from sqznet.compression.sensitivity import Sensitivity
 from sqznet.coverage import Coverage
@@ -124,20 +124,19 @@ def price_of(estimate: Callable[[float], float], size: float) -> float:
 
 
 def print_table(points: list[Point], chosen: Point | None, real_top1: float, measured: Coverage) -> None:
-    rows = [
-        [
-            f"{each.bytes:,}",
-            console.percent(each.top1),
-            f"{100 * each.drop:.2f}",
-            f"{100 * each.interval[0]:.2f} to {100 * each.interval[1]:.2f}",
-            console.percent(each.top5),
-            f"{each.divergence:.4f}",
-            "<-" if each is chosen else "",
-        ]
-        for each in sorted(points, key=lambda each: each.bytes)
-    ]
+    columns: dict[str, Callable[[Point], str]] = {
+        "bytes": lambda each: f"{each.bytes:,}",
+        "top-1": lambda each: console.percent(each.top1),
+        "points lost": lambda each: f"{100 * each.drop:.2f}",
+        "95 % interval": lambda each: f"{100 * each.interval[0]:.2f} to {100 * each.interval[1]:.2f}",
+        "top-5": lambda each: console.percent(each.top5),
+        "divergence, nats": lambda each: f"{each.divergence:.4f}",
+        "chosen": lambda each: "<-" if each is chosen else "",
+    }
+    if 5 not in metrics.ranks(measured.of_classes):
+        del columns["top-5"]
     console.table(
-        ["bytes", "top-1", "points lost", "95 % interval", "top-5", "divergence, nats", "chosen"],
-        rows,
+        list(columns),
+        [[cell(each) for cell in columns.values()] for each in sorted(points, key=lambda each: each.bytes)],
         title=f"n = {points[0].n:,}, {measured}; uncompressed top-1 {console.percent(real_top1)}",
     )

@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import multiprocessing
 import os
 import signal
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sqznet import console, files, startup
-from sqznet.data import beam, shards, update
+from sqznet.data import beam, shards, sources, update
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
 from sqznet.errors import CheckFailed, InputError, TryAgain, checking
@@ -61,7 +60,7 @@ def build(
     """
     _require_text(out)
     identity = {
-        "source": spec,
+        "source": sources.published(spec),
         "seed": seed,
         "options": {
             **listing_options,
@@ -82,7 +81,7 @@ def build(
                     _claim(out, identity)
                 plan = shards.plan(source, seed=seed, shard_records=shard_records, tag=tag)
                 described = _described(source, plan, out, options, workers, beam_flags)
-                _finish(out, source, identity, described)
+                _finish(out, source, spec, identity, described)
     manifest = manifests.load(out)
     if options.strict and manifest.content["rejected"]:
         raise InputError(f"{out} was built without {manifest.content['rejected']} files: see {out / 'rejects.csv'}")
@@ -109,7 +108,7 @@ def _described(
     elif missing:
         console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
         beam.write(reader, missing, out, options, beam_flags)
-    return [json.loads(shards.description_path(out, shard).read_text()) for shard in plan]
+    return [files.read_json(shards.description_path(out, shard)) for shard in plan]
 
 
 def _require_text(out: Path) -> None:
@@ -149,7 +148,10 @@ def _already_built(out: Path, identity: dict[str, Any], source: Source, replace:
 def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], source: Source | None = None) -> None:
     """Raises where a set, or an unfinished one (without a `source` to compare it with), was built otherwise."""
     for name, wanted in identity.items():
-        if found.get(name) != wanted:
+        there = found.get(name)
+        if name == "source" and isinstance(there, str):
+            there = sources.published(there)  # of a set that an earlier version built
+        if there != wanted:
             what = f"{name} {found.get(name)!r}, not {wanted!r}"
             if name == "listing_sha256":
                 what = update.difference(found, source) if source else "other photographs"
@@ -163,7 +165,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Marks `out` as this build's, or finds that it is."""
     path = out / ".build" / "build.json"
     if path.is_file():
-        _require_same(out, json.loads(path.read_text()), identity)
+        _require_same(out, files.read_json(path), identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:
@@ -221,7 +223,7 @@ def _write_missing(
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finish(out: Path, source: Source, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
+def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:
     splits: dict[str, Any] = {}
     sums_of_means: dict[str, np.ndarray] = {}
     colours: Counter[str] = Counter()
@@ -254,7 +256,7 @@ def _finish(out: Path, source: Source, identity: dict[str, Any], described: list
             ],
             "rejected": len(rejects),
             "colours": dict(sorted(colours.items())),
-            "notes": source.notes,
+            "notes": [sources.without_place(note, spec) for note in source.notes],
         },
     )
     files.remove(out / ".build")

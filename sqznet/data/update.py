@@ -14,6 +14,7 @@ from typing import Any
 
 from sqznet import console, files
 from sqznet.data import manifest as manifests
+from sqznet.data import sources
 from sqznet.data.sources import Source
 from sqznet.errors import InputError
 
@@ -45,7 +46,7 @@ def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
         InputError: the set is of another source.
     """
     manifest = manifests.load(out)
-    if manifest.content["source"] != identity["source"]:
+    if sources.published(manifest.content["source"]) != identity["source"]:
         raise InputError(
             f"{out} was built from {manifest.content['source']!r}, not {identity['source']!r}: --update takes "
             "photographs from the same place; choose another --out"

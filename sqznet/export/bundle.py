@@ -10,7 +10,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, coverage, files, inference, labels, latency, metrics, startup
+from sqznet import console, coverage, files, inference, labels, latency, metrics, remote, startup
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, standing, transfer, verify
 from sqznet.export import budget as sizes
@@ -81,7 +81,10 @@ def export(
     """
     classes = card_of_model.classes
     if classes is None:
-        raise InputError(f"{source} does not name its classes: give them to sqznet.weights with --labels=FILE")
+        raise InputError(
+            f"{source} does not name its classes, and an exported file has to: export the run or .keras file that it "
+            "was compressed from"
+        )
     if len(classes) < 2:
         raise InputError(
             f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
@@ -141,7 +144,7 @@ def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
     total = manifest.records(gate.split)
     digest = hashlib.sha256("".join(shard.sha256 for shard in manifest.shards_of(gate.split)).encode())
     return {
-        "data": str(manifest.folder),
+        "data": remote.published(manifest.folder),
         "split": gate.split,
         "n": min(gate.records or total, total),
         "records_sha256": digest.hexdigest(),
@@ -181,7 +184,12 @@ def _calibration(
     covered = coverage.count(shown, len(manifest.classes), len(card_of_model.classes))
     records = sum(map(len, photographs))
     console.say(f"int8 is calibrated on {records:,} records of {split}, which show {covered}")
-    return photographs, {"data": str(manifest.folder), "split": split, "records": records, **covered.to_dict()}
+    return photographs, {
+        "data": remote.published(manifest.folder),
+        "split": split,
+        "records": records,
+        **covered.to_dict(),
+    }
 
 
 def _written(
@@ -280,7 +288,7 @@ def _describe(folder: Path, source: Path, manifest: dict[str, Any], against: ver
     manifest["labels"] = {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)}
     files.write_json(folder / MANIFEST, manifest)
     reference = {
-        "data": str(against.data),
+        "data": remote.published(against.data),
         "split": against.split,
         **_accuracy(against.score),
         **against.coverage.to_dict(),

@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sqznet import files, labels
+from sqznet import files, labels, remote
 from sqznet.errors import InputError
 from sqznet.export import tflite_metadata
 from sqznet.keras_file import MEMBER, Card
@@ -33,7 +33,8 @@ def describe(card: Card) -> dict[str, Any]:
     """A model's card as manifest.json states it: with the input contract spelt out."""
     preprocessing = card.preprocessing
     spelt_out = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
-    return {**card.to_dict(), "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
+    data = None if card.data is None else remote.published(card.data)  # of a card that an earlier version wrote
+    return {**card.to_dict(), "data": data, "preprocessing": {**preprocessing.to_dict(), **spelt_out}}
 
 
 def card_text(card: Card) -> str:

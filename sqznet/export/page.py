@@ -57,14 +57,14 @@ th:first-child, td:first-child, .words td, .words th { text-align: left; }
 img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 5px; margin-bottom: .6rem; }
 .curve { aspect-ratio: auto; max-width: 60rem; }
 .take { font-size: 1.1rem; padding: .7rem 1rem; border-left: 4px solid var(--good); background: var(--card); }
-.matrix { width: auto; }
+.matrix { width: auto; margin-bottom: 1rem; }
 .matrix th, .matrix td { padding: .3rem .5rem; text-align: right; border: 0; min-width: 2.4rem; }
 .matrix thead th { vertical-align: bottom; } .matrix thead th + th { text-align: left; }
 .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem; }
 .matrix .hit { background: color-mix(in srgb, var(--first) var(--share), var(--ground)); }
 .matrix .miss { background: color-mix(in srgb, var(--bad) var(--share), var(--ground)); }
 .matrix .strong { color: var(--ground); } .matrix .sum { color: var(--soft); }
-.right, .wrong { color: var(--good); font-weight: 600; white-space: nowrap; } .wrong { color: var(--bad); }
+.right, .wrong { color: var(--good); font-weight: 600; } .wrong { color: var(--bad); }
 .guess { display: grid; grid-template-columns: 1fr auto; gap: 0 .5rem; font-size: .9rem; margin-top: .35rem;
   overflow-wrap: anywhere; }
 .guess svg { grid-column: 1 / 3; width: 100%; }

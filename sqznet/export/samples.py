@@ -55,7 +55,8 @@ def _sample(picture: Path, probabilities: np.ndarray, label: int | None, labels:
     if label is not None:
         right = best[0] == label
         name = labels[label]
-        verdict = f'<span class="{"right" if right else "wrong"}">{"✓ right" if right else "✗ wrong"}</span>'
+        said = "✓ right" if right else f"✗ taken for {labels[best[0]]}"
+        verdict = f'<span class="{"right" if right else "wrong"}">{escape(said)}</span>'
     guesses = "".join(
         f'<div class="guess"><span>{escape(labels[each])}</span><span>{100 * probabilities[each]:.1f} %</span>'
         f'<svg height="5" aria-hidden="true"><rect class="bar{int(each != label)}" rx="2" height="5" '

@@ -20,10 +20,10 @@ from sqznet.export.variants import VARIANTS
 OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST, golden.FOLDER, "kotlin", "swift")
 REPORTS = ("evaluation-", "confusion-")  # what `evaluate` leaves beside a model
 SAME = {  # of the manifest, what files of one bundle have in common, and what it is called
-    "sqznet": "version of sqznet",
-    "model_sha256": "weights",
-    "classes": "classes",
-    "preprocessing": "preprocessing",
+    "sqznet": "another version of sqznet",
+    "model_sha256": "other weights",
+    "classes": "other classes",
+    "preprocessing": "another preprocessing",
 }
 SAME_RECORDS = ("split", "n", "records_sha256")  # of a file's proof
 
@@ -81,7 +81,7 @@ class Standing:
         assert self.manifest is not None
         for key, called in SAME.items():
             if self.manifest.get(key) != wanted[key]:
-                return f"it was exported with other {called}"
+                return f"it was exported with {called}"
         proof = entry.get("proof", {})
         if any(proof.get(key) != wanted["proof"][key] for key in SAME_RECORDS) or "changed_answers" not in proof:
             return f"it was compared on other records: {proof.get('n')} of {proof.get('split')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
+from sqznet.training import finetune, start
 from sqznet.training import strategy as strategies
 from sqznet.training.run import Run
 
@@ -24,17 +25,37 @@ DIVERGED = 2.0  # times the lowest smoothed loss: there is no use in going on
 PLOT, TABLE = "find_lr.png", "find_lr.csv"
 
 
-def find(manifest: Manifest, recipe: Recipe, *, strategy_name: str, replicas: int | None, folder: Path) -> float:
-    """Trains a fresh network for up to STEPS steps, the rate rising from LOWEST to HIGHEST in even factors.
+def find(
+    manifest: Manifest,
+    recipe: Recipe,
+    *,
+    strategy_name: str,
+    replicas: int | None,
+    folder: Path,
+    init_weights: Path | None = None,
+    chosen: Container[str] = (),
+) -> float:
+    """Trains a network for up to STEPS steps, the rate rising from LOWEST to HIGHEST in even factors.
 
     Writes the loss at each rate to `folder`, as a picture and as a table, and returns the suggested rate. No weights
     are kept.
 
+    Args:
+        init_weights: what the network starts from, as in `start.train`; `chosen` likewise. A recipe that freezes layers
+            needs it: the rate for a head on random layers says nothing of that on trained ones.
+
     Raises:
-        InputError: the loss fell nowhere, so there is nothing to suggest.
+        InputError: the loss fell nowhere, so there is nothing to suggest; or the recipe needs weights.
     """
+    start.require_weights(recipe, init_weights)
+    strategy = strategies.create(strategy_name, replicas)  # before a model is loaded
+    origin = finetune.load(init_weights) if init_weights else None
+    if origin:
+        recipe = origin.adapt(recipe, chosen)
     recipe = recipe.replace(total_steps=STEPS, warmup_epochs=0.0, ema=0.0, sparsity=0.0, sparse_epochs=())
-    run = Run(manifest, recipe, strategies.create(strategy_name, replicas), folder)
+    run = Run(manifest, recipe, strategy, folder, stems_from=origin.stored() if origin else None)
+    if origin:
+        start.take_over(origin, run)
     batches = run.strategy.distribute_datasets_from_function(
         lambda context: pipeline.training_batches(
             manifest, run.schedule, replicas=run.strategy.num_replicas_in_sync, worker=context.input_pipeline_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +99,18 @@ class Origin:
         return by_name, "" if by_name else f"those of the weights are others: {_listed(labels.readable(theirs))}"
 
 
+def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
+    """Of classes that are taken over from no output, what the weights have under almost that name, in words."""
+    shown = labels.readable(theirs)
+    said = []
+    for name, outputs in zip(classes, labels.match(classes, theirs), strict=True):
+        if len(outputs) > 1:
+            said.append(f"{name!r} may be {' or '.join(repr(shown[output]) for output in outputs)}: name it so")
+        elif not outputs and (close := labels.close_to(name, theirs)):
+            said.append(f"{name!r} is almost {close[0]!r}")
+    return said
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
@@ -114,24 +125,15 @@ def _numbers(classes: tuple[str, ...]) -> list[int] | None:
 
 
 def _by_name(classes: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
-    """From output to output of the classes that both know: WordNet ids are as good as their words."""
-    there = {name: output for output, name in enumerate(theirs)}
-    outputs = {here: there[name] for here, name in enumerate(classes) if name in there}
-    alike, alike_there = _in_words(classes), _in_words(theirs)
-    for words, here in alike.items():
-        output = alike_there.get(words)
-        if here is not None and here not in outputs and output is not None and output not in outputs.values():
-            outputs[here] = output
+    """From output to output of the classes that both know, by `labels.match`; those that are ambiguous start anew."""
+    matched = labels.match(classes, theirs)
+    outputs: dict[int, int] = {}
+    # Who is spelled alike comes first where two could have an output.
+    for here in sorted(range(len(classes)), key=lambda index: classes[index] not in theirs):
+        found = matched[here]
+        if len(found) == 1 and found[0] not in outputs.values():
+            outputs[here] = found[0]
     return outputs
-
-
-def _in_words(classes: tuple[str, ...]) -> dict[str, int | None]:
-    """Output by plain words; None where several classes read alike."""
-    found: dict[str, int | None] = {}
-    for output, name in enumerate(labels.readable(classes)):
-        words = re.sub(r"[\s_-]+", " ", name.casefold()).strip()
-        found[words] = None if words in found else output
-    return found
 
 
 def load(path: Path) -> Origin:

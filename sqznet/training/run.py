@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet import console, files, keras_file, metrics, model
+from sqznet import console, files, keras_file, metrics, model, remote
 from sqznet.data import mend, pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.data.mend import BadRecord
@@ -179,7 +179,7 @@ class Run:
         return Card(
             classes=self.manifest.classes,
             preprocessing=self.recipe.preprocessing,
-            data=str(self.manifest.folder),
+            data=remote.published(self.manifest.folder),
             # A student has learnt from what its teacher has seen, too.
             pretrained_on=stems_from.get("pretrained_on") or taught_by,
             weights=stems_from.get("weights"),

@@ -83,11 +83,8 @@ def train(
     stored = run_folder.load_config(run_dir) if resume else {}
     if resume:
         _check_same_data(manifest, stored, run_dir)
-    elif recipe.freeze and init_weights is None:
-        raise InputError(
-            f"freeze={recipe.freeze} keeps weights as they were loaded: say which, with "
-            "--init_weights=squeezenet-v1.1, a run folder or a file"
-        )
+    else:
+        require_weights(recipe, init_weights)
     is_chief = machines is None or machines.index == 0
     # The chief clears the folder before it meets the other workers, which may write there as soon as they have met.
     with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
@@ -116,12 +113,18 @@ def train(
                 console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
             else:
                 if origin:
-                    _take_over(origin, run)
+                    take_over(origin, run)
                 if run.writes:
                     files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
             _print_settings(run, strategy_name)
             run.train()
         except tf.errors.OpError as error:
+            gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
+            if machines is None and saving.get("data_service") and isinstance(error, gone):
+                raise TryAgain(
+                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with "
+                    f"--resume --run_dir={run_dir}"
+                ) from None
             lost = machines.lost_worker(error) if machines else None
             if machines is None or lost is None:
                 raise
@@ -132,6 +135,15 @@ def train(
             ) from None
         if run.writes:
             _conclude(run)
+
+
+def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
+    """Refuses to train a recipe from random weights that only makes sense with trained ones."""
+    remedy = "say which, with --init_weights=squeezenet-v1.1, a run folder or a file"
+    if init_weights is None and recipe.freeze:
+        raise InputError(f"freeze={recipe.freeze} keeps weights as they were loaded: {remedy}")
+    if init_weights is None and recipe.sparse_epochs and recipe.sparse_epochs[0] == 0:
+        raise InputError(f"sparse_epochs begin at 0: trained weights are pruned before the first step; {remedy}")
 
 
 def _conclude(run: Run) -> None:
@@ -153,7 +165,8 @@ def _conclude(run: Run) -> None:
     console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
-def _take_over(origin: Origin, run: Run) -> None:
+def take_over(origin: Origin, run: Run) -> None:
+    """Sets a fresh run's weights, and says how many classes they know."""
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
     anew = run.network.classes - known
@@ -162,6 +175,9 @@ def _take_over(origin: Origin, run: Run) -> None:
         f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
         + (f" ({how})" if how else "")
     )
+    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if anew and known else []
+    if hints:
+        console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
 
 
 def _check_free(run_dir: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -32,9 +31,18 @@ def test_a_file_a_byte_too_large_leaves_no_folder(bundle, trained_run, shard_set
         shutil.copytree(bundle, out)
     size = files.size_of(bundle / "model.onnx")
     message = rf"model.onnx is {size:,} bytes .*, over the budget of {size - 1:,} bytes .*float16"
-    with pytest.raises(InputError, match=message):
+    before = files.sha256_below(out) if older else None
+    with pytest.raises(InputError, match=message) as refused:
         export(trained_run, shard_set, out, files="onnx", gate={"budget": size - 1})
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == ([out] if older else [])
+    if older:
+        check.check(out)
+        assert files.sha256_below(out) == before
+        assert re.search(
+            rf"Nothing was written; the bundle of \d{{4}}-.* in {out} stands as it was$", str(refused.value)
+        )
+    else:
+        assert str(refused.value).endswith(f"Nothing was written, and {out} does not exist")
 
 
 def test_a_file_of_just_the_budget_passes(bundle, trained_run, shard_set, tmp_path):
@@ -74,7 +82,8 @@ def test_a_file_that_is_not_equal_is_not_written(trained_run, shard_set, tmp_pat
 @pytest.fixture(scope="module")
 def always_the_rarest(trained_run, shard_set):
     """A change of the last biases after which the trained network always says what it otherwise says least."""
-    answers = verify.reference(inference.load(trained_run), shard_set, "val", None).probabilities.argmax(axis=1)
+    batches = verify.answers(inference.load(trained_run), shard_set, "val", None, "asking")
+    answers = np.concatenate([probabilities.argmax(axis=1) for _, _, probabilities in batches])
     rarest = np.bincount(answers, minlength=3).argmin()
     return lambda bias: bias + 1e4 * (np.arange(3) == rarest)
 
@@ -102,14 +111,14 @@ def test_too_much_accuracy_lost_is_refused_with_both_numbers(
     trained_run, shard_set, tmp_path, monkeypatch, always_the_rarest
 ):
     monkeypatch.setattr(verify, "TOLERANCES", dict.fromkeys(verify.TOLERANCES, 1.0))
-    measured = verify.reference
+    measured = verify.answers
 
     def always_right(*args):
         """The trained network's own answers as the labels, so that there is accuracy to lose."""
-        found = measured(*args)
-        return dataclasses.replace(found, labels=found.probabilities.argmax(axis=1))
+        for images, _, probabilities in measured(*args):
+            yield images, probabilities.argmax(axis=1), probabilities
 
-    monkeypatch.setattr(verify, "reference", always_right)
+    monkeypatch.setattr(verify, "answers", always_right)
     real = fold.inference_model
     monkeypatch.setattr(fold, "inference_model", lambda *args: broken(real(*args), always_the_rarest))
     message = r"loses \d+\.\d+ points of top-1 \(95 % interval .*\) on 33 records .* and --max_drop=1 is allowed"
@@ -312,16 +321,86 @@ def test_a_manifest_of_another_form_is_refused(bundle, tmp_path, change, message
 
 def test_a_folder_with_other_things_in_it_is_not_replaced(bundle, trained_run, shard_set, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
-    (out / "evaluation-val-model.tflite.json").write_text("{}")  # what evaluate leaves there goes with the model
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds what no export wrote: notes.txt. Move that away"):
-        export(trained_run, shard_set, out, files="onnx")
+    for replace in (False, True):
+        with pytest.raises(InputError, match=r"holds what no export wrote: notes.txt. Move that away"):
+            export(trained_run, shard_set, out, files="onnx", replace=replace)
     assert (out / "notes.txt").read_text() == "mine"
-    (out / "notes.txt").unlink()
-    export(trained_run, shard_set, out, files="onnx")
+
+
+def test_other_files_of_the_same_model_are_kept(bundle, trained_run, shard_set, tmp_path, capsys):
+    out = shutil.copytree(bundle, tmp_path / "out")
+    for name in ("model.tflite", "model.onnx"):  # what evaluate leaves there goes with the model
+        (out / f"evaluation-val-{name}.json").write_text("{}")
+    shutil.rmtree(out / "savedmodel")
+    export(trained_run, shard_set, out, files="onnx", tflite_batch=2)
+    manifest, before = check.load(out), check.load(bundle)
+    assert set(manifest["files"]) == set(before["files"]) - {"savedmodel"}
+    for name, entry in manifest["files"].items():
+        assert entry["sha256"] == before["files"][name]["sha256"], name
+    assert manifest["calibration"] == before["calibration"] is not None
+    assert (out / "evaluation-val-model.tflite.json").is_file()
+    report = (out / "report.html").read_text()
+    assert all(name in report for name in manifest["files"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "kept: model.tflite, model_dynamic.tflite, model_float16.onnx" in said
+    assert "; replaced: model.onnx; removed: evaluation-val-model.onnx.json" in said
+
+
+def as_if(out: Path, change) -> None:
+    content = json.loads((out / "manifest.json").read_text())
+    change(content)
+    files.write_json(out / "manifest.json", content)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda content: content.update(model_sha256="0"), "it was exported with other weights"),
+        (lambda content: content.update(sqznet="0.1.0"), "it was exported with another version of sqznet"),
+        (lambda content: content["preprocessing"].update(resize="other"), "it was exported with another preprocessing"),
+        (
+            lambda content: [each["proof"].update(n=7) for each in content["files"].values()],
+            "it was compared on other records: 7 of val",
+        ),
+        (lambda content: content["files"]["model.tflite"].update(sha256="0"), "it was changed or damaged"),
+    ],
+    ids=["weights", "version", "preprocessing", "records", "damaged"],
+)
+def test_files_that_do_not_go_together_are_not_removed_unasked(bundle, trained_run, shard_set, tmp_path, change, why):
+    out = shutil.copytree(bundle, tmp_path / "out")
+    as_if(out, change)
+    before = files.sha256_below(out)
+    message = rf"neither writes nor can keep: .*model.tflite.*{re.escape(why)}\). Give --replace .* stands as it was"
+    with pytest.raises(InputError, match=message):
+        export(trained_run, shard_set, out, files="onnx")
+    assert files.sha256_below(out) == before
+
+
+def test_replace_removes_the_bundle_as_a_whole(bundle, trained_run, shard_set, tmp_path):
+    out = shutil.copytree(bundle, tmp_path / "out")
+    (out / "evaluation-val-model.tflite.json").write_text("{}")
+    export(trained_run, shard_set, out, files="onnx", replace=True)
     assert {path.name for path in out.iterdir()} == {
         "model.onnx", "labels.txt", "manifest.json", "MODEL_CARD.md", "report.html", "golden", "kotlin", "swift",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["ctrl-c", "full"])
+def test_stopped_at_the_last_moment_the_older_bundle_stands(
+    bundle, trained_run, shard_set, tmp_path, monkeypatch, capsys, error
+):
+    out = shutil.copytree(bundle, tmp_path / "out")
+
+    def stop(*_):
+        raise error
+
+    monkeypatch.setattr(check, "check", stop)
+    with pytest.raises(type(error)):
+        export(trained_run, shard_set, out, files="onnx")
+    assert files.sha256_below(out) == files.sha256_below(bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert "nothing was written; the bundle of" in capsys.readouterr().err
 
 
 @pytest.mark.slow

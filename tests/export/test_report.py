@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.export import card, charts, report, wording
+from sqznet import metrics
+from sqznet.export import advice, by_class, card, charts, report, wording
 from sqznet.weights.catalogue import CATALOGUE
 
 LABELS = ("ball", "house <&> barn", "star | *night*")
@@ -24,11 +25,16 @@ REFERENCE = {
     "top5": 0.99,
     "top5_interval_95": (0.98, 0.995),
 }
-CONFUSIONS = {
-    "model.tflite": [],
-    "model_int8.tflite": [(0, 1, 30), (1, 2, 20)],
-    "model_nchw.onnx": [(index % 3, (index + 1) % 3, 40 - index) for index in range(10)],
+NOTHING_CHANGED = {"records": 0, "pairs": 0, "most_frequent": []}
+CHANGES = {
+    "model_int8.tflite": {"records": 50, "pairs": 2, "most_frequent": [[0, 1, 30], [1, 2, 20]]},
+    "model_nchw.onnx": {
+        "records": 355,
+        "pairs": 10,
+        "most_frequent": [[index % 3, (index + 1) % 3, 40 - index] for index in range(8)],
+    },
 }
+CONFUSION = np.array([[400, 11, 0], [100, 300, 12], [0, 0, 411]])
 
 
 def entry(format: str, quantize: str, size: int, **changes) -> dict:
@@ -41,6 +47,7 @@ def entry(format: str, quantize: str, size: int, **changes) -> dict:
         "top1_agreement": 0.965,
         "drop": 0.03,
         "drop_interval_95": (-0.001, 0.061),
+        "changed_answers": NOTHING_CHANGED,
     }
     return {
         "format": format,
@@ -93,6 +100,8 @@ MANIFEST = {
         "model.tflite": entry("tflite", "none", 2_900_000),
     },
 }
+for file_name, changes in CHANGES.items():
+    MANIFEST["files"][file_name]["proof"]["changed_answers"] = changes
 PUBLISHED = {"file": "net.caffemodel", "sha256": "f" * 64, "format": "caffemodel"}
 
 
@@ -122,8 +131,8 @@ def folder(tmp_path) -> Path:
     return made
 
 
-def write_report(folder: Path, manifest: dict = MANIFEST, confusions=CONFUSIONS, budget: int = BUDGET) -> str:
-    report.write(folder, manifest, LABELS, confusions, budget, REFERENCE)
+def write_report(folder: Path, manifest: dict = MANIFEST, budget: int = BUDGET, curve: Path | None = None) -> str:
+    report.write(folder, manifest, LABELS, budget, REFERENCE, CONFUSION, curve)
     return (folder / "report.html").read_text()
 
 
@@ -166,9 +175,9 @@ def test_the_report_shows_every_figure(folder):
     for shown in (
         "2,900,000 bytes (2.900 MB, 2.766 MiB)",  # size
         "budget 3,000,000 bytes",
-        "90.00 % (88.00 to 92.00)",  # accuracy of the model and of a file
-        "87.00 % (85.00 to 89.00)",
-        "96.50 %",  # same answers
+        "90.00 % (1,111 of 1,234; 88.00 to 92.00)",  # accuracy of the model and of a file
+        "87.00 % (1,074 of 1,234; 85.00 to 89.00)",
+        "96.50 % (1,191 of 1,234)",  # same answers
         "3.00 (-0.10 to 6.10)",  # loss
         "1.2e-02",  # largest difference
         "1,234 records of data/pictures, test",
@@ -229,8 +238,64 @@ def test_an_unfinished_folder_goes_by_the_name_it_will_have(folder):
 def test_samples_are_marked_right_and_wrong(folder):
     text = Words(write_report(folder)).text
     assert "what model.tflite answers" in text
-    assert text.count("✓ right") == 3 and text.count("✗ wrong") == 5
+    assert text.count("✓ right") == 3 and text.count("✗ taken for ball") == 5
     assert "ball 70.0 % house <&> barn 20.0 % star | *night* 10.0 %" in text
+
+
+def test_top_5_of_three_classes_is_left_out(folder):
+    assert "top-5" not in write_report(folder) + write_card(folder)
+    many = changed(classes=[*map(str, range(6))])
+    card.write(folder, many, tuple(many["classes"]), REFERENCE)
+    assert "| top-5 (rank-5) | 99.00 % (1,222 of 1,234; 98.00 to 99.50) |" in (folder / card.FILE).read_text()
+
+
+def test_the_report_says_which_file_to_take_and_why(folder):
+    text = Words(write_report(folder)).text
+    assert (
+        "Take model_int8.tflite for phones: Android and iOS, with LiteRT or MediaPipe. It is the smallest of 2 TFLite "
+        "files (0.70 MB), answers as the Keras model on 1,191 of 1,234 records, and loses 3.00 points of top-1, 37 of "
+        "1,234 records (95 % interval of the loss -0.10 to 6.10 points)."
+    ) in text
+    better = changed()
+    better["files"]["model.tflite"]["proof"] |= {"drop": 0.0, "drop_interval_95": (-0.01, 0.01)}
+    assert "If that is too much, take model.tflite (2.90 MB): it loses no top-1" in write_report(folder, better)
+
+
+def test_of_files_about_as_small_the_quickest_is_taken():
+    quick = {"1": {"median_ms": 1.0, "p90_ms": 1.0}, "peak_mib": 1.0}
+    files = [("slow.tflite", entry("tflite", "dynamic", 700)), ("quick.tflite", entry("tflite", "int8", 720))]
+    files[1][1]["latency"] = quick
+    files.append(("large.tflite", entry("tflite", "none", 2900, latency=quick)))
+    name, _ = advice.taken(files)["tflite"]
+    assert name == "quick.tflite"
+
+
+def test_the_confusion_matrix_and_the_classes_have_their_counts(folder):
+    text = Words(write_report(folder)).text
+    assert "1,111 of 1,234 right" in text
+    assert "ball 400 11 411 house <&> barn 100 300 12 412" in text
+    assert re.search(r"house <&> barn 72\.82 % \(300 of 412; 68\.\d\d to 76\.\d\d\) ball \(100\)", text)
+
+
+def test_of_many_classes_the_pairs_that_are_confused_most_are_listed():
+    counts = np.diag(np.full(50, 20))
+    counts[7, 3], counts[8, 3], counts[9, 9] = 12, 2, 3
+    text = Words(by_class.section(counts, tuple(f"class {each}" for each in range(50)), "here")).text
+    assert "confused most: true taken for records class 7 class 3 12 of 32 class 8 class 3 2 of 22" in text
+    assert "The 20 worst of 49 classes with 10 records or more: class top-1" in text
+    assert "class 7 62.50 % (20 of 32;" in text and "class 9 " not in text
+
+
+def test_the_curve_of_the_run_is_in_the_report(folder):
+    curve = folder / "golden" / "0.png"
+    assert "Loss and accuracy of the run" in write_report(folder, curve=curve)
+    assert "Loss and accuracy of the run" not in write_report(folder)
+
+
+def test_records_too_few_for_the_loss_that_was_allowed_are_told_of(folder):
+    warned = changed(gate={"max_drop": 0.005, "warning": metrics.too_few_records(28, 28, 0.005)})
+    for content in (write_report(folder, warned), write_card(folder, warned)):
+        assert "28 records cannot show a loss of 0.5 points: one record is 3.57 points" in content
 
 
 def test_samples_of_an_int8_file_are_probabilities_too(folder):
@@ -265,9 +330,10 @@ def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
         "# tiny\\<\\&\\>",
         "## Intended use and limits",
         "Not for decisions about people",
-        "| top-1 (rank-1) | 1,234 | 90.00 % (88.00 to 92.00) |",
-        "| top-5 (rank-5) | 1,234 | 99.00 % (98.00 to 99.50) |",
-        "| `model.tflite` | TFLite, float32 | 2,900,000 | 87.00 % (85.00 to 89.00) | 3.00 (-0.10 to 6.10) | 96.50 % |",
+        "| top-1 (rank-1) | 90.00 % (1,111 of 1,234; 88.00 to 92.00) |",
+        "| `model.tflite` | TFLite, float32 | 2,900,000 | 87.00 % (1,074 of 1,234; 85.00 to 89.00) | "
+        "3.00 (-0.10 to 6.10) | 96.50 % (1,191 of 1,234) |",
+        "**Take model\\_int8.tflite for phones",
         "trained from scratch with sqznet on data/pictures",
         "128 records of data/pictures, train",
         "| `model_int8.tflite` | TFLite schema 3 | image, uint8, 1x8x8x3 (NHWC) | probabilities, uint8, 1x3 |",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from sqznet.data import manifest as manifests
 from sqznet.data import mend, pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
-from sqznet.training import checkpoint, schedule, strategy
+from sqznet.training import checkpoint, find_rate, schedule, strategy
+from sqznet.training import run as run_module
 from sqznet.training.run import Run
 
 from ..conftest import TINY
@@ -184,3 +187,59 @@ def test_shards_are_read_from_any_file_system_of_tensorflow(shard_set):
     with pytest.raises(InputError, match=r"hdfs://host/set/?\S* cannot be read: .*TensorFlow knows .*gs://"):
         manifests.load(remote.folder("hdfs://host/set"))
     assert dataclasses.astuple(there.shards[0])[1:] == dataclasses.astuple(shard_set.shards[0])[1:]
+
+
+def shorten(shard: manifests.Shard, records: int) -> None:
+    """Cuts a shard at the end of a record, which TensorFlow takes for its end; or repeats its last record."""
+    stored = list(tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator())
+    with tf.io.TFRecordWriter(str(shard.path)) as writer:
+        for record in (stored + stored[-1:])[: shard.records + records]:
+            writer.write(record)
+
+
+def test_a_bad_record_is_found_however_far_ahead_a_call_reads(copied, tmp_path, monkeypatch):
+    recipe = RECIPE.replace(steps_per_call=100)
+    plan = schedule.plan(recipe, copied.records("train"))
+    *_, (_, _, shard, number, _) = pipeline.order(copied, plan).take(copied.records("train")).as_numpy_iterator()
+    last = copied.shards_of("train")[shard]
+    rewrite(last, number, with_feature("image/encoded", b"no photograph"))
+    monkeypatch.setattr(run_module, "AHEAD", 1 - recipe.steps_per_call)  # one batch only: the split has to be searched
+    made = Run(copied, recipe, strategy.create("one"), tmp_path)
+    with pytest.raises(InputError, match=rf"{last.path.name}, record {number} .* is corrupt"):
+        made.train()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize(
+    ("by", "reason"), [(-1, "the file ends after 1. of 1. records"), (1, "has 1. records of this")]
+)
+def test_a_score_of_fewer_or_more_records_than_the_manifest_has_is_refused(copied, split, by, reason):
+    shard = copied.shards_of(split)[-1]
+    shorten(shard, by)
+    with pytest.raises(InputError, match=rf"{shard.path.name}, record 1. \(0 first\), is corrupt: .*{reason}"):
+        for _ in pipeline.examples(copied, split, RECIPE.preprocessing, None, 8):
+            pass
+
+
+def test_one_record_too_many_is_named_in_training_and_can_be_left_out(copied, tmp_path):
+    shard = copied.shards_of("train")[2]
+    shorten(shard, 1)
+    with pytest.raises(InputError, match=rf"{shard.path.name}, record 15 .* the manifest has 15 records of this shard"):
+        run(copied, tmp_path / "strict")
+    made = run(copied, tmp_path / "run", max_bad_records=1)
+    assert sum(1 for _ in pipeline.order(made.readable, made.schedule).as_numpy_iterator()) >= 120
+
+
+def test_looking_for_a_learning_rate_names_a_bad_record(copied, tmp_path):
+    shard = copied.shards_of("train")[0]
+    flip_a_bit(shard.path, record=3)
+    with pytest.raises(InputError, match=rf"{shard.path.name}, record 3 \(0 first\), is corrupt"):
+        find_rate.find(copied, RECIPE, strategy_name="one", replicas=None, folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_score_is_refused_without_assertions_too(copied, trained_run, tmp_path):
+    shorten(copied.shards_of("test")[-1], -1)
+    flags = [f"--model={trained_run}", f"--data={copied.folder}", f"--out={tmp_path}"]
+    done = subprocess.run([sys.executable, "-O", "-m", "sqznet.evaluate", *flags], capture_output=True, text=True)
+    assert done.returncode == 2 and "the file ends after" in done.stderr and "Traceback" not in done.stderr

@@ -47,3 +47,19 @@ def test_the_command_writes_a_plot_and_a_table_and_no_weights(shard_set, tmp_pat
 def test_it_goes_with_no_resuming():
     with pytest.raises(InputError, match="--find_lr is for a fresh network"):
         train.main(["--find_lr", "--resume"])
+
+
+@pytest.mark.parametrize("name", ["finetune", "dsd"])
+def test_a_recipe_that_needs_weights_is_refused_without_them(name, shard_set, tmp_path):
+    with pytest.raises(InputError, match="say which, with --init_weights=squeezenet-v1.1"):
+        train.main([f"--data={shard_set.folder}", f"--recipe={name}", "--find_lr", f"--run_dir={tmp_path / 'run'}"])
+
+
+@pytest.mark.slow
+def test_it_searches_on_the_weights_that_will_be_trained(trained_run, shard_set, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(find_rate, "STEPS", 30)
+    monkeypatch.setattr(find_rate, "suggest", lambda rates, losses: float(rates[0]))
+    flags = [f"--data={shard_set.folder}", "--recipe=finetune", "--image_size=32", "--global_batch_size=8"]
+    flags += ["--strategy=one", "--find_lr", f"--run_dir={tmp_path}", f"--init_weights={trained_run}"]
+    assert train.main(flags) == 0
+    assert "conv10 knows 3 of 3 classes" in capsys.readouterr().err

@@ -10,11 +10,12 @@ import fnmatch
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from sqznet import remote
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, number, require_unique
+from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, number, require_unique, shown
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
 from sqznet.errors import InputError
@@ -85,6 +86,19 @@ def open_source(
         )
     _check(source, spec)
     return source
+
+
+def published(spec: str) -> str:
+    """A source as the manifest of a set names it: without where it lies on this machine."""
+    kind, colon, where = spec.partition(":")
+    return f"{kind}{colon}{remote.published(where)}" if where else spec
+
+
+def without_place(note: str, spec: str) -> str:
+    """A note about a source with the paths in it beginning at the source's folder."""
+    where = Path(spec.partition(":")[2] or ".").expanduser()
+    before = where.absolute().parent
+    return note if before == before.parent else note.replace(f"{shown(before)}/", "")
 
 
 def _without_empty(splits: Splits) -> Splits:
