@@ -72,7 +72,7 @@ def measure(command: list[str], folder: Path, terminal: bool, until: bytes | Non
             if step is None and STEP.search(output):
                 step = now - started
             if until and until in output:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # which a job in the background heeds, too
                 until = None
     _, status, usage = os.wait4(process.pid, 0)
     os.close(ours)
@@ -131,6 +131,7 @@ def main() -> int:
                 times.code,
             ]
         )
+        console.say("  ".join(map(str, rows[-1])))
     columns = ["command", "first sign, s", "first step, s", "end, s", "longest silence, s", "processor s", "exit code"]
     console.table(columns, rows, title="terminal" if args.terminal else "no terminal")
     return 0

@@ -240,6 +240,11 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def command(module: str, *arguments: str) -> str:
+    """A command as a user can type it: paths with blanks and the like are quoted for the shell."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
 def next_step(module: str, *arguments: str) -> None:
-    """The command that a user is likely to want next, quoted for the shell."""
-    say(f"next: {shlex.join(['python', '-m', module, *arguments])}")
+    """Says which command a user is likely to want next."""
+    say(f"next: {command(module, *arguments)}")

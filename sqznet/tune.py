@@ -28,6 +28,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
                 console.say(f"{before} trials of {out} are finished already")
             search.Search(oracle, recipe, out, flags).search()
             if args.role != "worker":
-                needed = "".join(f" {flag}" for flag in flags if flag.startswith(("--data=", "--init_weights=")))
+                needed = "".join(
+                    f" {shlex.quote(flag)}" for flag in flags if flag.startswith(("--data=", "--init_weights="))
+                )
                 report.conclude(out, recipe, list(searched), flags if args.compare else None, needed)
     except search.Stopped as stopped:
         console.say(f"stopped by {stopped}; the same command with --out={out} goes on")
