@@ -184,20 +184,21 @@ class Bars(Progress):
             self._teller.join()
             self._teller = None
             _telling.remove(self)
-            _tell(self.tasks[-1].description if self.tasks else "")
+            if not self.disable:  # else the silence goes on
+                _tell(self.tasks[-1].description if self.tasks else "")
         super().stop()
 
     def _follow(self) -> None:
-        last = began = time.monotonic()
+        began = time.monotonic()
         while not self._ended.wait(WATCHED):
             if self._watch:
                 self._watch()
             now = time.monotonic()
-            if not _err.is_interactive and now - last >= TOLD:
-                last = now
+            if not _err.is_interactive and now - _told >= TOLD:
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
                     _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
+                    _tell(task.description)
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
