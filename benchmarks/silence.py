@@ -38,6 +38,7 @@ class Times:
     step: float | None  # to the first count above 0
     end: float
     silence: float  # the longest
+    processor: float  # seconds of all cores together, which do not depend on what else the machine does
     code: int
 
 
@@ -71,12 +72,14 @@ def measure(command: list[str], folder: Path, terminal: bool, until: bytes | Non
             if step is None and STEP.search(output):
                 step = now - started
             if until and until in output:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # which a job in the background heeds, too
                 until = None
-    code = process.wait()
+    _, status, usage = os.wait4(process.pid, 0)
     os.close(ours)
     end = time.monotonic() - started
-    return Times(first or end, step, end, max(silence, time.monotonic() - heard), code)
+    silence = max(silence, time.monotonic() - heard)
+    code = os.waitstatus_to_exitcode(status)
+    return Times(first or end, step, end, silence, usage.ru_utime + usage.ru_stime, code)
 
 
 def commands(photos: Path, weights: str) -> list[tuple[str, list[str], bytes | None]]:
@@ -117,8 +120,19 @@ def main() -> int:
         console.say(f"python -m {' '.join(command)}")
         times = measure(command, work, args.terminal, until)
         step = "-" if times.step is None else f"{times.step:.1f}"
-        rows.append([name, f"{times.first:.2f}", step, f"{times.end:.1f}", f"{times.silence:.1f}", times.code])
-    columns = ["command", "first sign, s", "first step, s", "end, s", "longest silence, s", "exit code"]
+        rows.append(
+            [
+                name,
+                f"{times.first:.2f}",
+                step,
+                f"{times.end:.1f}",
+                f"{times.silence:.1f}",
+                f"{times.processor:.0f}",
+                times.code,
+            ]
+        )
+        console.say("  ".join(map(str, rows[-1])))
+    columns = ["command", "first sign, s", "first step, s", "end, s", "longest silence, s", "processor s", "exit code"]
     console.table(columns, rows, title="terminal" if args.terminal else "no terminal")
     return 0
 

@@ -184,20 +184,21 @@ class Bars(Progress):
             self._teller.join()
             self._teller = None
             _telling.remove(self)
-            _tell(self.tasks[-1].description if self.tasks else "")
+            if not self.disable:  # else the silence goes on
+                _tell(self.tasks[-1].description if self.tasks else "")
         super().stop()
 
     def _follow(self) -> None:
-        last = began = time.monotonic()
+        began = time.monotonic()
         while not self._ended.wait(WATCHED):
             if self._watch:
                 self._watch()
             now = time.monotonic()
-            if not _err.is_interactive and now - last >= TOLD:
-                last = now
+            if not _err.is_interactive and now - _told >= TOLD:
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
                     _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
+                    _tell(task.description)
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
@@ -240,6 +241,11 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def command(module: str, *arguments: str) -> str:
+    """A command as a user can type it: paths with blanks and the like are quoted for the shell."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
 def next_step(module: str, *arguments: str) -> None:
-    """The command that a user is likely to want next, quoted for the shell."""
-    say(f"next: {shlex.join(['python', '-m', module, *arguments])}")
+    """Says which command a user is likely to want next."""
+    say(f"next: {command(module, *arguments)}")

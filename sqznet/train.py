@@ -168,7 +168,8 @@ def main(argv: list[str] | None = None) -> int:
             data_service=args.data_service,
         )
     except run.Stopped as stopped:
-        console.say(f"stopped by {stopped}; go on with: python -m sqznet.train --resume --run_dir={run_dir}")
+        again = console.command("sqznet.train", "--resume", f"--run_dir={run_dir}")
+        console.say(f"stopped by {stopped}; go on with: {again}")
         return 128 + stopped.signal_number
     return 0
 
@@ -192,6 +193,8 @@ def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder:
         )
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
     console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
+    rate = f"--learning_rate={suggested:.2g}"
+    console.next_step("sqznet.train", f"--data={data.folder}", f"--recipe={args.recipe or recipe.name}", rate)
 
 
 def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:

@@ -28,6 +28,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,9 +94,15 @@ def main(argv: list[str] | None = None) -> int:
         _join(args.chief)
     startup.load_tensorflow()
     from sqznet.data import manifest
+    from sqznet.training import fit
     from sqznet.tuning import oracles, report, search
 
-    manifest.load(args.data)  # raises where it is no set
+    records = manifest.load(args.data).records("train")  # raises where it is no set
+    if args.recipe in recipes.RECIPES:  # a file is taken as it is, here as in a training
+        named, recipe = recipe, fit.fitted(recipe, records, args.replicas or 1, ())
+        fit.tell(named, recipe, records)
+    if args.space in space.SPACES:
+        searched = fit.searchable(searched, records)
     if args.init_weights:
         from sqznet.training import finetune
 
@@ -115,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
                 console.say(f"{before} trials of {out} are finished already")
             search.Search(oracle, recipe, out, flags).search()
             if args.role != "worker":
-                needed = "".join(f" {flag}" for flag in flags if flag.startswith(("--data=", "--init_weights=")))
+                needed = "".join(
+                    f" {shlex.quote(flag)}" for flag in flags if flag.startswith(("--data=", "--init_weights="))
+                )
                 report.conclude(out, recipe, list(searched), flags if args.compare else None, needed)
     except search.Stopped as stopped:
         console.say(f"stopped by {stopped}; the same command with --out={out} goes on")

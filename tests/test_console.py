@@ -75,7 +75,8 @@ def test_a_bar_tells_of_itself_where_it_cannot_be_drawn(monkeypatch, capsys):
 
     with bar:
         time.sleep(0.5)
-    assert "reading [photographs], 7 of 9; " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 1 <= said.count("reading [photographs], 7 of 9; ") <= 6  # not each time that it is looked at
 
 
 def test_what_is_being_done_is_said_at_once(capsys):
@@ -106,3 +107,13 @@ def test_the_next_command_can_be_typed_as_it_stands(capsys):
     console.next_step("sqznet.evaluate", "--model=runs/it's [mine] $x")
     said = capsys.readouterr().err.removeprefix("next: ").strip()
     assert shlex.split(said) == ["python", "-m", "sqznet.evaluate", "--model=runs/it's [mine] $x"]
+
+
+def test_a_hidden_bar_that_ends_does_not_count_as_something_shown(monkeypatch, capsys):
+    monkeypatch.setattr(console, "TOLD", 0.1)
+    monkeypatch.setattr(console, "WATCHED", 0.02)
+    console.say("one")
+    before = console._told
+    with console.progress("images/s", transient=True) as bar:
+        bar.add_task("evaluating", total=9)
+    assert console._told == before

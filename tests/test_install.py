@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -30,3 +31,9 @@ def test_make_install_refuses_an_older_python(tmp_path):
     assert done.returncode == 2
     assert f"sqznet needs Python 3.11 or newer, and {old} is 3.10" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_nothing_tells_to_install_sqznet_by_name():
+    """It is not published: extras are those of a checkout, `pip install -e '.[beam]'`."""
+    texts = [path for path in ROOT.rglob("*") if path.suffix in (".md", ".py") and ".venv" not in path.parts]
+    assert [path for path in texts if re.search(r"pip install [^\n]*\bsqznet\[", path.read_text())] == []

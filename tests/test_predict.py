@@ -12,7 +12,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from sqznet import metrics, predict
+from sqznet import metrics, plots, predict
 from sqznet.data import images, signatures
 from sqznet.errors import InputError, Reject
 from sqznet.inference import Predictor
@@ -49,6 +49,20 @@ def test_predict_ranks_ties_as_evaluation_does(holiday):
     (answer,), _ = predict.answer({holiday / "a.jpg": True}, predictor, top=3)
     assert answer.best == [1, 2, 0]
     assert metrics.score(Tied()(answer.pixels[None]), np.array([1])).top1 == 1
+
+
+def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypatch):
+    class Sure:
+        batch, image_size, classes = None, 8, 2
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.tile(np.array([0.9, 0.1], np.float32), (len(images), 1))
+
+    monkeypatch.setattr(plots, "SHEET", 2)
+    predictor = Predictor(Path("sure"), Sure(), Card(("a", "b"), Preprocessing(8, 8)))
+    photos = {holiday / name: True for name in ("a.jpg", "b.jpg", "day 2/c.jpg")}
+    answers, _ = predict.answer(photos, predictor, top=1)
+    assert [each.pixels is not None for each in answers] == [True, True, False]
 
 
 def test_a_bad_photograph_is_named_and_the_others_are_answered(bundle, holiday, capsys):

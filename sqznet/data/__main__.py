@@ -75,9 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    startup.load_tensorflow()  # first, since it says so: importing the modules below takes a second
     from sqznet.data import build, report, shards, sources
-
-    startup.load_tensorflow()
 
     if args.verify:
         manifest = build.verify(args.out)

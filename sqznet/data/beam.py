@@ -29,7 +29,7 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
-        raise InputError("--runner=beam needs Apache Beam: pip install 'sqznet[beam]'") from None
+        raise InputError("--runner=beam needs Apache Beam; in a checkout: pip install -e '.[beam]'") from None
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     try:
         given = shlex.split(flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
 from sqznet import console, recipes
 from sqznet.recipes import Recipe
@@ -56,3 +57,17 @@ def tell(before: Recipe, after: Recipe, records: int) -> None:
         f"{before.global_batch_size}{rate if after.learning_rate != before.learning_rate else ''} "
         "(--global_batch_size and --learning_rate set others)"
     )
+
+
+def searchable(space: dict[str, Any], records: int) -> dict[str, Any]:
+    """A space of settings without the batches that a training split of so many records does not fill."""
+    sizes = space.get("global_batch_size")
+    if sizes is None or max(sizes) <= records:
+        return space
+    kept = [size for size in sizes if size <= records]
+    console.say(
+        f"{console.counted(records, 'training record')}: batches of {', '.join(map(str, kept)) or 'the fitted size'} "
+        f"are tried, not of {', '.join(str(size) for size in sizes if size > records)}"
+    )
+    others = {name: values for name, values in space.items() if name != "global_batch_size"}
+    return {**others, "global_batch_size": kept} if len(kept) > 1 else others

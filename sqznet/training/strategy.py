@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqznet import console
 from sqznet.errors import InputError
 from sqznet.training import cluster
 from sqznet.training.cluster import Cluster
@@ -71,9 +72,10 @@ def _refuse_to_pass_over_gpus() -> None:
         if line.startswith("Model:")
     ]
     if models and not hidden:
+        gpus = console.counted(len(models), "NVIDIA GPU")
         raise InputError(
-            f"this machine has {len(models)} NVIDIA GPU(s) ({models[0]}) that TensorFlow {tf.__version__} cannot use. "
-            "It needs CUDA's libraries (pip install 'sqznet[gpu]') and compute capability 6.0 or more (the K80: 3.7); "
+            f"this machine has {gpus} ({models[0]}) that TensorFlow {tf.__version__} cannot use. It needs CUDA's "
+            "libraries (in a checkout: pip install -e '.[gpu]') and compute capability 6.0 or more (the K80: 3.7); "
             "see the support table in BUILD_NOTES.md. To train on the processor: CUDA_VISIBLE_DEVICES=-1"
         )
 

@@ -73,7 +73,9 @@ def conclude(
     )
     if compared_by is not None:
         _compare(out, recipe, found, compared_by)
-    console.result(f"train with it: python -m sqznet.train --recipe={out / BEST}{train_flags}; plot: {out / PLOT}")
+    console.result(
+        f"train with it: {console.command('sqznet.train', f'--recipe={out / BEST}')}{train_flags}; plot: {out / PLOT}"
+    )
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import signal
 import subprocess
 from pathlib import Path
@@ -22,7 +23,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from sqznet import child, console, files, runs
 from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
-from sqznet.training import run_folder
+from sqznet.training import best, run_folder
 from sqznet.tuning import oracles
 from sqznet.tuning import space as spaces
 
@@ -213,4 +214,15 @@ def finished(folder: Path) -> list[Trial]:
             raise InputError(f"{path} is not a trial's record ({type(error).__name__}: {error})") from None
         searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
         trials.append(Trial(state["trial_id"], searched, epochs, top1, reason))
-    return sorted(trials, key=lambda trial: -1.0 if trial.top1 is None else trial.top1, reverse=True)
+    return sorted(trials, key=lambda trial: _rank(folder, trial), reverse=True)
+
+
+def _rank(folder: Path, trial: Trial) -> tuple[float, float]:
+    """A key that is larger for a better trial: of equal top-1, the lower val loss decides, as among epochs."""
+    if trial.top1 is None:
+        return -1.0, 0.0
+    try:
+        epoch = runs.read(run_dir_of(folder, trial.name)).best
+    except InputError:  # its run folder was removed
+        epoch = None
+    return trial.top1, best.rank(epoch)[1] if epoch else -math.inf

@@ -62,3 +62,10 @@ def test_a_recipe_from_a_file_is_taken_as_it_is(tmp_path):
     path.write_text('{"recipe": {"global_batch_size": 64, "epochs": 2}}')
     assert train._chosen(str(path), {"epochs": 3}) == {"epochs", "global_batch_size"}
     assert train._chosen("finetune", {"epochs": 3}) == {"epochs"}
+
+
+@pytest.mark.parametrize(("records", "kept"), [(128, [32, 64, 128]), (126, [32, 64]), (40, None), (20, None)])
+def test_a_search_tries_no_batch_that_the_set_does_not_fill(records, kept):
+    space = {"epochs": [1, 2], "global_batch_size": [32, 64, 128]}
+    assert fit.searchable(space, records).get("global_batch_size") == kept
+    assert fit.searchable({"epochs": [1, 2]}, 3) == {"epochs": [1, 2]}

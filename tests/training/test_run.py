@@ -245,3 +245,21 @@ def test_the_newest_run_is_the_one_written_last(tmp_path):
         (tmp_path / name / "best.keras").touch()
         os.utime(tmp_path / name / "best.keras", (1000 - age, 1000 - age))
     assert run_folder.newest("best.keras", tmp_path).name == "a"
+
+
+def test_of_epochs_with_equal_top1_best_keras_is_of_the_one_with_the_lowest_loss(shard_set, tmp_path, monkeypatch):
+    made = fresh_run(shard_set, tmp_path / "run")
+    scores = iter([(0.9, 0.2), (1.0, 0.252), (1.0, 0.083), (1.0, 0.1)])  # val top-1 and loss of four epochs
+    saved = []
+    monkeypatch.setattr(
+        made, "evaluate", lambda split: dict(zip(("top1", "loss"), next(scores), strict=True), top5=1.0)
+    )
+    monkeypatch.setattr(made, "save_best", lambda: saved.append(made.progressed.kept_epoch))
+    for epoch in range(4):
+        made.progressed.step += 15
+        made.progressed.sums, made.progressed.seconds = loop.Sums(1.0, 1.0, 1.0, 120.0), 1.0
+        made._end_epoch(epoch, tf.summary.create_noop_writer())
+    assert saved == [1, 2, 3] and made.progressed.kept["epoch"] == 3
+    resumed = fresh_run(shard_set, tmp_path / "run")
+    resumed.resume()
+    assert resumed.progressed == made.progressed

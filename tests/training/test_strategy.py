@@ -89,5 +89,5 @@ def test_gpus_that_tensorflow_cannot_use_are_not_passed_over(tmp_path, monkeypat
     monkeypatch.setattr(strategy, "GPUS", tmp_path)
     strategy.create("one")  # the tests hide GPUs
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    with pytest.raises(InputError, match=r"1 NVIDIA GPU\(s\) \(Tesla K80\) .* To train on the processor: CUDA_VIS"):
+    with pytest.raises(InputError, match=r"1 NVIDIA GPU \(Tesla K80\) .* To train on the processor: CUDA_VIS"):
         strategy.create("mirrored")

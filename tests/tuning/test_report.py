@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from sqznet import recipes
+from sqznet import recipes, runs
 from sqznet.errors import InputError
 from sqznet.tuning import report, search
 
@@ -62,3 +62,15 @@ def test_without_a_finished_trial_it_says_why(out):
         (out / search.PROJECT / f"trial_{trial_id}" / "trial.json").unlink()
     with pytest.raises(InputError, match="none of the 1 trials of .* was finished: the loss is not finite"):
         report.conclude(out, TINY, ["learning_rate"], None)
+
+
+def test_of_equal_trials_the_one_with_the_lower_val_loss_is_best(out, monkeypatch):
+    path = out / search.PROJECT / "trial_01" / "trial.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "score": 0.5}))
+    losses = {"run_00": 0.2, "run_01": 0.1}
+
+    def read(folder):
+        return runs.Record(folder, {}, [{"epoch": 1, "val_top1": 0.5, "val_loss": losses[folder.name]}], [])
+
+    monkeypatch.setattr(search.runs, "read", read)
+    assert [trial.name for trial in search.finished(out)] == ["01", "00", "02"]
