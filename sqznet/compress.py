@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from sqznet import cli, console, coverage, files, metrics, remote
+from sqznet import cli, console, coverage, files, locks, metrics, remote
 from sqznet.errors import CheckFailed, InputError
 from sqznet.export import budget
 
@@ -96,8 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out={out} must end in .sqz")
     stages = compressor.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes)
     split = args.split or ("test" if "test" in manifest.splits else "val")
-    lock, remedy = files.lock_beside(out), "wait for it, or name another --out"
-    with files.locked(lock, f"compresses to {out}", wait=False, remedy=remedy):
+    lock, remedy = locks.beside(out), "wait for it, or name another --out"
+    with locks.locked(lock, f"compresses to {out}", wait=False, remedy=remedy):
         made = compressor.Compressor(
             source,
             trained,

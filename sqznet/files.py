@@ -1,7 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed. And locks between processes.
-
-docs/concurrency.md says what each command does where two processes meet.
-"""
+"""Files that are either whole or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,24 +9,17 @@ import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from sqznet import console
 from sqznet.errors import InputError, TryAgain
 
 TEMPORARY_PREFIX = ".tmp-"
 DAY = 24 * 60 * 60  # seconds
-_POLL = 0.05  # seconds between two attempts to take a lock
-_PATIENCE = 0.3  # seconds before a lock counts as held: a process that only asks who holds it has it for a moment
 # What keeps a file from being written that the user can mend, and how.
 REMEDIES = {
     errno.ENOSPC: "free some space there and run the same command again",
@@ -151,142 +141,6 @@ def refusal(failed: OSError, onwards: str = "") -> InputError:
     return kind(in_words(failed) + onwards)
 
 
-class Held(TryAgain):
-    """Another process holds a lock; the text names it."""
-
-
-@contextlib.contextmanager
-def locked(
-    path: Path,
-    doing: str = "",
-    *,
-    wait: bool = True,
-    remedy: str = "wait for it",
-    first: Callable[[], None] | None = None,
-) -> Iterator[None]:
-    """One process at a time in the block, of this machine and of all that share the folder.
-
-    The lock is on an open file, so it goes with the process, however that ends. The file says which process holds it,
-    for the messages of others, and goes with the lock; after a kill it stays and harms nothing.
-
-    Args:
-        path: of the lock file.
-        doing: what the holder does, such as "builds data/mine".
-        wait: wait for the lock, and say for whom.
-        remedy: what the user can do who is refused.
-        first: called as soon as the lock is held; it may make room on a full disk.
-
-    Raises:
-        Held: another process holds it, and `wait` is False.
-        InputError: the folder's file system has no locks.
-    """
-    started, said = time.monotonic(), ""
-    while (descriptor := _try_lock(path)) is None:
-        if time.monotonic() - started > _PATIENCE:
-            holder = f"another process {doing or f'holds {path}'}: {_recorded(path)}"
-            if not wait:
-                raise Held(f"{holder}; {remedy}")
-            if holder != said:
-                console.say(f"waiting: {holder}")
-                said = holder
-        time.sleep(_POLL)
-    try:
-        if first:
-            first()
-        _record(descriptor)
-        yield
-    finally:
-        # While the lock is held, or another process could take the lock of a file that is about to go.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-        if sys.platform == "win32":  # which removes no open file, and none that another process has open
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def lock_beside(path: Path) -> Path:
-    """Where the lock of a file or folder is that is replaced as a whole."""
-    return path.parent / f".{path.name}.lock"
-
-
-def holder(path: Path) -> str | None:
-    """Which process holds a lock, in words; None if none does."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        return None if filelock.lock_descriptor(descriptor, blocking=False) else _recorded(path)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(path: Path) -> int | None:
-    """The open lock file, or None if another process holds it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:  # the folder was removed in between
-        return None
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{path.parent} cannot be a folder: a file stands in its way; name another") from None
-    try:
-        taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno == errno.ESTALE:  # removed by another machine
-            return None
-        raise InputError(
-            f"cannot lock {path}: {error.strerror}; name a folder on a file system with locks, or mount it with them"
-        ) from None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if not taken:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _is_still_there(path: Path, descriptor: int) -> bool:
-    """Whether a file that is locked now was not removed by the process that had the lock before."""
-    status = os.fstat(descriptor)
-    try:
-        return status.st_nlink > 0 and os.path.samestat(status, path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _record(descriptor: int) -> None:
-    """Writes into a lock file who holds it. Windows lets nobody read a locked byte, so the first is left blank."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
-    written = {
-        "command": console.printable(shlex.join([*command, *sys.argv[1:]]), keep="")[:300],
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-    }
-    with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f" {json.dumps(written)}\n".encode())
-
-
-def _recorded(path: Path) -> str:
-    """Who holds a lock. Processes in containers often have the same number, so the host is named, too."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(1)
-            found = json.loads(file.read())
-        return f"{found['command']} (process {found['process']} on host {found['host']}, since {found['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it has not written down its name"
-
-
 def remove_abandoned(path: Path, *, age: float = DAY) -> None:
     """Removes what killed processes left of writing `path`: what nobody has written to for `age` seconds.
 
@@ -325,59 +179,6 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def parse_json(text: str, where: str) -> dict[str, Any]:
-    """The object of a JSON text that a user may have written or changed.
-
-    Raises:
-        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
-    """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        for name, _ in pairs if len(made) < len(pairs) else []:
-            if sum(name == other for other, _ in pairs) > 1:
-                raise InputError(f"{where}: {name!r} stands there twice, and only one can be meant; remove the other")
-        return made
-
-    def refuse(constant: str) -> None:
-        raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
-
-    try:
-        # Some editors put a mark before the text.
-        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        what = "is empty" if not text.strip() else f"cannot be read as JSON: {error}"
-        raise InputError(f"{where} {what}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{where} holds {shortened(content)}; expected a JSON object, {{...}}")
-    return content
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """`parse_json` of a file.
-
-    Raises:
-        InputError: also where it cannot be read.
-    """
-    try:
-        text = path.read_text()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8; expected a JSON file") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    return parse_json(text, str(path))
-
-
-def shortened(value: Any) -> str:
-    """A value of JSON as it is written there, cut to what a message has room for."""
-    if isinstance(value, float):
-        return repr(value)
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def remove(path: Path) -> None:

@@ -25,7 +25,7 @@ import threading
 import time
 from pathlib import Path
 
-from sqznet import child, cli, console, files
+from sqznet import child, cli, console, locks
 from sqznet.errors import InputError
 from sqznet.training import run_folder
 
@@ -78,9 +78,9 @@ def free_ports(count: int) -> list[int]:
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         if len(found) == count:
             return found
-        with contextlib.suppress(OSError, files.Held), socket.socket() as tried:
+        with contextlib.suppress(OSError, locks.Held), socket.socket() as tried:
             tried.bind(("127.0.0.1", port))
-            _ports.enter_context(files.locked(folder / f"{port}.lock", wait=False))
+            _ports.enter_context(locks.locked(folder / f"{port}.lock", wait=False))
             found.append(port)
     raise InputError(
         f"{count} free ports are needed, and of {PORTS.start} to {PORTS.stop - 1} only {len(found)} are free"

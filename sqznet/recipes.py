@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from sqznet import files, typed
+from sqznet import typed
 from sqznet.data import randaugment
 from sqznet.errors import InputError
 from sqznet.model import MODULES
@@ -368,7 +368,7 @@ def load(name: str) -> Recipe:
             f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file"
             + (f". Is {close[0]} meant?" if close else "")
         )
-    content = files.read_json(path)
+    content = typed.read_json(path)
     if "recipe" in content:  # a run's config.json, a search's best.json
         typed.require(content, {"recipe": dict}, str(path))
     return from_dict(content.get("recipe", content), where=str(path))

@@ -32,7 +32,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console, files, recipes, remote, startup, typed
+from sqznet import cli, console, recipes, remote, startup, typed
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 from sqznet.training import fit
@@ -218,7 +218,7 @@ def _take_from_config(args: argparse.Namespace) -> None:
     """Lets `--recipe=RUN/config.json` repeat the run: what else the file names is taken where no flag names another."""
     if not args.recipe or args.recipe in recipes.RECIPES or not args.recipe.endswith(".json"):
         return
-    content = files.read_json(Path(args.recipe))
+    content = typed.read_json(Path(args.recipe))
     if "recipe" not in content or "data" not in content:  # not of a run
         return
     typed.require(content, {"data": str, "init_weights": dict | None, "teacher": str | None}, args.recipe)
@@ -259,7 +259,7 @@ def _chosen(args: argparse.Namespace, overrides: dict[str, Any]) -> set[str]:
     """The fields that are decided: by flags, and by a file of those that follow the set or the weights otherwise."""
     if not args.recipe or args.recipe in recipes.RECIPES:
         return set(overrides)
-    content = files.read_json(Path(args.recipe))
+    content = typed.read_json(Path(args.recipe))
     origin = content.get("init_weights")  # of a run's config, whose network went with these weights
     same = isinstance(origin, dict) and str(args.init_weights) == origin.get("path")
     settled = {*fit.FIELDS, *(recipes.NETWORK_FIELDS if same else ())}

@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqznet import cli, console, files, recipes
+from sqznet import cli, console, locks, recipes
 from sqznet.errors import InputError
 
 TUNERS = ("random", "bayesian", "hyperband")
@@ -141,16 +141,16 @@ def _claimed(out: Path, role: str | None) -> Iterator[None]:
     Raises:
         InputError: another process searches there.
     """
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as held:
         if role == "worker":
             for number in itertools.count():
-                with contextlib.suppress(files.Held):
-                    locks.enter_context(files.locked(out / f"worker-{number}.lock", f"searches in {out}", wait=False))
+                with contextlib.suppress(locks.Held):
+                    held.enter_context(locks.locked(out / f"worker-{number}.lock", f"searches in {out}", wait=False))
                     os.environ["KERASTUNER_TUNER_ID"] = f"worker-{number}"
                     break
         else:
             remedy = "wait for it, or name another --out"
-            locks.enter_context(files.locked(out / "lock", f"searches in {out}", wait=False, remedy=remedy))
+            held.enter_context(locks.locked(out / "lock", f"searches in {out}", wait=False, remedy=remedy))
             if role == "chief":
                 os.environ["KERASTUNER_TUNER_ID"] = "chief"
         yield

@@ -1,15 +1,16 @@
-"""Whether a value that was read from a file is of the type that it should be, exactly.
+"""JSON files that users write: read strictly, and each value checked to be of the type that it should be.
 
 `"false"` is no false, true is no 1, 1.5 and "3" are no whole numbers, and NaN is no number.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from sqznet import files
 from sqznet.errors import InputError
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "an object, {...}"}
@@ -62,4 +63,57 @@ def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) ->
         if name not in content:
             raise InputError(f"{where}: {name} is missing; expected {in_words(kind)}")
         if not fits(content[name], kind):
-            raise InputError(f"{where}: {name} is {files.shortened(content[name])}; expected {in_words(kind)}")
+            raise InputError(f"{where}: {name} is {shortened(content[name])}; expected {in_words(kind)}")
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """The object of a JSON text that a user may have written or changed.
+
+    Raises:
+        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for name, _ in pairs if len(made) < len(pairs) else []:
+            if sum(name == other for other, _ in pairs) > 1:
+                raise InputError(f"{where}: {name!r} stands there twice, and only one can be meant; remove the other")
+        return made
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
+
+    try:
+        # Some editors put a mark before the text.
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not text.strip() else f"cannot be read as JSON: {error}"
+        raise InputError(f"{where} {what}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where} holds {shortened(content)}; expected a JSON object, {{...}}")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`parse_json` of a file.
+
+    Raises:
+        InputError: also where it cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; expected a JSON file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    return parse_json(text, str(path))
+
+
+def shortened(value: Any) -> str:
+    """A value of JSON as it is written there, cut to what a message has room for."""
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

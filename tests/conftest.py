@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import startup
+from sqznet import locks, startup
 
 pytest_plugins = ["tests.ci"]
 
@@ -55,7 +55,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     base = factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder, made = shared / name, shared / f"{name}.made"
-    with files.locked(shared / f"{name}.lock"):
+    with locks.locked(shared / f"{name}.lock"):
         if not made.exists():
             files.remove(folder)  # what a failure left
             make(folder)

@@ -34,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet import cli, console, files, startup
+from sqznet import cli, console, files, locks, startup
 
 DATA = "sqznet.data.__main__"
 SETTINGS = ("processes", "namespaces")
@@ -285,7 +285,7 @@ def replaced(base: Path, folder: Path):
             read = (folder / "file").read_text()
             assert read == read[:16] * 10_000
             assert (folder / "bundle").is_dir()
-            with files.locked(folder / "counting.lock"):
+            with locks.locked(folder / "counting.lock"):
                 counted = folder / "counted"
                 counted.write_text(str(int(counted.read_text() if counted.exists() else 0) + 1))
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import cli, files, keras_file, model, train
+from sqznet import cli, files, keras_file, locks, model, train
 from sqznet.data import __main__ as data_command
 from sqznet.data import manifest, mend, shards
 from sqznet.errors import InputError
@@ -358,7 +358,7 @@ def test_what_a_killed_run_was_writing_makes_room_for_the_next(new_disk):
     disk.fill()
     disk.ballast.rename(disk.path / "checkpoints" / f"{files.TEMPORARY_PREFIX}1-step-00000015.npz")
     with run_folder.claimed(disk.path):
-        assert f"(process {os.getpid()} on host " in str(files.holder(disk.path / run_folder.LOCK))
+        assert f"(process {os.getpid()} on host " in str(locks.holder(disk.path / run_folder.LOCK))
     assert not half_written(disk.path)
 
 

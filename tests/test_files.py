@@ -11,7 +11,7 @@ import time
 import filelock
 import pytest
 
-from sqznet import files
+from sqznet import files, locks
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -83,7 +83,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from sqznet import files
-with files.locked(Path(sys.argv[1]), "keeps it"):
+with locks.locked(Path(sys.argv[1]), "keeps it"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -102,15 +102,15 @@ def other_process(tmp_path):
 def test_who_holds_a_lock_is_named_and_a_kill_frees_it(tmp_path, other_process, capfd):
     lock = tmp_path / "lock"
     named = re.escape(f"(process {other_process.pid} on host {socket.gethostname()}, since ")
-    refused = pytest.raises(files.Held, match=rf"^another process keeps it: -c {re.escape(str(lock))} {named}")
-    with refused, files.locked(lock, "keeps it", wait=False):
+    refused = pytest.raises(locks.Held, match=rf"^another process keeps it: -c {re.escape(str(lock))} {named}")
+    with refused, locks.locked(lock, "keeps it", wait=False):
         pass
-    assert re.search(named, str(files.holder(lock)))
+    assert re.search(named, str(locks.holder(lock)))
     threading.Timer(1.0, other_process.kill).start()
-    with files.locked(lock, "keeps it"):
+    with locks.locked(lock, "keeps it"):
         assert re.search(f"waiting: another process keeps it: .*{named}", capfd.readouterr().err)
-        assert files.holder(lock) is not None
-    assert files.holder(lock) is None
+        assert locks.holder(lock) is not None
+    assert locks.holder(lock) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,6 +126,6 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_not_held(tmp_path, monkeypat
         return real(descriptor, **options)
 
     monkeypatch.setattr(filelock, "lock_descriptor", lock_after_removal)
-    with files.locked(lock):
+    with locks.locked(lock):
         assert lock.is_file()
     assert len(opened) == 2

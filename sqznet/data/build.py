@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import console, files, startup
+from sqznet import console, files, locks, startup, typed
 from sqznet.data import beam, shards, sources, update
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
@@ -72,7 +72,7 @@ def build(
         "listing_sha256": _listing_sha256(source),
     }
     if not _already_built(out, identity, source, replace):  # asked without the lock first: a set may be read-only
-        with files.locked(out / manifests.LOCK, f"builds {out}"):
+        with locks.locked(out / manifests.LOCK, f"builds {out}"):
             if not _already_built(out, identity, source, replace):
                 tag = ""
                 if (out / manifests.FILE).is_file():
@@ -108,7 +108,7 @@ def _described(
     elif missing:
         console.say(f"writing {len(missing)} shards to {out} with Apache Beam")
         beam.write(reader, missing, out, options, beam_flags)
-    return [files.read_json(shards.description_path(out, shard)) for shard in plan]
+    return [typed.read_json(shards.description_path(out, shard)) for shard in plan]
 
 
 def _require_text(out: Path) -> None:
@@ -136,7 +136,7 @@ def _already_built(out: Path, identity: dict[str, Any], source: Source, replace:
     _require_same(out, content, identity, source)
     left = update.unlisted(out, {shard["file"] for shard in content["shards"]}) if replace else []
     if left or (out / ".build").is_dir():  # a kill came between the manifest and its removal
-        with files.locked(out / manifests.LOCK, f"builds {out}"):
+        with locks.locked(out / manifests.LOCK, f"builds {out}"):
             for each in (*left, out / ".build"):
                 files.remove(each)
     if replace:
@@ -165,7 +165,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Marks `out` as this build's, or finds that it is."""
     path = out / ".build" / "build.json"
     if path.is_file():
-        _require_same(out, files.read_json(path), identity)
+        _require_same(out, typed.read_json(path), identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:

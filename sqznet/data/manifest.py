@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import files, typed
+from sqznet import locks, typed
 from sqznet.errors import InputError
 
 FILE = "manifest.json"
@@ -82,7 +82,7 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         raise InputError(f"no such folder: {folder} (expected shards; `python -m sqznet.data --help` builds them)")
     if not path.is_file():
         unfinished = (folder / ".build").is_dir()
-        builder = files.holder(folder / LOCK) if isinstance(folder, Path) else None
+        builder = locks.holder(folder / LOCK) if isinstance(folder, Path) else None
         raise InputError(
             f"{folder} has no {FILE}: "
             + (
@@ -95,7 +95,7 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
             )
         )
     with _naming(path):
-        content = files.parse_json(path.read_text(), str(path))
+        content = typed.parse_json(path.read_text(), str(path))
         typed.require(content, {"format": int, "label_base": int}, str(path))
     if content["format"] != FORMAT:
         raise InputError(f"{path} has format {content['format']}; this version reads format {FORMAT}: build again")

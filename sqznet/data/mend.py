@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqznet import console, files
+from sqznet import console, files, locks
 from sqznet.data import preprocess, records
 from sqznet.data.manifest import Manifest, Shard
 from sqznet.errors import InputError
@@ -211,7 +211,7 @@ def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
 
     path = folder / shard.path.name
     written = path.with_name(f"{path.name}.json")  # the records that the copy lacks
-    with files.locked(files.lock_beside(path), f"writes {path}"):
+    with locks.locked(locks.beside(path), f"writes {path}"):
         if path.is_file() and written.is_file() and json.loads(written.read_text()) == sorted(bad):
             return path
         files.remove(written)
@@ -239,7 +239,7 @@ def load(run_dir: Path) -> list[BadRecord]:
 def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
     """Adds to a run's list of bad records. Two workers may each find one at the same time."""
     path = run_dir / LIST
-    with files.locked(files.lock_beside(path), f"writes {path}"):
+    with locks.locked(locks.beside(path), f"writes {path}"):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([field.name for field in dataclasses.fields(BadRecord)])

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sqznet import cli, console, files, remote
+from sqznet import cli, console, files, locks, remote
 from sqznet.errors import InputError
 from sqznet.export import budget
 
@@ -95,8 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     manifest = manifests.load(args.data or keras_file.trained_on(card, source))
     out = args.out or ARTIFACTS / _name_of(source)
     split = args.split or ("test" if "test" in manifest.splits else "val" if "val" in manifest.splits else "train")
-    lock, remedy = files.lock_beside(out.resolve()), "wait for it, or name another --out"
-    with files.locked(lock, f"exports to {out}", wait=False, remedy=remedy):
+    lock, remedy = locks.beside(out.resolve()), "wait for it, or name another --out"
+    with locks.locked(lock, f"exports to {out}", wait=False, remedy=remedy):
         files.remove_abandoned(out.resolve(), age=0)
         exported, against = bundle.export(
             source,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqznet import console, files, typed
+from sqznet import console, typed
 from sqznet.errors import InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def find(workers: str | None, worker_index: int | None) -> Cluster:
 
 def _from_tf_config(text: str) -> Cluster:
     try:
-        config = files.parse_json(text, "it")
+        config = typed.parse_json(text, "it")
         typed.require(config, {"cluster": dict, "task": dict}, "it")
         cluster, task = config["cluster"], config["task"]
         if set(cluster) != {"worker"} or task.get("type") != "worker":

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqznet import files, typed
+from sqznet import files, locks, typed
 from sqznet.errors import InputError
 from sqznet.training import checkpoint
 from sqznet.weights import strangers
@@ -55,7 +55,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
     is_new = not run_dir.exists()
     try:
-        with files.locked(
+        with locks.locked(
             run_dir / LOCK,
             trains_in(run_dir),
             wait=False,
@@ -131,7 +131,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         kind = strangers.folder(run_dir)
         raise InputError(f"{run_dir} is not a run folder: it has no {CONFIG}" + (f"; it is {kind}" if kind else ""))
-    config = files.read_json(path)
+    config = typed.read_json(path)
     typed.require(config, CONFIG_FIELDS, str(path))
     typed.require(config["recipe"], {"name": str}, f"{path}: recipe")
     if config["init_weights"] is not None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqznet import console, files, plots
+from sqznet import console, files, locks, plots, typed
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
 from sqznet.tuning import search
@@ -24,11 +24,11 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         InputError: it is another search's.
     """
     path, identity = out / IDENTITY, json.loads(json.dumps(identity))
-    with files.locked(files.lock_beside(path), f"begins a search in {out}"):  # workers begin at the same time
+    with locks.locked(locks.beside(path), f"begins a search in {out}"):  # workers begin at the same time
         if not path.is_file():
             files.write_json(path, identity)
             return
-        found = files.read_json(path)
+        found = typed.read_json(path)
     other = next((name for name in identity if found.get(name) != identity[name]), None)
     if other:
         raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")

@@ -20,7 +20,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
-from sqznet import child, console, files, runs
+from sqznet import child, console, files, locks, runs
 from sqznet.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.training import best, run_folder
@@ -131,7 +131,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
         Stopped: it was asked to stop, or we were.
     """
     # A killed search may have left it training: it saves its state now, and ends.
-    with files.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
+    with locks.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
         files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
     flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
     processes: list[subprocess.Popen] = []

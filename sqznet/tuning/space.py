@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from sqznet import files, recipes, typed
+from sqznet import recipes, typed
 from sqznet.errors import InputError
 from sqznet.preprocessing import check_choice
 from sqznet.recipes import Recipe
@@ -71,7 +71,7 @@ def load(name: str) -> Space:
     path = Path(name)
     if path.suffix != ".json":
         raise InputError(f"no space {name!r}; there are {', '.join(SPACES)}, or give the path of a .json file")
-    space = files.read_json(path)
+    space = typed.read_json(path)
     if not space:
         raise InputError(f"{path} must be a JSON object of one field or more, such as {json.dumps(SPACES['rates'])}")
     for field, values in space.items():

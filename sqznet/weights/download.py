@@ -14,7 +14,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from sqznet import console, files
+from sqznet import console, files, locks
 from sqznet.errors import InputError, TryAgain
 from sqznet.weights.catalogue import Entry
 
@@ -40,7 +40,7 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
         if path.is_file() and files.sha256_of(path) == entry.sha256:  # also where nothing may be written
             return path
         # Two processes would write into the same unfinished file, or remove what the other has just fetched.
-        with files.locked(files.lock_beside(path), f"fetches {path}"):
+        with locks.locked(locks.beside(path), f"fetches {path}"):
             if path.is_file():
                 _check(path, name, entry)
             else:

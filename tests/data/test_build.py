@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet import files
+from sqznet import locks
 from sqznet.data import build, manifest, mend, pipeline, records, report
 from sqznet.errors import InputError
 from sqznet.preprocessing import Preprocessing
@@ -349,5 +349,5 @@ def test_two_builds_of_one_set_at_once_take_turns(photographs, tmp_path):
 
 def test_who_reads_a_set_that_is_being_built_is_told_by_whom(tmp_path):
     told = pytest.raises(InputError, match=rf"another process builds it now: .*\(process {os.getpid()} on host ")
-    with files.locked(tmp_path / "set" / manifest.LOCK), told:
+    with locks.locked(tmp_path / "set" / manifest.LOCK), told:
         manifest.load(tmp_path / "set")
