@@ -114,8 +114,6 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
     classes = tuple(content["classes"])
     require_class_names(classes, str(path))
     for shard in shards:
-        if shard.path.parent.resolve() != folder.resolve():
-            raise InputError(f"{path} names a shard outside its folder: {shard.path}")
         if whole and not shard.path.is_file():
             raise InputError(f"{shard.path} is missing; remove {path} and run the build command again")
     return Manifest(folder, classes, (red, green, blue), shards, content)
@@ -142,6 +140,8 @@ def _check_form(content: dict[str, Any], where: str) -> None:
     for number, shard in enumerate(content["shards"]):
         place = f"{where}: shard {number}"
         typed.require(shard, {"file": str, "split": str, "records": int, "bytes": int, "sha256": str}, place)
+        if Path(shard["file"]).name != shard["file"]:
+            raise InputError(f"{place} is {shard['file']!r}, outside its folder; expected a file name")
         if shard["records"] < 0 or shard["split"] not in SPLITS:
             raise InputError(f"{place} has {shard['records']} records of {shard['split']!r}; expected {SPLITS}")
     for split, counts in content["splits"].items():

@@ -35,7 +35,7 @@ def print_counts(manifest: Manifest) -> None:
     of = "train" if "train" in manifest.splits else " and ".join(manifest.splits)
     console.result(f"channel means of {of}: R {red:.3f}, G {green:.3f}, B {blue:.3f}")
     colours = manifest.content.get("colours", {})  # sets of earlier versions do not say
-    _print_colours(colours.get(colour.CONVERTED, 0), "converted from their colour profile to sRGB", "")
+    _print_colours(colours.get(colour.CONVERTED, 0), "converted from another colour profile to sRGB", "")
     _print_colours(colours.get(colour.BROKEN, 0), "taken as sRGB", "have a broken colour profile and ")
     for note in manifest.content.get("notes", ()):
         console.say(f"note: {note}")

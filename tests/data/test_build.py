@@ -165,7 +165,7 @@ def test_photographs_in_other_colours_are_converted_and_counted(photographs, tmp
     assert built.content["colours"] == {"broken profile": 1, "converted": 1, "srgb": 178}
     report.print_counts(built)
     printed = capsys.readouterr().out
-    assert "1 photographs were converted from their colour profile to sRGB" in printed
+    assert "1 photograph was converted from another colour profile to sRGB" in printed
     assert "1 photograph has a broken colour profile and was taken as sRGB" in printed
     again = build_set(f"folder:{root}", tmp_path / "pixels", decoded=True)
     assert again.content["colours"] == built.content["colours"]

@@ -183,10 +183,10 @@ def test_compressed_shards_are_read_whatever_they_are_called(compress, tmp_path)
 )  # fmt: skip
 def test_shards_have_a_split_in_their_name_or_their_folder(name, tmp_path):
     for index in range(2):
-        write(tmp_path / name.format(f"{index:05d}-of-00002"), slim([index, 1 - index]))
+        write(tmp_path / name.format(f"{index:05d}-of-00002"), slim([2 * index, 2 * index + 1]))
     source = listed(tmp_path)
-    assert labels(source) == [0, 1, 1, 0]
-    assert list(source.read(source.splits["train"][1:3])) == [jpeg(1), jpeg(1)]
+    assert labels(source) == [0, 1, 2, 3]
+    assert list(source.read(source.splits["train"][1:3])) == [jpeg(1), jpeg(2)]
 
 
 def test_index_files_beside_shards_are_skipped_and_counted(tmp_path):
@@ -202,10 +202,10 @@ def test_index_files_beside_shards_are_skipped_and_counted(tmp_path):
 
 def test_two_sets_in_one_folder_are_not_merged(tmp_path):
     for index in range(2):
-        write(tmp_path / f"train-{index:05d}-of-00002", slim([0, 1]))
+        write(tmp_path / f"train-{index:05d}-of-00002", slim([2 * index, 2 * index + 1]))
         write(tmp_path / f"train-fft-{index:05d}-of-00002", slim([1, 1, 0]))
     source = listed(tmp_path)
-    assert labels(source) == [0, 1, 0, 1]
+    assert labels(source) == [0, 1, 2, 3]
     assert "2 shards of another set were not read, train-fft-00000-of-00002 first" in note(source, "another set")
     assert f"--source='tfrecord:{tmp_path}/*-fft-*-of-*'" in note(source, "another set")
     other = listed(f"{tmp_path}/*-fft-*-of-*")
