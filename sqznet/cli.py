@@ -93,9 +93,9 @@ def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
-    console.keep_awake()
     try:
-        sys.exit(main())
+        with console.keep_awake():
+            sys.exit(main())
     except KeyboardInterrupt:
         console.say("interrupted")
         sys.exit(128 + signal.SIGINT)

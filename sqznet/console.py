@@ -81,19 +81,25 @@ def _tell(text: str) -> None:
     _told, _doing = time.monotonic(), text.strip().partition("\n")[0][:100]
 
 
-def keep_awake() -> None:
-    """From now on, tells every few seconds that the command goes on, as long as it shows nothing else."""
+@contextlib.contextmanager
+def keep_awake() -> Iterator[None]:
+    """In the block, tells every few seconds that the command goes on, as long as it shows nothing else."""
+    global _told
+    _told = started = time.monotonic()
+    ended = threading.Event()
 
     def watch() -> None:
-        started = time.monotonic()
-        while True:
-            time.sleep(WATCHED)
+        while not ended.wait(WATCHED):
             if not _telling and time.monotonic() - _told >= TOLD:
                 said = _doing
                 _err.print(printable(f"still at work after {time.monotonic() - started:.0f} s: {said}"))
                 _tell(said)
 
     threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def rest() -> None:

@@ -91,10 +91,11 @@ class Predictor:
                 "on): import the model again with --labels=FILE, its class names in their order, one a line"
             )
         as_many = self.runtime.classes == len(classes)
-        if as_many and (known is None or labels.readable(known) == labels.readable(classes)):
+        ours, theirs = labels.readable(known or ()), labels.readable(classes)
+        if as_many and (known is None or ours == theirs):
             return np.arange(len(classes))
-        if as_many and known and set(known) == set(classes):  # one of the two has been mixed up
-            index = next(i for i, pair in enumerate(zip(known, classes, strict=True)) if len(set(pair)) > 1)
+        if as_many and known and set(ours) == set(theirs):  # one of the two has been mixed up
+            index = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if len(set(pair)) > 1)
             raise InputError(
                 f"{self.path} and {where} order their classes differently: class {index} is "
                 f"{known[index]!r} in the model and {classes[index]!r} in the data"

@@ -89,13 +89,15 @@ def test_a_command_that_shows_nothing_says_that_it_is_still_at_work():
         "import time\n"
         "from sqznet import console\n"
         "console.TOLD, console.WATCHED = 0.1, 0.02\n"
-        "console.keep_awake()\n"
-        "console.say('converting model.tflite')\n"
+        "with console.keep_awake():\n"
+        "    console.say('converting model.tflite')\n"
+        "    time.sleep(0.6)\n"
+        "console.say('done')\n"
         "time.sleep(0.6)\n"
-        "console.rest()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert re.search(r"converting model.tflite\nstill at work after \d+ s: converting model.tflite\n", done.stderr)
+    assert done.stderr.endswith("done\n")
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (1200, "1,200 epochs")])

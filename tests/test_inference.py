@@ -151,7 +151,9 @@ def test_a_model_that_only_numbers_its_classes_is_not_said_to_order_them(shard_s
 def test_a_name_of_two_outputs_is_refused_unless_the_whole_lists_are_equal(tmp_path):
     names = ("a", "crane", "b", "crane")
     predictor = inference.load(with_names(names, tmp_path / "model.keras"))
-    with pytest.raises(InputError, match=r"'crane' in .* stands for several outputs of .*model.keras: 1 and 3"):
+    with pytest.raises(
+        InputError, match=r"'crane' in .* stands for several outputs of .*model.keras: 1 \('crane'\), 3 \('crane'\)"
+    ):
         predictor.outputs_of(("a", "crane"), tmp_path)
     assert predictor.outputs_of(("b", "a"), tmp_path).tolist() == [2, 0]
     assert predictor.outputs_of(names, tmp_path).tolist() == [0, 1, 2, 3]

@@ -164,8 +164,8 @@ def as_keras(folder: Path, classes: tuple[str, ...]) -> Path:
 
 
 def as_run(folder: Path, classes: tuple[str, ...]) -> Path:
-    fields = ("recipe", "classes", "channel_means", "data", "init_weights", "teacher")
-    files.write_json(folder / "run" / "config.json", dict.fromkeys(fields))
+    config = {"recipe": recipes.FINETUNE.to_dict(), "classes": classes, "channel_means": [0, 0, 0], "data": "x"}
+    files.write_json(folder / "run" / "config.json", {**config, "init_weights": None, "teacher": None})
     write_model(folder / "run" / "best.keras", Network(len(classes), "v1.1", image_size=32), classes)
     return folder / "run"
 
@@ -186,7 +186,7 @@ def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write
     origin = finetune.load(write(tmp_path, ("cat", "dog", "bird")))
     made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", stems_from=origin.stored())
     fresh = np.array(made.model.get_layer("conv10").kernel)
-    start._take_over(origin, made)
+    start.take_over(origin, made)
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, fresh)
     assert np.array_equal(made.model.get_layer("fire9_expand3x3").kernel, origin.arrays["fire9_expand3x3", "kernel"])
     printed = capsys.readouterr().err

@@ -60,8 +60,9 @@ def test_a_run_stores_what_was_fitted_and_is_resumed_by_the_same_command(shard_s
 def test_a_recipe_from_a_file_is_taken_as_it_is(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text('{"recipe": {"global_batch_size": 64, "epochs": 2}}')
-    assert train._chosen(str(path), {"epochs": 3}) == {"epochs", "global_batch_size"}
-    assert train._chosen("finetune", {"epochs": 3}) == {"epochs"}
+    for recipe, chosen in ((path, {"epochs", "global_batch_size"}), ("finetune", {"epochs"})):
+        args = train.make_parser().parse_args([f"--recipe={recipe}"])
+        assert train._chosen(args, {"epochs": 3}) == chosen
 
 
 @pytest.mark.parametrize(("records", "kept"), [(128, [32, 64, 128]), (126, [32, 64]), (40, None), (20, None)])
