@@ -176,6 +176,7 @@ def test_ours_and_keras_train_in_turns(shard_set, tmp_path, capsys):
     assert "Keras fit" in shown and "V100 (article)" in shown
 
 
+@pytest.mark.slow
 def test_ours_and_the_plain_pipeline_read_in_turns(shard_set, tmp_path, capsys):
     out = tmp_path / "figures.json"
     flags = ["--what=input", "--compare", "--sizes=32", "--batch=8", "--rounds=1"]

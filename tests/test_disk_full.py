@@ -159,6 +159,7 @@ def check_shards(out: Path) -> list[str]:
     return standing
 
 
+@pytest.mark.slow
 def test_a_build_on_a_full_disk_keeps_its_finished_shards_and_goes_on(photographs, shard_set, new_disk):
     disk = new_disk("300k")  # of about 500 that are needed
     out = disk.path / "set"
@@ -318,6 +319,7 @@ def tell(process: subprocess.Popen[str], wanted: str) -> None:
     raise AssertionError("".join(said))
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_and_then_a_full_disk(shard_set, new_disk):
     disk = new_disk("40m")
     run_dir = disk.path / "run"

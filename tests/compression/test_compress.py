@@ -80,6 +80,7 @@ def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path
         )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_path):
     out = tmp_path / "never.sqz"
     with pytest.raises(InputError, match=r"nothing tried holds to --target=2kB .*the smallest has [\d,]+ bytes"):
@@ -144,6 +145,7 @@ def test_measuring_leaves_the_network_as_it_was(untrained):
     assert all(each.of_outputs > 0 and each.of_weights > 0 for each in found.values())
 
 
+@pytest.mark.slow
 def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
     """Fewer bits, or a smaller divergence: cost is what both are together at the price."""
     made, batches, answers, found = untrained

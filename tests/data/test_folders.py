@@ -480,7 +480,7 @@ def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, 
     assert printed.err.count("hidden file") == 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_names_that_are_not_utf8_survive_the_build(workers, photographs, tmp_path, capsys):
     root = tmp_path / "photos"
     for name in ("ball", "star"):

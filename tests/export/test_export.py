@@ -75,6 +75,7 @@ for variant in variants.choose("all", "none"):
 """
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(trained_run, tmp_path):
     for seed in ("1", "2"):
         (tmp_path / seed).mkdir()
@@ -144,6 +145,7 @@ def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
     assert len(set(golden["labels"])) == len(CLASSES)
 
 
+@pytest.mark.slow
 def test_a_free_batch_takes_any_number_of_images(bundle, trained_run, shard_set, tmp_path):
     export(trained_run, shard_set, tmp_path / "out", files="tflite", quantize="all", tflite_batch=None)
     for name in ("model.tflite", "model_int8.tflite"):

@@ -293,6 +293,7 @@ def test_a_mistyped_flag_leaves_the_older_bundle(bundle, trained_run, shard_set,
     check.check(out)
 
 
+@pytest.mark.slow
 def test_a_file_of_two_images_at_a_time_proves_and_tests_itself(trained_run, shard_set, tmp_path):
     export(trained_run, shard_set, tmp_path / "out", files="tflite", tflite_batch=2)
     assert inference.load(tmp_path / "out" / "model.tflite").runtime.batch == 2
@@ -377,6 +378,7 @@ def test_files_that_do_not_go_together_are_not_removed_unasked(bundle, trained_r
     assert files.sha256_below(out) == before
 
 
+@pytest.mark.slow
 def test_replace_removes_the_bundle_as_a_whole(bundle, trained_run, shard_set, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
     (out / "evaluation-val-model.tflite.json").write_text("{}")
@@ -386,7 +388,13 @@ def test_replace_removes_the_bundle_as_a_whole(bundle, trained_run, shard_set, t
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["ctrl-c", "full"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(KeyboardInterrupt(), id="ctrl-c"),
+        pytest.param(OSError(28, "No space left on device"), id="full", marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_at_the_last_moment_the_older_bundle_stands(
     bundle, trained_run, shard_set, tmp_path, monkeypatch, capsys, error
 ):

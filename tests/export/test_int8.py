@@ -61,7 +61,12 @@ def test_bringing_channels_together_does_not_change_the_function(pictures):
 
 @pytest.mark.parametrize(
     ("activation", "bypass", "padding"),
-    [("relu", "none", 1), ("elu", "none", 0), ("relu", "simple", 0), ("elu", "complex", 0)],
+    [
+        ("relu", "none", 1),
+        ("elu", "none", 0),
+        pytest.param("relu", "simple", 0, marks=pytest.mark.slow),
+        pytest.param("elu", "complex", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_all_int8_files_agree_on_every_processor(pictures, tmp_path, activation, bypass, padding):
     folded = network(activation, bypass, padding)

@@ -79,7 +79,8 @@ def test_a_student_of_another_size_gets_the_same_crops_scaled(teachers, shard_se
     assert difference < np.abs(probabilities - half).mean() / 5  # another crop
 
 
-@pytest.mark.parametrize("kind", ["run", pytest.param("model.tflite", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["run", "model.tflite"])
+@pytest.mark.slow
 def test_a_student_comes_closer_to_its_teacher(teachers, shard_set, tmp_path, kind, capsys):
     """On two replicas: test_finetune, in a process of its own."""
     recipe = TINY.replace(epochs=3, distill_weight=1.0, distill_temperature=2.0, dropout=0.0, seed=1)

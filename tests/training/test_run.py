@@ -216,6 +216,7 @@ def test_the_published_recipes_start_sanely(shard_set, tmp_path, recipe):
     assert made.progressed.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_command_says_how_to_go_on(shard_set, tmp_path):
     run_dir = tmp_path / "run"
     flags = [

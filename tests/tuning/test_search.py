@@ -49,6 +49,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
         tune.main([*flags, "--tuner=hyperband"])
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
     space = Path(next(flag for flag in flags if flag.startswith("--space="))[8:])
     space.write_text(json.dumps({"learning_rate": [1e9, 1e10]}))
