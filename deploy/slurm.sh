@@ -27,11 +27,14 @@ srun --kill-on-bad-exit=0 python -m sqznet.train \
   --resume \
   || code=$?
 
-# Only what may pass is queued again, up to fifty times: 75 (a lost worker, a full disk ...) and the end by a signal,
-# as when the time is up. It goes on where the last checkpoint stands. A mistyped flag (2) fails every time.
-if [ "$code" -eq 75 ] || [ "$code" -gt 128 ]; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-  fi
-fi
+# Only what may pass is queued again, up to fifty times: 75 (a lost worker, a full disk ...) and the end by SIGINT,
+# SIGKILL or SIGTERM, as when the time is up. It goes on where the last checkpoint stands. A mistyped flag (2) fails
+# every time, and so may an abort (134) or a segmentation fault (139).
+case "$code" in
+  75 | 130 | 137 | 143)
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
+      scontrol requeue "$SLURM_JOB_ID"
+    fi
+    ;;
+esac
 exit "$code"

@@ -72,6 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.training import run_folder
 
     path = inference.file_of(args.model) if args.model else run_folder.newest(run_folder.BEST)
+    # Beside what is evaluated; weights that go by name only are in no folder of the user's.
+    beside = path.parent if path.exists() else run_folder.RUNS / path.name
+    out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
+    files.check_folder(out)
     startup.load_tensorflow()
     predictor = inference.load(path).with_geometry(geometry)
     manifest = manifests.load(args.data or trained_on(predictor.card, path))
@@ -84,9 +88,6 @@ def main(argv: list[str] | None = None) -> int:
         predictor = resizing_as(predictor, args.resize_as)
     score = evaluate(predictor, manifest, split)
     loss = None if other is None else Loss.of(score, other, evaluate(other, manifest, split))
-    # Beside what was evaluated; weights that go by name only are in no folder of the user's.
-    beside = path.parent if path.exists() else run_folder.RUNS / path.name
-    out = args.out or (path if (path / run_folder.CONFIG).is_file() else beside)
     report(score, predictor, manifest, split, out, args.resize_as, loss)
     if (path / run_folder.CONFIG).is_file():
         console.next_step("sqznet.export", f"--model={path}", f"--data={manifest.folder}")

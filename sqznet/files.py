@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +28,12 @@ REMEDIES = {
     errno.EROFS: "make it writable, or name another folder",
     errno.EACCES: "get the rights to it, or name another folder",
     errno.EPERM: "get the rights to it, or name another folder",
+    errno.EEXIST: "a file stands in its way; name another",
+    errno.ENOTDIR: "a file stands in its way; name another",
+    errno.EISDIR: "a folder stands in its way; name another",
+    errno.ENAMETOOLONG: "give it a shorter name",
 }
+_OF_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # that may be of reading, too
 
 
 @contextlib.contextmanager
@@ -118,7 +124,7 @@ def why_not_written(error: Exception) -> OSError | None:
     _, found, folders = text.partition("No usable temporary directory found in ")  # says tempfile where all are full
     if found:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"a temporary file in {folders}")
-    for number in REMEDIES:
+    for number in REMEDIES.keys() - _OF_NAMES:  # whose words are too common
         before, reason, _ = text.partition(os.strerror(number))
         if reason:
             path = before.split("}} ")[-1].removesuffix("; ") if before.endswith("; ") else None
@@ -130,7 +136,7 @@ def in_words(failed: OSError) -> str:
     """What `why_not_written` found, with what to do."""
     assert failed.errno is not None
     # Rights may be wanting to read, too.
-    verb = "read or write" if failed.errno in (errno.EACCES, errno.EPERM) else "write"
+    verb = "read or write" if failed.errno in (errno.EACCES, errno.EPERM, *_OF_NAMES) else "write"
     where = failed.filename or "a file"
     return f"cannot {verb} {where}: {os.strerror(failed.errno)}; {REMEDIES[failed.errno]}"
 
@@ -139,6 +145,23 @@ def refusal(failed: OSError, onwards: str = "") -> InputError:
     """`in_words` as an error to raise: a full disk may have room again later, rights do not come by themselves."""
     kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
     return kind(in_words(failed) + onwards)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written into because of its name, before the work that is to end there.
+
+    Raises:
+        InputError: a file stands in its way, or its name is too long.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(folder.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    except OSError as error:
+        failed = why_not_written(error)
+        if failed is None:
+            raise
+        raise refusal(failed) from None
 
 
 def remove_abandoned(path: Path, *, age: float = DAY) -> None:

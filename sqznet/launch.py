@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 from sqznet import child, cli, console, locks
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.training import run_folder
 
 PORTS = range(20_000, 30_000)  # below those that systems give to outgoing connections
@@ -82,7 +82,7 @@ def free_ports(count: int) -> list[int]:
             tried.bind(("127.0.0.1", port))
             _ports.enter_context(locks.locked(folder / f"{port}.lock", wait=False))
             found.append(port)
-    raise InputError(
+    raise TryAgain(
         f"{count} free ports are needed, and of {PORTS.start} to {PORTS.stop - 1} only {len(found)} are free"
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from sqznet import console
+from sqznet import console, files
 from sqznet.errors import InputError, TryAgain
 
 _POLL = 0.05  # seconds between two attempts to take a lock
@@ -106,7 +106,8 @@ def _try_lock(path: Path) -> int | None:
     except FileNotFoundError:  # the folder was removed in between
         return None
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{path.parent} cannot be a folder: a file stands in its way; name another") from None
+        files.check_folder(path.parent)
+        raise
     try:
         taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
     except OSError as error:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console
+from sqznet import cli, console, files
 from sqznet.errors import InputError, NotAnImage, Reject
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--top={args.top} must be 1 or more")
     if args.picture and args.picture.is_dir():
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
+    if args.picture:
+        files.check_folder(args.picture.parent)
     photos = list_photos(args.photos)
     from sqznet import inference, labels, startup
 
@@ -183,8 +185,8 @@ def _files_below(reading: Walk, folder: Path, seen: set[Path]) -> Iterator[Path]
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
-    folders, files = reading.entries(folder)
-    yield from files
+    folders, photos = reading.entries(folder)
+    yield from photos
     for each in folders:
         yield from _files_below(reading, each, seen)
 

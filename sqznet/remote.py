@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import posixpath
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 
 
 def folder(text: str) -> Path:
@@ -48,33 +49,53 @@ class Remote:
 
     @property
     def name(self) -> str:
-        return posixpath.basename(self.url)
+        return posixpath.basename(self.url.rstrip("/"))
 
     @property
     def parent(self) -> Remote:
-        return Remote(posixpath.dirname(self.url))
+        return Remote(posixpath.dirname(self.url.rstrip("/")))
 
     def resolve(self) -> Remote:
         scheme, _, rest = self.url.partition("://")
         return Remote(f"{scheme}://{posixpath.normpath(rest)}")
 
     def is_dir(self) -> bool:
-        return bool(self._files("isdir"))
+        found = self._status()
+        return found is not None and found.is_directory
 
     def is_file(self) -> bool:
-        return bool(self._files("exists")) and not self.is_dir()
+        found = self._status()
+        return found is not None and not found.is_directory
 
     def stat(self) -> SimpleNamespace:
-        return SimpleNamespace(st_size=self._files("stat").length)
+        return SimpleNamespace(st_size=self._asked(lambda files: files.stat(self.url)).length)
+
+    def _status(self) -> Any:
+        """What the file system says of it; None if there is no such thing. TensorFlow's `isdir` hides all errors."""
+        import tensorflow as tf
+
+        def ask(files: Any) -> Any:
+            try:
+                return files.stat(self.url)
+            except tf.errors.NotFoundError:
+                return None
+
+        return self._asked(ask)
 
     def read_text(self) -> str:
         return self.open("rb").read().decode()
 
     def open(self, mode: str) -> io.BytesIO:
         assert mode == "rb"
-        return io.BytesIO(self._files("GFile", "rb").read())
+        return io.BytesIO(self._asked(lambda files: files.GFile(self.url, "rb").read()))
 
-    def _files(self, function: str, *args: Any) -> Any:
+    def _asked(self, ask: Callable[[Any], Any]) -> Any:
+        """What `ask` returns, given TensorFlow's module of file systems.
+
+        Raises:
+            TryAgain: the network or the server does not answer.
+            InputError: it cannot be read for another reason.
+        """
         import tensorflow as tf
 
         known = [scheme for scheme in tf.io.gfile.get_registered_schemes() if scheme]
@@ -84,6 +105,8 @@ class Remote:
                 "and others with plugins such as tensorflow-io"
             )
         try:
-            return getattr(tf.io.gfile, function)(self.url, *args)
+            return ask(tf.io.gfile)
         except tf.errors.OpError as error:
-            raise InputError(f"{self.url} cannot be read: {str(error).splitlines()[0]}") from None
+            passing = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.AbortedError
+            kind = TryAgain if isinstance(error, passing) else InputError
+            raise kind(f"{self.url} cannot be read: {str(error).splitlines()[0]}") from None

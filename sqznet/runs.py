@@ -108,6 +108,9 @@ def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
         there = {name for name in columns if name in line}
         if there not in (set(columns), {name for name in columns if not name.startswith("val_")}):
             raise InputError(f"{refusal}: line {number} has no {next(name for name in columns if name not in there)}")
+        for name, value in line.items():
+            if name.endswith(("_top1", "_top5")) and not 0 <= value <= 1:
+                raise InputError(f"{refusal}: line {number} has {name} {value:g}, which is not 0 to 1")
     return lines
 
 

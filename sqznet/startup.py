@@ -139,7 +139,7 @@ def quiet(*, everything: bool = False) -> Iterator[None]:
         try:
             if _is_descriptor_2(python):
                 python.flush()
-                sys.stderr = os.fdopen(os.dup(kept), "w", 1, python.encoding, python.errors)
+                sys.stderr = _beside(python)
             os.dup2(held.fileno(), 2)
             logging.disable(max(logging_off, logging.WARNING))  # of TensorFlow's Python code
             yield
@@ -154,9 +154,26 @@ def quiet(*, everything: bool = False) -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             if sys.stderr is not python:
-                sys.stderr.close()
+                sys.stderr.flush()
                 sys.stderr = python
             os.write(2, b"".join(lines))
+
+
+_stream: TextIO | None = None
+
+
+def _beside(stderr: TextIO) -> TextIO:
+    """A stream to where descriptor 2 leads now, whatever that is led to next.
+
+    There is one in a process and it is never closed: what is imported in a quiet block may keep sys.stderr, as the
+    handlers of loggers do.
+    """
+    global _stream
+    if _stream is None:
+        _stream = os.fdopen(os.dup(2), "w", 1, stderr.encoding, stderr.errors)
+    else:
+        os.dup2(2, _stream.fileno(), inheritable=False)
+    return _stream
 
 
 def _scratch() -> BinaryIO:

@@ -140,6 +140,24 @@ def test_slurm_names_the_cluster(monkeypatch):
         cluster.find(None, None)
 
 
+def test_slurm_names_the_cluster_on_a_machine_without_gpus(monkeypatch, tmp_path):
+    environment = {
+        "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "n1", "SLURM_STEP_NUM_TASKS": "1",
+        "SLURM_STEP_TASKS_PER_NODE": "1", "PATH": str(tmp_path),
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster.find(None, None) == cluster.Cluster(("n1:8888",), 0)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    with pytest.raises(InputError, match="the worker's number is 0 to 0, not 3"):
+        cluster.find(None, None)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "3")
+    assert cluster.find(None, None) == cluster.Cluster(("n1:8888", "n1:8889", "n1:8890"), 1)
+
+
 def test_flags_and_tf_config_name_the_cluster(monkeypatch):
     expected = cluster.Cluster(("a:1", "b:2"), 1)
     assert cluster.find("a:1,b:2", 1) == expected
@@ -158,6 +176,8 @@ def test_flags_and_tf_config_name_the_cluster(monkeypatch):
         ("a:1,b:2", None, None, "--workers=host:port,... and --worker_index=N go together"),
         ("a:1,b:2", 2, None, "the worker's number is 0 to 1, not 2"),
         ("a:1,b", 0, None, "'b' is not host:port"),
+        ("a:1;b:2", 0, None, "'a:1;b:2' is not host:port; expected host:port,host:port without blanks"),
+        ("a:1, b:2", 0, None, "' b:2' is not host:port"),
         ("a:1,a:1", 0, None, "a worker is named twice"),
         (None, None, "{", "expected {"),
         (None, None, '{"cluster": {"ps": []}, "task": {"type": "ps", "index": 0}}', "only workers are known here"),

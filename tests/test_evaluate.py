@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from sqznet import cli, evaluate, inference, metrics
+from sqznet import cli, evaluate, inference, metrics, predict
 from sqznet.errors import InputError
 from sqznet.weights import __main__ as import_command
 
@@ -20,6 +20,19 @@ def evaluated(model, shard_set, out, *flags: str) -> dict[str, dict]:
     """The reports in `out` after an evaluation, by file name."""
     assert evaluate.main([f"--model={model}", f"--data={shard_set.folder}", "--split=val", f"--out={out}", *flags]) == 0
     return {path.name: json.loads(path.read_text()) for path in out.glob("*.json")}
+
+
+def test_an_out_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(inference, "file_of", lambda path: path)
+    monkeypatch.setattr(inference, "load", lambda path: pytest.fail("it has begun"))
+    for out in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(InputError, match="Not a directory; a file stands in its way; name another"):
+            evaluate.main([f"--model={tmp_path}", f"--out={out}"])
+    with pytest.raises(InputError, match="File name too long; give it a shorter name"):
+        evaluate.main([f"--model={tmp_path}", f"--out={tmp_path / ('x' * 300)}"])
+    with pytest.raises(InputError, match="a file stands in its way"):
+        predict.main([f"--picture={tmp_path / 'file' / 'x.png'}", "photo.jpg"])
 
 
 def test_geometry_flags_are_applied_and_recorded_beside_the_plain_report(trained_run, shard_set, tmp_path, capsys):

@@ -14,6 +14,19 @@ import pytest
 from sqznet import files, locks
 
 
+def test_a_name_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, words in (
+        (tmp_path / "file" / "x", "a file stands in its way"),
+        (tmp_path / "file" / "x" / "y", "a file stands in its way"),
+        (tmp_path / ("x" * 300), "give it a shorter name"),
+        (tmp_path, "a folder stands in its way"),
+    ):
+        with pytest.raises(OSError) as raised:
+            files.write_text(path, "")
+        assert words in files.in_words(files.why_not_written(raised.value))
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "file.txt"
     with pytest.raises(KeyError), files.replacing(path) as temporary:

@@ -12,7 +12,7 @@ import pytest
 
 from sqznet import launch
 from sqznet.data import pipeline, service
-from sqznet.errors import InputError
+from sqznet.errors import InputError, TryAgain
 from sqznet.training import checkpoint, schedule
 
 from .conftest import TINY
@@ -63,6 +63,32 @@ def test_sizes_that_change_do_not_go_with_a_data_service(shard_set, decoders):
     plan = schedule.plan(WHOLE.replace(train_sizes=((0, 24), (1, 32))), shard_set.records("train"))
     with pytest.raises(InputError, match=r"has 2 \(train_sizes\): add --train_sizes=0:32"):
         pipeline.training_batches(shard_set, plan, replicas=1, service=decoders)
+
+
+def test_no_free_port_may_pass(monkeypatch):
+    monkeypatch.setattr(launch, "PORTS", range(29_100, 29_100))
+    with pytest.raises(TryAgain, match="1 free ports are needed"):
+        launch.free_ports(1)
+
+
+@pytest.mark.parametrize("flags", [["--listen=127.0.0.1:0"], ["--dispatcher=127.0.0.1:1"]])
+def test_a_data_service_that_waits_shows_no_sign_of_life(flags, monkeypatch):
+    from tensorflow.data.experimental import service as servers
+
+    class Server:
+        target = "grpc://127.0.0.1:5"
+
+        def __init__(self, config) -> None:
+            pass
+
+        def join(self) -> None:
+            assert console._told == math.inf
+
+    monkeypatch.setattr(console, "_told", 0.0)
+    monkeypatch.setattr(servers, "DispatchServer", Server)
+    monkeypatch.setattr(servers, "WorkerServer", Server)
+    monkeypatch.setattr(service, "await_dispatcher", lambda text: None)
+    assert service.main(flags) == 0
 
 
 def test_a_data_service_that_does_not_answer_is_named(monkeypatch):

@@ -42,6 +42,7 @@ def places(path: Path, below: Path) -> list[str]:
         ("../secret/flowers", "flowers"),
         ("data/../../secret/flowers", "flowers"),
         ("gs://bucket/secret/flowers", "flowers"),
+        ("gs://bucket/secret/flowers/", "flowers"),
         ("/home/me/secret/flowers/", "flowers"),
     ],
 )

@@ -70,6 +70,11 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def metrics_with(top1):
+    head = "epoch,train_loss,val_loss,val_top1,val_top5"
+    return lambda path: path.write_text(f"{head}\n1,1.0,1.0,{top1},0.5\n")
+
+
 def without_a_value(path):
     path.write_text(path.read_text().replace('"classes"', '"clases"'))
 
@@ -89,6 +94,9 @@ def without_a_value(path):
         ("metrics.csv", lambda path: path.write_text(""), "it is empty"),
         ("metrics.csv", lambda path: path.write_bytes(b"\x00\xff"), "metrics.csv cannot be read"),
         ("metrics.csv", lambda path: path.write_text("epoch,val_top1\n1,0.5\n"), "line 2 has no train_loss"),
+        ("metrics.csv", metrics_with("nan"), "line 2 has val_top1 nan, which is not 0 to 1"),
+        ("metrics.csv", metrics_with("1.5"), "line 2 has val_top1 1.5, which is not 0 to 1"),
+        ("metrics.csv", metrics_with("-0.1"), "line 2 has val_top1 -0.1, which is not 0 to 1"),
         ("metrics.csv", lambda path: (path.unlink(), path.mkdir()), "metrics.csv cannot be read: Is a directory"),
         ("timings.csv", cut, "timings.csv cannot be read as a table of numbers"),
     ],

@@ -109,6 +109,29 @@ def test_all_is_shown_where_the_block_fails_or_the_user_asks_for_it():
     assert "XNNPACK" in in_python(WRITES.format(""), TF_CPP_MIN_LOG_LEVEL="0").stderr
 
 
+LOGGERS = """
+import logging
+from sqznet import startup
+startup.load_tensorflow()
+with startup.quiet():
+    late = logging.StreamHandler()
+with startup.quiet():
+    pass
+import absl.logging
+import tensorflow as tf
+tf.get_logger().warning("of TensorFlow")
+absl.logging.warning("of absl")
+late.emit(logging.makeLogRecord({"msg": "of another"}))
+"""
+
+
+@pytest.mark.slow
+def test_loggers_made_in_a_quiet_block_can_write_after_it():
+    said = in_python(LOGGERS).stderr
+    assert "Logging error" not in said
+    assert all(each in said for each in ("of TensorFlow", "of absl", "of another")), said
+
+
 NOTEBOOK = """
 import os
 import numpy as np

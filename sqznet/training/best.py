@@ -15,9 +15,9 @@ Line = dict[str, float]  # of an epoch, as in metrics.csv
 
 
 def rank(line: Line) -> tuple[float, float]:
-    """A key that is larger for a better epoch: val top-1, then the val loss, from high to low."""
-    loss = line.get("val_loss", math.inf)
-    return line["val_top1"], -math.inf if math.isnan(loss) else -loss
+    """A key that is larger for a better epoch: val top-1, then the val loss, from high to low. NaN is the worst."""
+    top1, loss = line["val_top1"], line.get("val_loss", math.inf)
+    return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss
 
 
 def of(history: Iterable[Line]) -> Line | None:

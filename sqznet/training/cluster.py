@@ -133,12 +133,16 @@ def _from_slurm() -> Cluster:
     import tensorflow as tf
 
     try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=SLURM_PORT, auto_set_gpu=False)
+        # Each task takes the GPUs that it sees. Without numbers the resolver would ask nvidia-smi, which need not be
+        # there; with these, no node has more tasks than GPUs.
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=SLURM_PORT, auto_set_gpu=False, gpus_per_node=2**16, gpus_per_task=1
+        )
         workers = tuple(resolver.cluster_spec().as_dict()["worker"])
-        _, index = resolver.get_task_info()
+        index = int(os.environ["SLURM_PROCID"])
     except (KeyError, ValueError, RuntimeError, OSError) as error:
         raise InputError(f"Slurm's variables do not name a cluster ({type(error).__name__}: {error})") from None
-    return _checked(workers, int(index), f"Slurm's {','.join(workers)}, task {index}")
+    return _checked(workers, index, f"Slurm's {','.join(workers)}, task {index}")
 
 
 def _checked(workers: tuple[str, ...], index: int, where: str) -> Cluster:
@@ -146,8 +150,8 @@ def _checked(workers: tuple[str, ...], index: int, where: str) -> Cluster:
         raise InputError(f"{where}: there is no worker in it; expected host:port of each")
     for worker in workers:
         host, _, port = worker.rpartition(":")
-        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-            raise InputError(f"{where}: {worker!r} is not host:port")
+        if not re.fullmatch(r"[^\s;,]+", host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+            raise InputError(f"{where}: {worker!r} is not host:port; expected host:port,host:port without blanks")
     if len(set(workers)) != len(workers):
         raise InputError(f"{where}: a worker is named twice")
     if not 0 <= index < len(workers):

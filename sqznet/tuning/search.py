@@ -140,7 +140,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
         processes.append(child.start("sqznet.train", flags, stdout=output, stderr=subprocess.STDOUT))
         if asked:  # before it was in the list
             processes[0].terminate()
-        code = processes[0].wait()
+        code = _awaited(processes[0], run_dir, recipe.epochs)
     if asked:
         raise Stopped(asked[0])
     for number in _STOPS:
@@ -155,6 +155,24 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
     if code or best is None:
         raise TrainingFailed(said)
     return best["val_top1"]
+
+
+def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:
+    """The code that a training ends with; until then a bar tells how many of its epochs are finished."""
+
+    def watch() -> None:
+        bar.update(task, completed=_epochs_finished(run_dir))
+
+    with console.progress("epochs/s", watch, transient=True) as bar:
+        task = bar.add_task(f"epochs of {run_dir.name}", total=epochs)
+        return training.wait()
+
+
+def _epochs_finished(run_dir: Path) -> int:
+    try:
+        return max(0, (run_dir / "metrics.csv").read_bytes().count(b"\n") - 1)
+    except OSError:  # before the first
+        return 0
 
 
 def _last(text: str | None) -> str:

@@ -24,6 +24,10 @@ def test_epochs_equal_in_both_leave_the_first():
     assert best.of([line(1, 0.5, 0.7), line(2, 0.5, 0.7)])["epoch"] == 1
 
 
+def test_an_accuracy_that_is_no_number_is_the_worst():
+    assert best.of([line(1, math.nan, 0.1), line(2, 0.0, 9.0), line(3, math.nan, 0.1)])["epoch"] == 2
+
+
 def test_a_loss_that_is_no_number_loses_a_tie():
     assert best.of([line(1, 0.5, math.nan), line(2, 0.5, 9.0), line(3, 0.5, math.inf)])["epoch"] == 2
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from sqznet import recipes, tune
+from sqznet import console, recipes, tune
 from sqznet.errors import InputError
 from sqznet.tuning import report, search
 
@@ -47,6 +48,23 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
     assert best.global_batch_size == TINY.global_batch_size
     with pytest.raises(InputError, match="holds a search with another tuner"):
         tune.main([*flags, "--tuner=hyperband"])
+
+
+def test_a_trial_tells_its_finished_epochs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "metrics.csv").write_text("epoch,val_top1\n1,0.5\n2,0.6\n")
+    told = threading.Event()
+    monkeypatch.setattr(console, "WATCHED", 0.001)
+    monkeypatch.setattr(console, "TOLD", 0.0)
+    monkeypatch.setattr(console, "_tell", lambda text: told.set())
+
+    class Training:
+        def wait(self) -> int:
+            assert told.wait(60)
+            return 3
+
+    assert search._awaited(Training(), tmp_path, 12) == 3
+    assert f"epochs of {tmp_path.name}, 2 of 12; " in capsys.readouterr().err
+    assert search._epochs_finished(tmp_path / "none") == 0
 
 
 @pytest.mark.slow
