@@ -122,8 +122,18 @@ def test_damage_that_a_check_of_a_bundle_finds_is_code_1(tmp_path):
 
 @pytest.mark.parametrize(
     ("ends_with", "restarts", "queued_again"),
-    [("0", "0", 0), ("1", "0", 0), ("2", "0", 0), ("75", "0", 1), ("143", "3", 1), ("75", "50", 0), ("130", "0", 1), ("137", "0", 1),
-     ("134", "0", 0), ("139", "0", 0)],
+    [
+        ("0", "0", 0),
+        ("1", "0", 0),
+        ("2", "0", 0),
+        ("75", "0", 1),
+        ("143", "3", 1),
+        ("75", "50", 0),
+        ("130", "0", 1),
+        ("137", "0", 1),
+        ("134", "0", 0),
+        ("139", "0", 0),
+    ],
 )
 def test_slurm_queues_again_only_what_may_pass(ends_with, restarts, queued_again, tmp_path):
     for name, script in (("srun", f"exit {ends_with}"), ("scontrol", 'echo "$@" >> "$HOME/calls"')):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sqznet import launch
+from sqznet import console, launch
 from sqznet.data import pipeline, service
 from sqznet.errors import InputError, TryAgain
 from sqznet.training import checkpoint, schedule
