@@ -97,7 +97,7 @@ def test_the_job_is_one_that_the_operator_takes():
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
-@pytest.mark.parametrize(("ends_with", "code"), [(0, 0), (1, 1), (2, 2), (75, 203), (143, 143)])
+@pytest.mark.parametrize(("ends_with", "code"), [(0, 0), (1, 1), (2, 2), (75, 203), (143, 143), (134, 1), (139, 1)])
 def test_kubernetes_starts_again_only_what_may_pass(ends_with, code):
     job, _ = documents("kubernetes.yaml")
     worker = job["spec"]["tfReplicaSpecs"]["Worker"]
