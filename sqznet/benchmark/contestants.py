@@ -146,7 +146,7 @@ def input_decode_jpeg(data: str, image_size: int, batch: int) -> Round:
         return tf.image.random_flip_left_right(image), label
 
     files = [str(shard.path) for shard in manifest.load(Path(data)).shards_of("train")]
-    batches = records.stored(files).repeat().shuffle(1024).map(example, tf.data.AUTOTUNE).batch(batch)
+    batches = tf.data.TFRecordDataset(files).repeat().shuffle(1024).map(example, tf.data.AUTOTUNE).batch(batch)
     return _reading(iter(batches.prefetch(tf.data.AUTOTUNE)), batch)
 
 

@@ -85,7 +85,7 @@ def slots(path: Path, count: int) -> Iterator[bytes | str]:
         rest = path
         while number < count:
             try:
-                for record in records.stored(str(rest)).as_numpy_iterator():
+                for record in tf.data.TFRecordDataset(str(rest)).as_numpy_iterator():
                     yield record
                     number, offset = number + 1, offset + 16 + len(record)
                     if number == count:

@@ -45,14 +45,14 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
     """
     import tensorflow as tf
 
-    recipe, in_set = schedule.recipe, schedule.records
+    recipe, records = schedule.recipe, schedule.records
     shards = manifest.shards_of("train")
     files = tf.constant([str(shard.path) for shard in shards])
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
-    start_epoch, used = divmod(start, in_set)
+    start_epoch, used = divmod(start, records)
 
     def read(shard):
-        numbered = records.stored(files[shard]).enumerate()
+        numbered = tf.data.TFRecordDataset(files[shard]).enumerate()
         return numbered.map(lambda number, record: (shard, number, record))
 
     def epoch_records(epoch):
@@ -62,12 +62,12 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
             read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         # A shard that ends too early, at the end of a record, is no error to TensorFlow.
-        stream = stream.apply(tf.data.experimental.assert_cardinality(in_set))
+        stream = stream.apply(tf.data.experimental.assert_cardinality(records))
         stream = stream.shuffle(_shuffled(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
         stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
         return stream.map(lambda place, record: (epoch, place, *record))
 
-    epochs = tf.data.Dataset.range(start_epoch, -(-end // in_set))
+    epochs = tf.data.Dataset.range(start_epoch, -(-end // records))
     return epochs.flat_map(epoch_records).take(end - start)
 
 
@@ -225,7 +225,7 @@ def _served(
                 dealt.append((epoch, shard))
 
     def read(unit):
-        numbered = records.stored(files[unit[1]]).enumerate()
+        numbered = tf.data.TFRecordDataset(files[unit[1]]).enumerate()
         return numbered.map(lambda number, record: (unit, number, record))
 
     def example(unit, number, record):
@@ -340,7 +340,7 @@ def evaluation_batches(
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
     # Padded before decoding, so that each worker decodes its own batches only.
-    stored = records.stored(files)
+    stored = tf.data.TFRecordDataset(files)
     # Else a file that ends too early, or has records too many, would only make the score one of other records.
     stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
     stream = stored.concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))

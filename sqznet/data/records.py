@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-READ_BUFFER = 256 * 1024  # bytes; TensorFlow's own default, of which it prints a line where none is named
 UNUSABLE = b"sqznet: this record cannot be used"  # in its place; no tf.train.Example
 
 
@@ -70,13 +69,6 @@ def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
     return pixels, features["image/class/label"]
 
 
-def stored(paths: Any, **options: Any) -> tf.data.TFRecordDataset:
-    """The serialized records of one file or several, in order; `options` are those of TFRecordDataset."""
-    import tensorflow as tf
-
-    return tf.data.TFRecordDataset(paths, buffer_size=READ_BUFFER, **options)
-
-
 def read(path: Path) -> Iterator[Any]:
     """The features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
 
@@ -89,9 +81,9 @@ def read(path: Path) -> Iterator[Any]:
     from google.protobuf.message import DecodeError
 
     if isinstance(path, Remote):  # of a set of ours, which is never compressed; opening it here would fetch all of it
-        stream = iter(stored(str(path)))
+        stream = iter(tf.data.TFRecordDataset(str(path)))
     else:  # bytes, because TensorFlow takes no text that is not UTF-8
-        stream = iter(stored(os.fsencode(path), compression_type=_compression(path)))
+        stream = iter(tf.data.TFRecordDataset(os.fsencode(path), compression_type=_compression(path)))
     for number in itertools.count():
         try:
             yield tf.train.Example.FromString(next(stream).numpy()).features.feature

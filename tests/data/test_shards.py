@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import io
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sqznet.data import records, shards, synthetic
+from sqznet.data import shards, synthetic
 from sqznet.data.images import Reject
 
 
@@ -37,12 +35,3 @@ def test_jpegs_cut_short_anywhere_are_rejected_and_the_others_kept():
     first, *rejects, last = shards.channel_means([whole, *cut, whole])
     assert (first == last).all() and first.shape == (3,)
     assert all(isinstance(each, Reject) and str(each).startswith("broken: TensorFlow cannot") for each in rejects)
-
-
-def test_every_reader_of_records_names_its_buffer():
-    """Else TensorFlow prints a line, which nobody can keep back who imported it before sqznet."""
-    package = Path(records.__file__).parents[1]
-    bare = [path.name for path in package.rglob("*.py") if "data.TFRecordDataset(" in path.read_text()]
-    assert bare == ["records.py"]
-    calls = re.findall(r"data\.TFRecordDataset\(.*", Path(records.__file__).read_text())
-    assert len(calls) == 1 and "buffer_size=" in calls[0]
