@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from pathlib import Path
 
 from sqznet import cli, console, coverage, files, locks, metrics, remote
@@ -85,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
     startup.load_tensorflow()
     from sqznet.compression import compressor, search
+    from sqznet.export import standing
 
     if args.decode:
         return _decode(args.decode, args.format, args.out)
@@ -97,40 +99,65 @@ def main(argv: list[str] | None = None) -> int:
     stages = compressor.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes)
     split = args.split or ("test" if "test" in manifest.splits else "val")
     lock, remedy = locks.beside(out), "wait for it, or name another --out"
+    allowed = None if max_drop is None else max_drop / 100
     with locks.locked(lock, f"compresses to {out}", wait=False, remedy=remedy):
-        made = compressor.Compressor(
-            source,
-            trained,
-            card,
-            manifest,
-            stages=stages,
-            split=split,
-            records=args.records or None,
-            calibration_records=args.calibration_records,
-        )
-        too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), (max_drop or 0) / 100)
-        if too_few:
-            console.say(f"warning: {too_few}")
-        points, chosen = made.compress(target, None if max_drop is None else max_drop / 100, args.points)
-        real = made.reference.score.top1
-        measured = made.reference.coverage
-        search.print_table(points, chosen, real, measured)
-        for warning in (too_few, coverage.warning(measured, made.fitted_to)):
-            if warning:
-                console.result(f"warning: {warning}")
-        if chosen is None:
-            smallest = min(points, key=lambda each: each.bytes)
-            raise CheckFailed(
-                f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
-                f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: the "
-                f"smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points; nothing was written"
+        with standing.said_on_failure(lambda: _stands(out)):
+            older = _described(out) if out.is_file() else None
+            made = compressor.Compressor(
+                source,
+                trained,
+                card,
+                manifest,
+                stages=stages,
+                split=split,
+                records=args.records or None,
+                calibration_records=args.calibration_records,
             )
-        files.write_bytes(out, chosen.data)
+            too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), allowed)
+            if too_few:
+                console.say(f"warning: {too_few}")
+            points, chosen = made.compress(target, allowed, args.points)
+            real = made.reference.score.top1
+            measured = made.reference.coverage
+            search.print_table(points, chosen, real, measured)
+            for warning in (too_few, coverage.warning(measured, made.fitted_to)):
+                if warning:
+                    console.result(f"warning: {warning}")
+            if chosen is None:
+                smallest = min(points, key=lambda each: each.bytes)
+                raise CheckFailed(
+                    f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
+                    f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: "
+                    f"the smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points"
+                )
+            files.write_bytes(out, chosen.data)
         title = f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {measured}"
         compressor.write_curve(points, chosen, real, out, title, measured=measured, fitted_to=made.fitted_to)
         console.result(f"{out}: {chosen.bytes:,} bytes; curve: {compressor.curve_of(out, '.png')}")
+        if older:
+            console.result(f"replaced: {older}")
         console.next_step("sqznet.evaluate", f"--model={out}", f"--data={manifest.folder}", f"--against={source}")
         return 0
+
+
+def _described(path: Path) -> str:
+    """A .sqz file that is there, in words."""
+    from sqznet.compression import decoder
+
+    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+    try:
+        found = decoder.decode(path.read_bytes())
+        network = f"{found.arch}, {found.activation}, {found.classes:,} classes"
+    except (OSError, ValueError):
+        network = "no .sqz file that can be decoded"
+    return f"{files.size_of(path):,} bytes of {written} ({network})"
+
+
+def _stands(out: Path) -> str:
+    """What a compression that has failed leaves, in words."""
+    if not out.is_file():
+        return f"nothing was written, and {out} does not exist"
+    return f"nothing was written; {out}, {_described(out)}, stands as it was"
 
 
 def _decode(path: Path, format_name: str, out: Path | None) -> int:
@@ -139,7 +166,13 @@ def _decode(path: Path, format_name: str, out: Path | None) -> int:
     from sqznet.export import fold, metadata, onnx, tflite
 
     model, card = network.load(path)
-    out = out or path.with_suffix(f".{format_name}")
+    if out is None:
+        out = path.with_suffix(f".{format_name}")
+        if out.exists():
+            raise InputError(
+                f"{out} exists, and may be the network that {path.name} was compressed from; nothing was written. Name "
+                f"the file to write: --out=NAME.{format_name}"
+            )
     if format_name == "keras":
         if card.classes is None:
             raise InputError(

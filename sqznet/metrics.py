@@ -159,27 +159,36 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 def records_for(max_drop: float) -> int:
     """Records whose 95 % interval of a loss can be as narrow as `max_drop` (a share, above 0) to either side.
 
-    It is where no answer changes, as `paired_interval` counts.
+    It is that narrow only if no answer changes, which is the best case.
     """
     return math.ceil(Z_95 / max_drop - 1e-9) - 2
 
 
-def too_few_records(n: int, total: int, max_drop: float) -> str | None:
-    """Why n records cannot show a loss of `max_drop` (a share), and what to do; None where they can, or it is 0.
+def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
+    """Why n records cannot show a loss of `max_drop` (a share), and what to do; None where they can, or none was named.
 
     Args:
         total: records that the split has.
     """
-    if max_drop <= 0 or n >= records_for(max_drop):
+    if max_drop is None:
+        return None
+    at_best = f"even with no answer changed the loss may be {100 * Z_95 / (n + 2):.2f} points (95 %)"
+    if max_drop <= 0:
+        return (
+            f"no number of records can show that nothing is lost: with {n:,}, {at_best}. A drop of 0 demands only that "
+            "on these records as many answers are right as before"
+        )
+    if n >= records_for(max_drop):
         return None
     needed, points = records_for(max_drop), f"{100 * max_drop:g} {'point' if max_drop == 0.01 else 'points'}"
     is_coarse = 1 / n > max_drop
     one = f"one record is {100 / n:.2f} points, and " if is_coarse else ""
     strict = ", and a single record lost is refused" if is_coarse else ""
-    remedy = "give --records=0" if n < total else "give another --split, or build a larger set"
+    remedy = f"give another --split or build a larger set (this split has {total:,})"
+    if n < total and needed <= total:
+        remedy = "give --records=0"
     return (
-        f"{n:,} records cannot show a loss of {points}: {one}even with no answer changed the loss may be "
-        f"{100 * Z_95 / (n + 2):.2f} points (95 %){strict}. That takes {needed:,} records: {remedy}"
+        f"{n:,} records cannot show a loss of {points}: {one}{at_best}{strict}. That takes {needed:,} records: {remedy}"
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,41 @@ def test_a_contestant_that_fails_is_named_with_its_reason(tmp_path):
     entry = race.Entry("input-sqznet", {"data": str(tmp_path), "image_size": 32, "batch": 8}, "sqznet")
     with pytest.raises(InputError, match=r"^sqznet failed: .* has no manifest.json"):
         race.run([entry], 1, "reading")
+
+
+RACE = """
+import subprocess, sys, time
+from sqznet.benchmark import race
+
+class Runner:  # one that is stopped, and deaf to SIGHUP, which Linux sends to stopped orphans
+    def __init__(self, entry):
+        command = ["sh", "-c", "trap '' HUP; kill -STOP $$; sleep 600"]
+        self.process = subprocess.Popen(command, process_group=0)
+
+    def round(self):
+        print("racing", flush=True)
+        time.sleep(600)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+race._Runner = Runner
+race.run([race.Entry("none", {}, "none")] * 2, 1, "racing")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_contestant_outlives_its_race(number):
+    race_itself = subprocess.Popen(
+        [sys.executable, "-c", RACE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert race_itself.stdout is not None and race_itself.stdout.readline() == "racing\n"
+        race_itself.send_signal(number)
+        race_itself.communicate(timeout=60)  # until none of them holds the other end of its standard output
+    finally:
+        race_itself.kill()
 
 
 def test_the_seconds_of_a_command_are_those_of_its_help(capsys):

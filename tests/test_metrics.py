@@ -102,12 +102,20 @@ def test_what_are_no_probabilities_is_refused_with_the_row_and_what_it_probably_
     ("n", "total", "max_drop", "said"),
     [
         (28, 28, 0.005, "28 records cannot show a loss of 0.5 points: one record is 3.57 points, and even with"),
-        (28, 28, 0.005, "That takes 390 records: give another --split, or build a larger set"),
+        (28, 28, 0.005, "That takes 390 records: give another --split or build a larger set (this split has 28)"),
+        (5, 42, 0.005, "That takes 390 records: give another --split or build a larger set (this split has 42)"),
+        (5, 390, 0.005, "That takes 390 records: give --records=0"),
         (28, 5000, 0.005, "That takes 390 records: give --records=0"),
         (193, 193, 0.01, "193 records cannot show a loss of 1 point: even with no answer changed the loss may be 1.01"),
         (194, 194, 0.01, None),
         (390, 390, 0.005, None),
-        (28, 28, 0.0, None),  # no loss at all: each record is asked for
+        (
+            28,
+            28,
+            0.0,
+            "no number of records can show that nothing is lost: with 28, even with no answer changed the loss",
+        ),
+        (28, 28, None, None),  # no loss was named
         (1, 1, 1.0, None),
     ],
 )

@@ -1,6 +1,7 @@
 """Contestants in processes of their own, taking turns, so that a noisy machine is noisy to all of them alike.
 
-While one has its turn the others are stopped: an input pipeline would use the time to read ahead.
+While one has its turn the others are stopped: an input pipeline would use the time to read ahead. A stopped process
+does not notice that its parent has gone, so `keeper` does that for all.
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ def run(entries: list[Entry], rounds: int, label: str) -> list[Result]:
     Raises:
         InputError: a contestant failed; with the last thing it said.
     """
-    runners = [_Runner(entry) for entry in entries]
+    runners: list[_Runner] = []
+    keeper = None
     try:
+        runners += map(_Runner, entries)
+        keeper = _keep([runner.process for runner in runners])
         with console.progress("rounds") as bar:
             task = bar.add_task(label, total=(rounds + 1) * len(runners))
             taken: list[list[dict[str, float]]] = [[] for _ in runners]
@@ -90,7 +94,16 @@ def run(entries: list[Entry], rounds: int, label: str) -> list[Result]:
     finally:
         for runner in runners:
             runner.end()
+        if keeper:
+            keeper.kill()  # before its standard input closes: the numbers may be those of others by then
+            keeper.communicate()
     return [Result(entry, mine) for entry, mine in zip(entries, taken, strict=True)]
+
+
+def _keep(processes: list[subprocess.Popen]) -> subprocess.Popen:
+    """A process that kills these, and all of their groups, when this process is gone, however it ends."""
+    command = [sys.executable, "-m", "sqznet.benchmark.keeper", *(str(each.pid) for each in processes)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 
 
 class _Runner:

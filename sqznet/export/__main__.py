@@ -20,6 +20,7 @@ and constants for Kotlin and Swift.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from sqznet import cli, console, files, locks, remote
@@ -76,6 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 <= args.max_drop <= 100:
         raise InputError(f"--max_drop={args.max_drop:g} must be 0 to 100 points")
     tflite_batch = _batch(args.tflite_batch)
+    if args.out and os.path.ismount(args.out.resolve()):
+        raise InputError(
+            f"--out={args.out} is where a disk is mounted, which a bundle cannot replace: name a folder in it, "
+            f"--out={args.out / 'NAME'}"
+        )
     from sqznet import inference, keras_file, startup
     from sqznet.data import manifest as manifests
     from sqznet.training import run_folder

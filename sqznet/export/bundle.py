@@ -92,45 +92,36 @@ def export(
     if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
     older = standing.find(out)
-    try:
-        with files.replacing(out.resolve()) as folder:
-            folder.mkdir()  # before any work: it may be that nothing can be written there
-            folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
-            photographs, calibrated_on = _calibration(
-                variants, manifest, card_of_model, gate.split, calibration_records
-            )
-            writers = Source(folded, photographs, tflite_batch, sparse)
-            content = _beginning(card_of_model, folded, calibrated_on)
-            where = _records(manifest, gate)
-            names = {each.file_name for each in variants}
-            wanted = {**content, "proof": where}
-            kept = {} if replace else older.kept(names, wanted, gate.budget, gate.max_drop)
-            exported, against = _written(variants, writers, source, trained, card_of_model, manifest, gate, folder)
-            gone = older.copy(kept, folder)
-            inputs = (
-                golden.drawn(card_of_model.preprocessing)
-                if drawings
-                else golden.of_records(against, manifest, card_of_model.preprocessing)
-            )
-            quantize = {name: entry["quantize"] for name, entry in kept.items()}
-            quantize |= {each.file_name: each.quantize for each in variants}
-            with console.doing("writing the golden vectors"):
-                golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
-            entries = dict(_entries(folder, exported, against, writers, where))
-            _time(folder, entries, latency_runs)
-            if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
-                content["calibration"] = older.manifest["calibration"]
-            content |= {"files": {**kept, **entries}, "gate": _gate(gate, against, manifest)}
-            _describe(folder, source, content, against, gate.budget)
-            check.check(folder)
-            standing.find(out)  # who may have come meanwhile
-            told = older.outcome(kept, names, gone)
-    except InputError as error:
-        stands = str(older)
-        raise type(error)(f"{str(error).rstrip('.')}. {stands[:1].upper()}{stands[1:]}") from None
-    except BaseException:  # a full disk, Ctrl-C
-        console.say(str(older))
-        raise
+    with standing.said_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
+        folder.mkdir()  # before any work: it may be that nothing can be written there
+        folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
+        photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
+        writers = Source(folded, photographs, tflite_batch, sparse)
+        content = _beginning(card_of_model, folded, calibrated_on)
+        where = _records(manifest, gate)
+        names = {each.file_name for each in variants}
+        wanted = {**content, "proof": where}
+        kept = {} if replace else older.kept(names, wanted, gate.budget, gate.max_drop)
+        exported, against = _written(variants, writers, source, trained, card_of_model, manifest, gate, folder)
+        gone = older.copy(kept, folder)
+        inputs = (
+            golden.drawn(card_of_model.preprocessing)
+            if drawings
+            else golden.of_records(against, manifest, card_of_model.preprocessing)
+        )
+        quantize = {name: entry["quantize"] for name, entry in kept.items()}
+        quantize |= {each.file_name: each.quantize for each in variants}
+        with console.doing("writing the golden vectors"):
+            golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
+        entries = dict(_entries(folder, exported, against, writers, where))
+        _time(folder, entries, latency_runs)
+        if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
+            content["calibration"] = older.manifest["calibration"]
+        content |= {"files": {**kept, **entries}, "gate": _gate(gate, against, manifest)}
+        _describe(folder, source, content, against, gate.budget)
+        check.check(folder)
+        standing.find(out)  # something may have been put there meanwhile
+        told = older.outcome(kept, names, gone)
     if told:
         console.say(told)
     covered = coverage.read(content["calibration"]) if content["calibration"] else None

@@ -27,10 +27,21 @@ if TYPE_CHECKING:
 
 FOLDER = "golden"
 INPUTS = "inputs.bin"
+VECTORS = "golden.json"
+PHOTO = "photo.jpg"
 COUNT = 8
 # Largest difference of a probability from what the file gave here. Phones compute float32 in float16 on a GPU, and
 # int8 kernels of different runtimes round differently by a step here and there: by up to 0.06 on 1,000 photographs.
 TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
+
+
+def names(models: set[str]) -> set[str]:
+    """Paths below FOLDER of all that `write` may leave there for model files of these names."""
+    return {INPUTS, VECTORS, PHOTO, *(f"{number}.png" for number in range(COUNT)), *map(_expected, models)}
+
+
+def _expected(name: str) -> str:
+    return f"expected/{name}.bin"
 
 
 def choose(labels: np.ndarray) -> list[int]:
@@ -85,27 +96,27 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
         Image.fromarray(image).save(buffer, "PNG", optimize=True)
         files.write_bytes(folder / FOLDER / f"{number}.png", buffer.getvalue())
     files.write_bytes(folder / FOLDER / INPUTS, pixels.tobytes())
-    files.write_bytes(folder / FOLDER / "photo.jpg", inputs.photograph)
+    files.write_bytes(folder / FOLDER / PHOTO, inputs.photograph)
     expected = {}
     for name, path in paths.items():
         answers = raw(path, pixels)
         little = answers.astype(answers.dtype.newbyteorder("<"))
-        files.write_bytes(folder / FOLDER / "expected" / f"{name}.bin", little.tobytes())
+        files.write_bytes(folder / FOLDER / _expected(name), little.tobytes())
         expected[name] = {
-            "file": f"expected/{name}.bin",
+            "file": _expected(name),
             "dtype": answers.dtype.name,
             "shape": list(answers.shape),
             "tolerance": TOLERANCES[quantize[name]],
             "top1": [int(each) for each in answers.argmax(axis=1)],
         }
     files.write_json(
-        folder / FOLDER / "golden.json",
+        folder / FOLDER / VECTORS,
         {
             "count": len(pixels),
             "labels": inputs.labels,
             "inputs": {"file": INPUTS, "dtype": "uint8", "shape": list(pixels.shape)},
             "expected": expected,
-            "photo": "photo.jpg",
+            "photo": PHOTO,
         },
     )
 
@@ -130,9 +141,9 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
     """
     place = folder / FOLDER
     try:
-        golden = json.loads((place / "golden.json").read_text())
+        golden = json.loads((place / VECTORS).read_text())
         wanted = golden["expected"][name]
-        vectors = f"expected/{name}.bin"
+        vectors = _expected(name)
         pixels = np.fromfile(place / INPUTS, np.uint8).reshape(golden["inputs"]["shape"])
         expected = np.fromfile(place / vectors, np.dtype(wanted["dtype"]).newbyteorder("<")).reshape(wanted["shape"])
         runtime = inference.load(folder / name).runtime

@@ -1,24 +1,28 @@
 """The bundle that is in a folder before an export: what of it stays, and what stands there if the export fails.
 
 An export of some files into the bundle of others keeps the others, if they are of the same model and were proved on the
-same records. What cannot be kept is not removed unasked.
+same records. If another file cannot be kept, the export is refused, unless it was told to remove the old bundle.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
+from sqznet import console, files
 from sqznet.errors import InputError
 from sqznet.export import check, golden
 from sqznet.export.variants import VARIANTS
 
-OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST, golden.FOLDER, "kotlin", "swift")
-REPORTS = ("evaluation-", "confusion-")  # what `evaluate` leaves beside a model
+OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST)
+OTHERS_BELOW = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")
+REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # what `evaluate` leaves beside a model
 SAME = {  # of the manifest, what files of one bundle have in common, and what it is called
     "sqznet": "another version of sqznet",
     "model_sha256": "other weights",
@@ -44,7 +48,10 @@ class Standing:
     def __str__(self) -> str:
         """What is there, for the message of an export that has failed."""
         if self.manifest is None:
-            return f"nothing was written, and {self.folder} does not exist"
+            missing = (
+                f"there is no bundle in {self.folder}" if self.folder.is_dir() else f"{self.folder} does not exist"
+            )
+            return f"nothing was written, and {missing}"
         return f"nothing was written; the bundle of {self._written_at()} in {self.folder} stands as it was"
 
     def _written_at(self) -> str:
@@ -101,7 +108,7 @@ class Standing:
             path = self.folder / name
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / name)
         gone = []
-        reports = [path for path in self.folder.glob("*") if path.name.startswith(REPORTS)] if self.manifest else []
+        reports = [path for path in self.folder.glob("*") if REPORT.fullmatch(path.name)] if self.manifest else []
         for path in sorted(reports):
             # evaluation-SPLIT-FILE.json, and more words after FILE
             if any(f"-{name}" in path.name for name in kept):
@@ -121,6 +128,19 @@ class Standing:
         return f"of the bundle of {self._written_at()}, {told}"
 
 
+@contextlib.contextmanager
+def said_on_failure(stands: Callable[[], str]) -> Iterator[None]:
+    """An error in the block also says what `stands` then."""
+    try:
+        yield
+    except InputError as error:
+        said = stands()
+        raise type(error)(f"{str(error).rstrip('.')}. {said[:1].upper()}{said[1:]}") from None
+    except BaseException:  # a full disk, Ctrl-C
+        console.say(stands())
+        raise
+
+
 def find(out: Path) -> Standing:
     """What is at `out`.
 
@@ -131,14 +151,13 @@ def find(out: Path) -> Standing:
         return Standing(out, None)
     manifest, strangers = None, [out]
     if out.is_dir():
-        below = [path for path in sorted(out.rglob("*")) if not path.is_dir()]
+        below = [path for path in sorted(out.rglob("*")) if path.is_symlink() or not path.is_dir()]
         try:
             manifest = check.load(out)
         except InputError:
             strangers = below  # of a folder that is no bundle, everything
         else:
-            models = set(manifest["files"]) & {each.file_name for each in VARIANTS}
-            strangers = [path for path in below if not _is_ours(path.relative_to(out), models)]
+            strangers = [path for path in below if not _is_ours(path.relative_to(out), manifest["files"])]
     if strangers:
         names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in strangers[:5])
         raise InputError(
@@ -148,11 +167,22 @@ def find(out: Path) -> Standing:
     return Standing(out, manifest)
 
 
-def _is_ours(path: Path, models: set[str]) -> bool:
-    """Whether a file of this path in a bundle with these model files is an export's, or `evaluate`'s report on one."""
-    folder = path.parts[0]
-    if folder == golden.FOLDER:
-        return path.suffix in (".json", ".bin", ".png", ".jpg")
-    if folder in ("kotlin", "swift"):
-        return path.stem == "ModelContract"
-    return folder in models or folder in OTHERS or folder.startswith((*REPORTS, files.TEMPORARY_PREFIX))
+def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
+    """Whether a file of a bundle is an export's, or `evaluate`'s report on one.
+
+    Args:
+        path: within the bundle.
+        listed: what the manifest says of its model files.
+    """
+    names = {each.file_name for each in VARIANTS} & listed.keys()
+    top, below = path.parts[0], "/".join(path.parts[1:])
+    if not below:
+        is_folder = top in names and isinstance(listed[top]["sha256"], dict)
+        is_known = top in names or top in OTHERS or REPORT.fullmatch(top) is not None
+        return (is_known and not is_folder) or top.startswith(files.TEMPORARY_PREFIX)
+    if top == golden.FOLDER:
+        return below in golden.names(names)
+    if top in names:
+        hashes = listed[top]["sha256"]
+        return isinstance(hashes, dict) and below in hashes
+    return path.as_posix() in OTHERS_BELOW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import shutil
 
 import keras
 import numpy as np
@@ -78,6 +79,29 @@ def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path
             original.card.classes,
             original.card.preprocessing,
         )
+
+
+@pytest.mark.parametrize("format_name", compress.FORMATS)
+def test_decoding_takes_no_file_s_place_unasked(compressed, tmp_path, format_name):
+    packed = shutil.copy2(compressed, tmp_path / "best.sqz")
+    trained = tmp_path / f"best.{format_name}"
+    trained.write_text("trained")
+    with pytest.raises(InputError, match=rf"{trained} exists, .*; nothing was written. .*--out=NAME.{format_name}"):
+        compress.main([f"--decode={packed}", f"--format={format_name}"])
+    assert trained.read_text() == "trained"
+
+
+def test_what_a_file_replaces_is_told(compressed, trained_run, shard_set, tmp_path, capsys):
+    out = shutil.copy2(compressed, tmp_path / "tiny.sqz")
+    quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--max_drop=100"]
+    with pytest.raises(InputError, match=r"Nothing was written; .*tiny.sqz, .* 3 classes\), stands as it was$"):
+        ask(trained_run, shard_set, out, *quick, "--split=train")
+    assert out.read_bytes() == compressed.read_bytes()
+    with pytest.raises(InputError, match=r"Nothing was written, and .*other.sqz does not exist$"):
+        ask(trained_run, shard_set, tmp_path / "other.sqz", *quick, "--split=train")
+    ask(trained_run, shard_set, out, *quick, "--target=150kB")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"replaced: {compressed.stat().st_size:,} bytes of " in said and "3 classes)" in said
 
 
 @pytest.mark.slow

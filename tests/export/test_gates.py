@@ -18,7 +18,8 @@ import pytest
 
 from sqznet import files, inference, keras_file, model
 from sqznet.errors import InputError
-from sqznet.export import audit, check, fold, int8, tflite, variants, verify
+from sqznet.export import __main__ as command
+from sqznet.export import audit, check, fold, int8, standing, tflite, variants, verify
 from sqznet.preprocessing import Preprocessing
 
 from ..conftest import export
@@ -264,13 +265,49 @@ def test_operators_of_another_domain_are_refused(bundle, tmp_path):
         audit.check(tmp_path / "foreign.onnx", "none")
 
 
-@pytest.mark.parametrize("place", ["kotlin/Main.kt", "golden/notes.txt", "savedmodel.txt"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("kotlin/Main.kt", "swift/deeper/ModelContract.swift", "savedmodel.txt", "model.onnx.bak"),
+        *("golden/notes.txt", "golden/holiday.jpg", "golden/8.png", "golden/expected/mine.bin", "golden/deeper/0.png"),
+        *("savedmodel/mine.bin", "savedmodel/variables/mine.index"),
+        *("evaluation-notes.txt", "confusion-val.csv", "evaluation-val/mine.json"),
+    ],
+)
 def test_other_things_within_a_bundle_keep_it_from_being_replaced(bundle, trained_run, shard_set, tmp_path, place):
     out = shutil.copytree(bundle, tmp_path / "out")
+    (out / place).parent.mkdir(exist_ok=True)
     (out / place).write_text("mine")
     with pytest.raises(InputError, match=rf"holds what no export wrote: {place}. Move that away"):
         export(trained_run, shard_set, out, files="onnx")
     assert (out / place).read_text() == "mine"
+
+
+def test_all_that_an_export_writes_is_its_own(bundle, tmp_path):
+    """Reports of `evaluate` and what a killed export left, too."""
+    out = shutil.copytree(bundle, tmp_path / "out")
+    for name in ("evaluation-val-model.onnx-as-tflite.json", "confusion-val.png", ".tmp-0123-report.html"):
+        (out / name).write_text("")
+    assert set(standing.find(out).models) == set(check.load(bundle)["files"])
+
+
+def test_a_link_to_a_folder_is_no_export_s(bundle, tmp_path):
+    out = shutil.copytree(bundle, tmp_path / "out")
+    (out / "golden" / "linked").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"holds what no export wrote: golden/linked. Move"):
+        standing.find(out)
+
+
+def test_a_failed_export_says_what_stands_in_a_folder_without_a_bundle(tmp_path):
+    assert str(standing.find(tmp_path)) == f"nothing was written, and there is no bundle in {tmp_path}"
+    missing = tmp_path / "missing"
+    assert str(standing.find(missing)) == f"nothing was written, and {missing} does not exist"
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path.resolve())
+    with pytest.raises(InputError, match=rf"mounted, which a bundle cannot replace: .* --out={tmp_path}/NAME$"):
+        command.main([f"--out={tmp_path}", "--model=nowhere"])
 
 
 def test_only_a_bundle_is_replaced(trained_run, shard_set, tmp_path):
