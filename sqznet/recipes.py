@@ -353,6 +353,11 @@ FINETUNE = Recipe(
 RECIPES = {recipe.name: recipe for recipe in (ARTICLE, PAPER, MODERN, IMAGENETTE, IMAGENETTE_LONG, DEMO, FINETUNE, DSD)}
 
 
+def path_of(name: str) -> str:
+    """A recipe's name or file as `load` takes it; a run's folder stands for its config.json."""
+    return str(Path(name) / "config.json") if name not in RECIPES and Path(name).is_dir() else name
+
+
 def load(name: str) -> Recipe:
     """The recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
 
@@ -361,11 +366,11 @@ def load(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    path = Path(name)
+    path = Path(path_of(name))
     if path.suffix != ".json":
         close = difflib.get_close_matches(name, RECIPES, n=1)
         raise InputError(
-            f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file"
+            f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file or of a run's folder"
             + (f". Is {close[0]} meant?" if close else "")
         )
     content = typed.read_json(path)

@@ -47,7 +47,7 @@ def test_a_space_is_read_from_a_file(tmp_path):
         ('{"learning_rate": [NaN]}', "NaN is not a number of JSON"),
         ('{"activation": ["tanh"]}', "activation is 'tanh'; it must be one of relu, elu"),
         ('{"train_sizes": ["0:64", "x"]}', "train_sizes cannot be 'x'"),
-        ('{"epochs": [1], "epochs": [2]}', "'epochs' stands there twice"),
+        ('{"epochs": [1], "epochs": [2]}', "'epochs' is given twice"),
         ('{"learnin_rate": [1]}', "a recipe has no field learnin_rate"),
         ('{"activation": []}', "activation must have one choice or more"),
         ('{"activation": {"min": 0, "max": 1}}', "activation is .*expected a list of choices$"),
