@@ -7,6 +7,7 @@ the result is stored in the run's config.json, and `--recipe=RUN/config.json` ta
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
@@ -175,6 +176,10 @@ class Recipe:
             len(self.sparse_epochs) == 2 and 0 <= self.sparse_epochs[0] < self.sparse_epochs[1]
         ):
             raise InputError(f"sparse_epochs are {self.sparse_epochs}; they must be two, the first and a later one")
+        if any(epoch < 0 for epoch in self.milestones):
+            raise InputError(f"milestones are {self.milestones}; they must be 0 or more")
+        if any(size < 1 for _, size in self.train_sizes):
+            raise InputError(f"train_sizes are {self.train_sizes}; each must have 1 pixel or more")
         starts = [epoch for epoch, _ in self.train_sizes]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise InputError(f"train_sizes begin at epochs {starts}; they must begin at 0 and rise")
@@ -404,10 +409,24 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """`0:64,20:96` to ((0, 64), (20, 96))."""
-    return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
+    """`0:64,20:96` to ((0, 64), (20, 96)).
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form.
+    """
+    try:
+        return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not EPOCH:PIXELS,..., such as 0:64,20:96") from None
 
 
 def parse_milestones(text: str) -> tuple[int, ...]:
-    """`50,65,75` to (50, 65, 75)."""
-    return tuple(int(each) for each in text.split(",") if each)
+    """`50,65,75` to (50, 65, 75).
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form.
+    """
+    try:
+        return tuple(int(each) for each in text.split(",") if each)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of epochs, such as 50,65,75") from None

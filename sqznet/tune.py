@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.epochs:
         warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
         recipe = recipe.replace(epochs=args.epochs, total_steps=None, warmup_epochs=warmup, train_sizes=())
-    searched = space.load(args.space)
+    searched = space.load(args.space, recipe)
     if args.init_weights:
         searched = space.beside_weights(searched, args.space)
     elif recipe.freeze or "freeze" in searched:

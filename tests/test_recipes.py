@@ -191,3 +191,22 @@ def test_a_run_s_folder_is_its_config_and_a_search_s_file_may_lack_weights(tmp_p
     path.unlink()
     with pytest.raises(InputError, match="config.json cannot be read: No such file"):
         train.main([f"--recipe={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--train_sizes=5", "argument --train_sizes: '5' is not EPOCH:PIXELS,..., such as 0:64,20:96"),
+        ("--milestones=a", "argument --milestones: 'a' is not a list of epochs, such as 50,65,75"),
+    ],
+)
+def test_a_list_of_another_form_is_refused_with_the_form(flag, message, capsys):
+    with pytest.raises(SystemExit):
+        train.make_parser().parse_args([flag])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{"milestones": (-1,)}, {"train_sizes": ((0, -64),)}, {"image_size": True}])
+def test_numbers_below_their_least_are_refused(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        recipes.ARTICLE.replace(**changes)
