@@ -93,6 +93,8 @@ def fitted(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
+    if os.getpid() == 1:  # of a container: the kernel drops a signal that process 1 has no handler for
+        signal.signal(signal.SIGTERM, _end)
     try:
         with console.keep_awake():
             sys.exit(main())
@@ -109,6 +111,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             raise
         console.say(f"error: {explained}")
         sys.exit(explained.exit_code)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    console.say(f"ended by {signal.Signals(number).name}")
+    sys.exit(128 + number)
 
 
 def _explained(error: Exception) -> InputError | None:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -147,17 +148,19 @@ def remove_abandoned(path: Path, *, age: float = DAY) -> None:
     Process numbers do not tell who is alive: containers and machines that share the folder have their own. With
     age=0 it is for who holds the lock under which alone `path` is written.
     """
-    _remove_temporaries(path.parent, f"-{path.name}", age)
+    _remove_temporaries(path.parent, re.escape(path.name), age)
 
 
 def clear(folder: Path) -> None:
     """Removes all that killed processes left of writing files in a folder; for who holds the folder's lock."""
-    _remove_temporaries(folder, "", age=0)
+    _remove_temporaries(folder, ".*", age=0)
 
 
-def _remove_temporaries(folder: Path, ending: str, age: float) -> None:
+def _remove_temporaries(folder: Path, of: str, age: float) -> None:
+    # The whole name has to match: that of `my-model` ends like that of `model`.
+    temporary = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]+-{of}", re.DOTALL)
     for each in list(folder.iterdir()) if folder.is_dir() else []:
-        if each.name.startswith(TEMPORARY_PREFIX) and each.name.endswith(ending):
+        if temporary.fullmatch(each.name):
             with contextlib.suppress(OSError):  # gone already, or not ours to remove; nothing depends on it
                 if time.time() - _last_written(each) >= age:
                     remove(each)

@@ -23,6 +23,8 @@ from sqznet.errors import InputError, TryAgain
 
 _POLL = 0.05  # seconds between two attempts to take a lock
 _PATIENCE = 0.3  # seconds before a lock counts as held: a process that only asks who holds it has it for a moment
+_NAMELESS = 5.0  # seconds for a holder to write down its name, which it does right after it has the lock
+_NO_NAME = "it has not written down its name"
 
 
 class Held(TryAgain):
@@ -56,8 +58,9 @@ def locked(
     """
     started, said = time.monotonic(), ""
     while (descriptor := _try_lock(path)) is None:
-        if time.monotonic() - started > _PATIENCE:
-            holder = f"another process {doing or f'holds {path}'}: {_recorded(path)}"
+        waited, name = time.monotonic() - started, _recorded(path)
+        if waited > (_PATIENCE if name else _NAMELESS):
+            holder = f"another process {doing or f'holds {path}'}: {name or _NO_NAME}"
             if not wait:
                 raise Held(f"{holder}; {remedy}")
             if holder != said:
@@ -87,11 +90,11 @@ def beside(path: Path) -> Path:
 def holder(path: Path) -> str | None:
     """Which process holds a lock, in words; None if none does."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _open(path, 0)
     except OSError:
         return None
     try:
-        return None if filelock.lock_descriptor(descriptor, blocking=False) else _recorded(path)
+        return None if filelock.lock_descriptor(descriptor, blocking=False) else _recorded(path) or _NO_NAME
     except OSError:
         return None
     finally:
@@ -102,11 +105,14 @@ def _try_lock(path: Path) -> int | None:
     """The open lock file, or None if another process holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:  # the folder was removed in between
-        return None
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path.parent} cannot be a folder: a file stands in its way; name another") from None
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} cannot be made; name another folder") from None
+    try:
+        descriptor = _open(path, os.O_CREAT)
+    except FileNotFoundError:  # the folder was removed in between
+        return None
     try:
         taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
     except OSError as error:
@@ -123,6 +129,19 @@ def _try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _open(path: Path, create: int) -> int:
+    """A lock file. One that may not be written, of another user or on a read-only mount, can be locked all the same."""
+    try:
+        return os.open(path, os.O_RDWR | create, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError:
+            raise error from None  # it says what is wrong with the folder
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
@@ -150,12 +169,15 @@ def _record(descriptor: int) -> None:
         os.write(descriptor, f" {json.dumps(written)}\n".encode())
 
 
-def _recorded(path: Path) -> str:
-    """Who holds a lock. Processes in containers often have the same number, so the host is named, too."""
+def _recorded(path: Path) -> str | None:
+    """Who holds a lock; None if the file does not say.
+
+    Processes in containers often have the same number, so the host is named, too.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(1)
             found = json.loads(file.read())
         return f"{found['command']} (process {found['process']} on host {found['host']}, since {found['since']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it has not written down its name"
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from sqznet.data import __main__ as data_command
 from sqznet.errors import CheckFailed, InputError, TryAgain
 from sqznet.export import __main__ as export_command
 from sqznet.training import run_folder
+
+from . import ci
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,3 +148,16 @@ def test_a_full_disk_says_so_and_may_pass():
     failed = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x")
     assert isinstance(files.refusal(failed), TryAgain)
     assert "free some space" in str(files.refusal(failed, "; go on"))
+
+
+def test_as_process_1_of_a_container_a_command_ends_by_sigterm():
+    """The kernel drops a signal that process 1 has no handler for, so `docker stop` would end in SIGKILL."""
+    code = "import time; from sqznet import cli; cli.run(lambda: print('ready', flush=True) or time.sleep(60))"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as outer:
+        if outer.stdout.readline() != "ready\n":
+            ci.cannot_have(f"no PID namespaces: {outer.stderr.read().strip()}")
+        (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(inner), signal.SIGTERM)
+        assert outer.wait(30) == 143
+        assert outer.stderr.read() == "ended by SIGTERM\n"

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import filelock
 import pytest
 
 from sqznet import files, locks
+from sqznet.errors import InputError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -82,7 +84,7 @@ def test_what_killed_processes_left_goes_after_a_day_or_with_the_lock(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from sqznet import files
+from sqznet import locks
 with locks.locked(Path(sys.argv[1]), "keeps it"):
     print("held", flush=True)
     time.sleep(600)
@@ -129,3 +131,40 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_not_held(tmp_path, monkeypat
     with locks.locked(lock):
         assert lock.is_file()
     assert len(opened) == 2
+
+
+def test_what_another_name_left_is_not_taken_for_ones_own(tmp_path):
+    """`.tmp-TOKEN-my-model` ends in `-model`."""
+    with files.replacing(tmp_path / "my-model") as other:
+        other.mkdir()
+        left = tmp_path / ".tmp-0123456789abcdef-model"
+        left.mkdir()
+        files.remove_abandoned(tmp_path / "model", age=0)
+        assert other.is_dir() and not left.exists()
+
+
+def test_a_lock_file_that_may_not_be_written_is_seen_as_held(tmp_path, monkeypatch):
+    """Of another user, or on a read-only mount; tests run as root, who may write everything."""
+    real = os.open
+
+    def refuse(path, flags, *args, **more):
+        if flags & os.O_RDWR and str(path).endswith("other.lock"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, *args, **more)
+
+    path = tmp_path / "other.lock"
+    with locks.locked(path, "builds x"):
+        monkeypatch.setattr(os, "open", refuse)
+        assert f"process {os.getpid()} on host" in locks.holder(path)
+        named = pytest.raises(locks.Held, match=f"another process builds x: .*process {os.getpid()} on host")
+        with named, locks.locked(path, "builds x", wait=False):
+            pass
+    path.touch()  # left by a killed process of that user
+    with locks.locked(path, "builds x", wait=False):
+        assert path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which none can be made")
+def test_a_lock_that_cannot_be_made_is_not_waited_for():
+    with pytest.raises(InputError, match="cannot be made; name another folder"), locks.locked(Path("/proc/x/y/lock")):
+        pass
