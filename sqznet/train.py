@@ -103,8 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         if setting.name == "name":
             continue
         options: dict[str, Any] = {"default": argparse.SUPPRESS}
-        note = f"article's: {setting.default}" if setting.default not in ((), None) else "article's: none"
-        options["help"] = f"{setting.metadata['help'].replace('%', '%%')} ({note})"
+        options["help"] = f"{setting.metadata['help'].replace('%', '%%')} (article's: {_typed(setting.default)})"
         if setting.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -112,6 +111,13 @@ def make_parser() -> argparse.ArgumentParser:
             options["metavar"] = "|".join(setting.metadata["choices"] or ()) or None
         fields.add_argument(f"--{setting.name}", **options)
     return parser
+
+
+def _typed(value: Any) -> str:
+    """A field's value as its flag takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in ((), None) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def main(argv: list[str] | None = None) -> int:

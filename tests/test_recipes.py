@@ -210,3 +210,8 @@ def test_a_list_of_another_form_is_refused_with_the_form(flag, message, capsys):
 def test_numbers_below_their_least_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         recipes.ARTICLE.replace(**changes)
+
+
+def test_help_shows_values_as_they_are_typed():
+    shown = " ".join(train.make_parser().format_help().split())
+    assert "(article's: 50,65,75)" in shown and "(article's: no)" in shown and "article's: False" not in shown
