@@ -18,8 +18,8 @@ from sqznet.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing
 GEOMETRY = ("resize", "resize_to", "interpolation", "antialias")  # fields of Preprocessing that are flags
 
 EXIT_CODES = """\
-exit codes: 0 done; 1 a check said no, or a fault of sqznet; 2 wrong usage or input; 75 it may pass: the same
-command may succeed later; 128 + N ended by signal N (130 is Ctrl-C). docs/exit_codes.md has them all."""
+exit codes: 0 done; 1 a check said no, or a fault of sqznet; 2 wrong usage or input; 75 temporary
+failure: try again later; 128 + N ended by signal N (130 is Ctrl-C). docs/exit_codes.md has them all."""
 
 
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:

@@ -349,6 +349,11 @@ def file_of(path: Path) -> Path:
     return path / there[0]
 
 
+def is_keras(path: Path) -> bool:
+    """Whether `load` reads a model with `load_keras`, so that it can be trained further."""
+    return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.kind(path) not in FILE_RUNTIMES)
+
+
 def needs_tensorflow(path: Path) -> bool:
     """Whether `load` will import TensorFlow, which takes seconds; TFLite and ONNX files do without."""
     return exported.kind(path) not in FILE_RUNTIMES or path.is_dir()

@@ -29,7 +29,7 @@ def readable(classes: Iterable[str]) -> tuple[str, ...]:
     return tuple(names.get(name, name) for name in classes)
 
 
-_WITH_ID = re.compile(r"(n\d{8})[\s:,]+(\S.*)")  # a line of synset_words.txt
+_WITH_ID = re.compile(r"(n\d{8})[\s:,_-]+(\S.*)")  # a line of synset_words.txt, a folder
 
 
 def plain(name: str) -> str:

@@ -116,7 +116,7 @@ def confusion_matrix(
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class (photographs)")
-    axes.set_title(_literal("\n".join(textwrap.wrap(title, 60))))
+    figure.suptitle(_literal("\n".join(textwrap.wrap(title, 60))))  # over the whole width
     if len(classes) <= NAMED:
         few = len(classes) <= 12
         turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90}

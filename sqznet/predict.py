@@ -143,13 +143,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _tell_next(model: Path) -> None:
+    from sqznet import inference
     from sqznet.training import run_folder
 
     if (model / run_folder.CONFIG).is_file():
         console.next_step("sqznet.export", f"--model={model}")
     elif (model.parent / "manifest.json").is_file():
         console.next_step("sqznet.serve", f"--model={model.parent}")
-    else:
+    elif inference.is_keras(model):
         console.next_step("sqznet.train", "--recipe=finetune", f"--init_weights={model}", "--data=SHARDS")
 
 

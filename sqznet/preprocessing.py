@@ -38,8 +38,9 @@ class Preprocessing:
         check_choice("resize", self.resize, RESIZES)
         check_choice("interpolation", self.interpolation, (*INTERPOLATIONS, CORNER))
         for name in ("image_size", "resize_to"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be a whole number, 1 or more")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} is {value}; it must be a whole number, 1 or more")
         if not isinstance(self.antialias, bool):
             raise InputError(f"antialias is {self.antialias!r}; it must be true or false")
         if self.antialias and self.interpolation == CORNER:

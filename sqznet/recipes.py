@@ -7,6 +7,7 @@ the result is stored in the run's config.json, and `--recipe=RUN/config.json` ta
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
@@ -175,6 +176,10 @@ class Recipe:
             len(self.sparse_epochs) == 2 and 0 <= self.sparse_epochs[0] < self.sparse_epochs[1]
         ):
             raise InputError(f"sparse_epochs are {self.sparse_epochs}; they must be two, the first and a later one")
+        if any(epoch < 0 for epoch in self.milestones):
+            raise InputError(f"milestones are {self.milestones}; they must be 0 or more")
+        if any(size < 1 for _, size in self.train_sizes):
+            raise InputError(f"train_sizes are {self.train_sizes}; each must have 1 pixel or more")
         starts = [epoch for epoch, _ in self.train_sizes]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise InputError(f"train_sizes begin at epochs {starts}; they must begin at 0 and rise")
@@ -353,6 +358,11 @@ FINETUNE = Recipe(
 RECIPES = {recipe.name: recipe for recipe in (ARTICLE, PAPER, MODERN, IMAGENETTE, IMAGENETTE_LONG, DEMO, FINETUNE, DSD)}
 
 
+def path_of(name: str) -> str:
+    """A recipe's name or file as `load` takes it; a run's folder stands for its config.json."""
+    return str(Path(name) / "config.json") if name not in RECIPES and Path(name).is_dir() else name
+
+
 def load(name: str) -> Recipe:
     """The recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
 
@@ -361,11 +371,11 @@ def load(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    path = Path(name)
+    path = Path(path_of(name))
     if path.suffix != ".json":
         close = difflib.get_close_matches(name, RECIPES, n=1)
         raise InputError(
-            f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file"
+            f"no recipe {name!r}; there are {', '.join(RECIPES)}, or give the path of a .json file or of a run's folder"
             + (f". Is {close[0]} meant?" if close else "")
         )
     content = typed.read_json(path)
@@ -399,10 +409,24 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """`0:64,20:96` to ((0, 64), (20, 96))."""
-    return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
+    """`0:64,20:96` to ((0, 64), (20, 96)).
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form.
+    """
+    try:
+        return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not EPOCH:PIXELS,..., such as 0:64,20:96") from None
 
 
 def parse_milestones(text: str) -> tuple[int, ...]:
-    """`50,65,75` to (50, 65, 75)."""
-    return tuple(int(each) for each in text.split(",") if each)
+    """`50,65,75` to (50, 65, 75).
+
+    Raises:
+        argparse.ArgumentTypeError: it is not of that form.
+    """
+    try:
+        return tuple(int(each) for each in text.split(",") if each)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of epochs, such as 50,65,75") from None

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=remote.folder, help="folder of shards, made by sqznet.data; also gs://...")
     parser.add_argument(
         "--recipe",
-        help=f"{', '.join(recipes.RECIPES)}, or a .json file such as a run's config.json; default finetune with "
+        help=f"{', '.join(recipes.RECIPES)}, a .json file of one, or a run's folder; default finetune with "
         "--init_weights, else article from 100,000 training photographs on, imagenette for fewer, demo on the demo set",
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
@@ -102,8 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         if setting.name == "name":
             continue
         options: dict[str, Any] = {"default": argparse.SUPPRESS}
-        note = f"article's: {setting.default}" if setting.default not in ((), None) else "article's: none"
-        options["help"] = f"{setting.metadata['help'].replace('%', '%%')} ({note})"
+        options["help"] = f"{setting.metadata['help'].replace('%', '%%')} (article's: {_typed(setting.default)})"
         if setting.type == "bool":
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -113,8 +113,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _typed(value: Any) -> str:
+    """A field's value as its flag takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in ((), None) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    args.recipe = recipes.path_of(args.recipe) if args.recipe else None
     overrides = {
         setting.name: getattr(args, setting.name)
         for setting in dataclasses.fields(Recipe)
@@ -146,7 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
         _build_demo()
     if args.find_lr:
-        _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args, overrides))
+        suggested = _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args, overrides))
+        console.next_step("sqznet.train", *_with_rate(sys.argv[1:] if argv is None else argv, suggested))
         return 0
     try:
         start.train(
@@ -174,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path, chosen: set[str]) -> None:
+def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder: Path, chosen: set[str]) -> float:
     from sqznet.training import find_rate, run_folder
 
     records = data.records("train")
@@ -193,8 +202,19 @@ def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder:
         )
     console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
     console.result(f"plot: {folder / find_rate.PLOT}; table: {folder / find_rate.TABLE}")
-    rate = f"--learning_rate={suggested:.2g}"
-    console.next_step("sqznet.train", f"--data={data.folder}", f"--recipe={args.recipe or recipe.name}", rate)
+    return suggested
+
+
+def _with_rate(given: list[str], rate: float) -> list[str]:
+    """The flags of a search for a learning rate, for the training that follows it."""
+    kept: list[str] = []
+    flags = iter(given)
+    for flag in flags:
+        if flag == "--learning_rate":
+            next(flags, None)  # its value
+        elif flag != "--find_lr" and not flag.startswith("--learning_rate="):
+            kept.append(flag)
+    return [*kept, f"--learning_rate={rate:.2g}"]
 
 
 def _fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> tuple[Path, Recipe, Path, Path | None]:
@@ -221,6 +241,7 @@ def _take_from_config(args: argparse.Namespace) -> None:
     content = typed.read_json(Path(args.recipe))
     if "recipe" not in content or "data" not in content:  # not of a run
         return
+    content = {"init_weights": None, "teacher": None, **content}
     typed.require(content, {"data": str, "init_weights": dict | None, "teacher": str | None}, args.recipe)
     origin = content["init_weights"]
     if origin:
@@ -321,7 +342,7 @@ def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
 def _build_demo() -> None:
     from sqznet.data import __main__ as data_command
 
-    data_command.main(["--source=synthetic", f"--out={DEMO}"])
+    data_command.make(["--source=synthetic", f"--out={DEMO}"])
 
 
 if __name__ == "__main__":

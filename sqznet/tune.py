@@ -9,8 +9,8 @@
       one chief and any number of workers, on one machine or many, each with the same flags otherwise
   python -m sqznet.tune --data=data/mine --recipe=finetune --init_weights=squeezenet-v1.1 --out=tuning/mine
       every trial starts from published weights
-  python -m sqznet.train --data=data/mine --recipe=tuning/mine/best.json
-      trains with what was found
+  python -m sqznet.train --recipe=tuning/mine/best.json
+      trains with what was found, on the same data and from the same weights
 
 Spaces: rates, augmentation, default (both, and schedule, optimizer, batch, activation, bypass), or a JSON file such as
 {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"}, "activation": ["relu", "elu"]}.
@@ -28,7 +28,6 @@ import argparse
 import contextlib
 import itertools
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,13 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.epochs:
         warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
         recipe = recipe.replace(epochs=args.epochs, total_steps=None, warmup_epochs=warmup, train_sizes=())
-    searched = space.load(args.space)
+    searched = space.load(args.space, recipe)
     if args.init_weights:
         searched = space.beside_weights(searched, args.space)
     elif recipe.freeze or "freeze" in searched:
         raise InputError(
-            f"--{'recipe' if recipe.freeze else 'space'}={args.recipe if recipe.freeze else args.space} keeps weights "
-            "as they were loaded (freeze): say which, with --init_weights=squeezenet-v1.1, a run folder or a file"
+            f"--{'recipe' if recipe.freeze else 'space'}={args.recipe if recipe.freeze else args.space} (freeze): this "
+            "recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
         )
     if args.role:
         _join(args.chief)
@@ -97,16 +96,18 @@ def main(argv: list[str] | None = None) -> int:
     from sqznet.training import fit
     from sqznet.tuning import oracles, report, search
 
-    records = manifest.load(args.data).records("train")  # raises where it is no set
+    shards = manifest.load(args.data)  # raises where it is no set
+    records = shards.records("train")
     if args.recipe in recipes.RECIPES:  # a file is taken as it is, here as in a training
         named, recipe = recipe, fit.fitted(recipe, records, args.replicas or 1, ())
         fit.tell(named, recipe, records)
     if args.space in space.SPACES:
         searched = fit.searchable(searched, records)
+    origin = None
     if args.init_weights:
         from sqznet.training import finetune
 
-        finetune.load(args.init_weights)  # raises where they cannot be read
+        origin = finetune.load(args.init_weights)  # raises where they cannot be read
     out = args.out or Path("tuning") / time.strftime("%Y%m%d-%H%M%S")
     oracle = oracles.make(args.tuner, searched, args.trials, recipe.epochs, args.seed)
     flags = [f"--data={args.data}", f"--strategy={args.strategy}"]
@@ -122,10 +123,14 @@ def main(argv: list[str] | None = None) -> int:
                 console.say(f"{before} trials of {out} are finished already")
             search.Search(oracle, recipe, out, flags).search()
             if args.role != "worker":
-                needed = "".join(
-                    f" {shlex.quote(flag)}" for flag in flags if flag.startswith(("--data=", "--init_weights="))
+                report.conclude(
+                    out,
+                    recipe,
+                    list(searched),
+                    flags if args.compare else None,
+                    data=shards,
+                    origin=origin,
                 )
-                report.conclude(out, recipe, list(searched), flags if args.compare else None, needed)
     except search.Stopped as stopped:
         console.say(f"stopped by {stopped}; the same command with --out={out} goes on")
         return 128 + stopped.signal_number

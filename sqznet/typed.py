@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 
 from sqznet.errors import InputError
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "an object, {...}"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "an object, {...}"}
+_MANY = {int: "whole numbers", float: "numbers", str: "strings", dict: "objects"}
 LARGEST = 2**53  # up to which every reader of JSON has the same whole numbers
 
 
@@ -46,7 +47,7 @@ def in_words(kind: Any) -> str:
     of = get_args(kind)
     if get_origin(kind) in (list, tuple):
         if get_origin(kind) is list or of[-1] is ...:
-            return f"a list of which each is {in_words(of[0])}"
+            return f"a list of {_MANY.get(of[0]) or f'items, each {in_words(of[0])}'}"
         return f"a list of {len(of)}, each {in_words(of[0])}"
     if of:
         return " or ".join("null" if each is type(None) else in_words(each) for each in of)
@@ -77,7 +78,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
         made = dict(pairs)
         for name, _ in pairs if len(made) < len(pairs) else []:
             if sum(name == other for other, _ in pairs) > 1:
-                raise InputError(f"{where}: {name!r} stands there twice, and only one can be meant; remove the other")
+                raise InputError(f"{where}: {name!r} is given twice; remove one")
         return made
 
     def refuse(constant: str) -> None:

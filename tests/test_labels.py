@@ -20,7 +20,7 @@ WITH_ALL_WORDS = ("n03417042 garbage truck, dustcart", "n01440764 tench, Tinca t
 @pytest.mark.parametrize(
     "name",
     ["garbage truck", "Garbage_Truck", "garbage-truck", "garbage truck, dustcart", "n03417042",
-     "n03417042 garbage truck, dustcart"],
+     "n03417042 garbage truck, dustcart", "n03417042_garbage_truck", "n03417042-some-truck"],
 )  # fmt: skip
 def test_a_class_is_found_however_it_is_spelled(known, name):
     assert labels.match([name], known) == [[569]]

@@ -178,3 +178,12 @@ def test_photographs_in_other_colours_are_answered_alike(bundle, holiday, capsys
     assert srgb == broken
     assert all(abs(p3[name] - srgb[name]) < 0.02 for name in srgb)
     assert "1 photograph has a broken colour profile and was taken as sRGB" in printed.err
+
+
+@pytest.mark.parametrize(("name", "offered"), [("float32.tflite", False), ("float32.onnx", False), ("m.keras", True)])
+def test_only_a_model_that_can_be_trained_further_is_offered_for_it(
+    bundle, trained_run, tmp_path, capsys, name, offered
+):
+    model = shutil.copy(next(iter(bundle.glob(f"*{Path(name).suffix}")), trained_run / "best.keras"), tmp_path / name)
+    predict._tell_next(model)
+    assert ("--init_weights=" in capsys.readouterr().err) == offered

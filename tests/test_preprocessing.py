@@ -104,3 +104,12 @@ def test_evaluating_as_a_runtime_says_so_and_leaves_the_other_report(trained_run
     assert reports[1]["preprocessing"] == RUNTIMES["mediapipe"].at(32).to_dict()
     assert reports[0]["n"] == reports[1]["n"] == 33
     assert (tmp_path / "confusion-val-as-mediapipe.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"), [([], "classes is empty"), (["a", "a"], "classes names a class twice")]
+)
+def test_a_card_has_a_name_of_its_own_for_each_output(classes, message):
+    content = {"classes": classes, "preprocessing": {"image_size": 32, "resize_to": 32, "resize": "short"}}
+    with pytest.raises(InputError, match=message):
+        keras_file.card_from_dict(content, "x")

@@ -109,15 +109,15 @@ def test_another_image_size_keeps_the_share_of_the_crop():
         ('{"learning_rate": NaN}', "NaN is not a number of JSON"),
         ('{"learning_rate": 1e999}', "learning_rate is inf; expected a number"),
         ('{"learning_rate": 1%s}' % ("0" * 400), "expected a number"),
-        ('{"freeze": 3}', "freeze is 3; expected a text or null"),
-        ('{"milestones": 5}', "milestones is 5; expected a list of which each is a whole number"),
+        ('{"freeze": 3}', "freeze is 3; expected a string or null"),
+        ('{"milestones": 5}', "milestones is 5; expected a list of whole numbers"),
         ('{"milestones": [1, 2.5]}', r"milestones is \[1, 2.5\]"),
         ('{"train_sizes": [[0, 64, 3]]}', r"train_sizes is \[\[0, 64, 3\]\]; .* a list of 2, each a whole number"),
         ('{"train_sizes": [0, 64]}', r"train_sizes is \[0, 64\]"),
-        ('{"arch": ["v1.0"]}', r"arch is \[\"v1.0\"\]; expected a text"),
+        ('{"arch": ["v1.0"]}', r"arch is \[\"v1.0\"\]; expected a string"),
         ('{"name": "../x"}', "name is '../x'"),
         ('{"learning_rat": 0.1}', "a recipe has no field learning_rat; is learning_rate meant"),
-        ('{"epochs": 1, "epochs": 2}', "'epochs' stands there twice"),
+        ('{"epochs": 1, "epochs": 2}', "'epochs' is given twice"),
         ('{"recipe": []}', "recipe is .*; expected an object"),
         ('{"recipe": {"epochs": 0}}', "epochs is 0; it must be 1 or more"),
         ("[]", "expected a JSON object"),
@@ -180,3 +180,38 @@ def test_flags_come_before_a_run_s_config(tmp_path):
 def test_a_run_s_config_with_a_value_of_another_type_is_refused(wrong, tmp_path):
     with pytest.raises(InputError, match="config.json.* expected"):
         train._fresh(train.make_parser().parse_args([f"--recipe={config_of_a_run(tmp_path, **wrong)}"]), {})
+
+
+def test_a_run_s_folder_is_its_config_and_a_search_s_file_may_lack_weights(tmp_path, capsys):
+    path = config_of_a_run(tmp_path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: content[name] for name in ("recipe", "data")}))
+    data, recipe, *_ = train._fresh(train.make_parser().parse_args([f"--recipe={recipes.path_of(str(tmp_path))}"]), {})
+    assert (str(data), recipe) == ("/d/flowers", recipes.DEMO) and recipes.load(str(tmp_path)) == recipes.DEMO
+    path.unlink()
+    with pytest.raises(InputError, match="config.json cannot be read: No such file"):
+        train.main([f"--recipe={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--train_sizes=5", "argument --train_sizes: '5' is not EPOCH:PIXELS,..., such as 0:64,20:96"),
+        ("--milestones=a", "argument --milestones: 'a' is not a list of epochs, such as 50,65,75"),
+    ],
+)
+def test_a_list_of_another_form_is_refused_with_the_form(flag, message, capsys):
+    with pytest.raises(SystemExit):
+        train.make_parser().parse_args([flag])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{"milestones": (-1,)}, {"train_sizes": ((0, -64),)}, {"image_size": True}])
+def test_numbers_below_their_least_are_refused(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        recipes.ARTICLE.replace(**changes)
+
+
+def test_help_shows_values_as_they_are_typed():
+    shown = " ".join(train.make_parser().format_help().split())
+    assert "(article's: 50,65,75)" in shown and "(article's: no)" in shown and "article's: False" not in shown

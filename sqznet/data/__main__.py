@@ -27,9 +27,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqznet import cli, console, startup
+from sqznet import cli, console, recipes, startup
 from sqznet.errors import InputError
+
+if TYPE_CHECKING:
+    from sqznet.data.manifest import Manifest
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,6 +78,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    args, manifest = make(argv)
+    if args.verify:
+        return 0
+    if {"train", "val"} <= set(manifest.splits):
+        console.next_step("sqznet.train", f"--data={args.out}", *_training(args.source, manifest.records("train")))
+    else:
+        console.next_step("sqznet.evaluate", "--model=MODEL", f"--data={args.out}")
+    return 0
+
+
+def make(argv: list[str] | None = None) -> tuple[argparse.Namespace, Manifest]:
+    """The flags, and the set that they have built or verified: all that the command does but what comes next."""
     args = make_parser().parse_args(argv)
     startup.load_tensorflow()  # first, since it says so: importing the modules below takes a second
     from sqznet.data import build, report, shards, sources
@@ -82,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         manifest = build.verify(args.out)
         report.print_counts(manifest)
         console.result(f"{args.out}: every byte and record is as the manifest says")
-        return 0
+        return args, manifest
     if not args.source:
         raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
     lowest = {"holdout_per_class": 0, "seed": 0, "short_side": 1, "max_pixels": 1, "shard_records": 1, "workers": 1}
@@ -112,17 +128,15 @@ def main(argv: list[str] | None = None) -> int:
         replace=args.update,
     )
     report.print_counts(manifest)
-    if {"train", "val"} <= set(manifest.splits):
-        console.next_step("sqznet.train", f"--data={args.out}", *_training(manifest.records("train")))
-    else:
-        console.next_step("sqznet.evaluate", "--model=MODEL", f"--data={args.out}")
-    return 0
+    return args, manifest
 
 
-def _training(records: int) -> list[str]:
+def _training(source: str, records: int) -> list[str]:
     """Flags that suit a set of so many training photographs: small ones start from published weights."""
     from sqznet.training import fit
 
+    if source == "synthetic":  # ImageNet's weights know no drawings
+        return [f"--recipe={recipes.DEMO.name}"]
     weights = "--init_weights=squeezenet-v1.1"
     return ["--recipe=finetune", weights] if records < fit.MANY else [f"--recipe={fit.default_recipe(records, False)}"]
 

@@ -78,7 +78,7 @@ def build(
                 if (out / manifests.FILE).is_file():
                     tag = update.prepare(out, identity, source)
                 else:
-                    _claim(out, identity)
+                    _claim(out, identity, replace)
                 plan = shards.plan(source, seed=seed, shard_records=shard_records, tag=tag)
                 described = _described(source, plan, out, options, workers, beam_flags)
                 _finish(out, source, spec, identity, described)
@@ -156,16 +156,23 @@ def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], so
             if name == "listing_sha256":
                 what = update.difference(found, source) if source else "other photographs"
             remedy = f"choose another --out, or remove {out}"
-            if source and name != "source":
+            if name != "source":
                 remedy = "choose another --out, or add --update to build it anew in the same folder"
             raise InputError(f"{out} was built from {what}; {remedy}")
 
 
-def _claim(out: Path, identity: dict[str, Any]) -> None:
-    """Marks `out` as this build's, or finds that it is."""
+def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
+    """Marks `out` as this build's, or finds that it is; `replace` begins an unfinished build of the source anew."""
     path = out / ".build" / "build.json"
-    if path.is_file():
-        _require_same(out, typed.read_json(path), identity)
+    found = typed.read_json(path) if path.is_file() else None
+    if found is not None and replace and found != identity and found.get("source") == identity["source"]:
+        console.say(f"{out} holds an unfinished build of other photographs or options; building it anew")
+        for shard in update.unlisted(out, set()):
+            files.remove(shard)
+        files.remove(out / ".build")
+        files.write_json(path, identity)
+    elif found is not None:
+        _require_same(out, found, identity)
     elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     else:

@@ -116,13 +116,13 @@ def find(workers: str | None, worker_index: int | None) -> Cluster:
 
 def _from_tf_config(text: str) -> Cluster:
     try:
-        config = typed.parse_json(text, "it")
-        typed.require(config, {"cluster": dict, "task": dict}, "it")
+        config = typed.parse_json(text, "the value")
+        typed.require(config, {"cluster": dict, "task": dict}, "the value")
         cluster, task = config["cluster"], config["task"]
         if set(cluster) != {"worker"} or task.get("type") != "worker":
             raise InputError("only workers are known here, the first of which is the chief")
-        typed.require(cluster, {"worker": list[str]}, "its cluster")
-        typed.require(task, {"index": int}, "its task")
+        typed.require({"cluster.worker": cluster["worker"]}, {"cluster.worker": list[str]}, "the value")
+        typed.require({f"task.{name}": each for name, each in task.items()}, {"task.index": int}, "the value")
     except InputError as error:
         raise InputError(f"TF_CONFIG is {text!r} ({error}); expected {_EXPECTED}") from None
     return _checked(tuple(cluster["worker"]), task["index"], f"TF_CONFIG={text}")

@@ -139,11 +139,11 @@ def train(
 
 def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
     """Refuses to train a recipe from random weights that only makes sense with trained ones."""
-    remedy = "say which, with --init_weights=squeezenet-v1.1, a run folder or a file"
+    remedy = "this recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
     if init_weights is None and recipe.freeze:
-        raise InputError(f"freeze={recipe.freeze} keeps weights as they were loaded: {remedy}")
+        raise InputError(f"freeze={recipe.freeze}: {remedy}")
     if init_weights is None and recipe.sparse_epochs and recipe.sparse_epochs[0] == 0:
-        raise InputError(f"sparse_epochs begin at 0: trained weights are pruned before the first step; {remedy}")
+        raise InputError(f"sparse_epochs begin at 0: {remedy}")
 
 
 def _conclude(run: Run) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sqznet import console, files, locks, plots, typed
+from sqznet.data.manifest import Manifest
 from sqznet.errors import InputError
 from sqznet.recipes import Recipe
+from sqznet.training import best
+from sqznet.training.finetune import Origin
 from sqznet.tuning import search
 from sqznet.tuning.search import Trial
 
@@ -35,14 +38,21 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
 
 
 def conclude(
-    out: Path, recipe: Recipe, fields: list[str], compared_by: list[str] | None, train_flags: str = ""
+    out: Path,
+    recipe: Recipe,
+    fields: list[str],
+    compared_by: list[str] | None,
+    *,
+    data: Manifest,
+    origin: Origin | None = None,
 ) -> None:
     """Writes and prints what was found.
 
     Args:
-        train_flags: what the command that trains with it needs besides the recipe.
         compared_by: flags for `sqznet.train`, to train both the recipe as it was and the best settings to their end
             and to say which is better; None to leave that out.
+        data: what was trained on.
+        origin: what every trial started from, which decides the network.
 
     Raises:
         InputError: no trial was finished, or a training to compare failed.
@@ -64,35 +74,48 @@ def conclude(
         raise InputError(f"none of the {len(trials)} trials of {out} was finished: {reasons}")
     rows = [[trial.values.get(field) for field in fields] + [100 * top1] for top1, trial in completed]
     plots.parallel_coordinates([*fields, "val top-1, %"], rows, out / PLOT)
-    top1, best = completed[0]
-    found = search.recipe_of(recipe, best.values).replace(name=f"{recipe.name}-tuned")
-    files.write_json(out / BEST, {"recipe": found.to_dict()})
+    top1, first = completed[0]
+    found = search.recipe_of(recipe, first.values).replace(name=f"{recipe.name}-tuned")
+    if origin:
+        found = origin.adapt(found, ())
+    from_where = {"data": str(data.folder), "init_weights": origin.stored() if origin else None, "teacher": None}
+    files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # as a run's config.json has it
     console.result(
-        f"best: trial {best.name}, val top-1 {console.percent(top1)} after {best.epochs} epochs: "
-        f"{search.described(best.values)}"
+        f"best: trial {first.name}, val top-1 {console.percent(top1)} after {first.epochs} epochs: "
+        f"{search.described(first.values)}"
     )
     if compared_by is not None:
-        _compare(out, recipe, found, compared_by)
-    console.result(
-        f"train with it: {console.command('sqznet.train', f'--recipe={out / BEST}')}{train_flags}; plot: {out / PLOT}"
-    )
+        _compare(out, recipe, found, compared_by, data.records("val"))
+    console.result(f"train with it: {console.command('sqznet.train', f'--recipe={out / BEST}')}; plot: {out / PLOT}")
 
 
-def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str]) -> None:
-    """A short trial's accuracy says little of the whole recipe's: trains both to the end."""
-    top1 = {}
+def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records: int) -> None:
+    """A short trial's accuracy says little of the whole recipe's: trains both to the end.
+
+    Args:
+        records: of the val split.
+    """
+    epochs = {}
     for name, each in (("unchanged", recipe), ("best", found)):
         console.say(f"training the {name} settings for {each.epochs} epochs, to compare")
         try:
-            top1[name] = search.train(each, out / name, flags)
+            epochs[name] = search.train(each, out / name, flags)
         except search.TrainingFailed as failed:
             raise InputError(f"the {name} settings could not be trained to the end: {failed}") from None
+    top1 = {name: line["val_top1"] for name, line in epochs.items()}
     points = 100 * (top1["best"] - top1["unchanged"])
-    verdict = "better" if points > 0 else "NOT better: keep the recipe as it is"
+    is_better = best.rank(epochs["best"]) > best.rank(epochs["unchanged"])
+    verdict = "better" if is_better else "NOT better: keep the recipe as it is"
+    if points == 0 and is_better:
+        verdict += ", by its val loss"
     console.result(
         f"trained to the end, {recipe.epochs} epochs: best settings {console.percent(top1['best'])}, recipe "
-        f"{recipe.name} unchanged {console.percent(top1['unchanged'])} val top-1 ({points:+.2f} points): {verdict}"
+        f"{recipe.name} unchanged {console.percent(top1['unchanged'])} val top-1 (n = {records:,}; {points:+.2f} "
+        f"points): {verdict}"
     )
+    coarse = best.coarseness(records)
+    if coarse:
+        console.result(f"note: {coarse}")
 
 
 def _write_table(path: Path, trials: list[Trial], fields: list[str]) -> None:

@@ -80,10 +80,10 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
             raise error.__cause__ from None
 
     def run_trial(self, trial: Any) -> float:
-        recipe = recipe_of(self.recipe, trial.hyperparameters.values)
-        console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {recipe.epochs} epochs")
         try:
-            top1 = train(recipe, run_dir_of(self.folder, trial.trial_id), self.flags)
+            recipe = recipe_of(self.recipe, trial.hyperparameters.values)
+            console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {recipe.epochs} epochs")
+            top1 = train(recipe, run_dir_of(self.folder, trial.trial_id), self.flags)["val_top1"]
         except TrainingFailed as failed:
             console.say(f"trial {trial.trial_id} failed: {failed}")
             raise FailedTrialError(str(failed)) from None
@@ -122,8 +122,8 @@ class TrainingFailed(Exception):
     """A training that did not end; with its last words."""
 
 
-def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
-    """Trains in a process of its own, or goes on with it; returns the best epoch's val top-1, 0 to 1.
+def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
+    """Trains in a process of its own, or goes on with it; returns the best epoch.
 
     Raises:
         TrainingFailed: it ended with an error.
@@ -151,10 +151,10 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> float:
         raise TryAgain(f"{run_dir} could not go on: {said}")
     if code < 0:
         raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps for want of memory")
-    best = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
-    if code or best is None:
+    epoch = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
+    if code or epoch is None:
         raise TrainingFailed(said)
-    return best["val_top1"]
+    return epoch
 
 
 def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:

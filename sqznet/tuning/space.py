@@ -10,6 +10,8 @@ A list is a choice; the ends of a range belong to it. Values are those of the fl
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -60,8 +62,11 @@ _KINDS = get_type_hints(Recipe)
 _TYPES = {setting.name: str(setting.type) for setting in dataclasses.fields(Recipe) if setting.name != "name"}
 
 
-def load(name: str) -> Space:
+def load(name: str, recipe: Recipe = recipes.ARTICLE) -> Space:
     """The space of that name, or the one in a JSON file.
+
+    Args:
+        recipe: what is searched around, which each value must go with.
 
     Raises:
         InputError: no such name or file, or something in it that is no field, choice or range.
@@ -76,7 +81,26 @@ def load(name: str) -> Space:
         raise InputError(f"{path} must be a JSON object of one field or more, such as {json.dumps(SPACES['rates'])}")
     for field, values in space.items():
         _check(field, values, where=str(path))
+    for field, values in space.items():
+        for value in _ends(values):
+            _check_in(recipe, field, value, space, where=str(path))
     return space
+
+
+def _ends(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values["min"], values["max"]]
+
+
+def _check_in(recipe: Recipe, field: str, value: Any, space: Space, where: str) -> None:
+    """Refuses a value that makes no recipe, neither by itself nor with values of the other fields that are searched."""
+    try:
+        apply(recipe, {field: value})
+    except InputError as error:
+        for place in (0, -1):  # fields such as sparsity and sparse_epochs go together only
+            with contextlib.suppress(InputError):
+                apply(recipe, {**{name: _ends(values)[place] for name, values in space.items()}, field: value})
+                return
+        raise InputError(f"{where}: {error}") from None
 
 
 def beside_weights(space: Space, name: str) -> Space:
@@ -127,8 +151,9 @@ def _check_value(field: str, value: Any, where: str) -> None:
     try:
         if choices:
             check_choice(field, value, choices)
-        apply(Recipe(), {field: value} if _TYPES[field] in _PARSED else {})
-    except (InputError, ValueError) as error:
+        if _TYPES[field] in _PARSED:
+            _PARSED[_TYPES[field]](value)
+    except (InputError, argparse.ArgumentTypeError) as error:
         raise InputError(f"{where}: {field} cannot be {value!r}: {error}") from None
 
 

@@ -3,8 +3,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from sqznet import train
+from sqznet.data import __main__ as command
 from sqznet.data import synthetic
 
 
@@ -37,3 +40,13 @@ def test_a_linear_model_on_pixels_stays_below_60_per_cent():
         for strength in (1.0, 10.0, 100.0, 1000.0)
     ]
     assert 0.1 < max(accuracies) < 0.6
+
+
+@pytest.mark.slow
+def test_the_demo_recipe_comes_next_and_nothing_within_a_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(synthetic, "PER_CLASS", dict.fromkeys(synthetic.PER_CLASS, 2))
+    monkeypatch.setattr(train, "DEMO", tmp_path / "demo")
+    train._build_demo()
+    assert "next:" not in capsys.readouterr().err
+    assert command.main(["--source=synthetic", f"--out={tmp_path / 'demo'}"]) == 0
+    assert f"next: python -m sqznet.train --data={tmp_path / 'demo'} --recipe=demo" in capsys.readouterr().err

@@ -111,3 +111,21 @@ def test_the_classes_and_their_counts_are_printed(folder, capfd):
     assert ["│", "ball", "│", "9", "│", "2", "│", "2", "│"] in [line.split() for line in printed.out.splitlines()]
     assert "val has 6 photographs, and one of them is 16.7 points of top-1" in printed.err
     assert "next: python -m sqznet.train --data=" in printed.err
+
+
+def test_a_build_that_was_stopped_begins_anew_with_a_photograph_more(folder, photographs, monkeypatch, capfd):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    shutil.rmtree(folder / "set")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "_finish", stopped)
+        run(folder)
+    shutil.copy(photographs / "train" / "ball" / "038.jpg", folder / "photos" / "ball")
+    with pytest.raises(InputError, match="was built from other photographs; .* or add --update"):
+        run(folder)
+    run(folder, "--update")
+    assert "holds an unfinished build" in capfd.readouterr().err
+    made = build.verify(folder / "set")
+    assert sum(shard.records for shard in made.shards) == 38
+    assert {path.name for path in (folder / "set").glob("*.tfrecord")} == {shard.path.name for shard in made.shards}

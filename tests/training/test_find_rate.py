@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from sqznet import train
+from sqznet import console, train
 from sqznet.errors import InputError
 from sqznet.training import find_rate
 
@@ -51,7 +51,7 @@ def test_it_goes_with_no_resuming():
 
 @pytest.mark.parametrize("name", ["finetune", "dsd"])
 def test_a_recipe_that_needs_weights_is_refused_without_them(name, shard_set, tmp_path):
-    with pytest.raises(InputError, match="say which, with --init_weights=squeezenet-v1.1"):
+    with pytest.raises(InputError, match="this recipe needs trained weights: give --init_weights=squeezenet-v1.1"):
         train.main([f"--data={shard_set.folder}", f"--recipe={name}", "--find_lr", f"--run_dir={tmp_path / 'run'}"])
 
 
@@ -62,4 +62,22 @@ def test_it_searches_on_the_weights_that_will_be_trained(trained_run, shard_set,
     flags = [f"--data={shard_set.folder}", "--recipe=finetune", "--image_size=32", "--global_batch_size=8"]
     flags += ["--strategy=one", "--find_lr", f"--run_dir={tmp_path}", f"--init_weights={trained_run}"]
     assert train.main(flags) == 0
-    assert "conv10 knows 3 of 3 classes" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "conv10 knows 3 of 3 classes" in said
+    followed = [flag for flag in flags if flag != "--find_lr"]
+    assert f"next: {console.command('sqznet.train', *followed, '--learning_rate=1e-05')}" in said
+
+
+def test_the_training_that_follows_has_the_same_flags_and_the_rate():
+    given = [
+        "--recipe=finetune",
+        "--init_weights=W",
+        "--find_lr",
+        "--image_size=64",
+        "--learning_rate",
+        "1",
+        "--keep=3",
+    ]
+    followed = ["--recipe=finetune", "--init_weights=W", "--image_size=64", "--x=3", "--learning_rate=0.012"]
+    assert train._with_rate(given, 0.01234) == followed
+    assert train._with_rate([*given, "--learning_rate=2"], 0.01234) == followed

@@ -279,7 +279,7 @@ def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trai
     command = [sys.executable, "-m", "sqznet.train", *flags]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
     assert done.returncode == 0, done.stderr
-    assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replica(s)" in done.stderr
+    assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replicas" in done.stderr
 
 
 @pytest.mark.slow
@@ -301,7 +301,7 @@ def test_a_scaled_first_layer_survives_fine_tuning_and_export(shard_set, tmp_pat
 
 
 def test_freezing_random_weights_is_refused(shard_set, tmp_path):
-    with pytest.raises(InputError, match="freeze=until:fire8 keeps weights as they were loaded: say which, with"):
+    with pytest.raises(InputError, match="freeze=until:fire8: this recipe needs trained weights: give"):
         train.main([f"--data={shard_set.folder}", "--freeze=until:fire8", "--recipe=demo"])
     with pytest.raises(InputError, match="freeze is 'fire8'; it must be one of until:fire2, "):
         train.main([f"--data={shard_set.folder}", "--freeze=fire8", "--recipe=demo"])

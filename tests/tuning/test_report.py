@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from sqznet import recipes, runs
+from sqznet import recipes, runs, train
 from sqznet.errors import InputError
+from sqznet.training.finetune import load
 from sqznet.tuning import report, search
 
 from ..conftest import TINY
@@ -34,8 +35,8 @@ def out(tmp_path):
     return tmp_path
 
 
-def test_a_search_ends_with_a_table_a_plot_and_a_recipe(out, capsys):
-    report.conclude(out, TINY, ["learning_rate"], None)
+def test_a_search_ends_with_a_table_a_plot_and_a_recipe(out, shard_set, capsys):
+    report.conclude(out, TINY, ["learning_rate"], None, data=shard_set)
     rows = list(csv.DictReader((out / report.TABLE).open()))
     assert [(row["trial"], row["val_top1"], row["learning_rate"], row["failed"]) for row in rows] == [
         ("01", "0.75", "0.004", ""),
@@ -48,20 +49,44 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe(out, capsys):
 
 
 @pytest.mark.parametrize(
-    ("best", "verdict"), [(0.81, "(+1.00 points): better"), (0.80, "(+0.00 points): NOT better"), (0.7, "NOT better")]
+    ("best", "loss", "verdict"),
+    [
+        (0.81, 0.5, "(n = 33; +1.00 points): better"),
+        (0.80, 0.4, "(n = 33; +0.00 points): better, by its val loss"),
+        (0.80, 0.5, "(n = 33; +0.00 points): NOT better"),
+        (0.7, 0.1, "(n = 33; -10.00 points): NOT better"),
+    ],
 )
-def test_the_best_settings_must_be_better_than_the_recipe_unchanged(out, capsys, monkeypatch, best, verdict):
-    ends = {"unchanged": 0.80, "best": best}  # instead of two trainings
+def test_the_best_settings_must_be_better_than_the_recipe_unchanged(
+    out, shard_set, capsys, monkeypatch, best, loss, verdict
+):
+    ends = {  # instead of two trainings
+        "unchanged": {"val_top1": 0.80, "val_loss": 0.5},
+        "best": {"val_top1": best, "val_loss": loss},
+    }
     monkeypatch.setattr(search, "train", lambda recipe, run_dir, flags: ends[run_dir.name])
-    report.conclude(out, TINY, ["learning_rate"], [])
-    assert verdict in " ".join(capsys.readouterr().out.split())
+    report.conclude(out, TINY, ["learning_rate"], [], data=shard_set)
+    said = " ".join(capsys.readouterr().out.split())
+    assert verdict in said and "val has 33 photographs, and one of them is 3.0 points of top-1" in said
 
 
-def test_without_a_finished_trial_it_says_why(out):
+def test_the_best_settings_are_trained_on_the_data_and_weights_of_the_search(out, shard_set, trained_run, capsys):
+    report.conclude(out, TINY.replace(bypass="none"), ["learning_rate"], None, data=shard_set, origin=load(trained_run))
+    path = out / report.BEST
+    args = train.make_parser().parse_args([f"--recipe={path}"])
+    data, recipe, _, teacher = train._fresh(args, {})
+    assert (data, args.init_weights, teacher) == (shard_set.folder, trained_run, None)
+    assert recipe.bypass == TINY.bypass  # of the weights, which decide the network
+    said = capsys.readouterr()
+    assert f"from {path}: --data={shard_set.folder} --init_weights={trained_run}" in said.err
+    assert f"python -m sqznet.train --recipe={path};" in "".join(said.out.splitlines())
+
+
+def test_without_a_finished_trial_it_says_why(out, shard_set):
     for trial_id in ("00", "01"):
         (out / search.PROJECT / f"trial_{trial_id}" / "trial.json").unlink()
     with pytest.raises(InputError, match="none of the 1 trials of .* was finished: the loss is not finite"):
-        report.conclude(out, TINY, ["learning_rate"], None)
+        report.conclude(out, TINY, ["learning_rate"], None, data=shard_set)
 
 
 def test_of_equal_trials_the_one_with_the_lower_val_loss_is_best(out, monkeypatch):

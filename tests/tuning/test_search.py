@@ -87,7 +87,7 @@ def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
         (["--seed=-1"], "--seed=-1 must be 0 or more"),
         (
             ["--recipe=finetune"],
-            r"--recipe=finetune keeps weights as they were loaded \(freeze\): say which, with --init",
+            r"--recipe=finetune \(freeze\): this recipe needs trained weights: give --init",
         ),
         (["--recipe=finetune", "--init_weights=nowhere.keras"], "no such file: nowhere.keras"),
     ],

@@ -47,8 +47,12 @@ def test_a_space_is_read_from_a_file(tmp_path):
         ('{"learning_rate": [NaN]}', "NaN is not a number of JSON"),
         ('{"activation": ["tanh"]}', "activation is 'tanh'; it must be one of relu, elu"),
         ('{"train_sizes": ["0:64", "x"]}', "train_sizes cannot be 'x'"),
-        ('{"epochs": [1], "epochs": [2]}', "'epochs' stands there twice"),
+        ('{"epochs": [1], "epochs": [2]}', "'epochs' is given twice"),
         ('{"learnin_rate": [1]}', "a recipe has no field learnin_rate"),
+        ('{"dropout": [2.0, 3.0]}', "dropout is 2.0; it must be at least 0 and below 1"),
+        ('{"dropout": {"min": 0, "max": 1.5}}', "dropout is 1.5; it must be at least 0 and below 1"),
+        ('{"global_batch_size": [0, 5]}', "global_batch_size is 0; it must be 1 or more"),
+        ('{"seed": [-1]}', "seed is -1; it must be 0 or more"),
         ('{"activation": []}', "activation must have one choice or more"),
         ('{"activation": {"min": 0, "max": 1}}', "activation is .*expected a list of choices$"),
         ('{"dropout": {"min": 0}}', 'dropout is .*or {"min": a, "max": b}'),
@@ -154,3 +158,9 @@ def test_a_search_killed_between_two_files_loses_no_trial_and_doubles_none(tuner
     go_on(last, killed)
     assert killed == whole and len(whole) == 6
     assert sorted(last.end_order) == last.start_order == sorted(whole)
+
+
+def test_fields_that_go_together_only_are_taken_together(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text('{"sparsity": [0.2, 0.3], "sparse_epochs": ["0,4"]}')
+    assert space.load(str(path))["sparsity"] == [0.2, 0.3]
