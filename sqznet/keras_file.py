@@ -46,9 +46,8 @@ def card_from_dict(content: Any, where: str) -> Card:
     """
     try:
         typed.require(content, {"classes": list[str], "preprocessing": dict}, where)
-        if not content["classes"] or len(set(content["classes"])) < len(content["classes"]):
-            what = "names a class twice" if content["classes"] else "is empty"
-            raise InputError(f"{where}: classes {what}; expected a name of its own for each output")
+        if not content["classes"]:
+            raise InputError(f"{where}: classes is empty; expected a name for each output")
         others = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
         typed.require({name: content.get(name) for name in others}, others, where)
         return Card(
