@@ -194,7 +194,8 @@ def report(
     # Of a model with more classes than the data, all are there to be mistaken for, but only the data's are drawn.
     drawn, totals = score.confusion[np.ix_(outputs, outputs)], score.confusion.sum(axis=1)[outputs]
     names = labels.readable(manifest.classes)
-    note = _contamination(predictor, manifest, split)
+    notes = [_contamination(predictor, manifest, split), _changed_since(predictor.path, manifest)]
+    note = "; ".join(filter(None, notes)) or None
     is_run = (predictor.path / run_folder.CONFIG).is_file()
     stem = split if is_run else f"{split}-{predictor.path.name}"
     otherwise = ""
@@ -242,6 +243,25 @@ def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str 
         f"{seen:,} of {manifest.records(split):,} records of {split} are named like ImageNet train photographs, and "
         f"published weights that this model stems from were trained on {predictor.card.pretrained_on}: this is its "
         "accuracy on photographs it has seen, and says little of new ones"
+    )
+
+
+def _changed_since(model: Path, manifest: Manifest) -> str | None:
+    """A warning where the set of a run was built again (`sqznet.data --update`) since the run was trained on it."""
+    from sqznet.training import run_folder
+
+    run = model if model.is_dir() else model.parent
+    if not (run / run_folder.CONFIG).is_file():
+        return None
+    config = run_folder.load_config(run)
+    if "train_records" not in config or Path(config["data"]).resolve() != Path(manifest.folder).resolve():
+        return None
+    trained_with = config["train_records"], tuple(config["data_channel_means"])
+    if trained_with == (manifest.records("train"), manifest.channel_means):
+        return None
+    return (
+        f"{manifest.folder} has changed since {run} was trained on it ({trained_with[0]:,} training records then, "
+        f"{manifest.records('train'):,} now): photographs that it was trained on may be in this split now; train again"
     )
 
 

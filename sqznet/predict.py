@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
             )
     for photo, reason in failures.items():
         console.say(f"error: {photo}: {reason}")
-    if not (args.json or args.csv):
+    if not (args.json or args.csv or failures):
         _tell_next(path)
     return 1 if failures else 0
 

@@ -163,6 +163,8 @@ def main() -> int:
     parser.add_argument("--signal", action="append", choices=SIGNALS, help="may be given more than once; default all")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
+    # Of a shell's job in the background SIGINT is ignored, and so it would be in the searches.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         stopped = torture(Path(folder), args.moments, args.signal or list(SIGNALS), args.seed)
     for name, counts in stopped.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -128,3 +129,11 @@ def test_few_classes_are_all_listed_with_their_counts(capsys):
     evaluate._print_by_class(score_of({0: (2, 1), 1: (1, 1), 2: (9, 0)}, 3), CLASSES)
     printed = capsys.readouterr().out
     assert all(name in printed for name in CLASSES) and "right" in printed
+
+
+def test_a_set_that_has_changed_since_the_training_is_told_of(trained_run, shard_set, tmp_path):
+    assert evaluate._changed_since(trained_run, shard_set) is None
+    changed = dataclasses.replace(shard_set, channel_means=(1.0, 2.0, 3.0))
+    for model in (trained_run, trained_run / "best.keras"):
+        assert "has changed since" in evaluate._changed_since(model, changed)
+    assert evaluate._changed_since(trained_run, dataclasses.replace(changed, folder=tmp_path)) is None  # another set

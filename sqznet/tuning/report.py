@@ -81,7 +81,8 @@ def conclude(
     from_where = {"data": str(data.folder), "init_weights": origin.stored() if origin else None, "teacher": None}
     files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # as a run's config.json has it
     console.result(
-        f"best: trial {first.name}, val top-1 {console.percent(top1)} after {first.epochs} epochs: "
+        f"best: trial {first.name}, val top-1 {console.percent(top1)} after "
+        f"{console.counted(first.epochs, 'epoch')}: "
         f"{search.described(first.values)}"
     )
     if compared_by is not None:
@@ -97,7 +98,7 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
     """
     epochs = {}
     for name, each in (("unchanged", recipe), ("best", found)):
-        console.say(f"training the {name} settings for {each.epochs} epochs, to compare")
+        console.say(f"training the {name} settings for {console.counted(each.epochs, 'epoch')}, to compare")
         try:
             epochs[name] = search.train(each, out / name, flags)
         except search.TrainingFailed as failed:
@@ -109,7 +110,7 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
     if points == 0 and is_better:
         verdict += ", by its val loss"
     console.result(
-        f"trained to the end, {recipe.epochs} epochs: best settings {console.percent(top1['best'])}, recipe "
+        f"trained to the end, {console.counted(recipe.epochs, 'epoch')}: best settings {console.percent(top1['best'])}, recipe "
         f"{recipe.name} unchanged {console.percent(top1['unchanged'])} val top-1 (n = {records:,}; {points:+.2f} "
         f"points): {verdict}"
     )

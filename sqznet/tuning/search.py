@@ -82,7 +82,8 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
     def run_trial(self, trial: Any) -> float:
         try:
             recipe = recipe_of(self.recipe, trial.hyperparameters.values)
-            console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {recipe.epochs} epochs")
+            epochs = console.counted(recipe.epochs, "epoch")
+            console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {epochs}")
             top1 = train(recipe, run_dir_of(self.folder, trial.trial_id), self.flags)["val_top1"]
         except TrainingFailed as failed:
             console.say(f"trial {trial.trial_id} failed: {failed}")
