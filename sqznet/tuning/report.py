@@ -110,9 +110,9 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
     if points == 0 and is_better:
         verdict += ", by its val loss"
     console.result(
-        f"trained to the end, {console.counted(recipe.epochs, 'epoch')}: best settings {console.percent(top1['best'])}, recipe "
-        f"{recipe.name} unchanged {console.percent(top1['unchanged'])} val top-1 (n = {records:,}; {points:+.2f} "
-        f"points): {verdict}"
+        f"trained to the end, {console.counted(recipe.epochs, 'epoch')}: best settings "
+        f"{console.percent(top1['best'])}, recipe {recipe.name} unchanged {console.percent(top1['unchanged'])} val "
+        f"top-1 (n = {records:,}; {points:+.2f} points): {verdict}"
     )
     coarse = best.coarseness(records)
     if coarse:
