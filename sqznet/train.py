@@ -270,7 +270,7 @@ def _default_recipe(args: argparse.Namespace, data: Path) -> str:
     console.say(f"no --recipe: using {name}, for {console.counted(records, 'training record')}")
     if name == recipes.IMAGENETTE.name:
         console.say(
-            "note: it trains from scratch. Published weights give more in less time where they are to be had: "
+            "note: it trains from scratch. Published weights give a better model in less time, where they can be downloaded: "
             "--recipe=finetune --init_weights=squeezenet-v1.1"
         )
     return name

@@ -78,6 +78,6 @@ def test_the_training_that_follows_has_the_same_flags_and_the_rate():
         "1",
         "--keep=3",
     ]
-    followed = ["--recipe=finetune", "--init_weights=W", "--image_size=64", "--x=3", "--learning_rate=0.012"]
+    followed = ["--recipe=finetune", "--init_weights=W", "--image_size=64", "--keep=3", "--learning_rate=0.012"]
     assert train._with_rate(given, 0.01234) == followed
     assert train._with_rate([*given, "--learning_rate=2"], 0.01234) == followed
