@@ -270,8 +270,8 @@ def _default_recipe(args: argparse.Namespace, data: Path) -> str:
     console.say(f"no --recipe: using {name}, for {console.counted(records, 'training record')}")
     if name == recipes.IMAGENETTE.name:
         console.say(
-            "note: it trains from scratch. Published weights, where they can be downloaded, give a better model in less "
-            "time: --recipe=finetune --init_weights=squeezenet-v1.1"
+            "note: it trains from scratch. Published weights, where they can be downloaded, give a better model in "
+            "less time: --recipe=finetune --init_weights=squeezenet-v1.1"
         )
     return name
 
