@@ -62,7 +62,8 @@ def test_a_set_of_an_earlier_version_is_known_again(photographs, tmp_path):
     path = tmp_path / "set" / "manifest.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "source": f"folder:{photographs}"}))
-    build_set(f"folder:{photographs}", tmp_path / "set")
+    again = build_set(f"folder:{photographs}", tmp_path / "set")
+    assert again.content["shards"] == content["shards"]
 
 
 def test_notes_begin_at_the_source():

@@ -11,11 +11,12 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from sqznet import remote
+from sqznet.console import counted
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, number, require_unique, shown
+from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, require_unique, shown
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
 from sqznet.errors import InputError
@@ -79,7 +80,7 @@ def open_source(
         source.splits = draw_val(source.splits, [seed, 1])
         source.splits = _without_empty(source.splits)
         source.notes.append(
-            f"no val split: {number(len(source.splits['val']), 'photograph')} of train took its place"
+            f"no val split: {counted(len(source.splits['val']), 'photograph')} of train took its place"
             if "val" in source.splits
             else "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to "
             "train, for which each class needs two or more (some dozens to be learned well)"

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.data.sources.listing import number, same_name, shown, text_lines
+from sqznet.console import counted
+from sqznet.data.sources.listing import same_name, shown, text_lines
 from sqznet.errors import InputError
 
 FILES = ("labels.txt", "label.labels.txt", "classes.txt")  # the second is of TensorFlow Datasets
@@ -63,7 +64,7 @@ def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) 
     if differ:
         label = min(differ)
         notes.append(
-            f"{shown(file)} names {number(len(differ), 'class', 'classes')} otherwise than the records do: {label} is "
+            f"{shown(file)} names {counted(len(differ), 'class', 'classes')} otherwise than the records do: {label} is "
             f"{named[label]!r} there and {texts[label]!r} here. Are its lines in the order of the labels?"
         )
     return _told_apart([named[label] for label in range(max(named) + 1)]), notes
@@ -78,7 +79,7 @@ def _from_records(in_records: InRecords, highest: int) -> tuple[list[str], list[
     if not twofold:
         return names, []
     label = min(twofold)
-    count = number(len(twofold), "class has", "classes have")
+    count = counted(len(twofold), "class has", "classes have")
     return names, [f"{count} more than one name in the records: {label} is {known[label]!r} and {twofold[label]!r}"]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from sqznet.console import counted
 from sqznet.data.sources import label_file, walk
-from sqznet.data.sources.listing import number, same_name, shown, split_of
+from sqznet.data.sources.listing import same_name, shown, split_of
 from sqznet.data.sources.walk import Walk
 from sqznet.errors import InputError
 
@@ -51,7 +52,7 @@ def read(
         return {}, None
     if labels_file is None:
         if split == "test":  # as competitions hand it out
-            what = f"{number(len(photographs), 'photograph')} in {shown(folder)}"
+            what = f"{counted(len(photographs), 'photograph')} in {shown(folder)}"
             return {}, f"test was left out: {what} have neither class folders nor a file of labels"
         raise InputError(_what_it_needs(folder, split_folder, photographs))
     class_of = label_file.read(labels_file, photographs, classes)
@@ -66,7 +67,7 @@ def read(
     note = f"{split}: classes are from {shown(labels_file)}"
     if unlabelled:
         note += (
-            f"; {number(len(unlabelled), 'photograph')} are not in it and were not read, {shown(unlabelled[0])} first"
+            f"; {counted(len(unlabelled), 'photograph')} are not in it and were not read, {shown(unlabelled[0])} first"
         )
     return by_class, note
 
@@ -89,7 +90,7 @@ def _find_labels(split_folder: Path, split: str) -> Path | None:
 
 def _what_it_needs(folder: Path, split_folder: Path, photographs: list[Path]) -> str:
     are = bool(walk.are_photographs(photographs))
-    what = number(len(photographs), "photograph" if are else "file")
+    what = counted(len(photographs), "photograph" if are else "file")
     found = f"{folder} has {what} ({shown(photographs[0].name)}{'' if are else ', without an ending that is known'})"
     found += " and no class folders"
     needs = f"put them into {split_folder.name}/<class>/, or write {split_folder / 'labels.csv'} with lines as "

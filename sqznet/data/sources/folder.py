@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.console import counted
 from sqznet.data.sources import flat, walk
 from sqznet.data.sources.listing import (
     VAL_FRACTION,
@@ -14,7 +15,6 @@ from sqznet.data.sources.listing import (
     Splits,
     draw_val,
     move,
-    number,
     same_name,
     shown,
     split_of,
@@ -56,7 +56,7 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
     followed = [] if base == root else [f"{shown(base)} was read: it is all that {shown(root)} holds"]
     if not top:
         photographs = walk.are_photographs(loose)
-        but = f", but {number(len(photographs), 'photograph')}" if photographs else ""
+        but = f", but {counted(len(photographs), 'photograph')}" if photographs else ""
         raise InputError(f"{base} has no folders in it{but}; {EXPECTED}")
     splits_of = splits_among([folder.name for folder in top])
     strangers = [folder.name for folder in top if folder.name not in splits_of]
@@ -89,10 +89,10 @@ def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int
     _require_photographs(reading.root, list(by_name), {"train": photos})
     splits = draw_val({"train": photos}, [seed, 1])
     share = f" ({100 * VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
-    note = f"{DRAWN}: {number(len(splits['val']), 'photograph')}{share} went to val"
+    note = f"{DRAWN}: {counted(len(splits['val']), 'photograph')}{share} went to val"
     if invent_test:  # as many as for val, of what is left after val has been taken
         splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
-        note += f", {number(len(splits['test']), 'photograph')} to test"
+        note += f", {counted(len(splits['test']), 'photograph')} to test"
         if split_of(base.name):
             note += f". {shown(base)} is named like a split: --test_files='*' makes one split of it"
     return FolderSource(reading.root, list(by_name), splits, [note] if splits["val"] else [])
@@ -179,7 +179,7 @@ def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, 
     for name, folder in by_name.items():
         if with_photographs and files[name] and not walk.may_be_photographs(files[name]):
             raise InputError(
-                f"{folder} has {number(len(files[name]), 'file')} ({files[name][0].name}) and no photographs, "
+                f"{folder} has {counted(len(files[name]), 'file')} ({files[name][0].name}) and no photographs, "
                 f"which {by_name[with_photographs].name} has. It looks like annotations, not a class: move it out of "
                 f"{folder.parent}; {EXPECTED}"
             )

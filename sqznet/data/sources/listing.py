@@ -119,11 +119,6 @@ def draw_val(splits: Splits, seed: list[int]) -> Splits:
     return move(splits, "val", lambda count: 1, seed) if can_spare and not drawn["val"] else drawn
 
 
-def number(count: int, singular: str, plural: str | None = None) -> str:
-    """`1 photograph`, `1,281,167 photographs`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def listed(names: list[str], most: int = 10) -> str:
     """`'cat', 'dog' and 3 more`: names for a message, those of some hundreds not all."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.console import counted
 from sqznet.data.sources import walk
-from sqznet.data.sources.listing import number, shown, split_of
+from sqznet.data.sources.listing import shown, split_of
 from sqznet.data.sources.walk import Walk, are_photographs
 from sqznet.errors import InputError
 
@@ -64,7 +65,7 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
         if group != chosen:
             count = sum(file.group == group for file in found)
             notes.append(
-                f"{number(count, 'shard')} of another set were not read, {_example(found, group)} first; these are "
+                f"{counted(count, 'shard')} of another set were not read, {_example(found, group)} first; these are "
                 f"{_choice(root, found, group)}"
             )
     shards: dict[str, list[ShardFile]] = {}
@@ -74,7 +75,7 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
         notes += _require_one_set(split, files)
     if others:
         first = shown(others[0].relative_to(root))
-        what = number(len(others), "file is no shard and was not read", "files are no shards and were not read")
+        what = counted(len(others), "file is no shard and was not read", "files are no shards and were not read")
         notes.append(f"{what}, {first} first")
     return shards, notes
 
@@ -186,7 +187,7 @@ def _none(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str
         )
     if not others:
         return f"{what}; {EXPECTED}"
-    found = f"found {number(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
+    found = f"found {counted(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
     if are_photographs(others):
         return f"{what}; {EXPECTED}, {found}. Photographs are read by --source=folder:{root}"
     return f"{what}; {EXPECTED}, {found}. Rename them: a set in one file is train-00000-of-00001"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.console import counted
 from sqznet.data.sources.folder import open_folder
-from sqznet.data.sources.listing import Photo, Source, Splits, number, require_rising, split_of
+from sqznet.data.sources.listing import Photo, Source, Splits, require_rising, split_of
 from sqznet.errors import InputError
 
 
@@ -77,7 +78,7 @@ def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
         split = split_of(theirs)
         if split is None or split in ours:
             why = "is no train, validation or test split" if split is None else f"would be {split}, as {ours[split]} is"
-            notes.append(f"{theirs}, with {number(info.num_examples, 'photograph')}, was left out: it {why}")
+            notes.append(f"{theirs}, with {counted(info.num_examples, 'photograph')}, was left out: it {why}")
             continue
         listed = [
             Photo(f"{theirs}[{index}]", int(example["label"]), index, _filename(example))
@@ -85,7 +86,7 @@ def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
         ]
         splits[split] = [photo for photo in listed if photo.label >= 0]
         if len(splits[split]) < len(listed):
-            unlabelled = number(len(listed) - len(splits[split]), "photograph")
+            unlabelled = counted(len(listed) - len(splits[split]), "photograph")
             notes.append(f"{theirs}: {unlabelled} not labelled, left out")
         ours[split] = theirs
     return TfdsSource(Path(builder.data_dir), list(features["label"].names), splits, notes)

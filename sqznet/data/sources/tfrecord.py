@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqznet.console import counted
 from sqznet.data import records
 from sqznet.data.sources import class_names, examples, shard_files
-from sqznet.data.sources.listing import Photo, Splits, number, require_rising
+from sqznet.data.sources.listing import Photo, Splits, require_rising
 from sqznet.errors import InputError
 
 MOST_CLASSES = 100_000  # a label beyond it is damage, and names for all below it would not fit the memory
@@ -66,7 +67,7 @@ def open_tfrecord(root: Path, pattern: str, label_offset: int | None) -> Tfrecor
         for file in files:
             _list(file.path, root, split, listed)
     notes += [
-        f"{split}: {number(count, 'record has no label', 'records have no label')} and were left out"
+        f"{split}: {counted(count, 'record has no label', 'records have no label')} and were left out"
         for split, count in listed.unlabelled.items()
     ]
     if not listed.splits:

@@ -8,7 +8,8 @@ import errno
 import os
 from pathlib import Path
 
-from sqznet.data.sources.listing import number, shown
+from sqznet.console import counted
+from sqznet.data.sources.listing import shown
 
 # Of file managers, network storage, archives and notebooks; compared in lower case, as are files.
 SYSTEM_FOLDERS = {
@@ -90,8 +91,8 @@ class Walk:
         notes = []
         for kind, paths in self._told.items():
             inside = sum(paths.values())
-            holding = f", with {number(inside, 'file')}" if inside else ""
-            notes.append(f"{number(len(paths), *kind)}{holding}, {_first(paths)}")
+            holding = f", with {counted(inside, 'file')}" if inside else ""
+            notes.append(f"{counted(len(paths), *kind)}{holding}, {_first(paths)}")
         return notes
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
