@@ -126,7 +126,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _batch(text: str) -> int | None:
-    return None if text == "any" else cli.positive(text)
+    if text == "any":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more, or any")
+    return int(text)
 
 
 def _check(folder: Path) -> int:
