@@ -114,7 +114,7 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
         f"{console.percent(top1['best'])}, recipe {recipe.name} unchanged {console.percent(top1['unchanged'])} val "
         f"top-1 (n = {records:,}; {points:+.2f} points): {verdict}"
     )
-    coarse = best.coarseness(records)
+    coarse = best.small_split_warning(records)
     if coarse:
         console.result(f"note: {coarse}")
 

@@ -23,8 +23,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from sqznet.core import child, console, files, locks
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
-from sqznet.runs import __main__ as runs
-from sqznet.runs import best, run_folder
+from sqznet.runs import best, history, run_folder
 from sqznet.tune import oracles
 from sqznet.tune import space as spaces
 
@@ -153,7 +152,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
         raise TryAgain(f"{run_dir} could not go on: {said}")
     if code < 0:
         raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps for want of memory")
-    epoch = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
+    epoch = history.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
     if code or epoch is None:
         raise TrainingFailed(said)
     return epoch
@@ -242,7 +241,7 @@ def _rank(folder: Path, trial: Trial) -> tuple[float, float]:
     if trial.top1 is None:
         return -1.0, 0.0
     try:
-        epoch = runs.read(run_dir_of(folder, trial.name)).best
+        epoch = history.read(run_dir_of(folder, trial.name)).best
     except InputError:  # its run folder was removed
         epoch = None
     return trial.top1, best.rank(epoch)[1] if epoch else -math.inf
