@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import cli, console, files, latency, typed
-from sqznet.errors import InputError
+from sqznet.core import cli, console, files, typed
+from sqznet.core.errors import InputError
+from sqznet.predict import latency
 
 ROOT = Path(__file__).parents[1]
 RECORDS = Path("benchmarks/records")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
