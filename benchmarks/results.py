@@ -338,7 +338,7 @@ def _training(networks: list[Record]) -> str:
         for each in network["results"]:
             rate = each["images_per_second"]
             settings = each["settings"]
-            label = f"{ROUTES[each['contestant']]}, {settings.get('precision', 'float32')}"
+            label = f"{ROUTES[each['workload']]}, {settings.get('precision', 'float32')}"
             rows.append(
                 [
                     label + (", from shards" if "data" in settings else ""),
@@ -361,7 +361,7 @@ def _input(speed: Record) -> str:
         ours = results[0]["images_per_core_second"]
         rows += [
             [
-                shards, ROUTES[each["contestant"]], f"{each['images_per_second']:,.0f}",
+                shards, ROUTES[each["workload"]], f"{each['images_per_second']:,.0f}",
                 f"{each['images_per_core_second']:,.0f}", f"{each['images_per_core_second'] / ours:.2f}",
                 f"{100 * each['spread']:.0f}%",
             ]

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import results
 from sqznet.core.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
