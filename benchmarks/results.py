@@ -163,9 +163,10 @@ def _exports_of(bundle: Path) -> Record:
 
 def _commit() -> str:
     """The commit that is checked out; with "+changes" where files of the package differ from it."""
-    run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
-    commit = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], **run).stdout.strip()
-    changed = subprocess.run(["git", "status", "--porcelain", "--", "sqznet"], **run).stdout.strip()
+    commit, changed = (
+        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        for words in (["rev-parse", "--short=7", "HEAD"], ["status", "--porcelain", "--", "sqznet"])
+    )
     return f"{commit}+changes" if changed else commit
 
 
