@@ -29,7 +29,6 @@ from typing import Any
 
 from benchmarks import turns
 from benchmarks.turns import Entry, Result
-from sqznet.benchmark.infer import parse_numbers
 from sqznet.core import cli, console, files, startup
 from sqznet.core.errors import InputError
 from sqznet.data import manifest
@@ -65,19 +64,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="input, export, train: a built set; train also reads from it")
     parser.add_argument("--model", type=Path, help="export: a run folder or a .keras file")
     parser.add_argument("--archs", default="v1.0,v1.1", help="train: SqueezeNet versions")
-    parser.add_argument("--sizes", default="227,96", help="train: sides of the images, in pixels; input: the first")
-    parser.add_argument("--batch", type=int, default=32, help="train, input: images in a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    parser.add_argument(
+        "--sizes", type=cli.positives, default="227,96", help="train: sides of the images, in pixels; input: the first"
+    )
+    parser.add_argument("--batch", type=cli.positive, default=32, help="train, input: images in a batch")
+    parser.add_argument("--rounds", type=cli.positive, default=5, help="rounds that count")
     parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    sizes = parse_numbers(args.sizes, "sizes")
-    for name in ("rounds", "batch"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name}={getattr(args, name)} must be 1 or more")
     if args.out and args.out.is_dir():
         raise InputError(f"--out={args.out} is a folder; name a file, such as {args.out / 'figures.json'}")
     for what, name in (("input", "data"), ("export", "data"), ("export", "model")):
@@ -86,9 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     figures: dict[str, Any] = {"processor": latency.processor(), "python": platform.python_version()}
     wanted = WHATS[:-1] if args.what == "all" else (args.what,)
     if "train" in wanted:
-        figures["train"] = train(args.archs.split(","), sizes, args.batch, args.rounds, args.compare, args.data)
+        figures["train"] = train(args.archs.split(","), args.sizes, args.batch, args.rounds, args.compare, args.data)
     if "input" in wanted and args.data:
-        figures["input"] = read(args.data, sizes[0], args.batch, args.rounds, args.compare)
+        figures["input"] = read(args.data, args.sizes[0], args.batch, args.rounds, args.compare)
     if "export" in wanted and args.data and args.model:
         figures["export"] = export(args.model, args.data, args.rounds)
     if "startup" in wanted:

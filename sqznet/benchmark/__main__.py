@@ -25,8 +25,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.benchmark", __doc__)
     parser.add_argument("--what", type=_what, choices=("infer",), default="infer", help="what to measure")
     parser.add_argument("--model", type=Path, required=True, help="an exported bundle's folder, or one model")
-    parser.add_argument("--threads", default="1,2", help="numbers of threads, each measured on its own")
-    parser.add_argument("--runs", type=int, default=50, help="runs that count, after the warm-up")
+    parser.add_argument(
+        "--threads", type=cli.positives, default="1,2", help="numbers of threads, each measured on its own"
+    )
+    parser.add_argument("--runs", type=cli.positive, default=50, help="runs that count, after the warm-up")
     parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
     return parser
 
@@ -41,9 +43,6 @@ def _what(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    threads = infer.parse_numbers(args.threads, "threads")
-    if args.runs < 1:
-        raise InputError(f"--runs={args.runs} must be 1 or more")
     if args.out and args.out.is_dir():
         raise InputError(f"--out={args.out} is a folder; name a file, such as {args.out / 'figures.json'}")
     from sqznet.core import files
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     figures = {
         "processor": latency.processor(),
         "python": platform.python_version(),
-        "infer": infer.measure(args.model, threads, args.runs),
+        "infer": infer.measure(args.model, args.threads, args.runs),
     }
     if args.out:
         files.write_json(args.out, figures)

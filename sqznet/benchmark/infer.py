@@ -53,19 +53,6 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
     return {"batch": 1, "warm_up": latency.WARM_UP, "runs": runs, "measured": measured}
 
 
-def parse_numbers(text: str, flag: str) -> tuple[int, ...]:
-    """Parses the value of --`flag`, such as `1,2,4`.
-
-    Raises:
-        InputError: a part is not a whole number of 1 or more, or a number is repeated.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    numbers = [int(part) if part.isdecimal() else 0 for part in parts]
-    if min(numbers) < 1 or len(set(numbers)) != len(numbers):
-        raise InputError(f"--{flag}={text} must be different whole numbers of 1 or more, such as 1 or 1,2,4")
-    return tuple(numbers)
-
-
 def models_of(model: Path) -> list[Path]:
     """The files of a bundle, sorted by name, or the one model that is named; of a run its best model.
 

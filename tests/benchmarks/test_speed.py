@@ -100,8 +100,8 @@ def test_the_seconds_of_a_command_are_those_of_its_help(capsys):
         (["--what=export", "--data=data"], "--what=export needs --model"),
         (["--what=startup", "--out=."], "--out=. is a folder; name a file, such as figures.json"),
         (["--what=train", "--archs=v2"], "no SqueezeNet 'v2'; there are v1.0, v1.1"),
-        (["--what=train", "--sizes=big"], "--sizes=big must be different whole numbers"),
-        (["--what=train", "--rounds=0"], "--rounds=0 must be 1 or more"),
+        (["--what=train", "--sizes=big"], "argument --sizes: 'big' is not a list of different whole numbers"),
+        (["--what=train", "--rounds=0"], "argument --rounds: '0' is not a whole number of 1 or more"),
     ],
 )
 def test_a_wrong_flag_of_the_benchmark_says_what_was_expected(flags, message):
