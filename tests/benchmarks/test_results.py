@@ -33,7 +33,7 @@ def test_each_document_has_a_generated_table():
 
 
 def test_a_changed_figure_is_found_and_written_again(tables):
-    text = "before\n<!-- results:accuracy -->\n<!-- /results:accuracy -->\nafter\n"
+    text = "before\n<!-- results:accuracy -->\n<!-- /results -->\nafter\n"
     whole = results.filled(text, tables, Path("page.md"))
     assert whole.startswith("before\n") and whole.endswith("after\n")
     assert results.differing(whole, tables, Path("page.md")) == []
@@ -43,8 +43,8 @@ def test_a_changed_figure_is_found_and_written_again(tables):
 
 
 def test_a_table_that_does_not_exist_is_named(tables):
-    text = "<!-- results:accurate -->\n<!-- /results:accurate -->"
-    with pytest.raises(InputError, match=r"page.md has a table results:accurate; there are summary, accuracy"):
+    text = "<!-- results:accurate -->\n<!-- /results -->"
+    with pytest.raises(InputError, match=r"page.md has a table results:accurate; there are readme, accuracy"):
         results.differing(text, tables, Path("page.md"))
 
 
@@ -84,8 +84,9 @@ def run(tmp_path) -> Path:
 
 
 def test_a_record_is_made_of_what_the_commands_wrote(run):
-    record = results.record_of(run, "demo", None, "alone")
+    record = results.record_of(run, "demo", core_seconds=90, note="alone")
     assert (record["name"], record["seed"], record["train_minutes"], record["note"]) == ("demo", 3, 2.1, "alone")
+    assert record["train_core_minutes"] == 1.5 and results._minutes([record]) == "1.5 core-minutes"
     assert record["evaluation"]["n"] == 600 and "note" not in record["evaluation"]
     assert record["commands"] == [
         "python -m sqznet.data --source=synthetic --out=data/demo",
@@ -100,13 +101,13 @@ def test_a_command_with_an_absolute_path_is_not_recorded(run):
     config["command"][-1] = "--run_dir=/home/me/runs/demo-3"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="names an absolute path; repeat the run with relative ones"):
-        results.record_of(run, "demo", None, None)
+        results.record_of(run, "demo")
 
 
 def test_a_run_that_was_not_evaluated_is_not_recorded(run):
     (run / "evaluation-test.json").unlink()
     with pytest.raises(InputError, match="has 0 files evaluation-"):
-        results.record_of(run, "demo", None, None)
+        results.record_of(run, "demo")
 
 
 def test_check_writes_nothing_and_exits_with_0_where_all_agree():
