@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqznet.core import console, files, metrics, remote, sizes, startup
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.export import audit, card, check, constants, golden, onnx, previous, report, transfer, verify
-from sqznet.export.variants import Source, Variant
+from sqznet.export.variants import ModelToExport, Variant
 from sqznet.network import coverage, fold, labels, metadata
 from sqznet.predict import inference, latency
 from sqznet.runs import run_folder
@@ -41,11 +41,11 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFile:
     variant: Variant
     bytes: int
     transfer: dict[str, int]  # bytes under each packer of transfer.PACKERS
-    proof: verify.Proof
+    proof: verify.Verification
 
 
 def export(
@@ -63,7 +63,7 @@ def export(
     tflite_batch: int | None = 1,
     latency_runs: int = 30,
     replace: bool = False,
-) -> tuple[list[Exported], verify.Reference]:
+) -> tuple[list[ExportedFile], verify.Reference]:
     """Writes a bundle, proves it, and puts it in place by one rename.
 
     Args:
@@ -93,17 +93,17 @@ def export(
     if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
     older = previous.find(out)
-    with previous.said_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
+    with previous.state_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
         folder.mkdir()  # before any work: it may be that nothing can be written there
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
-        writers = Source(folded, photographs, tflite_batch, sparse)
+        to_export = ModelToExport(folded, photographs, tflite_batch, sparse)
         content = _beginning(card_of_model, folded, calibrated_on)
         where = _records(manifest, gate)
         names = {each.file_name for each in variants}
         wanted = {**content, "proof": where}
         kept = {} if replace else older.kept(names, wanted, gate.budget, gate.max_drop)
-        exported, against = _written(variants, writers, source, trained, card_of_model, manifest, gate, folder)
+        exported, against = _written(variants, to_export, source, trained, card_of_model, manifest, gate, folder)
         gone = older.copy(kept, folder)
         inputs = (
             golden.drawn(card_of_model.preprocessing)
@@ -114,7 +114,7 @@ def export(
         quantize |= {each.file_name: each.quantize for each in variants}
         with console.doing("writing the golden vectors"):
             golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
-        entries = dict(_entries(folder, exported, against, writers, where))
+        entries = dict(_entries(folder, exported, against, to_export, where))
         _time(folder, entries, latency_runs)
         if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
             content["calibration"] = older.manifest["calibration"]
@@ -187,19 +187,19 @@ def _calibration(
 
 def _written(
     variants: list[Variant],
-    writers: Source,
+    to_export: ModelToExport,
     source: Path,
     trained: keras.Model,
     card_of_model: Card,
     manifest: Manifest,
     gate: Gate,
     folder: Path,
-) -> tuple[list[Exported], verify.Reference]:
+) -> tuple[list[ExportedFile], verify.Reference]:
     """Writes all files, then sends them through the gates, those that cost nothing first."""
     with console.progress("files/s") as bar:
         for variant in bar.track(variants, description="writing the files"):
-            _one(variant, writers, card_of_model, source.name, gate, folder)
-    against, proofs = verify.prove(
+            _one(variant, to_export, card_of_model, source.name, gate, folder)
+    against, proofs = verify.verify_files(
         inference.of_keras(source, trained, card_of_model),
         {folder / each.file_name: each.quantize for each in variants},
         manifest,
@@ -211,21 +211,21 @@ def _written(
     with console.doing("packing the files as a store does"):
         for each in variants:
             path = folder / each.file_name
-            exported.append(Exported(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
+            exported.append(ExportedFile(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
     return exported, against
 
 
-def _one(variant: Variant, writers: Source, card_of_model: Card, name: str, gate: Gate, folder: Path) -> None:
+def _one(variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, gate: Gate, folder: Path) -> None:
     """Writes one file, and looks at its size, its operators and whether it comes out the same again."""
     path = folder / variant.file_name
-    _write(variant, writers, card_of_model, name, path)
+    _write(variant, to_export, card_of_model, name, path)
     size = files.size_of(path)
     if size > gate.budget:
         raise CheckFailed(_over_budget(variant, size, gate.budget))
     audit.check(path, variant.quantize)
     if path.is_file():
         again = folder / f"{files.TEMPORARY_PREFIX}again{path.suffix}"
-        _write(variant, writers, card_of_model, name, again)
+        _write(variant, to_export, card_of_model, name, again)
         if path.read_bytes() != again.read_bytes():
             raise CheckFailed(
                 f"{path.name} comes out with other bytes each time; please report this with the run folder"
@@ -233,9 +233,9 @@ def _one(variant: Variant, writers: Source, card_of_model: Card, name: str, gate
         files.remove(again)
 
 
-def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
+def _write(variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, path: Path) -> None:
     with startup.quiet():
-        variant.write(writers, path)
+        variant.write(to_export, path)
     metadata.add_card(path, variant.format, card_of_model, name)
 
 
@@ -311,13 +311,13 @@ def _accuracy(score: metrics.Score) -> dict[str, Any]:
 
 
 def _entries(
-    folder: Path, exported: list[Exported], against: verify.Reference, writers: Source, where: dict[str, Any]
+    folder: Path, exported: list[ExportedFile], against: verify.Reference, to_export: ModelToExport, where: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What manifest.json says of each file."""
-    size, classes = writers.model.input_shape[1], writers.model.output_shape[-1]
+    size, classes = to_export.model.input_shape[1], to_export.model.output_shape[-1]
     for each in exported:
         variant, proof = each.variant, each.proof
-        batch = writers.tflite_batch if variant.is_tflite else None
+        batch = to_export.tflite_batch if variant.is_tflite else None
         dtype = "uint8" if variant.has_uint8_ports else "float32"
         yield (
             variant.file_name,
@@ -369,7 +369,7 @@ def _version(variant: Variant) -> str:
     return "TFLite schema 3" if variant.is_tflite else f"ONNX opset {onnx.OPSET}, IR {onnx.IR_VERSION}"
 
 
-def print_table(exported: list[Exported], against: verify.Reference, budget: int) -> None:
+def print_table(exported: list[ExportedFile], against: verify.Reference, budget: int) -> None:
     """The table that ends an export."""
     score = against.score
     measures = {"top-1": lambda of: console.percent(of.top1), "top-5": lambda of: console.percent(of.top5)}

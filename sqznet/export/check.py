@@ -41,7 +41,7 @@ def _check_form(content: dict[str, Any]) -> None:
     for name, entry in content["files"].items():
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"a file outside the folder: {name!r}")
-        if entry["quantize"] not in golden.TOLERANCES or not isinstance(entry["bytes"], int):
+        if entry["quantize"] not in golden.SELF_TEST_TOLERANCES or not isinstance(entry["bytes"], int):
             raise ValueError(f"{name}: quantize {entry['quantize']!r}, bytes {entry['bytes']!r}")
         if not isinstance(entry["sha256"], str | dict) or not 0 < entry["output"]["scale"] <= 1:
             raise ValueError(f"{name}: no sha256, or the output's scale is {entry['output']['scale']!r}")

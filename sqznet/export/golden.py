@@ -33,7 +33,7 @@ PHOTO = "photo.jpg"
 COUNT = 8
 # Largest difference of a probability from what the file gave here. Phones compute float32 in float16 on a GPU, and
 # int8 kernels of different runtimes round differently by a step here and there: by up to 0.06 on 1,000 photographs.
-TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
+SELF_TEST_TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
 
 
 def names(models: set[str]) -> set[str]:
@@ -109,7 +109,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
             "file": _expected(name),
             "dtype": answers.dtype.name,
             "shape": list(answers.shape),
-            "tolerance": TOLERANCES[quantize[name]],
+            "tolerance": SELF_TEST_TOLERANCES[quantize[name]],
             "top1": [int(each) for each in answers.argmax(axis=1)],
         }
     files.write_json(
@@ -157,7 +157,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
-    scale, tolerance = entry["output"]["scale"], TOLERANCES[entry["quantize"]]
+    scale, tolerance = entry["output"]["scale"], SELF_TEST_TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
     if not difference <= tolerance:
         raise CheckFailed(

@@ -33,7 +33,7 @@ SAME_RECORDS = ("split", "n", "records_sha256")  # of a file's proof
 
 
 @dataclass(frozen=True)
-class Standing:
+class OlderBundle:
     """A bundle that is there, or the lack of one."""
 
     folder: Path
@@ -129,7 +129,7 @@ class Standing:
 
 
 @contextlib.contextmanager
-def said_on_failure(stands: Callable[[], str]) -> Iterator[None]:
+def state_on_failure(stands: Callable[[], str]) -> Iterator[None]:
     """An error in the block also says what `stands` then."""
     try:
         yield
@@ -141,14 +141,14 @@ def said_on_failure(stands: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def find(out: Path) -> Standing:
+def find(out: Path) -> OlderBundle:
     """What is at `out`.
 
     Raises:
         InputError: something there was not written by an export.
     """
     if not out.exists() and not out.is_symlink():
-        return Standing(out, None)
+        return OlderBundle(out, None)
     manifest, strangers = None, [out]
     if out.is_dir():
         below = [path for path in sorted(out.rglob("*")) if path.is_symlink() or not path.is_dir()]
@@ -164,7 +164,7 @@ def find(out: Path) -> Standing:
             f"{out} would be replaced as a whole, and it holds what no export wrote: {names}. Move that away, or give "
             "another folder with --out"
         )
-    return Standing(out, manifest)
+    return OlderBundle(out, manifest)
 
 
 def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BATCH = 8  # shows whether the batch is really free, where it is said to be
 # Largest difference of any probability. float32: rounding only. float16: 11 bits of mantissa through 26 layers.
 # The others are held to their agreement and to the accuracy that they lose.
-TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
+CONVERSION_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
 LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
 
 
@@ -43,7 +43,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Verification:
     """How a file compares."""
 
     score: metrics.Score
@@ -98,14 +98,14 @@ class _Comparison:
 
     def _differ(self, probabilities: np.ndarray, expected: np.ndarray) -> None:
         self.difference = max(self.difference, float(np.abs(probabilities - expected).max()))
-        if self.difference > TOLERANCES[self.quantize]:
+        if self.difference > CONVERSION_TOLERANCES[self.quantize]:
             raise CheckFailed(
                 f"{self.path.name} is not equal to the Keras model: the largest difference of a probability is "
-                f"{self.difference:.2e} on {self.records} records of {self.split}, and {TOLERANCES[self.quantize]:.0e} "
+                f"{self.difference:.2e} on {self.records} records of {self.split}, and {CONVERSION_TOLERANCES[self.quantize]:.0e} "
                 "is allowed. This is a fault of the conversion: please report it with the run folder"
             )
 
-    def proof(self, against: metrics.Score, max_drop: float) -> Proof:
+    def result(self, against: metrics.Score, max_drop: float) -> Verification:
         """What was found, if it holds to the gates."""
         name, score = self.path.name, self.tally.score()
         agreement = (score.n - self.changed.total()) / score.n
@@ -123,17 +123,17 @@ class _Comparison:
                 f"allowed; {_ADVICE}"
             )
         pairs = sorted(self.changed.items(), key=lambda each: (-each[1], each[0]))
-        return Proof(score, self.difference, agreement, drop, interval, [(*pair, count) for pair, count in pairs])
+        return Verification(score, self.difference, agreement, drop, interval, [(*pair, count) for pair, count in pairs])
 
 
-def prove(
+def verify_files(
     keras_model: Predictor,
     files: dict[Path, str],
     manifest: Manifest,
     split: str,
     count: int | None,
     max_drop: float,
-) -> tuple[Reference, dict[str, Proof]]:
+) -> tuple[Reference, dict[str, Verification]]:
     """Runs the Keras model and files on records and compares.
 
     Args:
@@ -163,7 +163,7 @@ def prove(
         each.add_alone(images[-1:], expected[-1:])
     covered = coverage.count(labels, len(manifest.classes), classes)
     reference = Reference(manifest.folder, split, np.concatenate(labels), tally.score(), covered)
-    return reference, {each.path.name: each.proof(reference.score, max_drop) for each in compared}
+    return reference, {each.path.name: each.result(reference.score, max_drop) for each in compared}
 
 
 _ADVICE = (

@@ -75,7 +75,7 @@ startup.load_tensorflow()
 from sqznet.export import variants
 from sqznet.network import fold
 trained, _ = inference.load_keras(Path(sys.argv[1]))
-source = variants.Source(fold.inference_model(trained, 32), [])
+source = variants.ModelToExport(fold.inference_model(trained, 32), [])
 for variant in variants.choose("all", "none"):
     variant.write(source, Path(sys.argv[2]) / variant.file_name)
 """
@@ -236,7 +236,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
 
 def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_set):
     paths = {bundle / "model.onnx": "none", bundle / "model_int8.tflite": "int8"}
-    against, proofs = verify.prove(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
+    against, proofs = verify.verify_files(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
     assert len(against.labels) == against.score.n == proofs["model_int8.tflite"].score.n == 20
     assert proofs["model.onnx"].agreement == 1.0
 

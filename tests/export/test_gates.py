@@ -113,7 +113,7 @@ def test_an_int8_file_that_always_says_the_same_is_not_written(
 def test_too_much_accuracy_lost_is_refused_with_both_numbers(
     trained_run, shard_set, tmp_path, monkeypatch, always_the_rarest
 ):
-    monkeypatch.setattr(verify, "TOLERANCES", dict.fromkeys(verify.TOLERANCES, 1.0))
+    monkeypatch.setattr(verify, "CONVERSION_TOLERANCES", dict.fromkeys(verify.CONVERSION_TOLERANCES, 1.0))
     measured = verify.answers
 
     def always_right(*args):
