@@ -31,7 +31,9 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         reference=reference,
         formatting=formatting,
         advice=advice,
-        published=[f"{what} {formatting.markdown(weights[key])}" for key, what in PUBLISHED.items() if weights.get(key)],
+        published=[
+            f"{what} {formatting.markdown(weights[key])}" for key, what in PUBLISHED.items() if weights.get(key)
+        ],
         accuracy=[[name, formatting.accuracy(reference, key)] for name, key in measures.items()],
         by_file=[_line(name, entry) for name, entry in entries],
         ports=[[f"`{name}`", *formatting.ports(name, entry)[1:]] for name, entry in entries],

@@ -104,8 +104,8 @@ def contract(manifest: dict[str, Any]) -> list[str]:
     steps, (low, high) = wanted["steps"], wanted["range"]
     return [
         f"{steps[:1].upper()}{steps[1:]}.",
-        f"The pixels are {wanted['colour_order']}, {low} to {high}, in the type and layout of the file's input: NHWC is "
-        "rows, columns, colours; NCHW is colours, rows, columns.",
+        f"The pixels are {wanted['colour_order']}, {low} to {high}, in the type and layout of the file's input: NHWC "
+        "is rows, columns, colours; NCHW is colours, rows, columns.",
         "The output has one value for each class, in the order of the lines of "
         f"{manifest['labels']['file']}. The last column below converts them to probabilities, which add up to 1 except "
         "for rounding.",

@@ -54,10 +54,10 @@ def write(
         advice=advice,
         classes=by_class.tables(confusion, labels),
         samples=samples.read(folder, entries),
-        packers=list(transfer.PACKERS),
+        compressors=list(transfer.COMPRESSORS),
         size_bars=[(name, (entry["bytes"],), sizes.describe(entry["bytes"])) for name, entry in entries],
         size_rows=[
-            [name, *(f"{size:,}" for size in (entry["bytes"], *(entry["transfer"][each] for each in transfer.PACKERS)))]
+            [name, f"{entry['bytes']:,}", *(f"{entry['transfer'][each]:,}" for each in transfer.COMPRESSORS)]
             for name, entry in entries
         ],
         ticks=charts.axis(min(low for low, _ in intervals), max(high for _, high in intervals)),

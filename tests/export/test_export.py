@@ -199,7 +199,7 @@ def test_all_means_every_format_that_can():
 
 
 def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_path):
-    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", drawings=True)  # checks itself
+    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", synthetic=True)  # checks itself
     golden = tmp_path / "drawn" / "golden"
     pixels = np.fromfile(golden / "inputs.bin", np.uint8).reshape(8, 32, 32, 3)
     predictor = inference.load(trained_run)

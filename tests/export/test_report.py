@@ -253,8 +253,8 @@ def test_the_report_says_which_file_to_take_and_why(folder):
     text = Words(write_report(folder)).text
     assert (
         "Take model_int8.tflite for phones: Android and iOS, with LiteRT or MediaPipe. It is the smallest of 2 TFLite "
-        "files (0.70 MB), gives the same answer as the Keras model on 1,191 of 1,234 records, and loses 3.00 points of top-1, 37 of "
-        "1,234 records (95 % interval of the loss -0.10 to 6.10 points)."
+        "files (0.70 MB), gives the same answer as the Keras model on 1,191 of 1,234 records, and loses 3.00 points of "
+        "top-1, 37 of 1,234 records (95 % interval of the loss -0.10 to 6.10 points)."
     ) in text
     better = changed()
     better["files"]["model.tflite"]["proof"] |= {"drop": 0.0, "drop_interval_95": (-0.01, 0.01)}
@@ -327,7 +327,9 @@ def test_without_latency_nothing_is_said_of_speed(folder):
 def test_a_model_of_published_weights_comes_with_a_warning(folder):
     manifest = changed(pretrained_on="ImageNet (ILSVRC 2012) train", weights=PUBLISHED)
     for content in (Words(write_report(folder, manifest)).text, write_card(folder, manifest)):
-        assert "weights that were trained on ImageNet (ILSVRC 2012) train. Accuracy on photographs of that set" in content
+        assert (
+            "weights that were trained on ImageNet (ILSVRC 2012) train. Accuracy on photographs of that set" in content
+        )
     assert "Accuracy on photographs of that set" not in write_report(folder) + write_card(folder)
 
 
