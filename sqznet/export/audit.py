@@ -128,7 +128,7 @@ def _check_onnx(path: Path, quantize: str) -> None:
 
 
 def _check_integers_only(path: Path, graph: GraphProto) -> None:
-    """Checks that operators on feature maps are between DequantizeLinear and QuantizeLinear, so that runtimes fuse them."""
+    """Checks that operators on feature maps are between DequantizeLinear and QuantizeLinear: runtimes fuse these."""
     made_by = {output: node for node in graph.node for output in node.output}
     used_by: dict[str, list[NodeProto]] = {}
     for node in graph.node:
