@@ -145,12 +145,8 @@ def open_server(site: Site, port: int) -> ThreadingHTTPServer:
         InputError: the port cannot be used.
     """
 
-    class SiteHandler(Handler):
-        pass
-
-    SiteHandler.site = site
     try:
-        return ThreadingHTTPServer((ADDRESS, port), SiteHandler)
+        return ThreadingHTTPServer((ADDRESS, port), type("SiteHandler", (Handler,), {"site": site}))
     except OSError as error:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
         kind = TryAgain if error.errno == errno.EADDRINUSE else InputError

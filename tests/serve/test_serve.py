@@ -179,7 +179,7 @@ def test_a_taken_port_is_named(root, port):
 def test_what_is_missing_is_named(root, tmp_path):
     with pytest.raises(InputError, match=r"has no manifest.json; --model must be a folder written by"):
         web_server.find_site(root / "web", root / "web")
-    with pytest.raises(InputError, match="is not a folder; it must be a bundle's"):
+    with pytest.raises(InputError, match="is not a folder; it must be the folder of a bundle"):
         web_server.find_site(root / "bundle" / "model.tflite", root / "web")
     with pytest.raises(InputError, match="has no index.html; --web must name the folder sqznet/serve/web"):
         web_server.find_site(root / "bundle", root / "bundle")
