@@ -67,7 +67,7 @@ def photograph(rng: random.Random) -> bytes:
     """Of any format, by the name of JPEG."""
     from PIL import Image
 
-    from sqznet.data import synthetic
+    from sqznet.data.sources import synthetic
 
     jpeg = synthetic.draw(f"fuzz/{rng.randrange(50)}", rng.randrange(10), seed=0)
     form = rng.choice(["JPEG"] * 6 + ["PNG", "GIF", "BMP", "WEBP", "TIFF", "progressive", "grey"])
@@ -131,7 +131,8 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
 
 
 def shard_of(rng: random.Random, count: int = 6) -> list[bytes]:
-    from sqznet.data import records, synthetic
+    from sqznet.data import records
+    from sqznet.data.sources import synthetic
 
     names = [f"fuzz/{rng.randrange(50)}" for _ in range(count)]
     labels = [rng.randrange(3) for _ in names]
@@ -202,15 +203,15 @@ def train_reader(rng: random.Random, folder: Path) -> str:
     try:
         batches = list(pipeline.training_batches(made, plan, replicas=1).as_numpy_iterator())
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        if not corruption.is_of_reading(error):
+        if not corruption.is_read_error(error):
             raise
-        bad = {*corruption.at_first_sight(made), *corruption.find(made, pipeline.order(made, plan))}
+        bad = {*corruption.in_shards_of_wrong_size(made), *corruption.find_ahead(made, pipeline.order(made, plan))}
         if not bad:
             raise Defect(f"reading fails ({type(error).__name__}) and nothing is found bad") from None
         for each in bad:
-            if not each.reason or path.name not in each.in_words(folder):
+            if not each.reason or path.name not in each.message(folder):
                 raise Defect(f"not named: {each}") from None
-        mended = corruption.mended(made, bad, folder / "mended")
+        mended = corruption.without_bad_records(made, bad, folder / "mended")
         wrong = {each.record for each in bad}
         read = list(tf.data.TFRecordDataset(str(mended.shards[0].path)).as_numpy_iterator())
         if [number for number, record in enumerate(read) if record == records.UNUSABLE] != sorted(wrong):
@@ -232,18 +233,14 @@ def data_shard(rng: random.Random, folder: Path) -> str:
     """`data --source=tfrecord:`: a set that verifies, or an error that names the shard."""
     from sqznet.core.errors import InputError
     from sqznet.data import build, records
-    from sqznet.data import shards as sqznet_shards
-    from sqznet.data.sources import open_source
+    from sqznet.data.shard_plan import BuildOptions
 
     there, out = folder / "there", folder / "out"
     there.mkdir()
     path = there / "train-00000-of-00001"
     damaged_shard(rng, path)
     try:
-        source = open_source(f"tfrecord:{there}", seed=0)
-        made = build.build(
-            source, out, spec="fuzz", seed=0, options=sqznet_shards.Options(max_pixels=4_000_000), listing_options={},
-        )  # fmt: skip
+        made = build.build(f"tfrecord:{there}", out, options=BuildOptions(max_pixels=4_000_000))
     except InputError as error:
         return _named(error, str(there), str(out))
     build.verify(out)

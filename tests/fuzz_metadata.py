@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sqznet.core.errors import Reject
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import decode
 from tests import icc, tiff
 

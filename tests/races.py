@@ -253,10 +253,10 @@ def mended(base: Path, folder: Path):
         shards = made.shards_of("train")
         for number in range(20):
             bad = [corruption.BadRecord(shard.path.name, number % shard.records, "test") for shard in shards]
-            copied = corruption.mended(made, bad, folder / f"mended-{number}")
+            copied = corruption.without_bad_records(made, bad, folder / f"mended-{number}")
             corruption.save(folder, bad)
             for shard in copied.shards_of("train"):
-                list(corruption.slots(shard.path, shard.records))
+                list(corruption.expected_records(shard.path, shard.records))
 
     def check() -> None:
         from sqznet.data import corruption, manifest, records
@@ -264,7 +264,7 @@ def mended(base: Path, folder: Path):
         made = manifest.load(folder / "set")
         for number in range(20):
             for shard in made.shards_of("train"):
-                slots = list(corruption.slots(folder / f"mended-{number}" / shard.path.name, shard.records))
+                slots = list(corruption.expected_records(folder / f"mended-{number}" / shard.path.name, shard.records))
                 assert [slot == records.UNUSABLE for slot in slots].count(True) == 1
                 assert slots[number % shard.records] == records.UNUSABLE
         assert len(corruption.load(folder)) == sum(min(20, shard.records) for shard in made.shards_of("train"))

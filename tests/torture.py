@@ -223,7 +223,7 @@ def main() -> int:
 
 def make_set(out: Path, records: int = 115) -> None:
     """Shards of drawings, their number no multiple of the batch."""
-    from sqznet.data import synthetic
+    from sqznet.data.sources import synthetic
     from tests.conftest import build_set
 
     photographs = out.with_name("photographs")

@@ -1,4 +1,4 @@
-"""Building shards with Apache Beam: the same writer of one shard, mapped over a cluster."""
+"""Builds shards with Apache Beam: maps the writer of one shard over a cluster."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sqznet.core import startup
 from sqznet.core.errors import InputError
 
 if TYPE_CHECKING:
-    from sqznet.data import shards
+    from sqznet.data.shard_plan import BuildOptions, PlannedShard
     from sqznet.data.sources import Source
 
 
-def write(reader: Source, missing: list[shards.Shard], out: Path, options: shards.Options, flags: str) -> None:
-    """Writes shards with the runner that Beam's own flags name (none: in this process).
+def write(reader: Source, missing: list[PlannedShard], out: Path, options: BuildOptions, flags: str) -> None:
+    """Writes shards with the runner that Beam's own flags name; without flags in this process.
 
-    Workers see the source and `out` under the same paths as this process does. A shard that a lost worker was writing
-    is written again by another; it appears by rename, so that does no harm.
+    Workers must see the source and `out` under the same paths as this process. If a worker is lost, another one writes
+    its shard again; writes are atomic.
 
     Raises:
-        InputError: Beam is not installed, does not take the flags, or a shard could not be written.
+        InputError: Beam is not installed, rejects the flags, or could not write a shard.
     """
     try:
         import apache_beam as beam
@@ -37,7 +37,7 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
         raise InputError(f"--beam_options={flags}: {error}") from None
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(given))
-        # Reshuffle, or Beam fuses listing and writing, and one worker does it all.
+        # Without Reshuffle, Beam fuses listing and writing, and one worker writes all shards.
         _ = (
             pipeline
             | "shards to write" >> beam.Create(missing)
@@ -45,9 +45,9 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
             | "write" >> beam.Map(_writer(reader, str(out.absolute()), options))
         )
         pipeline.run().wait_until_finish()
-    except SystemExit:  # argparse of Beam, which has said why
+    except SystemExit:  # Beam's argparse has printed the reason
         raise InputError(f"Apache Beam does not take --beam_options={flags!r}; see above") from None
-    except Exception as error:  # of a worker: it comes as the runner wraps it
+    except Exception as error:  # a worker's error, wrapped by the runner
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__ or cause.__context__
@@ -59,11 +59,11 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
         ) from error
 
 
-def _writer(reader: Source, out: str, options: shards.Options) -> Callable[[shards.Shard], str]:
-    def write_one(shard: shards.Shard) -> str:
+def _writer(reader: Source, out: str, options: BuildOptions) -> Callable[[PlannedShard], str]:
+    def write_one(shard: PlannedShard) -> str:
+        startup.load_tensorflow()  # on the worker, before a module imports it
         from sqznet.data import shards
 
-        startup.load_tensorflow()
         return str(shards.write(reader, shard, Path(out), options)["file"])
 
     return write_one

@@ -75,7 +75,7 @@ def drawn(preprocessing: Preprocessing) -> Inputs:
     """Eight drawings of the demo set: whoever is given them is given no photograph."""
     import tensorflow as tf
 
-    from sqznet.data import synthetic
+    from sqznet.data.sources import synthetic
     from sqznet.images import crop
 
     drawings = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]

@@ -7,7 +7,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
-from sqznet.data import shards, sources
+from sqznet.data import shard_plan, shards, sources
 from tests.conftest import build_set
 from tests.data.test_build import tree
 
@@ -81,7 +81,7 @@ def test_flags_that_beam_cannot_read_are_refused(photographs, tmp_path, flags, m
 def test_a_worker_that_does_not_see_the_photographs_ends_the_build(photographs, tmp_path):
     """Instead of a set that lacks them all."""
     reader = sources.open_source(f"folder:{photographs}", seed=0)
-    (shard, *_) = shards.plan(reader, seed=0)
+    (shard, *_) = shard_plan.plan_shards(reader, seed=0)
     reader.root = tmp_path / "elsewhere"
     with pytest.raises(InputError, match=r"no such folder on \S+: \S+elsewhere; every worker has to see it"):
-        shards.write(reader, shard, tmp_path, shards.Options())
+        shards.write(reader, shard, tmp_path, shard_plan.BuildOptions())

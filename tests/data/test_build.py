@@ -321,7 +321,7 @@ def test_a_decoded_set_gives_the_pixels_of_its_jpegs(photographs, tmp_path):
         sides = [next(pipeline.training_batches(each, grown, replicas=1).as_numpy_iterator()) for each in made.values()]
         assert (sides[0][1] == sides[1][1]).all()
         assert np.abs(sides[0][0].astype(int) - sides[1][0]).mean() < 6
-    assert corruption.first(made[True], "train") is None
+    assert corruption.find_first(made[True], "train") is None
 
 
 def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
@@ -333,7 +333,7 @@ def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
             if number == 3:
                 features["image/height"].int64_list.value[0] += 1
             writer.write(tf.train.Example(features=tf.train.Features(feature=dict(features))).SerializeToString())
-    bad = corruption.first(made, "train")
+    bad = corruption.find_first(made, "train")
     assert bad is not None and (bad.shard, bad.record) == (shard.path.name, 3)
 
 

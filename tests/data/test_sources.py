@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqznet.core.errors import InputError
-from sqznet.data import synthetic
-from sqznet.data.sources import open_source
+from sqznet.data.sources import open_source, synthetic
 from tests.conftest import CLASSES, COUNTS, build_set
 from tests.data.conftest import WNIDS
 
