@@ -35,30 +35,28 @@ from sqznet.data.manifest import Manifest
 from sqznet.images.decode import MAX_PIXELS
 from sqznet.recipes import fitting
 
-LEAST = {"holdout_per_class": 0, "seed": 0, "short_side": 1, "max_pixels": 1, "shard_records": 1, "workers": 1}
-
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.data", __doc__)
     add = parser.add_argument
     add("--source", help="the photographs; see above")
     add("--out", type=Path, required=True, help="folder of the set")
-    add("--seed", type=int, default=0, help="decides the splits and the order")
-    add("--holdout_per_class", type=int, help="photographs of each class to move from train to test; ilsvrc: 50")
+    add("--seed", type=cli.whole, default=0, help="decides the splits and the order")
+    add("--holdout_per_class", type=cli.whole, help="photographs of each class to move from train to test; ilsvrc: 50")
     add("--test_files", help="photographs with matching file names become the test split, as in 'ILSVRC2012_val_*'")
     add("--blacklist", action="store_true", help="ilsvrc: leave out the blacklisted val photographs")
-    add("--label_offset", type=int, help="tfrecord: number added to every label; needed if no label is 0")
-    add("--short_side", type=int, help="shrink photographs to this short side, in pixels")
+    add("--label_offset", type=cli.integer, help="tfrecord: number added to every label; needed if no label is 0")
+    add("--short_side", type=cli.positive, help="shrink photographs to this short side, in pixels")
     add(
         "--decoded",
         action="store_true",
         help="store pixels instead of JPEGs: 9 times the bytes, read 10 %% faster",
     )
-    add("--max_pixels", type=int, default=MAX_PIXELS, help="reject photographs with more pixels")
-    add("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024, by the size of the set")
+    add("--max_pixels", type=cli.positive, default=MAX_PIXELS, help="reject photographs with more pixels")
+    add("--shard_records", type=cli.positive, help="photographs in a shard; default 64 to 1,024, by set size")
     add("--strict", action="store_true", help="stop at the first file that cannot be used")
-    add("--workers", type=int, default=startup.cores(), help="processes; default: the cores available to this process")
-    add("--runner", default="local", help="local, or beam: Apache Beam (in a checkout: pip install -e '.[beam]')")
+    add("--workers", type=cli.positive, default=startup.cores(), help="processes; default: all cores of this process")
+    add("--runner", choices=("local", "beam"), default="local", help="beam: Apache Beam (pip install -e '.[beam]')")
     add("--beam_options", help="flags for Beam, in quotes; default: Beam's runner in this process")
     add("--update", action="store_true", help="rebuild the set in --out if its photographs or the options have changed")
     add("--verify", action="store_true", help="check the set in --out against its manifest")
@@ -76,12 +74,6 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not args.source:
         raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
-    for name, least in LEAST.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name}={value} must be at least {least}")
-    if args.runner not in ("local", "beam"):
-        raise InputError(f"--runner={args.runner} must be local or beam")
     if args.beam_options is not None and args.runner != "beam":
         raise InputError("--beam_options goes with --runner=beam")
     manifest = build.build(
