@@ -195,7 +195,7 @@ def test_a_set_that_is_only_val_or_test_can_be_listed(tmp_path):
         touch(tmp_path / split, *(f"{split}/{c}/1.jpg" for c in "ab"))
         source = folder(tmp_path / split)
         assert counts(source) == {split: {"a": 1, "b": 1}}
-        assert note(source, "no train split: enough to evaluate on, not to train")
+        assert note(source, "no train split: the set can be used for evaluation, not for training")
 
 
 def test_test_files_of_any_name_make_one_split_of_a_folder_of_classes(tmp_path):
@@ -232,7 +232,7 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
     assert counts(source) == {"train": each, "val": {"n01443537": 2, "n01629819": 2}}
     assert {source.classes[photo.label] for photo in source.splits["val"] if "val_1" in photo.key} == {"n01629819"}
     assert not any(photo.key.endswith(".txt") for photo in source.splits["train"])
-    assert note(source, "2 files of annotations were not read")
+    assert note(source, "2 annotation files were not read")
     assert "3 photographs" in note(source, "test was left out")
     assert note(source, "val: classes are from").endswith("val_annotations.txt")
     assert note(source, "10 files lie deeper")
@@ -273,7 +273,7 @@ def test_a_file_of_labels_says_the_classes_of_a_flat_folder(file, line, tmp_path
 def test_a_file_of_labels_that_does_not_fit_is_named(tmp_path):
     imagenet_as_unpacked(tmp_path)
     (tmp_path / "val/labels.csv").write_text("ILSVRC2012_val_00000001.JPEG,n09999999\n")
-    with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train has not"):
+    with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train lacks"):
         folder(tmp_path)
     (tmp_path / "val/labels.csv").write_text("another.JPEG,n01440764\n")
     with pytest.raises(InputError, match=r"labels.csv names no photograph of .*val; expected lines as"):
@@ -333,14 +333,17 @@ def test_a_class_in_quotes_may_have_the_delimiter_in_it(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("0.jpg,cat,12", r"'0.jpg,cat,12' does not say which column is the class; expected .* such as filename,class"),
-        ("0.jpg,bird, big", "does not say which column"),
-        ("image,MEL,NV\n0.jpg,1,0", "'image,MEL,NV' does not say which column"),
-        ("0.jpg", "has class '', which train has not"),
+        ("0.jpg,cat,12", r"'0.jpg,cat,12' does not show which column is the class; expected .* such as filename,class"),
+        ("0.jpg,bird, big", "does not show which column"),
+        ("image,MEL,NV\n0.jpg,1,0", "'image,MEL,NV' does not show which column"),
+        ("0.jpg", "has class '', which train lacks"),
         ("0.jpg,cat\n0.jpg,dog", "0.jpg has two classes, 'cat' and 'dog'"),
-        ("filename,class\n0.jpg,cat, big", "'0.jpg,cat, big' has 3 cells and the headline 2; put what has a delimiter"),
-        ("filename,class\n0.jpg", "has class '', which train has not"),
-        ("filename,class\n0.jpg,", "has class '', which train has not"),
+        (
+            "filename,class\n0.jpg,cat, big",
+            "'0.jpg,cat, big' has 3 cells and the header 2; put cells that contain a delimiter",
+        ),
+        ("filename,class\n0.jpg", "has class '', which train lacks"),
+        ("filename,class\n0.jpg,", "has class '', which train lacks"),
         ("0.jpg\x00,cat", "names no photograph"),
         ("", "found nothing"),
     ],
@@ -354,7 +357,9 @@ def test_a_file_of_labels_that_could_be_read_in_two_ways_is_refused(lines, messa
 
 def test_a_flat_split_of_files_without_endings_is_refused_or_read_with_its_file_of_labels(tmp_path):
     touch(tmp_path, "train/cat/1", "train/dog/1", "val/photo1", "val/photo2", "val/read me.md")
-    with pytest.raises(InputError, match=r"val has 2 files \(photo1, without an ending .* and no class folders; put"):
+    with pytest.raises(
+        InputError, match=r"val has 2 files \(photo1, without a known file suffix.* and no class folders; put"
+    ):
         folder(tmp_path)
     (tmp_path / "val.csv").write_text("photo1,cat\nphoto2,dog\n")
     assert counts(folder(tmp_path))["val"] == {"cat": 1, "dog": 1}
@@ -375,9 +380,9 @@ def test_hidden_and_system_files_are_not_read_but_counted(tmp_path):
     assert source.classes == ["cat", "dog"]
     assert sum(len(photos) for photos in source.splits.values()) == 18
     assert "3 hidden folders were not read, with 4 files" in note(source, ".git")
-    assert "2 folders of thumbnails or of the system were not read" in note(source, "__MACOSX")
-    assert "2 hidden files were not read, the first of them cat/.DS_Store" in source.notes
-    assert note(source, "2 files of the system were not read, the first of them cat/Thumbs.db")
+    assert "2 system or thumbnail folders were not read" in note(source, "__MACOSX")
+    assert "2 hidden files were not read: the first is cat/.DS_Store" in source.notes
+    assert note(source, "2 system files were not read: the first is cat/Thumbs.db")
 
 
 def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
@@ -396,11 +401,11 @@ def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
     source = folder(root, test_files="3.jpg")
     total = Counter(source.classes[photo.label] for photos in source.splits.values() for photo in photos)
     assert total == {"bird": 2, "cat": 10, "dog": 9}
-    assert note(source, "1 link leads nowhere, namely train/cat/gone.jpg")
-    assert note(source, "1 linked folder inside a class was not read").endswith("namely train/cat/more")
-    assert note(source, "2 links lead back to folders above them or to themselves")
-    assert "train/dog/again.jpg" in note(source, "2 links lead to what the set has already and were not read")
-    assert note(source, "2 links lead out of the folder and were read, the first of them train/bird")
+    assert note(source, "1 link has no target: train/cat/gone.jpg")
+    assert note(source, "1 linked folder inside a class was not read").endswith(": train/cat/more")
+    assert note(source, "2 links lead to themselves or to folders above them")
+    assert "train/dog/again.jpg" in note(source, "2 links lead to files or folders that are in the set already")
+    assert note(source, "2 links lead out of the folder and were read: the first is train/bird")
 
 
 def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
@@ -414,8 +419,8 @@ def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
     (root / "train/dog/4.jpg").symlink_to(elsewhere / "annex/.git/annex/4.jpg")
     source = folder(root)
     assert counts(source) == {"train": {"cat": 3, "dog": 3, "bird": 2}, "val": {"cat": 2, "dog": 2}}
-    assert "train/dog/bird.jpg" in note(source, "3 links lead to what the set has already and were not read")
-    assert note(source, "3 links lead out of the folder and were read, the first of them train/bird")
+    assert "train/dog/bird.jpg" in note(source, "3 links lead to files or folders that are in the set already")
+    assert note(source, "3 links lead out of the folder and were read: the first is train/bird")
 
 
 # Names
@@ -434,7 +439,7 @@ def test_a_file_name_that_is_not_utf8_is_listed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("two\nlines", r"'two\\nlines', has a line break, a tab or another control"),
+        ("two\nlines", r"'two\\nlines', contains a line break, a tab or another control"),
         ("a\ttab", "control character"),
         ("ring\x07", "control character"),
         ("next\x85line", "control character"),
@@ -476,7 +481,7 @@ def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, 
     assert "12 classes" in printed.out
     assert f"classes: {', '.join(f'class{number:02d}' for number in range(10))}, ... and 2 more" in printed.out
     assert "1 (class00) to 2 (class07)" in printed.out
-    assert "note: 1 hidden file was not read, namely class03/.hidden" in printed.err
+    assert "note: 1 hidden file was not read: class03/.hidden" in printed.err
     assert printed.err.count("hidden file") == 1
 
 
@@ -515,5 +520,5 @@ def test_a_manifest_with_a_class_that_no_file_of_labels_could_hold_is_refused(sh
         (tmp_path / shard.path.name).symlink_to(shard.path)
     content = {**shard_set.content, "classes": ["ball", "ho\nuse", "star"]}
     (tmp_path / manifest.FILE).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"manifest.json: the name of class 1, 'ho\\nuse', has a line break"):
+    with pytest.raises(InputError, match=r"manifest.json: the name of class 1, 'ho\\nuse', contains a line break"):
         manifest.load(tmp_path)

@@ -101,9 +101,8 @@ def test_labels_txt_that_does_not_fit_is_refused_or_told_of(tmp_path):
         [row for n in range(3) for row in slim([n], **{"image/class/text": FLOWERS[n].encode()})],
     )
     (tmp_path / "labels.txt").write_text("rose\ndandelion\ndaisy\n")
-    assert "names 2 classes otherwise than the records do: 0 is 'rose' there and 'daisy' here" in note(
-        listed(tmp_path), "otherwise"
-    )
+    message = "names 2 classes differently from the records: 0 is 'rose' there and 'daisy' in the records"
+    assert message in note(listed(tmp_path), "differently")
     (tmp_path / "labels.txt").write_text("daisy\n\nrose\n")
     with pytest.raises(InputError, match=r"labels.txt, line 2, is empty; expected the name of class 1"):
         listed(tmp_path)
@@ -127,7 +126,7 @@ def test_the_background_that_no_record_has_is_left_out_of_the_names(first, tmp_p
     (tmp_path / "labels.txt").write_text(f"{first}\ndaisy\ndandelion\nrose\n")
     source = listed(tmp_path, label_offset=-1)
     assert source.classes == list(FLOWERS)
-    assert note(source, "is of no class and was left out").startswith(f"'{first}', the first name of")
+    assert note(source, "is not a class and was left out").startswith(f"'{first}', the first name of")
 
 
 def test_names_that_may_count_from_0_or_from_1_are_refused(tmp_path):
@@ -195,9 +194,8 @@ def test_index_files_beside_shards_are_skipped_and_counted(tmp_path):
     (tmp_path / "train-00000-of-00001.index").write_text("0 100\n")
     source = listed(tmp_path)
     assert labels(source) == [0, 1]
-    assert note(source, "2 files are no shards") == (
-        "2 files are no shards and were not read, train-00000-of-00001.idx first"
-    )
+    message = "2 files are not shards and were not read: the first is train-00000-of-00001.idx"
+    assert note(source, "2 files are not shards") == message
 
 
 def test_two_sets_in_one_folder_are_not_merged(tmp_path):
@@ -206,7 +204,7 @@ def test_two_sets_in_one_folder_are_not_merged(tmp_path):
         write(tmp_path / f"train-fft-{index:05d}-of-00002", slim([1, 1, 0]))
     source = listed(tmp_path)
     assert labels(source) == [0, 1, 2, 3]
-    assert "2 shards of another set were not read, train-fft-00000-of-00002 first" in note(source, "another set")
+    assert "2 shards of another set were not read; the first is train-fft-00000-of-00002" in note(source, "another set")
     assert f"--source='tfrecord:{tmp_path}/*-fft-*-of-*'" in note(source, "another set")
     other = listed(f"{tmp_path}/*-fft-*-of-*")
     assert {photo.key.partition("[")[0] for photos in other.splits.values() for photo in photos} == {
@@ -245,7 +243,7 @@ def test_a_set_with_some_of_its_shards_is_built_and_said_to_be_part(tmp_path):
     built = build_set(f"tfrecord:{tmp_path / 'in'}", tmp_path / "out")
     assert len(built.classes) == 6
     assert built.classes_without("train") == ["1", "2", "4"]
-    assert any(each.startswith("train IS NOT WHOLE: 2 of its 8 shards") for each in built.content["notes"])
+    assert any(each.startswith("train IS INCOMPLETE: 2 of its 8 shards") for each in built.content["notes"])
 
 
 def test_links_to_shards_that_are_not_there_are_counted_and_the_set_is_not_whole(tmp_path):
@@ -255,11 +253,11 @@ def test_links_to_shards_that_are_not_there_are_counted_and_the_set_is_not_whole
     (root / "train-00002-of-00003").symlink_to("train-00002-of-00003")
     source = listed(root)
     assert labels(source) == [0, 1]
-    assert note(source, "1 link leads nowhere, namely train-00001-of-00003")
-    assert "itself" in note(source, "namely train-00002-of-00003")
-    assert note(source, "train IS NOT WHOLE: 1 of its 3 shards are there")
+    assert note(source, "1 link has no target: train-00001-of-00003")
+    assert "itself" in note(source, ": train-00002-of-00003")
+    assert note(source, "train IS INCOMPLETE: 1 of its 3 shards are there")
     (root / "train-00000-of-00003").unlink()
-    with pytest.raises(InputError, match=r"no shards that can be read; 1 link leads nowhere, .* \(git annex get, dvc"):
+    with pytest.raises(InputError, match=r"no shards that can be read; 1 link has no target: .* \(git annex get, dvc"):
         listed(root)
 
 
@@ -267,7 +265,7 @@ def test_a_linked_folder_of_shards_is_named(tmp_path):
     write(tmp_path / "elsewhere" / "train-00000-of-00001", slim([0, 1]))
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="1 linked folder was not searched for shards, namely train"):
+    with pytest.raises(InputError, match="1 linked folder was not searched for shards: train"):
         listed(tmp_path / "set")
 
 

@@ -327,8 +327,8 @@ def test_one_photograph_a_class_is_enough_to_evaluate_on(photographs, tmp_path):
     source = open_source(f"folder:{tmp_path}", seed=0)
     assert set(source.splits) == {"train"}
     assert source.notes == [
-        "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train, for "
-        "which each class needs two or more (some dozens to be learned well)"
+        "no val split, and the classes have too few photographs to make one: the set can be used for evaluation, not "
+        "for training. Training needs two or more of each class (some dozens for good accuracy)"
     ]
     built = build_set(f"folder:{tmp_path}", tmp_path / "set")
     assert built.splits == ["train"] and built.records("train") == 3

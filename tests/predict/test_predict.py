@@ -98,7 +98,7 @@ def test_of_a_folder_what_should_be_a_photograph_is_named_and_links_are_told_of(
     content = json.loads(printed.out)
     assert len(content["photographs"]) == 3
     assert list(content["errors"]) == [str(holiday / "page.jpg")]
-    assert "1 link leads nowhere, namely gone.jpg" in printed.err
+    assert "1 link has no target: gone.jpg" in printed.err
     assert "hidden folder was not read" in printed.err
 
 
