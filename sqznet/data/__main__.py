@@ -47,11 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--blacklist", action="store_true", help="ilsvrc: leave out the blacklisted val photographs")
     add("--label_offset", type=cli.integer, help="tfrecord: number added to every label; needed if no label is 0")
     add("--short_side", type=cli.positive, help="shrink photographs to this short side, in pixels")
-    add(
-        "--decoded",
-        action="store_true",
-        help="store pixels instead of JPEGs: 9 times the bytes, read 10 %% faster",
-    )
+    add("--decoded", action="store_true", help="store pixels instead of JPEGs: 9 times the bytes, read 10 %% faster")
     add("--max_pixels", type=cli.positive, default=MAX_PIXELS, help="reject photographs with more pixels")
     add("--shard_records", type=cli.positive, help="photographs in a shard; default 64 to 1,024, by set size")
     add("--strict", action="store_true", help="stop at the first file that cannot be used")

@@ -101,12 +101,7 @@ def build_demo(out: Path) -> None:
 
 
 def _described(
-    source: Source,
-    plan: list[PlannedShard],
-    out: Path,
-    options: BuildOptions,
-    workers: int,
-    beam_flags: str | None,
+    source: Source, plan: list[PlannedShard], out: Path, options: BuildOptions, workers: int, beam_flags: str | None
 ) -> list[dict[str, Any]]:
     """Writes the missing shards of the plan, and returns the descriptions of all."""
     missing = [shard for shard in plan if not (out / shard.file).is_file()]

@@ -153,7 +153,8 @@ def _in_order(
     def position(epoch, place):
         return epoch * schedule.records + place
 
-    def mine(epoch, place, *_):
+    def is_mine(of_order, _draws):
+        epoch, place, *_ = of_order
         return position(epoch, place) % batch // (batch // workers) == worker
 
     def example(of_order, draws):
@@ -164,7 +165,7 @@ def _in_order(
 
     stream = tf.data.Dataset.zip(order(manifest, schedule, start_step), _draws(schedule, start_step))
     if workers > 1:
-        stream = stream.filter(lambda of_order, _draws: mine(*of_order))
+        stream = stream.filter(is_mine)
     return stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 

@@ -182,9 +182,9 @@ def test_photographs_that_lie_elsewhere_are_counted_with_an_example(tmp_path):
     touch(tmp_path, "cat/2019/a.jpg", "cat/2019/b.jpg", "lost.jpg", "read me.txt")
     source = folder(tmp_path)
     assert sum(counts(source)[split]["cat"] for split in source.splits) == 11
-    assert "2 files lie deeper than <class>/*" in note(source, "cat/2019/a.jpg")
-    assert "1 photograph lies beside the class folders and was not read" in note(source, "lost.jpg")
-    assert "1 other file lies beside the class folders" in note(source, "read me.txt")
+    assert "files deeper than <class>/*, read as photographs of <class>: 2" in note(source, "cat/2019/a.jpg")
+    assert "photographs beside the class folders, not read: 1" in note(source, "lost.jpg")
+    assert "other files beside the class folders, not read: 1" in note(source, "read me.txt")
 
 
 # Sets for evaluation, and splits without class folders
@@ -232,10 +232,10 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
     assert counts(source) == {"train": each, "val": {"n01443537": 2, "n01629819": 2}}
     assert {source.classes[photo.label] for photo in source.splits["val"] if "val_1" in photo.key} == {"n01629819"}
     assert not any(photo.key.endswith(".txt") for photo in source.splits["train"])
-    assert note(source, "2 annotation files were not read")
+    assert note(source, "annotation files, not read: 2")
     assert "3 photographs" in note(source, "test was left out")
     assert note(source, "val: classes are from").endswith("val_annotations.txt")
-    assert note(source, "10 files lie deeper")
+    assert note(source, "files deeper than <class>/*, read as photographs of <class>: 10")
 
 
 def imagenet_as_unpacked(root: Path) -> None:
@@ -365,7 +365,7 @@ def test_a_flat_split_of_files_without_endings_is_refused_or_read_with_its_file_
     assert counts(folder(tmp_path))["val"] == {"cat": 1, "dog": 1}
     (tmp_path / "other/val").mkdir(parents=True)
     touch(tmp_path / "other", *(f"train/{c}/{n}.jpg" for c in "ab" for n in range(9)), "val/notes.txt")
-    assert "1 other file lies beside" in note(folder(tmp_path / "other"), "val/notes.txt")
+    assert "other files beside" in note(folder(tmp_path / "other"), "val/notes.txt")
 
 
 # What is not read
@@ -379,10 +379,10 @@ def test_hidden_and_system_files_are_not_read_but_counted(tmp_path):
     source = folder(tmp_path)
     assert source.classes == ["cat", "dog"]
     assert sum(len(photos) for photos in source.splits.values()) == 18
-    assert "3 hidden folders were not read, with 4 files" in note(source, ".git")
-    assert "2 system or thumbnail folders were not read" in note(source, "__MACOSX")
-    assert "2 hidden files were not read: the first is cat/.DS_Store" in source.notes
-    assert note(source, "2 system files were not read: the first is cat/Thumbs.db")
+    assert "hidden folders, not read: 3 with 4 files" in note(source, ".git")
+    assert "system and thumbnail folders, not read: 2" in note(source, "__MACOSX")
+    assert "hidden files, not read: 2 (cat/.DS_Store, ...)" in source.notes
+    assert note(source, "system files, not read: 2 (cat/Thumbs.db, ...)")
 
 
 def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
@@ -401,11 +401,11 @@ def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
     source = folder(root, test_files="3.jpg")
     total = Counter(source.classes[photo.label] for photos in source.splits.values() for photo in photos)
     assert total == {"bird": 2, "cat": 10, "dog": 9}
-    assert note(source, "1 link has no target: train/cat/gone.jpg")
-    assert note(source, "1 linked folder inside a class was not read").endswith(": train/cat/more")
-    assert note(source, "2 links lead to themselves or to folders above them")
-    assert "train/dog/again.jpg" in note(source, "2 links lead to files or folders that are in the set already")
-    assert note(source, "2 links lead out of the folder and were read: the first is train/bird")
+    assert note(source, "links without a target: 1 (train/cat/gone.jpg)")
+    assert note(source, "linked folders inside classes, not read").endswith(": 1 (train/cat/more)")
+    assert note(source, "links to themselves or to a folder above them, not followed: 2")
+    assert "train/dog/again.jpg" in note(source, "links to files or folders that are in the set already, not read: 2")
+    assert note(source, "links out of the folder, read: 2 (train/bird")
 
 
 def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
@@ -419,8 +419,8 @@ def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
     (root / "train/dog/4.jpg").symlink_to(elsewhere / "annex/.git/annex/4.jpg")
     source = folder(root)
     assert counts(source) == {"train": {"cat": 3, "dog": 3, "bird": 2}, "val": {"cat": 2, "dog": 2}}
-    assert "train/dog/bird.jpg" in note(source, "3 links lead to files or folders that are in the set already")
-    assert note(source, "3 links lead out of the folder and were read: the first is train/bird")
+    assert "train/dog/bird.jpg" in note(source, "links to files or folders that are in the set already, not read: 3")
+    assert note(source, "links out of the folder, read: 3 (train/bird")
 
 
 # Names
@@ -433,7 +433,7 @@ def test_a_file_name_that_is_not_utf8_is_listed(tmp_path):
     (tmp_path / os.fsdecode(b"loose\xe9.jpg")).write_bytes(b"content")
     source = folder(tmp_path)
     assert os.fsdecode(b"a/caf\xe9.jpg") in {photo.key for photos in source.splits.values() for photo in photos}
-    assert note(source, "beside the class folders").endswith(r"loose\xe9.jpg")
+    assert note(source, "beside the class folders").endswith(r"(loose\xe9.jpg)")
 
 
 @pytest.mark.parametrize(
@@ -481,8 +481,8 @@ def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, 
     assert "12 classes" in printed.out
     assert f"classes: {', '.join(f'class{number:02d}' for number in range(10))}, ... and 2 more" in printed.out
     assert "1 (class00) to 2 (class07)" in printed.out
-    assert "note: 1 hidden file was not read: class03/.hidden" in printed.err
-    assert printed.err.count("hidden file") == 1
+    assert "note: hidden files, not read: 1 (class03/.hidden)" in printed.err
+    assert printed.err.count("hidden files") == 1
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

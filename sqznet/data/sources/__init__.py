@@ -17,16 +17,7 @@ from sqznet.core.errors import InputError
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.folder import DRAWN, open_folder
 from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
-from sqznet.data.sources.listing import (
-    Photo,
-    Source,
-    Splits,
-    abbreviated,
-    draw_val,
-    move,
-    one_line,
-    require_unique,
-)
+from sqznet.data.sources.listing import Photo, Source, Splits, abbreviated, draw_val, move, one_line, require_unique
 from sqznet.data.sources.synthetic import open_synthetic
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord

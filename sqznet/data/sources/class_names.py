@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqznet.core.console import counted
@@ -18,13 +18,13 @@ _NUMBERED_AFTER = re.compile(r"(?P<name>\S.*?)\s*[:,;\t]\s*(?P<label>\d+)")  # a
 _BACKGROUND = ("background", "unused background", "unused", "dummy")  # names of label 0 where classes start at 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class InRecords:
     """Names by label, from the records."""
 
-    synsets: dict[int, str]
-    texts: dict[int, str]
-    second_texts: dict[int, str]  # of labels that have two different texts
+    synsets: dict[int, str] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    second_texts: dict[int, str] = field(default_factory=dict)  # of labels that have two different texts
 
 
 def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) -> tuple[list[str], list[str]]:

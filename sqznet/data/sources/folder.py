@@ -10,19 +10,8 @@ from pathlib import Path
 from sqznet.core.console import counted
 from sqznet.core.errors import InputError
 from sqznet.data.manifest import SPLITS
-from sqznet.data.sources import flat, walk
-from sqznet.data.sources.listing import (
-    VAL_FRACTION,
-    Photo,
-    Source,
-    Splits,
-    draw_val,
-    move,
-    normalized,
-    one_line,
-    split_of,
-    splits_among,
-)
+from sqznet.data.sources import flat, listing, walk
+from sqznet.data.sources.listing import Photo, Source, Splits, normalized, one_line, split_of
 from sqznet.data.sources.walk import Walk
 
 EXPECTED = "expected train/<class>/ and val/<class>/, or <class>/"
@@ -52,7 +41,7 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
         photographs = walk.are_photographs(loose)
         but = f", but {counted(len(photographs), 'photograph')}" if photographs else ""
         raise InputError(f"{base} has no folders in it{but}; {EXPECTED}")
-    splits_of = splits_among([folder.name for folder in top])
+    splits_of = listing.splits_among([folder.name for folder in top])
     others = [folder.name for folder in top if folder.name not in splits_of]
     if not splits_of:
         source = _open_class_folders(reading, base, top, seed, invent_test)
@@ -73,7 +62,7 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
 def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: int, invent_test: bool) -> FolderSource:
     by_name = _by_name(folders)
     for folder in folders:
-        for inner in splits_among(walk.names_in(folder)[0]):
+        for inner in listing.splits_among(walk.names_in(folder)[0]):
             raise InputError(
                 f"{folder / inner}: a folder named like a split inside a class; expected {inner}/{folder.name}/, the "
                 "split outside. Swap the two levels, or rename the folder if it is not a split"
@@ -81,11 +70,13 @@ def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: in
     keys = _photographs_by_class(reading, by_name)
     photos = [Photo(key, label) for label, name in enumerate(by_name) for key in keys[name]]
     _require_photographs(reading.root, list(by_name), {"train": photos})
-    splits = draw_val({"train": photos}, [seed, 1])
-    share = f" ({100 * VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
+    splits = listing.draw_val({"train": photos}, [seed, 1])
+    share = f" ({100 * listing.VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
     note = f"{DRAWN}: {counted(len(splits['val']), 'photograph')}{share} went to val"
     if invent_test:  # as many as val has, of the photographs that remain
-        splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
+        splits = listing.move(
+            splits, "test", lambda count: round(count * listing.VAL_FRACTION / (1 - listing.VAL_FRACTION)), [seed, 2]
+        )
         note += f", {counted(len(splits['test']), 'photograph')} to test"
         if split_of(base.name):
             note += f". {one_line(base)} is named like a split: --test_files='*' makes one split of it"

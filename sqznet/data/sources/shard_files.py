@@ -5,7 +5,6 @@ Shards are called `...-NNNNN-of-NNNNN`; their own name or the name of a folder a
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import itertools
 import os
@@ -25,7 +24,7 @@ EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of
 _NAME = re.compile(r"(?P<stem>.*?)[-_.]?(?P<index>\d+)-of-(?P<count>\d+)(?P<endings>(\.\w+)*)")
 _ENDINGS = {"tfrecord", "tfrecords", "tfrec", "tfr", "record", "records", "gz", "gzip", "zlib", "zz", "z"}
 
-LINKED_FOLDER = ("linked folder was not searched for shards", "linked folders were not searched for shards")
+LINKED_FOLDER = "linked folders, not searched for shards"
 
 
 Group = tuple[tuple[str, ...], tuple[str, ...]]
@@ -69,8 +68,8 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
         if group != chosen:
             count = sum(file.group == group for file in found)
             notes.append(
-                f"{counted(count, 'shard')} of another set were not read; the first is {_example(found, group)}. To "
-                f"read that set: {_choice(root, found, group)}"
+                f"shards of another set, not read: {count:,} ({_example(found, group)}, ...); to read them: "
+                f"{_choice(root, found, group)}"
             )
     shards: dict[str, list[ShardFile]] = {}
     for file in sorted((file for file in found if file.group == chosen), key=lambda file: (file.index, file.path)):
@@ -78,9 +77,7 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
     for split, files in shards.items():
         notes += _require_one_set(split, files)
     if others:
-        what = counted(len(others), "file is not a shard and was not read", "files are not shards and were not read")
-        which = "" if len(others) == 1 else "the first is "
-        notes.append(f"{what}: {which}{one_line(others[0].relative_to(root))}")
+        notes.append(walk.counted_paths("other files, not read", [str(path.relative_to(root)) for path in others]))
     return shards, notes
 
 
@@ -98,7 +95,7 @@ def _search(reading: Walk, pattern: str) -> tuple[list[ShardFile], list[Path]]:
             try:
                 path.stat()
             except OSError as error:  # a link of git-annex or DVC whose file has not been fetched
-                reading.note(walk.LOOP if error.errno == errno.ELOOP else walk.NOWHERE, path)
+                reading.note_broken_link(str(path), error)
                 continue
             file = _parsed(path, root)
             if file is not None:

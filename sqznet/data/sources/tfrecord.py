@@ -39,13 +39,10 @@ class TfrecordSource(Source):
 
 
 @dataclass
-class _Listed:
-    """The content of the records, with labels as stored."""
+class _Listed(class_names.InRecords):
+    """The content of the records."""
 
     splits: Splits = field(default_factory=dict)
-    synsets: dict[int, str] = field(default_factory=dict)
-    texts: dict[int, str] = field(default_factory=dict)
-    second_texts: dict[int, str] = field(default_factory=dict)
     unlabelled: Counter[str] = field(default_factory=Counter)
     named: dict[str, int] = field(default_factory=dict)  # classes with a name and no number, in order of appearance
     count: int = 0
@@ -53,6 +50,10 @@ class _Listed:
     def relabel(self, new: Callable[[int], int]) -> None:
         for photos in self.splits.values():
             photos[:] = [dataclasses.replace(photo, label=new(photo.label)) for photo in photos]
+        for names in (self.synsets, self.texts, self.second_texts):
+            items = [(new(label), name) for label, name in names.items()]
+            names.clear()
+            names.update(items)
 
     @property
     def labels(self) -> set[int]:
@@ -86,12 +87,7 @@ def open_tfrecord(root: Path, pattern: str, label_offset: int | None) -> Tfrecor
     if offset:
         listed.relabel(lambda label: label + offset)
     folders = {file.path.parent for files in shards.values() for file in files}
-    by_label = (
-        {label + offset: name for label, name in names.items()}
-        for names in (listed.synsets, listed.texts, listed.second_texts)
-    )
-    in_records = class_names.InRecords(*by_label)
-    classes, class_notes = class_names.find([root, *sorted(folders)], in_records, offset, max(listed.labels))
+    classes, class_notes = class_names.find([root, *sorted(folders)], listed, offset, max(listed.labels))
     return TfrecordSource(classes, listed.splits, notes + class_notes, root)
 
 

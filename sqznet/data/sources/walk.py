@@ -25,38 +25,21 @@ OTHER_ENDINGS = {
     ".pkl", ".h5", ".cache", ".db", ".zip", ".tar", ".gz", ".py", ".ipynb", ".sh", ".log",
 }  # fmt: skip
 
-# What a note reports: singular, plural.
-HIDDEN_FOLDER = ("hidden folder was not read", "hidden folders were not read")
-HIDDEN_FILE = ("hidden file was not read", "hidden files were not read")
-SYSTEM_FOLDER = ("system or thumbnail folder was not read", "system or thumbnail folders were not read")
-SYSTEM_FILE = ("system file was not read", "system files were not read")
-NOWHERE = ("link has no target", "links have no target")
-LOOP = (
-    "link leads to itself or to a folder above it, and was not followed",
-    "links lead to themselves or to folders above them, and were not followed",
-)
-TWICE = (
-    "link leads to a file or folder that is in the set already, and was not read",
-    "links lead to files or folders that are in the set already, and were not read",
-)
-LINKED_FOLDER = (
-    "linked folder inside a class was not read (copy its photographs into the class folder)",
-    "linked folders inside classes were not read (copy their photographs into the class folders)",
-)
-OUTSIDE = ("link leads out of the folder and was read", "links lead out of the folder and were read")
-SPECIAL = ("device or pipe was not read", "devices or pipes were not read")
-ANNOTATION = ("annotation file was not read", "annotation files were not read")
-LOOSE = (
-    "photograph lies beside the class folders and was not read",
-    "photographs lie beside the class folders and were not read",
-)
-OTHER = ("other file lies beside the class folders", "other files lie beside the class folders")
-DEEPER = (
-    "file lies deeper than <class>/*; its class is the folder <class>",
-    "files lie deeper than <class>/*; their class is the folder <class>",
-)
-
-Kind = tuple[str, str]
+# What a note reports.
+HIDDEN_FOLDER = "hidden folders, not read"
+HIDDEN_FILE = "hidden files, not read"
+SYSTEM_FOLDER = "system and thumbnail folders, not read"
+SYSTEM_FILE = "system files, not read"
+NOWHERE = "links without a target"
+LOOP = "links to themselves or to a folder above them, not followed"
+TWICE = "links to files or folders that are in the set already, not read"
+LINKED_FOLDER = "linked folders inside classes, not read (copy their photographs into the class folders)"
+OUTSIDE = "links out of the folder, read"
+SPECIAL = "devices and pipes, not read"
+ANNOTATION = "annotation files, not read"
+LOOSE = "photographs beside the class folders, not read"
+OTHER = "other files beside the class folders, not read"
+DEEPER = "files deeper than <class>/*, read as photographs of <class>"
 
 
 class Walk:
@@ -66,21 +49,15 @@ class Walk:
         self.root = root
         self._start = len(str(root)) + 1  # index of the first character below the root in a path
         self._read = {str(root.resolve()): ""}  # resolved path of what is in the set -> the link that led there
-        self._noted: dict[Kind, dict[str, int]] = {}  # path -> files in it, if it is a folder
+        self._noted: dict[str, dict[str, int]] = {}  # path -> files in it, if it is a folder
 
-    def note(self, kind: Kind, path: str | Path, files: int = 0) -> None:
+    def note(self, kind: str, path: str | Path, files: int = 0) -> None:
         """Records a path below the root for `notes`; for a folder with the number of files in it."""
         self._noted.setdefault(kind, {})[str(path)[self._start :]] = files
 
     def notes(self) -> list[str]:
-        """One line for each kind: how many paths, and the first."""
-        notes = []
-        for kind, paths in self._noted.items():
-            inside = sum(paths.values())
-            holding = f", with {counted(inside, 'file')}" if inside else ""
-            which = "" if len(paths) == 1 else "the first is "
-            notes.append(f"{counted(len(paths), *kind)}{holding}: {which}{one_line(min(paths))}")
-        return notes
+        """One line for each kind: `hidden folders, not read: 3 with 4 files (.git, ...)`."""
+        return [counted_paths(kind, list(paths), sum(paths.values())) for kind, paths in self._noted.items()]
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """Folders and files in a folder, sorted; links to folders are followed."""
@@ -116,7 +93,7 @@ class Walk:
         try:
             is_folder = entry.is_dir()
         except OSError as error:
-            self._note_broken_link(entry.path, error)
+            self.note_broken_link(entry.path, error)
             return None
         if name.startswith("."):
             self.note(HIDDEN_FOLDER if is_folder else HIDDEN_FILE, entry.path, _files_in(entry) if is_folder else 0)
@@ -135,7 +112,7 @@ class Walk:
             self.note(SPECIAL, entry.path)
         return None
 
-    def _note_broken_link(self, path: str, error: OSError | RuntimeError) -> None:
+    def note_broken_link(self, path: str, error: OSError | RuntimeError) -> None:
         # Before Python 3.13, Path.resolve raises RuntimeError for a loop.
         is_loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
         self.note(LOOP if is_loop else NOWHERE, path)
@@ -144,7 +121,7 @@ class Walk:
         try:
             target = Path(link.path).resolve(strict=True)
         except (OSError, RuntimeError) as error:
-            self._note_broken_link(link.path, error)
+            self.note_broken_link(link.path, error)
             return False
         here = Path(link.path).parent.resolve()
         if is_folder and (target == here or target in here.parents):
@@ -167,6 +144,11 @@ class Walk:
                 if not any(part.startswith(".") for part in inside):  # git-annex and DVC keep the files there
                     return True
         return False
+
+
+def counted_paths(kind: str, paths: list[str], files: int = 0) -> str:
+    holding = f" with {counted(files, 'file')}" if files else ""
+    return f"{kind}: {len(paths):,}{holding} ({one_line(min(paths))}{', ...' if len(paths) > 1 else ''})"
 
 
 def are_photographs(files: list[Path]) -> list[Path]:
