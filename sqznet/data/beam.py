@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sqznet.core import startup
 from sqznet.core.errors import InputError
-
-if TYPE_CHECKING:
-    from sqznet.data.shard_plan import BuildOptions, PlannedShard
-    from sqznet.data.sources import Source
+from sqznet.data import build_pool
+from sqznet.data.shard_plan import BuildOptions, PlannedShard
+from sqznet.data.sources import Source
 
 
 def write(reader: Source, missing: list[PlannedShard], out: Path, options: BuildOptions, flags: str) -> None:
@@ -42,7 +39,7 @@ def write(reader: Source, missing: list[PlannedShard], out: Path, options: Build
             pipeline
             | "shards to write" >> beam.Create(missing)
             | "shuffle" >> beam.Reshuffle()
-            | "write" >> beam.Map(_writer(reader, str(out.absolute()), options))
+            | "write" >> beam.Map(functools.partial(build_pool.write_shard, reader, out.absolute(), options))
         )
         pipeline.run().wait_until_finish()
     except SystemExit:  # Beam's argparse has printed the reason
@@ -54,16 +51,6 @@ def write(reader: Source, missing: list[PlannedShard], out: Path, options: Build
         if cause is not None:
             raise InputError(str(cause).split(" [while running")[0]) from None
         raise InputError(
-            f"Beam could not write all shards ({type(error).__name__}: {str(error).splitlines()[0]}); those that are "
-            "finished stand: run the same command again"
+            f"Beam could not write all shards ({type(error).__name__}: {str(error).splitlines()[0]}); the "
+            "finished shards stay: run the same command again"
         ) from error
-
-
-def _writer(reader: Source, out: str, options: BuildOptions) -> Callable[[PlannedShard], str]:
-    def write_one(shard: PlannedShard) -> str:
-        startup.load_tensorflow()  # on the worker, before a module imports it
-        from sqznet.data import shards
-
-        return str(shards.write(reader, shard, Path(out), options)["file"])
-
-    return write_one

@@ -28,14 +28,14 @@ def write(
     """Writes the shards in `workers` processes, or for 1 in this process, and calls `done` after each shard."""
     if workers <= 1 or len(planned) <= 1:
         for shard in planned:
-            _write(source, shard, folder, options)
+            write_shard(source, folder, options, shard)
             done(shard)
         return
     context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
     with concurrent.futures.ProcessPoolExecutor(
         min(workers, len(planned)), mp_context=context, initializer=_start_worker
     ) as pool:
-        futures = {pool.submit(_write, source, shard, folder, options): shard for shard in planned}
+        futures = {pool.submit(write_shard, source, folder, options, shard): shard for shard in planned}
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -49,16 +49,16 @@ def write(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptions) -> None:
+def write_shard(source: Source, folder: Path, options: BuildOptions, shard: PlannedShard) -> None:
+    startup.load_tensorflow()  # before `shards` imports it
     from sqznet.data import shards
 
     shards.write(source, shard, folder, options)
 
 
 def _start_worker() -> None:
-    """Loads TensorFlow, and starts a thread that ends the worker when its parent process has ended."""
+    """Starts a thread that ends the worker when its parent process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    startup.load_tensorflow()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -298,8 +298,8 @@ def _with_teacher(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[t
 
 def teacher_error(error: Exception) -> str | None:
     """The message of an InputError that a teacher raised inside TensorFlow; None for any other error."""
-    said = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
-    return said[1] if said else None
+    found = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
+    return found[1] if found else None
 
 
 def evaluation_batches(

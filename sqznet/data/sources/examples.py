@@ -80,7 +80,7 @@ def label(features: Any, where: str) -> int | str | None:
 def text(features: Any, keys: tuple[str, ...]) -> bytes:
     """The value of the first of the keys that has one."""
     values = (features[key].bytes_list.value for key in keys if key in features)
-    return next((text for value in values if value and (text := value[0].strip())), b"")
+    return next((stripped for value in values if value and (stripped := value[0].strip())), b"")
 
 
 def as_name(text: bytes) -> str:
