@@ -1,4 +1,4 @@
-"""Folders of photographs as people have them. Listing reads no content, so most files here hold a word."""
+"""The layouts of folders that users have. Listing does not read content, so most files here are not photographs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def note(source, part: str) -> str:
         ("cat", None), ("training shoes", None), ("test tube", None), ("trainer", None), ("contest", None), ("", None),
     ],
 )  # fmt: skip
-def test_a_name_is_of_a_split_in_any_spelling(name, split):
+def test_names_of_splits_are_recognized_in_any_spelling(name, split):
     assert split_of(name) == split
 
 
@@ -127,7 +127,7 @@ def test_a_class_of_photographs_without_endings_is_a_class(tmp_path):
     assert folder(tmp_path).classes == ["bird", "cat", "dog"]
 
 
-def test_a_doubled_level_is_followed_and_said(tmp_path):
+def test_a_repeated_folder_level_is_skipped_and_noted(tmp_path):
     for split, inner in (("training_set", "training_set"), ("test_set", "test_set")):
         touch(tmp_path, *(f"dataset/{split}/{inner}/{c}/{n}.jpg" for c in ("cats", "dogs") for n in range(20)))
     source = folder(tmp_path)
@@ -166,18 +166,18 @@ def test_a_doubled_level_is_followed_and_said(tmp_path):
         (["1.jpg", "2.png", "x.txt"], "has no folders in it, but 2 photographs; expected train/<class>/"),
     ],
 )
-def test_folders_that_could_be_read_in_two_ways_are_refused_with_the_place(files, message, tmp_path):
+def test_ambiguous_folders_are_refused_with_the_place(files, message, tmp_path):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=message):
         folder(tmp_path)
 
 
-def test_a_class_called_train_stands_inside_a_split(tmp_path):
+def test_a_class_may_be_called_train_inside_a_split(tmp_path):
     touch(tmp_path, *(f"{split}/{c}/1.jpg" for split in ("train", "val") for c in ("car", "train")))
     assert folder(tmp_path).classes == ["car", "train"]
 
 
-def test_photographs_that_lie_elsewhere_are_counted_with_an_example(tmp_path):
+def test_files_outside_class_folders_are_counted_with_an_example(tmp_path):
     touch(tmp_path, *(f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(9)))
     touch(tmp_path, "cat/2019/a.jpg", "cat/2019/b.jpg", "lost.jpg", "read me.txt")
     source = folder(tmp_path)
@@ -262,7 +262,7 @@ def test_a_flat_val_folder_beside_train_is_refused_with_what_it_needs(tmp_path):
         ("val_labels.tsv", "ILSVRC2012_val_0000000{}.JPEG\t{}"),
     ],
 )
-def test_a_file_of_labels_says_the_classes_of_a_flat_folder(file, line, tmp_path):
+def test_a_file_of_labels_gives_the_classes_of_a_flat_folder(file, line, tmp_path):
     imagenet_as_unpacked(tmp_path)
     wnids = ("n01440764", "n01443537", "n01443537")
     lines = [line.format(n, wnid) for n, wnid in enumerate(wnids, start=1)]
@@ -270,7 +270,7 @@ def test_a_file_of_labels_says_the_classes_of_a_flat_folder(file, line, tmp_path
     assert counts(folder(tmp_path))["val"] == {"n01440764": 1, "n01443537": 2}
 
 
-def test_a_file_of_labels_that_does_not_fit_is_named(tmp_path):
+def test_a_wrong_file_of_labels_is_refused_by_name(tmp_path):
     imagenet_as_unpacked(tmp_path)
     (tmp_path / "val/labels.csv").write_text("ILSVRC2012_val_00000001.JPEG,n09999999\n")
     with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train lacks"):
@@ -348,14 +348,14 @@ def test_a_class_in_quotes_may_have_the_delimiter_in_it(tmp_path):
         ("", "found nothing"),
     ],
 )
-def test_a_file_of_labels_that_could_be_read_in_two_ways_is_refused(lines, message, tmp_path):
+def test_an_ambiguous_file_of_labels_is_refused(lines, message, tmp_path):
     touch(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/0.jpg")
     (tmp_path / "val/labels.csv").write_text(lines)
     with pytest.raises(InputError, match=message):
         folder(tmp_path)
 
 
-def test_a_flat_split_of_files_without_endings_is_refused_or_read_with_its_file_of_labels(tmp_path):
+def test_a_flat_split_of_files_without_suffix_needs_a_file_of_labels(tmp_path):
     touch(tmp_path, "train/cat/1", "train/dog/1", "val/photo1", "val/photo2", "val/read me.md")
     with pytest.raises(
         InputError, match=r"val has 2 files \(photo1, without a known file suffix.* and no class folders"
@@ -385,7 +385,7 @@ def test_hidden_and_system_files_are_not_read_but_counted(tmp_path):
     assert note(source, "system files, not read: 2 (cat/Thumbs.db, ...)")
 
 
-def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
+def test_links_are_counted_and_add_no_photograph_twice(tmp_path):
     root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
     touch(root, *(f"train/{c}/{n}.jpg" for c in ("cat", "dog") for n in range(9)))
     touch(elsewhere, "birds/1.jpg", "birds/2.jpg", "3.jpg")
@@ -408,7 +408,7 @@ def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
     assert note(source, "links out of the folder, read: 2 (train/bird")
 
 
-def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
+def test_two_links_to_one_file_add_it_once(tmp_path):
     root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
     touch(root, *(f"{split}/{c}/{n}.jpg" for split in ("train", "val") for c in ("cat", "dog") for n in range(2)))
     touch(elsewhere, "3.jpg", "birds/1.jpg", "birds/2.jpg", "annex/.git/annex/4.jpg")
@@ -465,10 +465,10 @@ def test_one_name_in_two_spellings_is_one_class(tmp_path):
         folder(tmp_path / "twins")
 
 
-# The end of a build
+# The summary of a build
 
 
-def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, tmp_path, capsys):
+def test_the_summary_names_the_classes_and_the_files_that_were_not_read(photographs, tmp_path, capsys):
     root = tmp_path / "photos"
     for number in range(12):
         (root / f"class{number:02d}").mkdir(parents=True)
@@ -506,7 +506,7 @@ def test_names_that_are_not_utf8_survive_the_build(workers, photographs, tmp_pat
         data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'other'}", "--workers=1", "--strict"])
 
 
-def test_a_set_for_evaluation_has_the_means_of_what_it_has(photographs, tmp_path, capsys):
+def test_a_set_without_train_has_channel_means_of_its_splits(photographs, tmp_path, capsys):
     root = tmp_path / "photos"
     root.mkdir()
     (root / "val").symlink_to(photographs / "val")

@@ -38,7 +38,7 @@ def test_a_folder_of_classes_is_split_by_seed(tmp_path):
     assert open_source(f"folder:{tmp_path}", seed=2).splits != source.splits
 
 
-def test_a_source_without_val_gives_some_of_train_for_it(tmp_path):
+def test_a_source_without_val_gets_one_from_train(tmp_path):
     touch(tmp_path, *(f"train/{name}/{index}.jpg" for name in "ab" for index in range(20)))
     touch(tmp_path, "test/a/1.jpg", "test/b/1.jpg")
     (tmp_path / "val").mkdir()
@@ -67,7 +67,7 @@ def test_hold_out_takes_its_test_split_from_train(tmp_path):
         (["train/a/1.jpg", "train/b/1.jpg", "notes/x.txt"], "has notes beside train; is it a class"),
     ],
 )
-def test_a_folder_that_does_not_hold_together_is_refused(files, message, tmp_path):
+def test_an_inconsistent_folder_is_refused(files, message, tmp_path):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=message):
         open_source(f"folder:{tmp_path}", seed=0)
@@ -87,7 +87,7 @@ def test_an_unknown_source_is_refused(spec, message):
         open_source(spec, seed=0)
 
 
-# The CLS-LOC layout, in miniature
+# The CLS-LOC layout
 
 
 def test_ilsvrc_holds_out_50_of_each_class(ilsvrc):
@@ -117,7 +117,7 @@ def test_ilsvrc_blacklist_is_left_out_on_request_and_counted(ilsvrc):
     assert any("2 blacklisted photographs excluded" in note for note in source.notes)
 
 
-def test_ilsvrc_refuses_a_hold_out_that_leaves_nothing(ilsvrc):
+def test_ilsvrc_refuses_a_hold_out_of_all_photographs(ilsvrc):
     with pytest.raises(InputError, match="has 62 training photographs; holding out 62 of each class"):
         open_source(f"ilsvrc:{ilsvrc}", seed=0, holdout_per_class=62)
 
@@ -132,7 +132,7 @@ def test_ilsvrc_refuses_a_hold_out_that_leaves_nothing(ilsvrc):
         ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt is nowhere below"),
     ],
 )
-def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
+def test_ilsvrc_names_the_wrong_file(ilsvrc, tmp_path, file, content, message):
     copy = tmp_path / "copy"
     shutil.copytree(ilsvrc, copy)
     if content is None:
@@ -144,7 +144,7 @@ def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
 
 
 def as_from_kaggle(ilsvrc: Path, root: Path) -> Path:
-    """The same photographs as Kaggle's competition hands them out: no devkit, val's labels in an order of their own."""
+    """The same photographs in the layout of Kaggle's competition: no devkit, val's labels in another order."""
     shutil.copytree(ilsvrc, root / "ILSVRC", ignore=shutil.ignore_patterns("devkit"))
     (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a name, another name\n" for wnid in WNIDS))
     val = [f"ILSVRC2012_val_{n:08d},{WNIDS[(n - 1) // 4]} 85 1 499 272 " for n in range(1, 13)]
@@ -202,7 +202,7 @@ def test_tfds_reads_the_encoded_bytes_undecoded(photographs, tmp_path):
     assert [originals[content] for content in contents] == [CLASSES[photo.label] for photo in some]
 
 
-def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photographs, tmp_path):
+def test_tfds_keeps_file_names_and_notes_the_splits_that_it_leaves_out(photographs, tmp_path):
     import tensorflow_datasets as tfds
 
     paths = sorted((photographs / "val").rglob("*.jpg"))
@@ -236,7 +236,7 @@ def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photograph
 
 
 def test_files_of_an_image_folder_can_be_chosen_for_testing(photographs):
-    """No test split is drawn from a folder without splits where --test_files says which files are for it."""
+    """With --test_files, no other test split is drawn from a folder without splits."""
     source = open_source(f"tfds:{photographs / 'train'}", seed=0, test_files="00?.jpg")
     assert len(source.splits["test"]) == 10 * len(CLASSES)
     assert {Path(photo.filename).name for photo in source.splits["test"]} == {f"00{number}.jpg" for number in range(10)}
@@ -294,12 +294,12 @@ def test_the_demo_set_has_the_counts_it_says():
 # Files chosen by name
 
 
-def test_files_of_a_name_make_up_the_test_split(photographs):
+def test_test_files_are_refused_if_the_source_has_a_test_split(photographs):
     with pytest.raises(InputError, match="the source has a test split of its own: leave out --test_files"):
         open_source(f"folder:{photographs}", seed=0, test_files="00*")
 
 
-def test_files_of_a_name_are_taken_from_every_split(photographs, tmp_path):
+def test_test_files_are_taken_from_every_split(photographs, tmp_path):
     shutil.copytree(photographs, tmp_path / "copy", ignore=shutil.ignore_patterns("test"))
     source = open_source(f"folder:{tmp_path / 'copy'}", seed=0, test_files="003.*")
     assert keys(source, "test") == {f"{s}/{c}/003.jpg" for s in ("train", "val") for c in source.classes}
