@@ -39,15 +39,12 @@ class Teacher(Protocol):
     @property
     def image_size(self) -> int:
         """Side of the input images in pixels."""
-        ...
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
         """The index of the output for each class of a data set, int64 (classes,)."""
-        ...
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3) to float32 probabilities (n, outputs)."""
-        ...
 
 
 def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
