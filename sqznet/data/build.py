@@ -167,7 +167,7 @@ def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], so
                 what = update.difference(found, source) if source else "other photographs"
             remedy = f"choose another --out, or remove {out}"
             if name != "source":
-                remedy = "choose another --out, or add --update to build it anew in the same folder"
+                remedy = "choose another --out, or add --update to rebuild it in the same folder"
             raise InputError(f"{out} was built from {what}; {remedy}")
 
 
@@ -177,7 +177,7 @@ def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
     found = typed.read_json(path) if path.is_file() else None
     restart = found is not None and replace and found != identity and found.get("source") == identity["source"]
     if restart:
-        console.say(f"{out} holds an unfinished build of other photographs or options; building it anew")
+        console.say(f"{out} holds an unfinished build of other photographs or options; rebuilding it")
         for each in (*update.unlisted(out, set()), out / ".build"):
             files.remove(each)
     elif found is not None:

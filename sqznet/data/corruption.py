@@ -62,7 +62,7 @@ def why_unusable(record: bytes, manifest: Manifest) -> str | None:
             return wrong
         crop.whole(photograph)
     except UnicodeDecodeError:
-        return "it is no tf.train.Example"
+        return "it is not a tf.train.Example"
     except (tf.errors.OpError, ValueError) as error:
         return first_line(error)
     return None

@@ -167,7 +167,7 @@ def require_class_names(classes: Sequence[str], where: str) -> None:
             "is empty": not name.strip(),
             "is not UTF-8 (an archive from another system may have been unpacked in the wrong encoding)": "Cs" in kinds,
             "contains a line break, a tab or another control character": kinds & {"Cc", "Zl", "Zp"},
-            "begins or ends with a blank": name != name.strip(),
+            "begins or ends with a space": name != name.strip(),
         }
         for fault in (each for each, found in wrong.items() if found):
             raise InputError(f"{where}: the name of class {label}, {name!r}, {fault}; rename the class and build again")

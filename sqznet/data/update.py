@@ -51,7 +51,7 @@ def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
             f"{out} was built from {manifest.content['source']!r}, not {identity['source']!r}: --update takes "
             "photographs from the same place; choose another --out"
         )
-    console.say(f"{out} was built from {difference(manifest.content, source)}; building it anew")
+    console.say(f"{out} was built from {difference(manifest.content, source)}; rebuilding it")
     claim = out / ".build" / "build.json"
     resumes = claim.is_file() and json.loads(claim.read_text()) == json.loads(json.dumps(identity))
     if not resumes:

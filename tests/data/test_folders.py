@@ -276,7 +276,7 @@ def test_a_wrong_file_of_labels_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train lacks"):
         folder(tmp_path)
     (tmp_path / "val/labels.csv").write_text("another.JPEG,n01440764\n")
-    with pytest.raises(InputError, match=r"labels.csv names no photograph of .*val; expected lines as"):
+    with pytest.raises(InputError, match=r"labels.csv names no photograph of .*val; expected lines such"):
         folder(tmp_path)
     (tmp_path / "val/labels.csv").write_text("ILSVRC2012_val_00000001,n01440764\n")
     assert "2 photographs are not in it" in note(folder(tmp_path), "val: classes are from")
@@ -444,7 +444,7 @@ def test_a_file_name_that_is_not_utf8_is_listed(tmp_path):
         ("ring\x07", "control character"),
         ("next\x85line", "control character"),
         ("sep\u2028arated", "line break"),
-        ("cat ", "begins or ends with a blank"),
+        ("cat ", "begins or ends with a space"),
         (os.fsdecode(b"\xc4pfel"), "is not UTF-8"),
     ],
 )

@@ -129,7 +129,7 @@ def test_ilsvrc_refuses_a_hold_out_of_all_photographs(ilsvrc):
         ("ImageSets/CLS-LOC/val.txt", "ILSVRC2012_val_00000001 1\n", "lists 1 photographs, .* has 12 labels"),
         ("ImageSets/CLS-LOC/train_cls.txt", "n09999999/x 1\n", "names a class that map_clsloc.txt does not have"),
         ("ImageSets/CLS-LOC/train_cls.txt", "n01440764/../../../secret 1\n", "leads out of the folder"),
-        ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt is nowhere below"),
+        ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt was not found below"),
     ],
 )
 def test_ilsvrc_names_the_wrong_file(ilsvrc, tmp_path, file, content, message):
@@ -159,7 +159,7 @@ def test_ilsvrc_as_from_kaggle_is_the_same_without_the_devkit(ilsvrc, tmp_path):
         source = open_source(f"ilsvrc:{where}", seed=0)
         assert (source.classes, source.splits) == (from_devkit.classes, from_devkit.splits)
         assert len(next(source.read(source.splits["val"][:1]))) > 1000
-    with pytest.raises(InputError, match=r"blacklist.txt is nowhere below .*: put the ILSVRC devkit there"):
+    with pytest.raises(InputError, match=r"blacklist.txt was not found below .*: put the ILSVRC devkit there"):
         open_source(f"ilsvrc:{root}", seed=0, blacklist=True)
     (root / "LOC_val_solution.csv").write_text("ILSVRC2012_val_00000001,n09999999 1 2 3 4\n")
     with pytest.raises(InputError, match=r"LOC_val_solution.csv, line 1: class 'n09999999' is not in LOC_synset"):
@@ -228,7 +228,7 @@ def test_tfds_keeps_file_names_and_notes_the_splits_that_it_leaves_out(photograp
     source = open_source(f"tfds:{builder.data_dir}", seed=0)
     assert {split: len(photos) for split, photos in source.splits.items()} == {"train": 33, "val": 33}
     assert "test: 33 photographs not labelled, left out" in source.notes
-    assert "extra, with 33 photographs, was left out: it is no train, validation or test split" in source.notes
+    assert "extra, with 33 photographs, was left out: it is not a train, validation or test split" in source.notes
     chosen = open_source(f"tfds:{builder.data_dir}", seed=0, test_files="*_1?.jpg").splits["test"]
     assert {photo.name for photo in chosen} == {f"{s}_{n}.jpg" for s in ("train", "validation") for n in range(10, 20)}
     originals = {path.read_bytes(): path.parent.name for path in paths}

@@ -36,7 +36,7 @@ def test_an_added_photograph_is_reported_with_the_update_flag(folder):
         InputError, match=r"built from other photographs: 36, and now there are 37 \(1 photograph more\)"
     ):
         run(folder)
-    with pytest.raises(InputError, match="add --update to build it anew in the same folder"):
+    with pytest.raises(InputError, match="add --update to rebuild it in the same folder"):
         run(folder)
 
 
@@ -53,7 +53,7 @@ def test_a_removed_and_a_renamed_photograph_are_reported(folder):
 
 def test_an_updated_set_holds_what_a_fresh_one_would(folder, capfd):
     run(folder, "--update")
-    assert "36, and now there are 37 (1 photograph more); building it anew" in capfd.readouterr().err
+    assert "36, and now there are 37 (1 photograph more); rebuilding it" in capfd.readouterr().err
     updated = build.verify(folder / "set")
     fresh = folder / "fresh"
     command.main([f"--source=folder:{folder / 'photos'}", f"--out={fresh}", "--workers=1"])

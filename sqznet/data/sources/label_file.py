@@ -55,7 +55,7 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
     if not named:
         found = repr(one_line(rows[0].line)) if rows else "nothing"
         raise InputError(
-            f"{file} names no photograph of {photographs[0].parent}; expected lines as {photographs[0].name},CLASS, "
+            f"{file} names no photograph of {photographs[0].parent}; expected lines such as {photographs[0].name},CLASS, "
             f"found {found}"
         )
     header = rows[0].cells if rows[0] not in named else []

@@ -66,7 +66,7 @@ def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
         raise InputError(f"tfds cannot provide {name!r}: {type(error).__name__}: {error}") from error
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
-        raise InputError(f"tfds {name!r} is no image-classification set: its features are {', '.join(features)}")
+        raise InputError(f"tfds {name!r} is not an image-classification set: its features are {', '.join(features)}")
     folder = Path(builder.data_dir)
     splits: Splits = {}
     tfds_name: dict[str, str] = {}  # of each split
@@ -74,7 +74,7 @@ def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
     for tfds_split, info in builder.info.splits.items():
         split = split_of(tfds_split)
         if split is None or split in tfds_name:
-            why = "is no train, validation or test split"
+            why = "is not a train, validation or test split"
             if split is not None:
                 why = f"would be {split}, as {tfds_name[split]} is"
             notes.append(f"{tfds_split}, with {counted(info.num_examples, 'photograph')}, was left out: it {why}")
