@@ -120,5 +120,5 @@ def _find(root: Path, name: str) -> Path:
             if found.is_file():
                 return found
     raise InputError(
-        f"{name} was not found below {root}: put the ILSVRC devkit there, or {KAGGLE_CLASSES} and {KAGGLE_VAL} of Kaggle's"
+        f"{name} was not found below {root}: put the ILSVRC devkit there, or Kaggle's {KAGGLE_CLASSES} and {KAGGLE_VAL}"
     )

@@ -53,11 +53,9 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
     rows = max(all_rows, key=lambda rows: sum(len(row.cells) > 1 for row in of_photographs(rows)))
     named = of_photographs(rows)
     if not named:
+        folder, name = photographs[0].parent, photographs[0].name
         found = repr(one_line(rows[0].line)) if rows else "nothing"
-        raise InputError(
-            f"{file} names no photograph of {photographs[0].parent}; expected lines such as {photographs[0].name},CLASS, "
-            f"found {found}"
-        )
+        raise InputError(f"{file} names no photograph of {folder}; expected lines such as {name},CLASS, found {found}")
     header = rows[0].cells if rows[0] not in named else []
     widest = max(rows, key=lambda row: len(row.cells))
     if 1 < len(header) < len(widest.cells):
