@@ -223,7 +223,7 @@ def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], desc
             ],
             "rejected": len(rejects),
             "colours": dict(sorted(colours.items())),
-            "notes": [sources.without_place(note, spec) for note in source.notes],
+            "notes": [sources.with_relative_paths(note, spec) for note in source.notes],
         },
     )
     files.remove(out / ".build")

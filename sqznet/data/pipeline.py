@@ -27,10 +27,10 @@ from sqznet.recipes import Recipe
 from sqznet.recipes.schedule import Schedule
 
 READERS = 16  # shards that are read at a time
-_DRAWN = 1_024  # training crops whose random numbers are drawn in one call
+_DRAW_BLOCK = 1_024  # training crops whose random numbers are drawn in one call
 VERIFY = "compare the shards with their manifest: python -m sqznet.data --verify --out=FOLDER"
-_CALL = 32  # examples in a message of a data service
-_HELD = 4_096  # examples that a worker may have received from a data service and not used yet
+_SERVICE_BATCH = 32  # examples in a message of a data service
+_SERVICE_BUFFER = 4_096  # examples that a worker may have received from a data service and not used yet
 
 
 class Teacher(Protocol):
@@ -65,14 +65,14 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
         return numbered.map(lambda number, record: (shard, number, record))
 
     def epoch_records(epoch):
-        epoch_seed = _seed_of(recipe, epoch)
+        epoch_seed = _epoch_seed(recipe, epoch)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(len(shards), dtype=tf.int64), epoch_seed)
         stream = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
             read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         # TensorFlow raises no error if a shard ends too early, at the end of a record.
         stream = stream.apply(tf.data.experimental.assert_cardinality(records))
-        stream = stream.shuffle(_shuffled(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = stream.shuffle(_shuffle_buffer(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
         stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
         return stream.map(lambda place, record: (epoch, place, *record))
 
@@ -80,14 +80,14 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
     return epochs.flat_map(epoch_records).take(end - start)
 
 
-def _shuffled(manifest: Manifest, recipe: Recipe) -> int:
+def _shuffle_buffer(manifest: Manifest, recipe: Recipe) -> int:
     """The size of the shuffle buffer in records: as many as fit into the recipe's `shuffle_mib`."""
     records = manifest.records("train")
     mean_bytes = sum(shard.bytes for shard in manifest.shards_of("train")) / records
     return max(1, min(records, int(recipe.shuffle_mib * 2**20 / mean_bytes)))
 
 
-def _seed_of(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
+def _epoch_seed(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.constant([recipe.seed, 0], tf.int64), epoch)
 
 
@@ -109,7 +109,7 @@ def training_batches(
         replicas: the replicas of all workers; the global batch is split evenly among them, in order.
         worker: number of this machine among `workers`; each reads its replicas' part of every batch.
         teacher: a model that gets the same crops, at its own input size.
-        service: grpc://host:port of a data service that decodes; the order is then not fixed (see `_served`).
+        service: grpc://host:port of a data service that decodes; the order is then not fixed (see `_from_service`).
         job: name of a job of the service that the workers share; None for a job of this process alone.
 
     Returns:
@@ -129,7 +129,7 @@ def training_batches(
             f"choose a --global_batch_size that is a multiple of {2 * replicas}"
         )
     if service:
-        stream = _served(manifest, schedule, start_step, workers, teacher, service, job)
+        stream = _from_service(manifest, schedule, start_step, workers, teacher, service, job)
     else:
         stream = _in_order(manifest, schedule, start_step, worker, workers, teacher)
     stream = stream.batch(batch // replicas, drop_remainder=True)
@@ -173,8 +173,8 @@ def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
 
     def epoch_draws(epoch):
         fold = tf.random.experimental.stateless_fold_in
-        blocks = tf.data.Dataset.range(-(-records // _DRAWN))
-        blocks = blocks.map(lambda block: _draw(fold(_seed_of(recipe, epoch), block), _DRAWN, recipe))
+        blocks = tf.data.Dataset.range(-(-records // _DRAW_BLOCK))
+        blocks = blocks.map(lambda block: _draw(fold(_epoch_seed(recipe, epoch), block), _DRAW_BLOCK, recipe))
         return blocks.unbatch().take(records).skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
 
     return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(epoch_draws)
@@ -186,7 +186,7 @@ def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
     return tf.concat([crops, augment.draw(seed + 2, count, recipe)], axis=1) if recipe.augments else crops
 
 
-def _served(
+def _from_service(
     manifest: Manifest,
     schedule: Schedule,
     start_step: int,
@@ -213,7 +213,7 @@ def _served(
     (size,) = sizes
     files = tf.constant([str(shard.path) for shard in shards])
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
-    supply = end + (_HELD * workers if workers > 1 else 0)
+    supply = end + (_SERVICE_BUFFER * workers if workers > 1 else 0)
     units, passed = [], 0  # (epoch, shard); records up to there
     for epoch in range(-(-supply // schedule.records)):
         for shard in np.random.default_rng([recipe.seed, epoch]).permutation(len(shards)):
@@ -227,15 +227,15 @@ def _served(
 
     def example(unit, number, record):
         fold = tf.random.experimental.stateless_fold_in
-        seed = fold(fold(_seed_of(recipe, unit[0]), unit[1]), number)
+        seed = fold(fold(_epoch_seed(recipe, unit[0]), unit[1]), number)
         return _example(manifest, recipe, record, _draw(seed, 1, recipe)[0], size, teacher)
 
     stream = tf.data.Dataset.from_tensor_slices(tf.constant(units, tf.int64))
     stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.shuffle(_shuffled(manifest, recipe), seed=recipe.seed).map(
+    stream = stream.shuffle(_shuffle_buffer(manifest, recipe), seed=recipe.seed).map(
         example, num_parallel_calls=tf.data.AUTOTUNE
     )
-    stream = stream.batch(_CALL)
+    stream = stream.batch(_SERVICE_BATCH)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     stream = stream.apply(tf.data.experimental.service.distribute(dynamic, service, job_name=job))
     return stream.unbatch().take((end - start) // workers)

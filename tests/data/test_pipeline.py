@@ -66,8 +66,8 @@ def test_the_same_seed_gives_the_same_batches_and_another_does_not(shard_set):
 def test_the_shuffle_buffer_is_bounded_in_bytes(shard_set):
     large = [dataclasses.replace(shard, bytes=shard.records * 2**20) for shard in shard_set.shards]
     photographs_of_a_mib = dataclasses.replace(shard_set, shards=tuple(large))
-    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=5)) == 5
-    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=1000)) == 120
+    assert pipeline._shuffle_buffer(photographs_of_a_mib, TINY.replace(shuffle_mib=5)) == 5
+    assert pipeline._shuffle_buffer(photographs_of_a_mib, TINY.replace(shuffle_mib=1000)) == 120
     assert_same(batches(shard_set), batches(shard_set, TINY.replace(shuffle_mib=1000)))
 
 

@@ -51,9 +51,9 @@ def open_source(
     """
     kind, _, where = spec.partition(":")
     openers: dict[str, Callable[[], Source]] = {
-        "folder": lambda: open_folder(_existing(where, spec), seed, invent_test=test_files is None),
+        "folder": lambda: open_folder(_existing(where, spec), seed, draw_test=test_files is None),
         "ilsvrc": lambda: open_ilsvrc(_existing(where, spec), blacklist),
-        "tfds": lambda: open_tfds(where, seed, invent_test=test_files is None),
+        "tfds": lambda: open_tfds(where, seed, draw_test=test_files is None),
         "tfrecord": lambda: open_tfrecord(*_with_pattern(where, spec), label_offset),
         "synthetic": lambda: open_synthetic(seed),
     }
@@ -93,7 +93,7 @@ def published(spec: str) -> str:
     return f"{kind}{colon}{remote.published(where)}" if where else spec
 
 
-def without_place(note: str, spec: str) -> str:
+def with_relative_paths(note: str, spec: str) -> str:
     """A note about a source, with its paths relative to the parent of the source's folder."""
     where = Path(spec.partition(":")[2] or ".").expanduser()
     before = where.absolute().parent

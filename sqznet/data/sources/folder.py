@@ -32,10 +32,10 @@ class FolderSource(Source):
                 yield error
 
 
-def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource:
-    """Lists a folder of photographs. If it has no splits, a val split is drawn, and with `invent_test` a test split."""
+def open_folder(root: Path, seed: int, draw_test: bool = True) -> FolderSource:
+    """Lists a folder of photographs. If it has no splits, a val split is drawn, and with `draw_test` a test split."""
     reading = Walk(root)
-    base = _below_doubled(reading, root)
+    base = _skip_repeated_levels(reading, root)
     top, loose = reading.entries(base)
     if not top:
         photographs = walk.are_photographs(loose)
@@ -44,7 +44,7 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
     splits_of = listing.splits_among([folder.name for folder in top])
     others = [folder.name for folder in top if folder.name not in splits_of]
     if not splits_of:
-        source = _open_class_folders(reading, base, top, seed, invent_test)
+        source = _open_class_folders(reading, base, top, seed, draw_test)
     elif others:
         named = next(folder.name for folder in top if folder.name in splits_of)
         raise InputError(
@@ -59,7 +59,7 @@ def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource
     return source
 
 
-def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: int, invent_test: bool) -> FolderSource:
+def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: int, draw_test: bool) -> FolderSource:
     by_name = _by_name(folders)
     for folder in folders:
         for inner in listing.splits_among(walk.names_in(folder)[0]):
@@ -73,7 +73,7 @@ def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: in
     splits = listing.draw_val({"train": photos}, [seed, 1])
     share = f" ({100 * listing.VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
     note = f"{DRAWN}: {counted(len(splits['val']), 'photograph')}{share} went to val"
-    if invent_test:  # as many as val has, of the photographs that remain
+    if draw_test:  # as many as val has, of the photographs that remain
         splits = listing.move(
             splits, "test", lambda count: round(count * listing.VAL_FRACTION / (1 - listing.VAL_FRACTION)), [seed, 2]
         )
@@ -97,7 +97,7 @@ def _open_split_folders(reading: Walk, base: Path, folders: list[Path], splits_o
     keys: dict[str, dict[str, list[str]]] = {}  # split -> class -> keys
     for split in (each for each in SPLITS if each in named):
         classes = keys.get("train", {})
-        folder = _below_doubled(reading, named[split], split, classes)
+        folder = _skip_repeated_levels(reading, named[split], split, classes)
         if folder != named[split]:
             notes.append(f"{split} was read from {one_line(folder)}: it is all that {one_line(named[split])} holds")
         inside, loose = reading.entries(folder)
@@ -120,7 +120,7 @@ def _open_split_folders(reading: Walk, base: Path, folders: list[Path], splits_o
     return FolderSource(names, splits, notes, reading.root)
 
 
-def _below_doubled(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
+def _skip_repeated_levels(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
     """Skips levels that hold one folder and nothing else, as photos/photos/cat or training_set/training_set/cats.
 
     Args:

@@ -77,13 +77,13 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
 def _class_of(
     file: Path, rows: list[_Row], columns: tuple[int, int], names: set[str], classes: Collection[str]
 ) -> dict[str, str]:
-    of_photograph, of_class = columns
+    photograph_column, class_column = columns
     class_of: dict[str, str] = {}
     for row in rows:
-        name = _file_name(row.cells[of_photograph])
+        name = _file_name(row.cells[photograph_column])
         if name not in names:
             continue  # the folder lacks this photograph
-        label = _label(row.cells[of_class])
+        label = _label(row.cells[class_column])
         if not label or (classes and label not in classes):
             raise InputError(f"{file}: {one_line(row.line)!r} has class {label!r}, which train lacks; {_EXPECTED}")
         if class_of.setdefault(name, label) != label:
@@ -115,17 +115,17 @@ def _columns(header: list[str], rows: list[_Row], names: set[str], classes: Coll
     hits = [sum(_file_name(row.cells[column]) in names for row in rows) for column in range(width)]
     titles = [re.sub(r"[\s_-]", "", cell.lower()) for cell in header]
     titled = [titles.index(title) for title in _PHOTOGRAPH if title in titles]  # the header is as wide as the rows
-    of_photograph = next((each for each in titled if hits[each]), hits.index(max(hits)))
+    photograph_column = next((each for each in titled if hits[each]), hits.index(max(hits)))
     candidates = [titles.index(title) for title in _CLASS if title in titles]
-    candidates = [each for each in candidates if each != of_photograph]
+    candidates = [each for each in candidates if each != photograph_column]
     fitting = [each for each in candidates if all(_label(row.cells[each]) in classes for row in rows)]
     if candidates:
-        return of_photograph, (fitting or candidates)[0]
+        return photograph_column, (fitting or candidates)[0]
     box = [cell for row in rows for cell in row.cells[2:]]
     is_boxed = width > 2 and width % 4 == 2 and all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in box)
-    if width < 2 or (width > 2 and not (is_boxed and of_photograph == 0)):
+    if width < 2 or (width > 2 and not (is_boxed and photograph_column == 0)):
         return None
-    return of_photograph, 1 - of_photograph
+    return photograph_column, 1 - photograph_column
 
 
 def _file_name(cell: str) -> str:

@@ -58,18 +58,18 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
     found, others = _search(reading, pattern)
     notes = reading.notes()
     if not found:
-        raise InputError(_none(root, pattern, others, notes))
+        raise InputError(_not_found(root, pattern, others, notes))
     groups = sorted({file.group for file in found})
-    chosen = next((group for group in groups if all(_is_plainer(group, other) for other in groups)), None)
+    chosen = next((group for group in groups if all(_is_simpler(group, other) for other in groups)), None)
     if chosen is None:
-        sets = "; ".join(f"{_example(found, group)}: {_choice(root, found, group)}" for group in groups)
+        sets = "; ".join(f"{_example(found, group)}: {_source_flag(root, found, group)}" for group in groups)
         raise InputError(f"{root} has shards of {len(groups)} sets. Choose one. {sets}")
     for group in groups:
         if group != chosen:
             count = sum(file.group == group for file in found)
             notes.append(
                 f"shards of another set, not read: {count:,} ({_example(found, group)}, ...); to read them: "
-                f"{_choice(root, found, group)}"
+                f"{_source_flag(root, found, group)}"
             )
     shards: dict[str, list[ShardFile]] = {}
     for file in sorted((file for file in found if file.group == chosen), key=lambda file: (file.index, file.path)):
@@ -156,7 +156,7 @@ def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
     ]
 
 
-def _is_plainer(group: Group, other: Group) -> bool:
+def _is_simpler(group: Group, other: Group) -> bool:
     """Whether one set is `train-*` and the other `train-fft-*`, or lies in a folder below."""
     (folders, words), (other_folders, other_words) = group, other
     return folders == other_folders[: len(folders)] and set(words) <= set(other_words)
@@ -166,7 +166,7 @@ def _example(files: Iterable[ShardFile], group: Group) -> str:
     return one_line(next(file.path.name for file in files if file.group == group))
 
 
-def _choice(root: Path, files: Iterable[ShardFile], group: Group) -> str:
+def _source_flag(root: Path, files: Iterable[ShardFile], group: Group) -> str:
     """The flag that selects this set."""
     where = root.joinpath(*group[0])
     if not group[1]:
@@ -179,7 +179,7 @@ def _choice(root: Path, files: Iterable[ShardFile], group: Group) -> str:
     return f"--source='tfrecord:{one_line(where)}/{pattern}'"
 
 
-def _none(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str:
+def _not_found(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str:
     what = f"{root} has no shards" + (f" called {pattern}" if pattern != "*" else "")
     if (root / "dataset_info.json").is_file():
         return f"{what} that this source reads: it is a set of TensorFlow Datasets, --source=tfds:{root}"

@@ -48,17 +48,17 @@ def _examples(folder: Path, split: str) -> Iterator[dict]:
         raise InputError(f"{folder}, {split}: a record is corrupt: {reason}; prepare the set again") from None
 
 
-def open_tfds(name: str, seed: int, invent_test: bool = True) -> Source:
+def open_tfds(name: str, seed: int, draw_test: bool = True) -> Source:
     """The set with this name, or in this folder.
 
     Args:
-        invent_test: whether to draw a test split from a folder of photographs without splits.
+        draw_test: whether to draw a test split from a folder of photographs without splits.
     """
     import tensorflow_datasets as tfds
 
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "dataset_info.json").is_file():
-        return open_folder(path, seed, invent_test)  # a tfds.ImageFolder, <split>/<class>/*, is not prepared
+        return open_folder(path, seed, draw_test)  # a tfds.ImageFolder, <split>/<class>/*, is not prepared
     try:
         builder = tfds.builder_from_directory(path) if path.is_dir() else tfds.builder(name)
         builder.download_and_prepare()
