@@ -19,7 +19,8 @@ from PIL import Image
 
 from sqznet.core import files
 from sqznet.core.errors import CheckFailed, InputError
-from sqznet.data import records, synthetic
+from sqznet.data import records
+from sqznet.data.sources import synthetic
 from sqznet.data.manifest import Manifest
 from sqznet.export.verify import Reference
 from sqznet.images import crop

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import crop
 from sqznet.images import resize as pixels
 from sqznet.images.preprocessing import CORNER, Preprocessing
