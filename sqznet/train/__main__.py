@@ -187,10 +187,7 @@ def _find_rate(data: Manifest, recipe: Recipe, args: argparse.Namespace, folder:
     from sqznet.runs import run_folder
     from sqznet.train import find_rate
 
-    records = data.records("train")
-    fits = fitting.fitted(recipe, records, args.replicas or 1, chosen)
-    fitting.tell(recipe, fits, records)
-    recipe = fits
+    recipe = fitting.fit(recipe, data.records("train"), args.replicas or 1, chosen)
     with run_folder.claimed(folder):
         suggested = find_rate.find(
             data,

@@ -53,9 +53,9 @@ def find(
     if origin:
         recipe = origin.adapt(recipe, chosen)
     recipe = recipe.replace(total_steps=STEPS, warmup_epochs=0.0, ema=0.0, sparsity=0.0, sparse_epochs=())
-    run = Run(manifest, recipe, strategy, folder, stems_from=origin.stored() if origin else None)
+    run = Run(manifest, recipe, strategy, folder, origin=origin.to_dict() if origin else None)
     if origin:
-        start.take_over(origin, run)
+        start.load_initial_weights(origin, run)
     batches = run.strategy.distribute_datasets_from_function(
         lambda context: pipeline.training_batches(
             manifest, run.schedule, replicas=run.strategy.num_replicas_in_sync, worker=context.input_pipeline_id

@@ -39,7 +39,7 @@ class Origin:
         fields = {name: getattr(self.network, name) for name in NETWORK_FIELDS if name not in chosen}
         return recipe.replace(**fields)
 
-    def stored(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What config.json keeps of it."""
         return {
             "path": str(self.path),

@@ -37,11 +37,15 @@ from sqznet.train.dropout import GlobalDropout
 from sqznet.train.loop import Sums
 from sqznet.train.profile import Profiler
 
-COLUMNS = (
+METRIC_COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
 )  # fmt: skip
-TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
-AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
+TIMING_COLUMNS = (
+    "epoch",
+    "images_per_second",
+    "seconds",
+)  # apart: the others are the same each time that a run is repeated
+READ_AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
 
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
@@ -55,7 +59,7 @@ class Stopped(Exception):
 
 
 @dataclass
-class Progressed:
+class RunState:
     """Where a run stands; what the checkpoint holds besides the variables."""
 
     step: int = 0  # updates done
@@ -73,7 +77,7 @@ class Progressed:
         return {**vars(self), "sums": vars(self.sums)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Progressed:
+    def from_json(cls, content: dict[str, Any]) -> RunState:
         fields = {**content, "sums": Sums(**content["sums"])}
         if "best_top1" in fields:  # Version 0.2 kept the first epoch with the highest top-1.
             top1 = fields.pop("best_top1")
@@ -93,7 +97,7 @@ class Run:
         strategy: tf.distribute.Strategy,
         run_dir: Path,
         *,
-        stems_from: dict[str, Any] | None = None,
+        origin: dict[str, Any] | None = None,
         teacher: Predictor | None = None,
         keep: int = 2,
         save_minutes: float = 5.0,
@@ -103,7 +107,7 @@ class Run:
     ) -> None:
         """
         Args:
-            stems_from: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
+            origin: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
                 random ones. What they subtract from the pixels stays; random weights get the training split's means.
             teacher: a model to learn from besides the labels.
             keep: how many checkpoints stay.
@@ -127,9 +131,9 @@ class Run:
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
         self.data_service = data_service
-        self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
-        self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
-        self.card = self._make_card(stems_from or {})
+        self.channel_means = tuple(origin["channel_means"]) if origin else manifest.channel_means
+        self.channel_deviations = tuple(origin["channel_deviations"]) if origin else (1.0, 1.0, 1.0)
+        self.card = self._make_card(origin or {})
         self.schedule = schedule.plan(recipe, manifest.records("train"))
         self.network = architecture.Network(
             classes=len(manifest.classes),
@@ -141,8 +145,8 @@ class Run:
             image_size=recipe.image_size,
         )
         self.workers = strategies.workers(strategy)
-        self.writes = strategies.is_chief(strategy)
-        self.progressed = Progressed()
+        self.is_chief = strategies.is_chief(strategy)
+        self.state = RunState()
         self._saved_at = time.monotonic()
         self._use(corruption.load(run_dir))
         self._leave_out(corruption.at_first_sight(manifest))
@@ -161,7 +165,7 @@ class Run:
             self.optimizer.build(self.model.trainable_variables)
             self.averaged = self._build_model(for_training=True) if recipe.ema else None
         # What is evaluated and kept.
-        self.shown = self.averaged or self.model
+        self.evaluated_model = self.averaged or self.model
         self.variables = checkpoint.variables(self.model, self.optimizer)
         if self.averaged:
             self.variables |= checkpoint.model_variables(self.averaged, "averaged")
@@ -170,21 +174,21 @@ class Run:
         self.train_steps = loop.make_train_steps(
             self.model, self.optimizer, recipe, strategy, self.averaged, self.counter
         )
-        self.eval_step = loop.make_eval_step(self.shown, strategy)
+        self.eval_step = loop.make_eval_step(self.evaluated_model, strategy)
         self.total = loop.make_total(strategy)
         self._preparing = "tracing the training step, reading ahead"  # what happens before the first update
-        self.profiler = Profiler(profile if self.writes else 0, run_dir / run_folder.EVENTS)
+        self.profiler = Profiler(profile if self.is_chief else 0, run_dir / run_folder.EVENTS)
         self._signal: int | None = None
 
-    def _make_card(self, stems_from: dict[str, Any]) -> Card:
+    def _make_card(self, origin: dict[str, Any]) -> Card:
         taught_by = self.teacher.card.pretrained_on if self.teacher else None
         return Card(
             classes=self.manifest.classes,
             preprocessing=self.recipe.preprocessing,
             data=remote.published(self.manifest.folder),
             # A student has learnt from what its teacher has seen, too.
-            pretrained_on=stems_from.get("pretrained_on") or taught_by,
-            weights=stems_from.get("weights"),
+            pretrained_on=origin.get("pretrained_on") or taught_by,
+            weights=origin.get("weights"),
         )
 
     def _build_model(self, for_training: bool = False) -> keras.Model:
@@ -209,8 +213,8 @@ class Run:
         """
         path, arrays, progress = checkpoint.load_last(self.run_dir)
         checkpoint.restore(self.variables, arrays, path)
-        self.progressed = Progressed.from_json(progress)
-        step, replicas = self.progressed.step, self.strategy.num_replicas_in_sync
+        self.state = RunState.from_json(progress)
+        step, replicas = self.state.step, self.strategy.num_replicas_in_sync
         if self.workers > 1 and float(self.total(tf.constant(float(step)))) != step * replicas:
             raise InputError(
                 f"the workers would resume from different steps (this one from {step}): --run_dir={self.run_dir} must "
@@ -222,10 +226,10 @@ class Run:
         for name, array in arrays.items():
             # Not left to the loss: a ReLU makes 0 of what is not a number, and the loss stays that of chance.
             if not np.isfinite(array).all():
-                raise InputError(f"{name} is no longer finite by step {self.progressed.step}: {self._advice()}")
-        if self.writes:
-            progressed = self.progressed
-            checkpoint.save(self.run_dir, progressed.step, arrays, progressed.to_json(), keep=self.keep)
+                raise InputError(f"{name} is no longer finite by step {self.state.step}: {self._advice()}")
+        if self.is_chief:
+            state = self.state
+            checkpoint.save(self.run_dir, state.step, arrays, state.to_json(), keep=self.keep)
         self._saved_at = time.monotonic()
 
     def _advice(self) -> str:
@@ -233,8 +237,8 @@ class Run:
         return ADVICE + (f"; the state of step {kept[-1]} is kept" if kept else "")
 
     def save_best(self) -> None:
-        arrays = checkpoint.read(checkpoint.model_variables(self.shown))
-        if self.writes:
+        arrays = checkpoint.read(checkpoint.model_variables(self.evaluated_model))
+        if self.is_chief:
             host = self._build_model()  # without the strategy, whose variables do not belong in a file
             for name, variable in checkpoint.model_variables(host).items():
                 variable.assign(arrays[name])
@@ -249,9 +253,9 @@ class Run:
             Stopped: after a signal, with the state saved.
             InputError: the loss is no longer finite, or more records cannot be read than may be left out.
         """
-        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.writes else None
+        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.is_chief else None
         with self._catching_signals():
-            if not self.progressed.step:
+            if not self.state.step:
                 self.save()  # something to go back to
             self._write_metrics()  # which a kill may have kept from being written
             while True:
@@ -274,7 +278,7 @@ class Run:
                     self.readable,
                     self.schedule,
                     replicas=self.strategy.num_replicas_in_sync,
-                    start_step=self.progressed.step,
+                    start_step=self.state.step,
                     worker=context.input_pipeline_id,
                     workers=context.num_input_pipelines,
                     teacher=self.teacher,
@@ -284,14 +288,14 @@ class Run:
             )
             iterator = iter(batches)
         # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
-        for epoch in range(len(self.progressed.history), self.schedule.epochs):
+        for epoch in range(len(self.state.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
             self._end_epoch(epoch, events)
 
     def _name_job(self) -> str:
         """A name for the workers' common job at the data service that no earlier start of this run has used."""
-        mine = random.SystemRandom().randrange(2**16) if self.writes else 0
-        return f"{self.run_dir.name}-{self.progressed.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
+        mine = random.SystemRandom().randrange(2**16) if self.is_chief else 0
+        return f"{self.run_dir.name}-{self.state.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
 
     def _use(self, bad: Iterable[BadRecord]) -> None:
         self.bad = sorted(bad)
@@ -310,8 +314,8 @@ class Run:
         if self.data_service:  # nobody knows which shard was being read
             bad_one = corruption.first(self.manifest, "train")
             raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
-        ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
-        batches = self.recipe.steps_per_call + AHEAD
+        ahead = pipeline.order(self.readable, self.schedule, self.state.step)
+        batches = self.recipe.steps_per_call + READ_AHEAD
         # How far shuffling and other threads have read is not known for certain: the whole split settles it.
         found = corruption.find(
             self.readable, ahead.take(batches * self.recipe.global_batch_size)
@@ -349,15 +353,15 @@ class Run:
         def watch() -> None:
             bar.update(task, completed=(int(self.counter.numpy()) - start) * batch)
 
-        self.counter.assign(self.progressed.step)
+        self.counter.assign(self.state.step)
         bar = console.progress("images/s", watch)
         task = bar.add_task(f"{label}: {self._preparing}", total=(end - start) * batch)
         with bar:
-            while self.progressed.step < end:
-                steps = range(self.progressed.step, min(self.progressed.step + self.recipe.steps_per_call, end))
+            while self.state.step < end:
+                steps = range(self.state.step, min(self.state.step + self.recipe.steps_per_call, end))
                 self.profiler.before_call(steps.start)
                 self._train_call(iterator, steps)
-                means = self.progressed.sums.means()
+                means = self.state.sums.means()
                 bar.update(
                     task, description=f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
                 )
@@ -368,7 +372,7 @@ class Run:
 
     def _heed(self) -> None:
         """Saves when it is time to, and stops when any worker was asked to: all workers must call it alike."""
-        due = self.writes and time.monotonic() - self._saved_at > 60 * self.save_minutes
+        due = self.is_chief and time.monotonic() - self._saved_at > 60 * self.save_minutes
         asked = [float(self._signal is not None), float(due)]
         if self.workers > 1:
             asked = self.total(tf.constant(asked)).numpy().tolist()
@@ -384,49 +388,49 @@ class Run:
         if self.recipe.sparsity and steps.start == self.schedule.epoch_start(self.recipe.sparse_epochs[0]):
             sparse_weights.prune(self.model, self.recipe.sparsity)
         sums = self.train_steps(iterator, tf.constant(rates, tf.float32), tf.constant(sparse)).numpy().tolist()
-        progressed = self.progressed
+        state = self.state
         for step, rate, each in zip(steps, rates, sums, strict=True):
             if not math.isfinite(each[0]):
                 raise InputError(f"the loss became {each[0]} in step {step} (learning rate {rate:g}): {self._advice()}")
-            progressed.sums += Sums(*each)
-        progressed.step = steps.stop
-        progressed.seconds += time.perf_counter() - started
+            state.sums += Sums(*each)
+        state.step = steps.stop
+        state.seconds += time.perf_counter() - started
 
     def _end_epoch(self, epoch: int, events: Any) -> None:
-        progressed = self.progressed
+        state = self.state
         self.save()  # a kill during the evaluation must not cost the epoch
         due = (epoch + 1) % self.recipe.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
-        train, val = progressed.sums.means(), self.evaluate("val") if due else {}
+        train, val = state.sums.means(), self.evaluate("val") if due else {}
         line = {
             "epoch": epoch + 1,
             "image_size": self.schedule.image_size(epoch),
-            "learning_rate": self.schedule.learning_rate(progressed.step - 1),
+            "learning_rate": self.schedule.learning_rate(state.step - 1),
             "train_loss": train["loss"],
             "train_top1": train["top1"],
             **{f"val_{name}": value for name, value in val.items()},
-            "images_per_second": progressed.sums.count / progressed.seconds,
-            "seconds": progressed.seconds,
+            "images_per_second": state.sums.count / state.seconds,
+            "seconds": state.seconds,
         }
-        progressed.history.append(line)
-        is_best = due and (progressed.kept is None or best.rank(line) > best.rank(progressed.kept))
+        state.history.append(line)
+        is_best = due and (state.kept is None or best.rank(line) > best.rank(state.kept))
         if is_best:
-            progressed.kept_epoch = epoch + 1
-        progressed.sums, progressed.seconds = Sums(), 0.0
+            state.kept_epoch = epoch + 1
+        state.sums, state.seconds = Sums(), 0.0
         if is_best:
             self.save_best()
         self.save()
         self._write_metrics()
-        if self.writes:
+        if self.is_chief:
             self._report(line, events, is_best)
 
     def _write_metrics(self) -> None:
-        if not self.writes:
+        if not self.is_chief:
             return
-        for name, columns in (("metrics.csv", COLUMNS), ("timings.csv", TIMES)):
+        for name, columns in (("metrics.csv", METRIC_COLUMNS), ("timings.csv", TIMING_COLUMNS)):
             text = io.StringIO()
             writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(self.progressed.history)
+            writer.writerows(self.state.history)
             files.write_text(self.run_dir / name, text.getvalue())
 
     def _report(self, line: Line, events: Any, is_best: bool) -> None:

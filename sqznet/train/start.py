@@ -39,7 +39,7 @@ def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any
         "channel_means": list(run.channel_means),
         "data_channel_means": list(run.manifest.channel_means),
         "train_records": run.manifest.records("train"),
-        "init_weights": origin.stored() if origin else None,
+        "init_weights": origin.to_dict() if origin else None,
         "teacher": str(run.teacher.path) if run.teacher else None,
         "total_steps": run.schedule.total_steps,
         "strategy": strategy_name,
@@ -103,21 +103,19 @@ def train(
         if origin:
             recipe = origin.adapt(recipe, chosen)
         if not resume:
-            records, before = manifest.records("train"), recipe
-            recipe = fitting.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
-            fitting.tell(before, recipe, records)
-        stems_from = origin.stored() if origin else stored.get("init_weights")
+            recipe = fitting.fit(recipe, manifest.records("train"), strategy.num_replicas_in_sync, chosen)
+        origin_fields = origin.to_dict() if origin else stored.get("init_weights")
         learns_from = inference.load(teacher) if teacher else None
         try:
             with console.doing("building the network"):
-                run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+                run = Run(manifest, recipe, strategy, run_dir, origin=origin_fields, teacher=learns_from, **saving)
             if resume:
                 run.resume()
-                console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
+                console.say(f"resuming {run_dir} at step {run.state.step:,} of {run.schedule.total_steps:,}")
             else:
                 if origin:
-                    take_over(origin, run)
-                if run.writes:
+                    load_initial_weights(origin, run)
+                if run.is_chief:
                     files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
             _print_settings(run, strategy_name)
             run.train()
@@ -136,7 +134,7 @@ def train(
                 f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
                 f"--run_dir={run_dir} to go on from the last checkpoint"
             ) from None
-        if run.writes:
+        if run.is_chief:
             _conclude(run)
 
 
@@ -150,7 +148,7 @@ def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
 
 
 def _conclude(run: Run) -> None:
-    history, kept, records = run.progressed.history, run.progressed.kept, run.manifest.records("val")
+    history, kept, records = run.state.history, run.state.kept, run.manifest.records("val")
     assert kept is not None  # the last epoch is always evaluated
     with console.doing("drawing the curve"):
         plots.training_curve(
@@ -167,7 +165,7 @@ def _conclude(run: Run) -> None:
     console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
-def take_over(origin: Origin, run: Run) -> None:
+def load_initial_weights(origin: Origin, run: Run) -> None:
     """Sets a fresh run's weights, and says how many classes they know."""
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)

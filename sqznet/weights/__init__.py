@@ -30,7 +30,7 @@ IMAGENET_TRAIN = "ImageNet (ILSVRC 2012) train"
 
 
 @dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """What the user knows of a file and the file does not say; None leaves it to the file, or to its format."""
 
     input: str | None = None  # key of pixels.CONVENTIONS
@@ -49,7 +49,7 @@ class Published:
     card: Card
 
 
-def read(source: Path, options: Options = Options()) -> Published:
+def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
     """What a file of weights holds; `source` is its path, or a name of the catalogue, which is then fetched.
 
     Raises:
@@ -127,7 +127,7 @@ def build(published: Published) -> keras.Model:
     return model
 
 
-def load(source: Path, options: Options = Options()) -> tuple[keras.Model, Card]:
+def load(source: Path, options: ImportOptions = ImportOptions()) -> tuple[keras.Model, Card]:
     """`read`, then `build`."""
     published = read(source, options)
     return build(published), published.card

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--image_size={args.image_size} must be 1 or more")
     from sqznet import weights
 
-    options = weights.Options(args.input, args.activation, args.image_size, _read_labels(args.labels))
+    options = weights.ImportOptions(args.input, args.activation, args.image_size, _read_labels(args.labels))
     published = weights.read(args.source, options)  # before TensorFlow: what is refused is refused at once
     published = _with_geometry(published, geometry.given(args))
 

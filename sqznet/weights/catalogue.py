@@ -14,7 +14,7 @@ _COMPRESSED = "https://github.com/songhan/SqueezeNet-Deep-Compression/raw/5623e3
 
 
 @dataclass(frozen=True)
-class Entry:
+class Publication:
     """A file that can be fetched."""
 
     url: str
@@ -32,21 +32,21 @@ class Entry:
 
 
 CATALOGUE = {
-    "squeezenet-v1.0": Entry(
+    "squeezenet-v1.0": Publication(
         _RELEASE + "SqueezeNet_v1.0/squeezenet_v1.0.caffemodel",
         5_001_403,
         "9ff8035aada1f9ffa880b35252680d971434b141ec9fbacbe88309f0f9a675ce",
         "BSD-2-Clause",
         "57.5 %, 80.3 %",
     ),
-    "squeezenet-v1.0-compressed": Entry(
+    "squeezenet-v1.0-compressed": Publication(
         _COMPRESSED + "compressed_SqueezeNet.net",
         675_763,
         "e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261",
         "none stated",
         "57.5 %, 80.3 %",
     ),
-    "squeezenet-v1.1": Entry(
+    "squeezenet-v1.1": Publication(
         _RELEASE + "SqueezeNet_v1.1/squeezenet_v1.1.caffemodel",
         4_950_080,
         "72b912ace512e8621f8ff168a7d72af55910d3c7c9445af8dfbff4c2ee960142",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqznet.core import console, files, locks
 from sqznet.core.errors import InputError, TryAgain
-from sqznet.weights.catalogue import Entry
+from sqznet.weights.catalogue import Publication
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SQZNET_CACHE") or Path.home() / ".cache" / "sqznet")
 
 
-def fetch(name: str, entry: Entry, cache: Path) -> Path:
+def fetch(name: str, entry: Publication, cache: Path) -> Path:
     """The cached file, downloaded if it is not there yet.
 
     Raises:
@@ -57,7 +57,7 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
     return path
 
 
-def _check(path: Path, name: str, entry: Entry) -> None:
+def _check(path: Path, name: str, entry: Publication) -> None:
     size = path.stat().st_size
     found = files.sha256_of(path)
     if found != entry.sha256:
@@ -68,7 +68,7 @@ def _check(path: Path, name: str, entry: Entry) -> None:
         )
 
 
-def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
+def _download(name: str, entry: Publication, partial: Path, path: Path) -> None:
     """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
     reason = ""
     kind: type[InputError] = TryAgain
@@ -97,7 +97,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _download_rest(name: str, entry: Entry, partial: Path) -> None:
+def _download_rest(name: str, entry: Publication, partial: Path) -> None:
     have = _size(partial)
     if have >= entry.bytes:
         return

@@ -20,13 +20,13 @@ from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, is_counter, pair
 
 _CAFFE_ENDS = ("/weights", "/bias")
-LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
-_LARGEST_DIRECTORY = 64 * 1024  # bytes; a SqueezeNet's has 4,000
+MAX_UNPACKED_BYTES = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
+_MAX_DIRECTORY_BYTES = 64 * 1024  # bytes; a SqueezeNet's has 4,000
 
 
 def read(content: bytes, where: str) -> Found:
     """Raises InputError for a damaged archive, arrays of objects, or layers that Caffe's SqueezeNet does not have."""
-    arrays, left = {}, LARGEST
+    arrays, left = {}, MAX_UNPACKED_BYTES
     _check_directory(content, where)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -35,7 +35,9 @@ def read(content: bytes, where: str) -> Found:
                     unpacked = file.read(left + 1)  # not the size that the archive claims
                 left -= len(unpacked)
                 if left < 0:
-                    raise InputError(f"{where} unpacks to more than {LARGEST:,} bytes, which no SqueezeNet has")
+                    raise InputError(
+                        f"{where} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes, which no SqueezeNet has"
+                    )
                 name = member.filename.removesuffix(".npy")
                 array = _array(unpacked, f"{where}, {name}")
                 if not (array.dtype.kind in "iu" and is_counter(name, array.size)):
@@ -59,7 +61,7 @@ def _check_directory(content: bytes, where: str) -> None:
     """
     size = int.from_bytes(content[-10:-6], "little")
     plain = content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0" and content[-42:-38] != b"PK\x06\x07"
-    if not plain or size > _LARGEST_DIRECTORY:
+    if not plain or size > _MAX_DIRECTORY_BYTES:
         raise InputError(
             f"{where} is damaged, or an archive that NumPy has not written; save the weights with numpy.savez, or as "
             ".safetensors"

@@ -10,7 +10,7 @@ from sqznet.core.errors import InputError
 from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
 
-LARGEST_HEADER = 256 * 1024  # bytes; a SqueezeNet's has 5,000
+MAX_HEADER_BYTES = 256 * 1024  # bytes; a SqueezeNet's has 5,000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _INTEGERS = ("I64", "I32")
 
@@ -25,7 +25,7 @@ def read(content: bytes, where: str) -> Found:
     import safetensors
 
     length = int.from_bytes(content[:8], "little")
-    if length > LARGEST_HEADER:
+    if length > MAX_HEADER_BYTES:
         raise InputError(f"{where} is damaged: a header of {length:,} bytes, where a SqueezeNet's has about 5,000")
     try:
         tensors = safetensors.deserialize(content)

@@ -67,7 +67,7 @@ def test_the_network_follows_the_weights_unless_told_otherwise(imported):
 
 def test_all_weights_but_conv10_are_taken_over(imported, shard_set, tmp_path, capsys):
     origin = finetune.load(imported)
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     assert origin.put_into(made.model, shard_set.classes) == 0
     for (layer, name), array in origin.arrays.items():
         here = np.asarray(getattr(made.model.get_layer(layer), name))
@@ -80,7 +80,7 @@ def test_all_weights_but_conv10_are_taken_over(imported, shard_set, tmp_path, ca
 
 def test_conv10_too_is_taken_over_for_as_many_classes(shard_set, tmp_path):
     origin = finetune.load(write_model(tmp_path / "x.keras", Network(3, "v1.1", image_size=32), CLASSES))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     assert origin.put_into(made.model, CLASSES) == 3
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, origin.arrays["conv10", "kernel"])
 
@@ -98,7 +98,7 @@ def test_conv10_too_is_taken_over_for_as_many_classes(shard_set, tmp_path):
 )
 def test_outputs_of_classes_that_both_know_are_taken_over(theirs, outputs, shard_set, tmp_path):
     origin = finetune.load(write_model(tmp_path / "x.keras", Network(len(theirs), "v1.1", image_size=32), theirs))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     fresh = np.array(made.model.get_layer("conv10").kernel)
     assert origin.put_into(made.model, shard_set.classes) == len(outputs)
     for here in range(3):
@@ -187,9 +187,9 @@ def as_sqz(folder: Path, classes: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize("write", [as_keras, as_run, as_sqz])
 def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write, shard_set, tmp_path, capsys):
     origin = finetune.load(write(tmp_path, ("cat", "dog", "bird")))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", origin=origin.to_dict())
     fresh = np.array(made.model.get_layer("conv10").kernel)
-    start.take_over(origin, made)
+    start.load_initial_weights(origin, made)
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, fresh)
     assert np.array_equal(made.model.get_layer("fire9_expand3x3").kernel, origin.arrays["fire9_expand3x3", "kernel"])
     printed = capsys.readouterr().err
@@ -199,7 +199,7 @@ def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write
 def test_weights_of_another_network_are_refused(imported, shard_set, tmp_path):
     origin = finetune.load(imported)
     recipe = recipe_for(origin, bypass="complex")
-    made = Run(shard_set, recipe, strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe, strategy.create("one"), tmp_path, origin=origin.to_dict())
     with pytest.raises(InputError, match=r"does not fit: fire2_bypass1x1/kernel is \(1, 1, 64, 128\) in this network"):
         origin.put_into(made.model, shard_set.classes)
 
@@ -234,7 +234,7 @@ def test_each_module_learns_at_its_own_rate(imported, shard_set, tmp_path):
     moved = {}
     for layer_decay in (1.0, 0.5):
         recipe = recipe_for(origin, layer_decay=layer_decay, dropout=0.0).replace(optimizer="sgd", total_steps=1)
-        made = Run(shard_set, recipe, strategy.create("one"), tmp_path, stems_from=origin.stored())
+        made = Run(shard_set, recipe, strategy.create("one"), tmp_path, origin=origin.to_dict())
         origin.put_into(made.model, shard_set.classes)
         made.model.get_layer("conv10").kernel.assign(tf.ones((1, 1, 512, 3)) * 0.01)
         before = checkpoint.read(made.variables)

@@ -22,7 +22,7 @@ from sqznet.predict import inference
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
 from sqznet.train import loop, run, start, strategy
-from sqznet.train.run import COLUMNS, Run
+from sqznet.train.run import METRIC_COLUMNS, Run
 from tests.conftest import CLASSES, TINY
 from tests.data.test_build import flip_a_bit
 
@@ -42,7 +42,7 @@ def test_a_run_folder_holds_what_it_promises(trained_run, shard_set):
     assert not [name for name in names if name.startswith(".tmp-")]
     with (trained_run / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == list(COLUMNS)
+    assert list(lines[0]) == list(METRIC_COLUMNS)
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"])
     assert any(path.name.startswith("events.out.tfevents") for path in (trained_run / "events").iterdir())
@@ -96,12 +96,12 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, 
     stopped._train_call = call_and_stop
     with pytest.raises(run.Stopped, match="SIGTERM"):
         stopped.train()
-    assert stopped.progressed.step == stop_after  # of 15 in an epoch
+    assert stopped.state.step == stop_after  # of 15 in an epoch
 
     resumed = fresh_run(shard_set, tmp_path / "stopped")
     resumed.resume()
     resumed.train()
-    assert int(resumed.counter.numpy()) == resumed.progressed.step  # by which the bar moves
+    assert int(resumed.counter.numpy()) == resumed.state.step  # by which the bar moves
     expected = checkpoint.read(whole.variables)
     for name, array in checkpoint.read(resumed.variables).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
@@ -130,7 +130,7 @@ def test_resuming_a_finished_run_changes_nothing(shard_set, tmp_path):
     resumed = fresh_run(shard_set, tmp_path / "run", total_steps=20)
     resumed.resume()
     resumed.train()
-    assert resumed.progressed == finished.progressed
+    assert resumed.state == finished.state
 
 
 def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
@@ -216,7 +216,7 @@ def test_the_published_recipes_start_sanely(shard_set, tmp_path, recipe):
     small = recipes.load(recipe).replace(global_batch_size=8, total_steps=6, image_size=113, resize_to=128)
     made = Run(shard_set, small, strategy.create("one"), tmp_path)
     made.train()
-    assert made.progressed.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)
+    assert made.state.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)
 
 
 @pytest.mark.slow
@@ -258,12 +258,12 @@ def test_of_epochs_with_equal_top1_best_keras_is_of_the_one_with_the_lowest_loss
     monkeypatch.setattr(
         made, "evaluate", lambda split: dict(zip(("top1", "loss"), next(scores), strict=True), top5=1.0)
     )
-    monkeypatch.setattr(made, "save_best", lambda: saved.append(made.progressed.kept_epoch))
+    monkeypatch.setattr(made, "save_best", lambda: saved.append(made.state.kept_epoch))
     for epoch in range(4):
-        made.progressed.step += 15
-        made.progressed.sums, made.progressed.seconds = loop.Sums(1.0, 1.0, 1.0, 120.0), 1.0
+        made.state.step += 15
+        made.state.sums, made.state.seconds = loop.Sums(1.0, 1.0, 1.0, 120.0), 1.0
         made._end_epoch(epoch, tf.summary.create_noop_writer())
-    assert saved == [1, 2, 3] and made.progressed.kept["epoch"] == 3
+    assert saved == [1, 2, 3] and made.state.kept["epoch"] == 3
     resumed = fresh_run(shard_set, tmp_path / "run")
     resumed.resume()
-    assert resumed.progressed == made.progressed
+    assert resumed.state == made.state

@@ -19,7 +19,7 @@ from sqznet.weights.convolutions import Convolution, shapes
 from tests.weights import writers
 from tests.weights.conftest import published, published_file, random_convolutions
 
-CAFFE = weights.Options(input="caffe")
+CAFFE = weights.ImportOptions(input="caffe")
 UNNAMED = ("MXNet params", "MXNet params V0", "MXNet params V1", "MXNet params V3")
 
 
@@ -209,9 +209,9 @@ def test_what_a_file_states_is_not_overruled(small, tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(writers.caffemodel(small))
     with pytest.raises(InputError, match="has relu after its convolutions, not elu"):
-        weights.read(path, weights.Options(activation="elu"))
+        weights.read(path, weights.ImportOptions(activation="elu"))
     path.write_bytes(writers.npz(small))
-    assert weights.read(path, weights.Options(activation="elu")).network.activation == "elu"
+    assert weights.read(path, weights.ImportOptions(activation="elu")).network.activation == "elu"
 
 
 def test_a_kernel_is_transposed_and_its_colours_turned_round():
@@ -264,7 +264,7 @@ def test_scaled_input_goes_into_conv1(small, tmp_path):
     """A torchvision network sees (x / 255 - mean) / deviation; the import sees x - 255 * mean."""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(writers.safetensors(small))
-    model = weights.build(weights.read(path, weights.Options(image_size=64)))
+    model = weights.build(weights.read(path, weights.ImportOptions(image_size=64)))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
     scaled = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]  # NHWC
     kernel = small["conv1"].kernel
@@ -278,10 +278,10 @@ def test_a_network_of_other_classes_takes_its_labels(small, tmp_path):
     path = tmp_path / "weights.npz"
     path.write_bytes(writers.npz(small))
     assert weights.read(path).card.classes == ("0", "1")
-    assert weights.read(path, weights.Options(classes=("cat", "dog"))).card.classes == ("cat", "dog")
+    assert weights.read(path, weights.ImportOptions(classes=("cat", "dog"))).card.classes == ("cat", "dog")
     assert weights.read(path).card.pretrained_on is None
     with pytest.raises(InputError, match="has 2 classes, and 1 labels are given"):
-        weights.read(path, weights.Options(classes=("cat",)))
+        weights.read(path, weights.ImportOptions(classes=("cat",)))
 
 
 @pytest.mark.parametrize(
@@ -439,4 +439,4 @@ def test_an_onnx_file_needs_to_be_told_its_pixels(small, tmp_path):
     ):
         weights.read(path)
     with pytest.raises(InputError, match="no input 'bgr'; there are caffe, torchvision, article, raw"):
-        weights.read(path, weights.Options(input="bgr"))
+        weights.read(path, weights.ImportOptions(input="bgr"))
