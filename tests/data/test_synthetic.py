@@ -8,7 +8,7 @@ from PIL import Image
 
 from sqznet.data import __main__ as command
 from sqznet.data import synthetic
-from sqznet.train import __main__ as train
+from sqznet.train import settings
 
 
 def test_a_drawing_is_the_same_for_the_same_key_and_seed():
@@ -45,8 +45,8 @@ def test_a_linear_model_on_pixels_stays_below_60_per_cent():
 @pytest.mark.slow
 def test_the_demo_recipe_comes_next_and_nothing_within_a_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(synthetic, "PER_CLASS", dict.fromkeys(synthetic.PER_CLASS, 2))
-    monkeypatch.setattr(train, "DEMO", tmp_path / "demo")
-    train._build_demo()
+    monkeypatch.setattr(settings, "DEMO", tmp_path / "demo")
+    settings.build_demo()
     assert "next:" not in capsys.readouterr().err
     assert command.main(["--source=synthetic", f"--out={tmp_path / 'demo'}"]) == 0
     assert f"next: python -m sqznet.train --data={tmp_path / 'demo'} --recipe=demo" in capsys.readouterr().err

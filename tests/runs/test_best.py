@@ -6,7 +6,7 @@ import pytest
 
 from sqznet.runs import __main__ as runs
 from sqznet.runs import best
-from sqznet.train.run import RunState
+from sqznet.train.state import RunState
 
 
 def line(epoch: int, top1: float, loss: float) -> dict[str, float]:

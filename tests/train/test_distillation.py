@@ -110,7 +110,7 @@ def test_a_wrong_teacher_leaves_no_run_behind(teachers, shard_set, tmp_path):
 
 
 def test_a_temperature_without_a_teacher_is_refused(shard_set):
-    with pytest.raises(InputError, match="--distill_temperature says how to learn from a teacher: say from which"):
+    with pytest.raises(InputError, match="--distill_temperature needs a teacher"):
         train.main([f"--data={shard_set.folder}", "--distill_temperature=2"])
 
 

@@ -112,8 +112,8 @@ IMAGENET = tuple(labels.imagenet())
 @pytest.mark.parametrize(
     ("theirs", "ours", "outputs", "how"),
     [
-        (("cat", "dog"), ("moon", "sun"), {}, "those of the weights are others: cat, dog"),
-        (tuple("abcdef"), tuple("uvwxyz"), {}, "those of the weights are others: a, b, c, d, e, ..."),
+        (("cat", "dog"), ("moon", "sun"), {}, "the weights have other classes: cat, dog"),
+        (tuple("abcdef"), tuple("uvwxyz"), {}, "the weights have other classes: a, b, c, d, e, ..."),
         (("cat", "dog"), ("dog", "cat"), {0: 1, 1: 0}, ""),
         (("cat", "dog", "cow"), ("owl", "cow"), {1: 2}, ""),
         (None, ("cat", "dog"), {0: 0, 1: 1}, "by their order, since the weights do not name the classes"),
@@ -193,7 +193,10 @@ def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, fresh)
     assert np.array_equal(made.model.get_layer("fire9_expand3x3").kernel, origin.arrays["fire9_expand3x3", "kernel"])
     printed = capsys.readouterr().err
-    assert "conv10 knows 0 of 3 classes; 3 start anew (those of the weights are others: cat, dog, bird)" in printed
+    assert (
+        "conv10 covers 0 of 3 classes; 3 start from random weights (the weights have other classes: cat, dog, bird)"
+        in printed
+    )
 
 
 def test_weights_of_another_network_are_refused(imported, shard_set, tmp_path):
@@ -282,7 +285,7 @@ def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trai
     command = [sys.executable, "-m", "sqznet.train", *flags]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
     assert done.returncode == 0, done.stderr
-    assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replicas" in done.stderr
+    assert "conv10 covers 0 of 3 classes; 3 start from random weights" in done.stderr and "2 replicas" in done.stderr
 
 
 @pytest.mark.slow

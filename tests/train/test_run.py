@@ -21,8 +21,9 @@ from sqznet.data import manifest
 from sqznet.predict import inference
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
-from sqznet.train import loop, run, start, strategy
-from sqznet.train.run import METRIC_COLUMNS, Run
+from sqznet.train import loop, run, settings, start, strategy
+from sqznet.train.run import Run
+from sqznet.train.state import METRIC_COLUMNS
 from tests.conftest import CLASSES, TINY
 from tests.data.test_build import flip_a_bit
 
@@ -141,11 +142,11 @@ def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
 
 def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
     """Fields that follow from a flag (resize_to from image_size) are no contradiction."""
-    recipe = train.override(recipes.IMAGENETTE, {"image_size": 96})
+    recipe = settings.override(recipes.IMAGENETTE, {"image_size": 96})
     config = json.loads((trained_run / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "recipe": recipe.to_dict()}))
     args = train.make_parser().parse_args(["--resume", f"--run_dir={tmp_path}", "--recipe=imagenette"])
-    assert train._resumed(args, {"image_size": 96})[1] == recipe
+    assert settings.resumed(args, {"image_size": 96}).recipe == recipe
 
 
 def test_equal_logits_rank_in_class_order_as_in_an_evaluation():
