@@ -18,6 +18,7 @@ import numpy as np
 from sqznet.core import files
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.predict import inference
+from sqznet.predict.runtimes import TfliteRuntime
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -128,7 +129,7 @@ def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
     """What a file puts out for uint8 pixels (n, size, size, 3): float32 probabilities, or their steps as uint8."""
     predictor = inference.load(path)
     runtime = predictor.runtime
-    if isinstance(runtime, inference.TfliteRuntime):
+    if isinstance(runtime, TfliteRuntime):
         return np.concatenate([runtime.raw(image[None]).copy() for image in pixels])
     return predictor.predict(pixels)
 

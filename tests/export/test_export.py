@@ -20,8 +20,8 @@ from sqznet.export import check, onnx, saved_model, tflite, variants, verify
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, labels, metadata, model
 from sqznet.network.keras_file import Card
-from sqznet.predict import __main__ as predict
 from sqznet.predict import inference
+from sqznet.predict import photographs as reading
 from tests.conftest import CLASSES, export
 
 
@@ -146,7 +146,7 @@ def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
     expected = inference.load(trained_run).predict(pixels)
     stored = np.fromfile(bundle / "golden" / "expected" / "model.onnx.bin", "<f4").reshape(len(pixels), -1)
     assert np.abs(stored - expected).max() < 1e-5
-    read = predict.read(bundle / "golden" / "photo.jpg", inference.load(trained_run))[0].astype(int)
+    read = reading.read(bundle / "golden" / "photo.jpg", inference.load(trained_run))[0].astype(int)
     assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
     assert len(set(golden["labels"])) == len(CLASSES)
 
@@ -207,7 +207,7 @@ def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_
     nearest = [np.abs(records - picture).mean(axis=(1, 2, 3)).min() for picture in pixels.astype(int)]
     assert min(nearest) > 5  # levels of 255
     assert json.loads((golden / "golden.json").read_text())["labels"] is None
-    read = predict.read(golden / "photo.jpg", predictor)[0].astype(int)
+    read = reading.read(golden / "photo.jpg", predictor)[0].astype(int)
     assert np.abs(read - pixels[0]).mean() < 1
     report = (tmp_path / "drawn" / "report.html").read_text()
     assert "of none of the classes" in report and "✗" not in report
@@ -250,7 +250,7 @@ def test_the_program_of_the_readme_answers_as_the_model_does(bundle, trained_run
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     predictor = inference.load(trained_run)
-    (expected,) = predictor.predict(predict.read(tmp_path / "photo.jpg", predictor)[0][None])
+    (expected,) = predictor.predict(reading.read(tmp_path / "photo.jpg", predictor)[0][None])
     name, probability = done.stdout.split()
     assert name == CLASSES[expected.argmax()]
     assert float(probability) == pytest.approx(expected.max(), abs=0.05)  # Pillow scales a little differently
