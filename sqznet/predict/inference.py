@@ -1,4 +1,4 @@
-"""Loads any model file as a `Predictor`: a run folder, .keras, .sqz, SavedModel, .tflite, .onnx, or published weights."""
+"""Loads any model as a `Predictor`: a run folder, .keras, .sqz, SavedModel, .tflite, .onnx, or published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runtimes of model files: Keras, SavedModel, TFLite and ONNX, one class each. Imports TensorFlow only where needed.
+"""The runtimes of model files: Keras, SavedModel, TFLite and ONNX, one class each. TensorFlow is imported lazily.
 
 Each takes uint8 RGB pixels 0..255, (n, size, size, 3), and returns float32 probabilities, (n, classes).
 """

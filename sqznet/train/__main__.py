@@ -40,9 +40,9 @@ from sqznet.recipes import Recipe
 
 TYPES = {
     "str": str,
-    "int": int,
+    "int": cli.integer,
     "float": cli.finite,
-    "int | None": int,
+    "int | None": cli.integer,
     "str | None": str,
     "tuple[int, ...]": recipes.parse_milestones,
     "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
@@ -59,11 +59,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--init_weights, else article from 100,000 training photographs on, imagenette for fewer, demo on the demo set",
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
-    parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
+    parser.add_argument(
+        "--replicas", type=cli.positive, help="devices of --strategy=mirrored; default all GPUs, or one CPU"
+    )
     parser.add_argument(
         "--workers", help="machines of --strategy=multiworker, as host:port,...; or TF_CONFIG, or Slurm"
     )
-    parser.add_argument("--worker_index", type=int, help="number of this machine among --workers; 0 is the chief")
+    parser.add_argument("--worker_index", type=cli.whole, help="number of this machine among --workers; 0 is the chief")
     parser.add_argument(
         "--init_weights",
         type=Path,
@@ -73,27 +75,27 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--teacher", type=Path, help="learn from this model as well: anything that sqznet.evaluate takes"
     )
-    parser.add_argument(
-        "--data_service", help="grpc://host:port of a dispatcher of sqznet.data.service, for decoding"
-    )
+    parser.add_argument("--data_service", help="grpc://host:port of a dispatcher of sqznet.data.service, for decoding")
     parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
     parser.add_argument(
         "--resume",
         action="store_true",
         help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir holds no run yet, start it",
     )
-    parser.add_argument("--keep", type=int, default=2, help="number of checkpoints to keep, besides the best model")
     parser.add_argument(
-        "--save_minutes", type=cli.finite, default=5.0, help="time between checkpoints in an epoch"
+        "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, besides the best model"
+    )
+    parser.add_argument(
+        "--save_minutes", type=cli.non_negative, default=5.0, help="time between checkpoints in an epoch"
     )
     parser.add_argument(
         "--max_bad_records",
-        type=int,
+        type=cli.whole,
         default=0,
         help="largest number of corrupt training records to leave out (each is named) before the run stops",
     )
     parser.add_argument("--find_lr", action="store_true", help="run a learning rate range test instead of training")
-    parser.add_argument("--profile", type=int, default=0, help="write a TensorBoard profile of that many steps")
+    parser.add_argument("--profile", type=cli.whole, default=0, help="write a TensorBoard profile of that many steps")
     parser.add_argument(
         "--deterministic",
         action=argparse.BooleanOptionalAction,
@@ -126,11 +128,6 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.strategy != "multiworker" and (args.workers or args.worker_index is not None):
         raise InputError(f"--workers and --worker_index go with --strategy=multiworker, not {args.strategy}")
-    if args.replicas is not None and args.replicas < 1:
-        raise InputError(f"--replicas={args.replicas} must be 1 or more")
-    for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0), ("profile", 0)):
-        if not getattr(args, name) >= least:
-            raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
     if args.find_lr and (args.resume or args.teacher or args.strategy == "multiworker"):
         raise InputError(
             "--find_lr is for a fresh network on this machine: leave out --resume, --teacher and --strategy=multiworker"
