@@ -16,6 +16,7 @@ from sqznet.core import files
 from sqznet.core.errors import InputError
 from sqznet.data import pipeline
 from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import scoring
 from sqznet.export import check, onnx, saved_model, tflite, variants, verify
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, labels, metadata, model
@@ -215,7 +216,7 @@ def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_
 
 def test_evaluate_scores_an_exported_file_like_the_model(bundle, trained_run, shard_set):
     scores = [
-        evaluate.evaluate(inference.load(path), shard_set, "test")
+        scoring.evaluate(inference.load(path), shard_set, "test")
         for path in (trained_run, bundle / "model.tflite", bundle / "model.onnx", bundle / "savedmodel")
     ]
     assert len({(score.n, score.top1_hits, score.top5_hits) for score in scores}) == 1
@@ -226,7 +227,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
     flags = [f"--model={path}", f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]
     assert evaluate.main([*flags, f"--against={trained_run}"]) == 0
     report = json.loads((tmp_path / "evaluation-val-model_int8.tflite.json").read_text())
-    loss, whole = report["loss"], evaluate.evaluate(inference.load(trained_run), shard_set, "val")
+    loss, whole = report["loss"], scoring.evaluate(inference.load(trained_run), shard_set, "val")
     assert (loss["against"], loss["top1"], loss["top5"]) == (trained_run.name, whole.top1, whole.top5)
     assert loss["drop"] == pytest.approx(whole.top1 - report["top1"])
     assert "points lost" in capsys.readouterr().out

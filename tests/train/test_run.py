@@ -57,11 +57,11 @@ def test_the_config_is_a_recipe_that_repeats_the_run(trained_run):
 
 
 def test_the_best_model_scores_what_the_run_said(trained_run, shard_set):
-    from sqznet.evaluate import __main__ as evaluate
+    from sqznet.evaluate import scoring
 
     with (trained_run / "metrics.csv").open() as file:
         best = max(float(line["val_top1"]) for line in csv.DictReader(file))
-    assert evaluate.evaluate(inference.load(trained_run), shard_set, "val").top1 == pytest.approx(best)
+    assert scoring.evaluate(inference.load(trained_run), shard_set, "val").top1 == pytest.approx(best)
 
 
 def fresh_run(shard_set, run_dir, **changes) -> Run:
