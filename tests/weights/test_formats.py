@@ -14,7 +14,6 @@ from sqznet import weights
 from sqznet.core.errors import InputError
 from sqznet.network.architecture import Network
 from sqznet.weights import formats
-from sqznet.weights.__main__ import _read_labels
 from sqznet.weights.convolutions import Convolution, shapes
 from tests.weights import writers
 from tests.weights.conftest import published, published_file, random_convolutions
@@ -290,16 +289,16 @@ def test_a_network_of_other_classes_takes_its_labels(small, tmp_path):
 def test_labels_are_read_as_those_of_shards_are(text, tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text(text, encoding="utf-8", newline="")
-    assert _read_labels(path) == ("cat", "dog")
+    assert weights.read_labels(path) == ("cat", "dog")
 
 
 def test_labels_that_cannot_be_read_are_refused(tmp_path):
     path = tmp_path / "labels.txt"
     with pytest.raises(InputError, match="--labels=.*labels.txt cannot be read: No such file or directory"):
-        _read_labels(path)
+        weights.read_labels(path)
     path.write_bytes(b"cat\nd\xf6g\n")
     with pytest.raises(InputError, match="labels.txt, line 2, is not UTF-8"):
-        _read_labels(path)
+        weights.read_labels(path)
 
 
 # PyTorch's counts of steps, beside the weights
