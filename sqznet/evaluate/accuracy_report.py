@@ -56,10 +56,19 @@ def report(
     title = f"{predictor.path.name} on {split}{otherwise}"
     with console.doing("drawing the confusion matrix"):
         plots.confusion_matrix(drawn, names, out / f"confusion-{stem}.png", title, totals=totals)
-    content = to_json(score, predictor, manifest, split, note, resize_as, loss)
+    content = _to_json(
+        score,
+        predictor,
+        manifest,
+        split,
+        note=note,
+        resize_as=resize_as,
+        geometry_override=predictor.geometry or None,
+        loss=dataclasses.asdict(loss) if loss else None,
+    )
     files.write_json(out / f"evaluation-{stem}.json", content)
-    all_names = labels.readable(predictor.card.classes or manifest.classes)
-    _print_by_class(score, all_names)
+    _print_by_class(score, labels.readable(predictor.card.classes or manifest.classes))
+    has_top5 = 5 in metrics.ranks(len(score.confusion))
     console.table(
         ["data", "split", "n", "measure", "accuracy", "95 % interval"],
         [
@@ -67,12 +76,12 @@ def report(
             for name, share, interval in (
                 ("rank-1 (top-1)", score.top1, score.top1_interval),
                 ("rank-5 (top-5)", score.top5, score.top5_interval),
-            )[: 2 if 5 in metrics.ranks(len(score.confusion)) else 1]
+            )[: 1 + has_top5]
         ],
         title=f"{predictor.path}{otherwise}",
     )
     if loss:
-        _print_loss(loss, 5 in metrics.ranks(len(score.confusion)))
+        _print_loss(loss, has_top5)
     if note:
         console.result(f"note: {note}")
     console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
@@ -109,15 +118,7 @@ def _changed_since(model: Path, manifest: Manifest) -> str | None:
     )
 
 
-def to_json(
-    score: Score,
-    predictor: Predictor,
-    manifest: Manifest,
-    split: str,
-    note: str | None,
-    resize_as: str | None = None,
-    loss: Loss | None = None,
-) -> dict[str, Any]:
+def _to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str, **others: Any) -> dict[str, Any]:
     """The JSON report; its `confusion` lists [true output, predicted output, records]."""
     return {
         "model": remote.published(predictor.path),
@@ -131,10 +132,7 @@ def to_json(
         "top5": score.top5,
         "top5_interval_95": score.top5_interval,
         "pretrained_on": predictor.card.pretrained_on,
-        "note": note,
-        "resize_as": resize_as,
-        "geometry_override": predictor.geometry or None,
-        "loss": dataclasses.asdict(loss) if loss else None,
+        **others,
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "classes": list(predictor.card.classes or manifest.classes),
         "confusion": [[*map(int, pair), int(score.confusion[tuple(pair)])] for pair in np.argwhere(score.confusion)],

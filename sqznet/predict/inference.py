@@ -96,15 +96,15 @@ class Predictor:
             if not outputs:
                 close = ", ".join(map(repr, labels.close_to(name, known)))
                 raise InputError(
-                    f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model does "
-                    f"not know {name!r}" + (f"; what it knows by almost this name: {close}" if close else "")
+                    f"{self.path} has {self.runtime.classes} classes, {where} has {len(classes)}, and the model has "
+                    f"no class {name!r}" + (f"; similar classes of the model: {close}" if close else "")
                 )
             if len(outputs) > 1:
                 words = labels.readable(known)
                 candidates = ", ".join(f"{output} ({words[output]!r})" for output in outputs)
                 raise InputError(
-                    f"{name!r} in {where} stands for several outputs of {self.path}: {candidates}. Give its class the "
-                    "name of one of them, or where these are alike, give the model's classes names that differ"
+                    f"{name!r} in {where} matches several outputs of {self.path}: {candidates}. Rename the class "
+                    "to one of them; if these have the same name, give the classes of the model different names"
                 )
             (output,) = outputs
             if output in taken:

@@ -5,7 +5,6 @@ Each takes uint8 RGB pixels 0..255, (n, size, size, 3), and returns float32 prob
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,18 +85,16 @@ class TfliteRuntime:
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} is not a TFLite file that LiteRT can run: {str(error).splitlines()[0]}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        _check_ports(
-            path,
-            [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in inputs],
-            [(port["name"], port["dtype"].__name__, port["shape"].tolist()) for port in outputs],
-            types=("float32", "uint8"),
-        )
+        ports = [
+            [(each["name"], each["dtype"].__name__, each["shape"].tolist()) for each in io] for io in (inputs, outputs)
+        ]
+        _check_ports(path, ports, types=("float32", "uint8"))
         (self._input,), (self._output,) = inputs, outputs
         batch, self.image_size = int(self._input["shape_signature"][0]), int(self._input["shape"][1])
         self.batch: int | None = None if batch == -1 else batch
         self.classes = int(self._output["shape"][-1])
         if self._input["dtype"] == np.uint8 and self._input["quantization"] != (1.0, 0):
-            why = f"it wants pixels as steps of {self._input['quantization']}, not as they are"
+            why = f"its input has the scale and zero point {self._input['quantization']}, expected (1.0, 0)"
             raise exported.not_ours(path, why)
         self.step, self._zero = self._output["quantization"]
         self._scale = self.step or 1.0
@@ -135,11 +132,10 @@ class OnnxRuntime:
             raise InputError(f"{path} is not an ONNX file that ONNX Runtime can run: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         types = {"tensor(float)": "float32"}
-        _check_ports(
-            path,
-            [(port.name, types.get(port.type, port.type), port.shape or []) for port in inputs],
-            [(port.name, types.get(port.type, port.type), port.shape or []) for port in outputs],
-        )
+        ports = [
+            [(each.name, types.get(each.type, each.type), each.shape or []) for each in io] for io in (inputs, outputs)
+        ]
+        _check_ports(path, ports)
         (self._input,), (self._output,) = inputs, outputs
         batch = self._input.shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None  # some tools fix the batch size
@@ -162,14 +158,9 @@ def _padded(images: np.ndarray, batch: int | None) -> np.ndarray:
     return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
 
 
-FILE_RUNTIMES: dict[str, Callable[[Path, int | None], TfliteRuntime | OnnxRuntime]] = {
-    ".tflite": TfliteRuntime,
-    ".onnx": OnnxRuntime,
-}
-
-
-def _check_ports(path: Path, inputs: list[Port], outputs: list[Port], types: tuple[str, ...] = ("float32",)) -> None:
-    """Raises InputError unless a model has one input of square RGB images and one output (batch, classes)."""
+def _check_ports(path: Path, ports: list[list[Port]], types: tuple[str, ...] = ("float32",)) -> None:
+    """Raises InputError unless the ports are one input of square RGB images and one output (batch, classes)."""
+    inputs, outputs = ports
     fits = len(inputs) == 1 and len(outputs) == 1 and _is_image(*inputs[0][1:], types)
     if not fits or outputs[0][1] not in types or len(outputs[0][2]) != 2 or not isinstance(outputs[0][2][1], int):
         raise exported.not_ours(
@@ -184,3 +175,6 @@ def _is_image(dtype: str, shape: list[Any], types: tuple[str, ...]) -> bool:
         return False
     sides = shape[2:] if shape[1] == 3 else shape[1:3]
     return 3 in (shape[1], shape[3]) and isinstance(sides[0], int) and sides[0] == sides[1]
+
+
+FILE_RUNTIMES: dict[str, type[TfliteRuntime] | type[OnnxRuntime]] = {".tflite": TfliteRuntime, ".onnx": OnnxRuntime}

@@ -144,14 +144,12 @@ def main(argv: list[str] | None = None) -> int:
         service.await_dispatcher(args.data_service, "--data_service")
     if job.data == settings.DEMO:
         settings.build_demo()
-    common: dict[str, Any] = {
-        "strategy_name": args.strategy,
-        "replicas": args.replicas,
-        "init_weights": job.init_weights,
-        "chosen": job.chosen,
-    }
+    common = {"replicas": args.replicas, "init_weights": job.init_weights, "chosen": job.chosen}
+    options = ("deterministic", "keep", "save_minutes", "profile", "max_bad_records", "data_service")
     if args.find_lr:
-        rate = find_rate.find_in(job.run_dir, manifest.load(job.data), job.recipe, **common)
+        rate = find_rate.find_in(
+            job.run_dir, manifest.load(job.data), job.recipe, strategy_name=args.strategy, **common
+        )
         console.next_step("sqznet.train", *find_rate.flags_with(sys.argv[1:] if argv is None else argv, rate))
         return 0
     try:
@@ -162,13 +160,9 @@ def main(argv: list[str] | None = None) -> int:
             run_dir=job.run_dir,
             resume=job.resume,
             teacher=job.teacher,
-            deterministic=args.deterministic,
-            keep=args.keep,
-            save_minutes=args.save_minutes,
-            profile=args.profile,
-            max_bad_records=args.max_bad_records,
-            data_service=args.data_service,
+            strategy_name=args.strategy,
             **common,
+            **{name: getattr(args, name) for name in options},
         )
     except run.Stopped as stopped:
         again = console.command("sqznet.train", "--resume", f"--run_dir={job.run_dir}")

@@ -101,13 +101,14 @@ class Origin:
 def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
     """Messages about classes without an output in the weights for which the weights have a similar name."""
     shown = labels.readable(theirs)
-    said = []
+    found = []
     for name, outputs in zip(classes, labels.match(classes, theirs), strict=True):
         if len(outputs) > 1:
-            said.append(f"{name!r} may be {' or '.join(repr(shown[output]) for output in outputs)}: name it so")
+            names = " or ".join(repr(shown[output]) for output in outputs)
+            found.append(f"{name!r} may be {names}: use one of these names")
         elif not outputs and (close := labels.close_to(name, theirs)):
-            said.append(f"{name!r} is almost {close[0]!r}")
-    return said
+            found.append(f"{name!r} is similar to {close[0]!r}")
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

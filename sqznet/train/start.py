@@ -178,16 +178,16 @@ def _conclude(run: Run) -> None:
 
 
 def load_initial_weights(origin: Origin, run: Run) -> None:
-    """Sets the weights of a fresh run, and prints how many of its classes they know."""
+    """Sets the weights of a fresh run, and prints how many of its classes they cover."""
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
-    anew = run.network.classes - known
+    random = run.network.classes - known
     _, how = origin.known_outputs(run.manifest.classes)
     console.say(
-        f"weights of {origin.path}: conv10 covers {known} of {run.network.classes} classes; {anew} start from random "
+        f"weights of {origin.path}: conv10 covers {known} of {run.network.classes} classes; {random} start from random "
         "weights" + (f" ({how})" if how else "")
     )
-    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if anew and known else []
+    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if random and known else []
     if hints:
         console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
 

@@ -1,7 +1,6 @@
 """Imports published weights from files of many formats as a Keras model: `python -m sqznet.weights`.
 
-`read` parses and checks a file without TensorFlow; `build` makes the model. The model takes RGB pixels 0..255,
-whatever the network was trained on.
+`read` parses and checks a file without TensorFlow; `build` makes the model, which takes RGB pixels 0..255.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
             raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
     for layer, (name, _) in kernels.items():
         if layer not in biases:
-            raise InputError(f"{where} is not a SqueezeNet: {name!r} comes without a bias")
+            raise InputError(f"{where} is not a SqueezeNet: {name!r} has no bias")
     return {layer: Convolution(kernel, biases[layer][1]) for layer, (_, kernel) in kernels.items()}
 
 
@@ -169,7 +169,7 @@ def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
         return ""
     side = {"conv1": "(64, 3, 3, 3) or (96, 3, 7, 7)", "conv10": "(classes, 512, 1, 1)"}[missing]
     return (
-        f". Of unknown names are {_some(strangers)}: {missing} goes by that name, or is the only one whose kernel is "
+        f". Of unknown names are {_some(strangers)}: {missing} must have that name, or be the only one whose kernel is "
         f"{side}; save the file with that layer called {missing}"
     )
 

@@ -45,7 +45,7 @@ def looks_like(content: bytes) -> bool:
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file, data outside of it, or a graph that is no SqueezeNet's."""
+    """Raises InputError for a damaged file, data outside of it, or a graph of another network."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -179,7 +179,7 @@ class _Walk:
         bias = self._array(node, 2) if len(node.input) > 2 and node.input[2] else np.zeros(len(kernel), np.float32)
         place = self._place_of_conv(node, places[0], kernel)
         if place in self.convolutions:
-            raise self.refuse(node, f"stands where {place} does already")
+            raise self.refuse(node, f"has the same place as another {place}")
         padding = 1 if place.endswith("expand3x3") else 0
         given = self.attribute(node, "pads", [0] * 4)
         if self.attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):

@@ -37,5 +37,5 @@ def test_the_published_accuracy_is_reached(arch, top1, top5, sample, tmp_path, c
 
 
 def test_a_published_network_needs_its_own_classes(sample, shard_set):
-    with pytest.raises(InputError, match="the model does not know 'ball'"):
+    with pytest.raises(InputError, match="the model has no class 'ball'"):
         scoring.evaluate(inference.load(published_file("v1.1")), shard_set, "val")

@@ -168,8 +168,8 @@ def linear(classes: int, inputs: int) -> Convolution:
     [
         (
             {"conv10": None, "fc": linear(5, 512)},
-            r"it has no conv10; .* Of unknown names are 'fc' \(5, 512\): conv10 goes by that name, or is the only one "
-            r"whose kernel is \(classes, 512, 1, 1\); save the file with that layer called conv10",
+            r"it has no conv10; .* Of unknown names are 'fc' \(5, 512\): conv10 must have that name, or be the only "
+            r"one whose kernel is \(classes, 512, 1, 1\); save the file with that layer called conv10",
         ),
         ({"conv10": None, "new": "conv10", "newer": "conv10"}, r"Of unknown names are 'new' \(2, 512, 1, 1\), 'newer'"),
         (
