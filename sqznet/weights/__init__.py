@@ -96,7 +96,7 @@ def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
     usual = own.preprocessing if own else convention.preprocessing
     preprocessing = usual.at(size) if size else usual
     if pixels == "raw" and own is None:
-        console.say(f"note: {path} does not say how photographs are cut for it; taken is: {preprocessing.steps}")
+        console.say(f"note: {path} does not state its preprocessing; using: {preprocessing.steps}")
     classes, is_imagenet = _classes(network.classes, options.classes or (own.classes if own else None), path)
     card = Card(
         classes=classes,
