@@ -18,7 +18,7 @@ from sqznet.network.keras_file import Card
 from sqznet.predict import inference
 from sqznet.recipes import NETWORK_FIELDS, Recipe
 
-LISTED = 5  # number of classes that a message lists at most
+MAX_LISTED = 5  # classes in a message
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def _numbers(classes: tuple[str, ...]) -> list[int] | None:

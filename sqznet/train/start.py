@@ -189,7 +189,7 @@ def load_initial_weights(origin: Origin, run: Run) -> None:
     )
     hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if random and known else []
     if hints:
-        console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
+        console.say(f"note: {'; '.join(hints[: finetune.MAX_LISTED])}")
 
 
 def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
