@@ -112,7 +112,7 @@ def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > LISTED else "")
+    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
 
 
 def _numbers(classes: tuple[str, ...]) -> list[int] | None:
