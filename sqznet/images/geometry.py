@@ -38,6 +38,12 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def as_flags(given: dict[str, Any]) -> list[str]:
+    """The fields that `given` has found, as on the command line."""
+    antialias = {True: "--antialias", False: "--no-antialias"}
+    return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in given.items()]
+
+
 def applied(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing:
     """A model's preprocessing with the fields that `given` has found.
 

@@ -28,8 +28,7 @@ def run(args: argparse.Namespace, recipe: Recipe, space: spaces.Space, out: Path
     shards = manifest.load(args.data)
     records = shards.records("train")
     if args.recipe in recipes.RECIPES:  # a recipe from a file is not fitted, as in a training
-        named, recipe = recipe, fitting.fitted(recipe, records, args.replicas or 1, ())
-        fitting.tell(named, recipe, records)
+        recipe = fitting.fit(recipe, records, args.replicas or 1, ())
     if args.space in spaces.SPACES:
         space = fitting.searchable(space, records)
     origin = finetune.load(args.init_weights) if args.init_weights else None

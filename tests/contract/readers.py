@@ -26,8 +26,8 @@ from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
-from sqznet.predict import __main__ as predicting
-from sqznet.serve import __main__ as serve
+from sqznet.predict import photographs as predicting
+from sqznet.serve import server as web_server
 from tests.conftest import build_set
 from tests.contract import kits
 from tests.contract.pictures import Picture
@@ -95,7 +95,8 @@ def predict(pictures: list[Picture], folder: Path) -> Squares:
 
 def readme(pictures: list[Picture], folder: Path) -> Squares:
     """The Python program of export/README.md, up to where it runs the model."""
-    program = (kits.HERE.parents[1] / "export" / "README.md").read_text().split("```python\n")[1].split("```")[0].split("run = ")[0]
+    text = (kits.HERE.parents[1] / "export" / "README.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0].split("run = ")[0]
     (folder / "manifest.json").write_text(json.dumps(manifest(CONTRACT)))
     squares: Squares = {}
     for picture in pictures:
@@ -120,7 +121,7 @@ def page(pictures: list[Picture], folder: Path) -> Squares:
         }
     }"""
     squares: Squares = {}
-    with _browser() as browser, _serving(serve.WEB) as address:
+    with _browser() as browser, _serving(web_server.WEB) as address:
         tab = browser.new_page()
         tab.goto(f"{address}/package.json")
         for picture in pictures:
