@@ -454,7 +454,7 @@ def test_other_reasons_are_told_alike_and_other_errors_are_not_touched():
         (tf.errors.PermissionDeniedError(None, None, within), rights),
         (OSError(hdf5), f"cannot write a file: {NO_SPACE}"),
     ):
-        failed = files.why_not_written(error)
+        failed = files.write_failure(error)
         assert failed and files.in_words(failed).startswith(wanted)
     for other in (FileNotFoundError(errno.ENOENT, "No such file", "a"), ValueError("x"), InputError(quota)):
-        assert files.why_not_written(other) is None
+        assert files.write_failure(other) is None

@@ -26,7 +26,7 @@ def test_a_name_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
     ):
         with pytest.raises(OSError) as raised:
             files.write_text(path, "")
-        assert words in files.in_words(files.why_not_written(raised.value))
+        assert words in files.in_words(files.write_failure(raised.value))
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
