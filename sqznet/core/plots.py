@@ -13,7 +13,7 @@ import numpy as np
 from sqznet.core import console, files, metrics
 
 SHEET = 48  # maximum number of photographs on a prediction sheet
-COLUMNS = 8
+SHEET_COLUMNS = 8
 NAMED = 40  # maximum number of classes whose names and counts fit into a confusion matrix
 LONGEST = 28  # maximum length of a name in a plot, in characters
 
@@ -87,7 +87,7 @@ def training_curve(
 def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
     """The first SHEET images (uint8 RGB) with their captions, as PNG."""
     images, captions = images[:SHEET], captions[:SHEET]
-    columns = min(COLUMNS if len(images) > 12 else 4, len(images))
+    columns = min(SHEET_COLUMNS if len(images) > 12 else 4, len(images))
     rows = -(-len(images) // columns)
     figure = _figure(2.4 * columns, 2.9 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -44,7 +44,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
     rows = list(csv.DictReader((out / results.TABLE).open()))
     assert [float(row["val_top1"]) for row in rows] == [trial.top1 for trial in trials]
     assert (out / results.PLOT).read_bytes().startswith(b"\x89PNG")
-    best = recipes.load(str(out / results.BEST))
+    best = recipes.load(str(out / results.BEST_RECIPE))
     assert best.learning_rate == trials[0].values["learning_rate"] and best.epochs == 1
     assert best.global_batch_size == TINY.global_batch_size
     with pytest.raises(InputError, match="holds a search with another tuner"):
