@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from sqznet.core import cli, console, files, remote
 from sqznet.core.errors import InputError
 from sqznet.images import geometry
-from sqznet.images.preprocessing import RUNTIMES
+from sqznet.images.preprocessing import RUNTIME_RESIZES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
     parser.add_argument(
         "--resize_as",
-        choices=RUNTIMES,
+        choices=RUNTIME_RESIZES,
         help="scale photographs as that runtime does by itself, not as the model asks for: what that costs",
     )
     parser.add_argument("--against", type=Path, help="a second model: what the first loses, paired, record by record")
@@ -131,8 +131,8 @@ def _flags(geometry: dict[str, Any]) -> list[str]:
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
-    """The same model, fed with what a runtime of RUNTIMES makes of a photograph by itself."""
-    preprocessing = RUNTIMES[runtime].at(predictor.runtime.image_size)
+    """The same model, fed with what a runtime of RUNTIME_RESIZES makes of a photograph by itself."""
+    preprocessing = RUNTIME_RESIZES[runtime].at(predictor.runtime.image_size)
     return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
 
 
@@ -183,7 +183,7 @@ def report(
     """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`.
 
     Args:
-        resize_as: the runtime of RUNTIMES that the predictor's preprocessing is of, where it is not the model's own;
+        resize_as: the key of RUNTIME_RESIZES whose preprocessing the predictor has, if it is not the model's own;
             the files' names have it, as they have the predictor's `geometry`.
         loss: against another model, where there is one.
     """

@@ -39,14 +39,14 @@ def prune(model: keras.Model, sparsity: float) -> None:
         kernel.assign(value * mask(value, sparsity))
 
 
-def alive(model: keras.Model) -> list[tf.Tensor]:
+def nonzero_masks(model: keras.Model) -> list[tf.Tensor]:
     """For each kernel, 1.0 where it is not zero."""
     import tensorflow as tf
 
     return [tf.cast(tf.not_equal(kernel.value, 0), tf.float32) for kernel in kernels(model)]
 
 
-def hold(model: keras.Model, alive: list[tf.Tensor], sparse: tf.Tensor) -> None:
+def apply_masks(model: keras.Model, alive: list[tf.Tensor], sparse: tf.Tensor) -> None:
     """Sets what was zero when `alive` was taken back to zero, if `sparse`."""
     import tensorflow as tf
 

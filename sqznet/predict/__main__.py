@@ -257,15 +257,14 @@ def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
     Raises:
         Reject: no such file, or one that cannot be used.
     """
-    from sqznet.images import decode
-    from sqznet.images import resize as pixels
+    from sqznet.images import decode, resize
 
     try:
         content = photo.read_bytes()
     except OSError as error:
         raise Reject(f"cannot be read: {error.strerror}") from None
     photograph, colours = decode.decode(content)
-    return pixels.prepare(photograph, predictor.card.preprocessing), colours
+    return resize.prepare(photograph, predictor.card.preprocessing), colours
 
 
 def _print_csv(answers: list[Answer], classes: tuple[str, ...], names: tuple[str, ...]) -> None:

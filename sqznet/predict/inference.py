@@ -207,7 +207,7 @@ class TfliteRuntime:
         self.classes = int(self._output["shape"][-1])
         if self._input["dtype"] == np.uint8 and self._input["quantization"] != (1.0, 0):
             why = f"it wants pixels as steps of {self._input['quantization']}, not as they are"
-            raise exported.not_ours(path, why)
+            raise exported.foreign_file(path, why)
         self.step, self._zero = self._output["quantization"]
         self._scale = self.step or 1.0
         self.card_text = metadata.card_in_tflite(path)
@@ -281,7 +281,7 @@ def _check_ports(path: Path, inputs: list[Port], outputs: list[Port], types: tup
     """Refuses a model that does not map square RGB images to rows of numbers."""
     right = len(inputs) == 1 and len(outputs) == 1 and _is_image(*inputs[0][1:], types)
     if not right or outputs[0][1] not in types or len(outputs[0][2]) != 2 or not isinstance(outputs[0][2][1], int):
-        raise exported.not_ours(
+        raise exported.foreign_file(
             path,
             f"expected one input, {' or '.join(types)} (batch, size, size, 3), and one output, {' or '.join(types)} "
             f"(batch, classes); found {inputs} and {outputs}",
@@ -307,7 +307,7 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
             raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
         return keras_file.load(path / run_folder.BEST)
     _refuse_strangers(path)
-    kind = exported.kind(path)
+    kind = exported.suffix_of(path)
     if kind == ".keras":
         return _load_keras_file(path)
     if kind == decoder.SUFFIX:
@@ -331,7 +331,7 @@ def _load_keras_file(path: Path) -> tuple[keras.Model, Card]:
 def _refuse_strangers(path: Path) -> None:
     """Refuses a file of another kind than its name says, such as an error page that was saved as model.onnx."""
     suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in (*FILE_RUNTIMES, ".keras", decoder.SUFFIX) or exported.by_content(path):
+    if not path.is_file() or suffix not in (*FILE_RUNTIMES, ".keras", decoder.SUFFIX) or exported.content_suffix(path):
         return  # weights.load tells what has no suffix of ours
     content = path.read_bytes()
     if suffix == ".keras" and content.startswith(b"PK"):
@@ -347,24 +347,25 @@ def file_of(path: Path) -> Path:
     Raises:
         InputError: the bundle's manifest cannot be read, or none of its files is there.
     """
-    named = exported.bundled(path)
+    named = exported.bundle_files(path)
     if named is None:
         return path
     there = [name for name in named if (path / name).exists()]
     if not there:
-        raise InputError(f"{path / exported.MANIFEST} lists {', '.join(named) or 'no file'}, and none of them is there")
+        listed = ", ".join(named) or "no file"
+        raise InputError(f"{path / exported.BUNDLE_MANIFEST} lists {listed}, and none of them is there")
     console.say(f"of the bundle {path}: {there[0]}")
     return path / there[0]
 
 
 def is_keras(path: Path) -> bool:
     """Whether `load` reads a model with `load_keras`, so that it can be trained further."""
-    return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.kind(path) not in FILE_RUNTIMES)
+    return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.suffix_of(path) not in FILE_RUNTIMES)
 
 
 def needs_tensorflow(path: Path) -> bool:
     """Whether `load` will import TensorFlow, which takes seconds; TFLite and ONNX files do without."""
-    return exported.kind(path) not in FILE_RUNTIMES or path.is_dir()
+    return exported.suffix_of(path) not in FILE_RUNTIMES or path.is_dir()
 
 
 def load(path: Path, threads: int | None = None) -> Predictor:
@@ -380,17 +381,17 @@ def load(path: Path, threads: int | None = None) -> Predictor:
     path = file_of(path)
     if path.name == "saved_model.pb" and path.is_file():
         raise InputError(f"{path} is one file of a SavedModel; give its folder: {path.parent}")
-    runtime_of_file = FILE_RUNTIMES.get(exported.kind(path))
+    runtime_of_file = FILE_RUNTIMES.get(exported.suffix_of(path))
     if runtime_of_file and path.is_file():
         _refuse_strangers(path)
         runtime = runtime_of_file(path, threads)
-        found = exported.statements(path, runtime.card_text)
-        return Predictor(path, runtime, exported.agreed(path, found, runtime))
+        found = exported.find_cards(path, runtime.card_text)
+        return Predictor(path, runtime, exported.consistent_card(path, found, runtime))
     if (path / "saved_model.pb").is_file():
         # Before it is loaded: a SavedModel can do what any program can.
-        found = exported.statements(path, metadata.card_in_saved_model(path))
+        found = exported.find_cards(path, metadata.card_in_saved_model(path))
         loaded = SavedModelRuntime(path)
-        return Predictor(path, loaded, exported.agreed(path, found, loaded))
+        return Predictor(path, loaded, exported.consistent_card(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
             what = foreign.folder(path)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from sqznet.data import pipeline
 from sqznet.images import crop
-from sqznet.images.preprocessing import RUNTIMES
+from sqznet.images.preprocessing import RUNTIME_RESIZES
 from sqznet.network import metadata
 from sqznet.predict import inference
 from tests import ci
@@ -93,7 +93,7 @@ def test_mediapipe_resizes_as_our_table_of_runtimes_says(mediapipe_alone, tmp_pa
     (found,) = classified(mediapipe_alone, tmp_path / "mirror.tflite", tmp_path / "photograph.npy")
     theirs = np.zeros(size * size * 3)
     theirs[[index for index, _, _ in found]] = [score for _, _, score in found]
-    ours = crop.preprocess_for_eval(jpeg, RUNTIMES["mediapipe"].at(size)).numpy().astype(float)
+    ours = crop.preprocess_for_eval(jpeg, RUNTIME_RESIZES["mediapipe"].at(size)).numpy().astype(float)
     difference = np.abs(theirs.reshape(ours.shape) - ours)
     # OpenCV computes with weights in steps of 1/32.
     assert difference.max() <= 8 and difference.mean() < 1

@@ -23,7 +23,7 @@ from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, labels
 from sqznet.network import model as models
 from sqznet.network.sqz import decoder, encoder
-from sqznet.network.sqz.decoder import ENVELOPE, Damaged, Network
+from sqznet.network.sqz.decoder import ENVELOPE, Contents, Damaged
 from tests.export import test_web
 from tests.export.test_web import answers, idle, open_page, seen_by, serving
 from tests.fuzz import mutate
@@ -79,7 +79,7 @@ async (pixels) => {
 """
 
 
-def network(name: str) -> tuple[Network, dict[str, encoder.Integers]]:
+def network(name: str) -> tuple[Contents, dict[str, encoder.Integers]]:
     """A network of random integers that keeps its activations within bounds, so that no class takes all."""
     arch, activation, bypass, padding, names, classes, image_size = NETWORKS[name]
     draw = np.random.default_rng(list(NETWORKS).index(name))
@@ -91,7 +91,7 @@ def network(name: str) -> tuple[Network, dict[str, encoder.Integers]]:
         layers[layer] = (integers[layer].kernel, draw.normal(scale=0.1, size=shape[3]).astype(np.float32))
     means, deviations = (123.0, 117.0, 104.0), (58.375, 57.125, 57.5)
     preprocessing = (image_size, "squash", image_size + 8, "bicubic", False)
-    made = Network(
+    made = Contents(
         arch, activation, bypass, padding, classes, names, *preprocessing, means, deviations, "von nirgendwo ☃", layers
     )
     return made, integers
@@ -130,7 +130,7 @@ def decoded(page, folder: Path, content: bytes) -> dict:
     return page.evaluate(DECODE)
 
 
-def as_decoded(found: Network) -> dict:
+def as_decoded(found: Contents) -> dict:
     """The same of what the reference decoder makes of it."""
     header = {name: value for name, value in vars(found).items() if name != "layers"}
     rows = [
@@ -267,7 +267,7 @@ def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
             assert list(found) == ["refused"]
 
 
-def keras_probabilities(stored: Network, pixels: np.ndarray) -> np.ndarray:
+def keras_probabilities(stored: Contents, pixels: np.ndarray) -> np.ndarray:
     """Of pixels (size, size, 3)."""
     import keras
 

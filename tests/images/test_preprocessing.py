@@ -9,7 +9,7 @@ from sqznet import recipes
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
 from sqznet.images import preprocessing
-from sqznet.images.preprocessing import CORNER, RUNTIMES, Preprocessing
+from sqznet.images.preprocessing import CORNER, RUNTIME_RESIZES, Preprocessing
 from sqznet.network import keras_file
 from sqznet.train import __main__ as train
 
@@ -84,9 +84,9 @@ def test_a_card_that_lacks_more_is_refused():
         keras_file.card_from_dict(content, where="here")
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", RUNTIME_RESIZES)
 def test_a_runtime_fills_the_whole_input(name):
-    made = RUNTIMES[name].at(224)
+    made = RUNTIME_RESIZES[name].at(224)
     assert (made.image_size, made.resize_to) == (224, 224)
     assert made == Preprocessing(**made.to_dict())
 
@@ -95,7 +95,7 @@ def test_an_unknown_runtime_lists_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         evaluate.make_parser().parse_args(["--resize_as=fridge"])
     printed = capsys.readouterr().err
-    assert all(name in printed for name in preprocessing.RUNTIMES)
+    assert all(name in printed for name in preprocessing.RUNTIME_RESIZES)
 
 
 def test_evaluating_as_a_runtime_says_so_and_leaves_the_other_report(trained_run, tmp_path, capsys):
@@ -105,7 +105,7 @@ def test_evaluating_as_a_runtime_says_so_and_leaves_the_other_report(trained_run
     assert "resized as mediapipe does" in " ".join(capsys.readouterr().out.split())
     reports = [json.loads((tmp_path / f"evaluation-val{each}.json").read_text()) for each in ("", "-as-mediapipe")]
     assert [report["resize_as"] for report in reports] == [None, "mediapipe"]
-    assert reports[1]["preprocessing"] == RUNTIMES["mediapipe"].at(32).to_dict()
+    assert reports[1]["preprocessing"] == RUNTIME_RESIZES["mediapipe"].at(32).to_dict()
     assert reports[0]["n"] == reports[1]["n"] == 33
     assert (tmp_path / "confusion-val-as-mediapipe.png").is_file()
 

@@ -113,7 +113,7 @@ def test_every_crop_that_an_earlier_version_described_is_read(tmp_path, words, e
     path.write_bytes(content[: content.index(b"Image classifier")] + description)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "cat\ndog\n")
-    (found,) = exported.statements(path, None)
+    (found,) = exported.find_cards(path, None)
     assert (found.card.preprocessing, found.card.classes) == (expected, ("cat", "dog"))
     assert words in found.note
 

@@ -17,14 +17,14 @@ import pytest
 from sqznet.network.sqz import decoder, encoder
 from tests.fuzz import mutate
 
-HEADER_FIELDS = [field.name for field in dataclasses.fields(decoder.Network) if field.name != "layers"]
+HEADER_FIELDS = [field.name for field in dataclasses.fields(decoder.Contents) if field.name != "layers"]
 ALLOCATED = 100_000_000  # bytes
 SLOW = 10.0  # seconds; a whole file takes a third of one on two cores
 
 
 def network(
     arch="v1.1", activation="relu", bypass="none", padding=0, names=("ball", "house", "star"), classes=3
-) -> tuple[decoder.Network, dict[str, encoder.Integers]]:
+) -> tuple[decoder.Contents, dict[str, encoder.Integers]]:
     """A network of random integers, whose input channels differ in how predictable they are."""
     draw = np.random.default_rng(5)
     integers, layers = {}, {}
@@ -34,7 +34,7 @@ def network(
         integers[name] = encoder.Integers(values, np.float32(draw.uniform(0.001, 0.1)))
         layers[name] = (integers[name].kernel, draw.normal(size=shape[3]).astype(np.float16).astype(np.float32))
     means, deviations = (123.0, 117.0, 104.0), (1.0, 58.5, 57.375)
-    made = decoder.Network(
+    made = decoder.Contents(
         arch, activation, bypass, padding, classes, names, 64, "squash", 72, "bicubic", False, means, deviations,
         "of nowhere", layers,
     )  # fmt: skip

@@ -41,7 +41,7 @@ def convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
-def of_keras(model: keras.Model, card: Card) -> decoder.Network:
+def of_keras(model: keras.Model, card: Card) -> decoder.Contents:
     """What a file says of a model of `without_batch_norm`, with its weights."""
     preprocessing = card.preprocessing
     network, means, deviations = models.describe(model, preprocessing.image_size)
@@ -51,7 +51,7 @@ def of_keras(model: keras.Model, card: Card) -> decoder.Network:
     elif names and any("\n" in name for name in names):
         raise InputError("a class has a line break in its name, which a .sqz file cannot hold")
     origin = {"pretrained_on": card.pretrained_on, "weights": card.weights}
-    return decoder.Network(
+    return decoder.Contents(
         network.arch,
         network.activation,
         network.bypass,
@@ -70,7 +70,7 @@ def of_keras(model: keras.Model, card: Card) -> decoder.Network:
     )
 
 
-def to_keras(stored: decoder.Network) -> tuple[keras.Model, Card]:
+def to_keras(stored: decoder.Contents) -> tuple[keras.Model, Card]:
     """The model of a decoded file, which takes uint8 RGB pixels and gives logits, and its card."""
     network = architecture.Network(
         stored.classes, stored.arch, stored.activation, False, stored.bypass, stored.conv10_padding, stored.image_size

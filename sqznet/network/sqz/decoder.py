@@ -39,7 +39,7 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True)
-class Network:
+class Contents:
     """What a file holds. `layers` has for each convolution its kernel (height, width, in, out) and bias (out,),
     float32, in the order in which they are stored."""
 
@@ -76,7 +76,7 @@ def shapes(arch: str, bypass: str, classes: int) -> dict[str, tuple[int, int, in
     return {**found, "conv10": (1, 1, filters, classes)}
 
 
-def decode(data: bytes) -> Network:
+def decode(data: bytes) -> Contents:
     """The network in the bytes of a `.sqz` file.
 
     Raises:
@@ -115,7 +115,7 @@ def decode(data: bytes) -> Network:
         name: (each.reshape(shape).astype(np.float32) * code.step, code.bias)
         for (name, shape), each, code in zip(expected.items(), symbols, codes, strict=True)
     }
-    return Network(
+    return Contents(
         arch,
         activation,
         bypass,

@@ -9,7 +9,7 @@ import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.network.sqz import decoder
-from sqznet.network.sqz.decoder import BITS, LANES, STATE_FLOOR, Network
+from sqznet.network.sqz.decoder import BITS, LANES, STATE_FLOOR, Contents
 
 TABLES = 4  # of frequencies, at most, among which the input channels of a kernel are divided
 ROUNDS = 8  # of dividing them
@@ -28,7 +28,7 @@ class Integers:
         return self.values.astype(np.float32) * self.step
 
 
-def encode(network: Network, integers: dict[str, Integers]) -> bytes:
+def encode(network: Contents, integers: dict[str, Integers]) -> bytes:
     """The bytes of a `.sqz` file.
 
     Args:
@@ -51,7 +51,7 @@ def encode(network: Network, integers: dict[str, Integers]) -> bytes:
     return decoder.ENVELOPE.pack(decoder.MAGIC, length, zlib.crc32(body)) + body
 
 
-def _header(network: Network) -> bytes:
+def _header(network: Contents) -> bytes:
     names = network.class_names
     listed = "\n".join(names).encode() if isinstance(names, tuple) else b""
     note = network.note.encode()
