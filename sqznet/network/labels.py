@@ -1,10 +1,10 @@
-"""Class names that people can read: ImageNet's WordNet ids become words, everything else stays as it is.
+"""Readable class names, and matching the class names of data with those of a model.
 
 `imagenet_classes.txt` holds the 1,000 classes of ILSVRC 2012 in the order of their labels (0 first, the sorted WordNet
-ids), each with the first word that WordNet 3.0 has for it; the four that would read alike have a word in brackets.
+ids), each with the first word of WordNet 3.0; four that would be equal have a word in brackets.
 
-Data and models spell a class in their own ways: `n03417042`, `garbage truck`, `Garbage_Truck`, or with all words,
-`n03417042 garbage truck, dustcart`. `match` finds which stand for which.
+Data and models spell a class differently: `n03417042`, `garbage truck`, `Garbage_Truck`, or
+`n03417042 garbage truck, dustcart`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
+_WITH_ID = re.compile(r"(n\d{8})[\s:,_-]+(\S.*)")  # a line of synset_words.txt, or a folder of that name
+
 
 @functools.cache
 def imagenet() -> dict[str, str]:
@@ -24,23 +26,20 @@ def imagenet() -> dict[str, str]:
 
 
 def readable(classes: Iterable[str]) -> tuple[str, ...]:
-    """Names for tables and pictures; those of data and models, which have to be equal, stay what they are."""
+    """Names for tables and pictures: WordNet ids become words, other names stay the same."""
     names = imagenet()
     return tuple(names.get(name, name) for name in classes)
 
 
-_WITH_ID = re.compile(r"(n\d{8})[\s:,_-]+(\S.*)")  # a line of synset_words.txt, a folder
-
-
 def plain(name: str) -> str:
-    """A name without what people write in different ways: case, underscores, hyphens and blanks."""
+    """A name in lower case, with single blanks instead of underscores and hyphens."""
     return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 
 def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
-    """For each class of data the outputs of a model that it may stand for: none, one, or several where it is ambiguous.
+    """For each class of data the outputs of a model that it may mean: none, one, or several if it is ambiguous.
 
-    The same spelling counts first, then the same whole text or WordNet id, then one of several words for a class.
+    The same spelling has priority, then the same whole text or WordNet id, then one of several words for a class.
     """
     exact: dict[str, list[int]] = {}
     whole: dict[str, list[int]] = {}
@@ -63,7 +62,7 @@ def _outputs(of: dict[str, list[int]], forms: Iterable[str]) -> list[int]:
 
 
 def _texts(name: str) -> tuple[set[str], set[str]]:
-    """A class's name as whole texts, and each of several words in them."""
+    """The whole texts that a class name stands for, and the single names in them (separated by commas)."""
     given = {name}
     with_id = _WITH_ID.fullmatch(name.strip())
     if with_id:
@@ -75,7 +74,7 @@ def _texts(name: str) -> tuple[set[str], set[str]]:
 
 
 def close_to(name: str, known: Sequence[str]) -> list[str]:
-    """Up to three of the known classes whose names are almost this one, in words."""
+    """The readable names of up to three known classes that are spelt almost like this one."""
     shown = readable(known)
     forms = {form: shown[output] for output, each in enumerate(known) for form in set().union(*_texts(each))}
     return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(plain(name), forms, n=3, cutoff=0.75)))

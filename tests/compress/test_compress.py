@@ -14,7 +14,7 @@ from sqznet.compress import __main__ as compress
 from sqznet.core.errors import InputError
 from sqznet.network import architecture, model
 from sqznet.network.quantization import bit_price, pruning, rounding, sensitivity
-from sqznet.network.sqz import convert, decoder
+from sqznet.network.sqz import decoder
 from sqznet.predict import inference
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_file_is_refused_wherever_a_model_is_asked_for(compressed, tmp
     content = bytearray(compressed.read_bytes())
     content[1000] ^= 1
     (tmp_path / "damaged.sqz").write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged.sqz cannot be decoded: its checksum is another"):
+    with pytest.raises(InputError, match=r"damaged.sqz cannot be decoded: its checksum is wrong"):
         inference.load(tmp_path / "damaged.sqz")
 
 
@@ -155,37 +155,37 @@ def untrained():
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (32, 6, 6, 3)).astype(np.uint8)
     images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    for layer in convert.convolutions(made):
+    for layer in model.convolutions(made):
         kernel, bias = layer.get_weights()
         spread = np.sqrt(2 / np.prod(kernel.shape[:3]))
         layer.set_weights([draw.normal(0, spread, kernel.shape), draw.normal(0, 0.1, bias.shape)])
-    # Answers that differ, from logits that the last ReLU lets pass.
+    # Outputs that differ, from logits that the last ReLU lets pass.
     kernel, bias = made.get_layer("conv10").get_weights()
     maps = keras.Model(made.input, made.get_layer("conv10").input).predict_on_batch(images)
     made.get_layer("conv10").set_weights([kernel / (maps @ kernel[0, 0]).std(), bias + 4])
-    answers = sensitivity.Answers(made, images)
-    return made, [images[:16], images[16:]], answers, sensitivity.measure(made, [images], answers)
+    reference = sensitivity.ReferenceLogits(made, images)
+    return made, [images[:16], images[16:]], reference, sensitivity.measure(made, [images], reference)
 
 
 def test_measuring_leaves_the_network_as_it_was(untrained):
-    made, _, answers, found = untrained
-    assert answers.divergence(made) < 1e-9
-    assert set(found) == {layer.name for layer in convert.convolutions(made)}
-    assert all(each.of_outputs > 0 and each.of_weights > 0 for each in found.values())
+    made, _, reference, found = untrained
+    assert reference.divergence(made) < 1e-9
+    assert set(found) == {layer.name for layer in model.convolutions(made)}
+    assert all(each.per_output > 0 and each.per_weight > 0 for each in found.values())
 
 
 @pytest.mark.slow
 def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
     """Fewer bits, or a smaller divergence: cost is what both are together at the price."""
-    made, batches, answers, found = untrained
+    made, batches, reference, found = untrained
     price = bit_price.at_size(bit_price.estimator(kernels_of(made), found), 0.25 * 1_000_000)
 
     def cost(**stages: bool) -> float:
         rounder = rounding.Rounder(made, batches, found, **stages)
-        weights = {layer.name: layer.get_weights() for layer in convert.convolutions(made)}
+        weights = {layer.name: layer.get_weights() for layer in model.convolutions(made)}
         integers = rounder.round(price)
-        diverges = answers.divergence(made)
-        for layer in convert.convolutions(made):
+        diverges = reference.divergence(made)
+        for layer in model.convolutions(made):
             layer.set_weights(weights[layer.name])
         return bits_of(integers) + diverges / price
 
@@ -196,7 +196,7 @@ def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
 
 
 def kernels_of(made) -> dict[str, np.ndarray]:
-    return {layer.name: layer.get_weights()[0] for layer in convert.convolutions(made)}
+    return {layer.name: layer.get_weights()[0] for layer in model.convolutions(made)}
 
 
 def bits_of(integers) -> float:
@@ -210,14 +210,14 @@ def bits_of(integers) -> float:
 def test_pruning_takes_the_share_it_is_told_and_the_least_important_first(untrained):
     made, batches, _, found = untrained
     kernels = kernels_of(made)
-    kept = pruning.keep(kernels, found, 0.6)
+    kept = pruning.masks(kernels, found, 0.6)
     total = sum(kernel.size for kernel in kernels.values())
     assert sum(int(each.sum()) for each in kept.values()) == total - int(0.6 * total)
     dearest_gone = max(
-        (kernels[name][~each] ** 2).max(initial=0) * found[name].of_weights for name, each in kept.items()
+        (kernels[name][~each] ** 2).max(initial=0) * found[name].per_weight for name, each in kept.items()
     )
     cheapest_kept = min(
-        (kernels[name][each] ** 2).min(initial=np.inf) * found[name].of_weights for name, each in kept.items()
+        (kernels[name][each] ** 2).min(initial=np.inf) * found[name].per_weight for name, each in kept.items()
     )
     assert dearest_gone <= cheapest_kept
     weights = made.get_weights()

@@ -157,7 +157,7 @@ def test_extremes_are_decoded_to_the_same_bits(page, folder):
     draw = np.random.default_rng(0)
     zeros = np.zeros(shapes["fire9_expand1x1"], np.int64)  # one symbol, which takes no bits
     integers["fire9_expand1x1"] = encoder.Integers(zeros, np.float32(0.5))
-    wide = draw.integers(-32768, -32768 + decoder.MOST_SYMBOLS, shapes["fire9_expand3x3"])
+    wide = draw.integers(-32768, -32768 + decoder.MAX_SYMBOLS, shapes["fire9_expand3x3"])
     integers["fire9_expand3x3"] = encoder.Integers(wide, np.float32(1e-42))  # below the normal numbers
     biases = np.array([65504, -65504, 6e-8, -6e-8, 6.1e-5, -0.0, 1 / 3, 0, *draw.normal(size=504)], np.float32)
     made.layers["fire9_expand3x3"] = (made.layers["fire9_expand3x3"][0], biases[:256])
@@ -174,7 +174,7 @@ def test_damage_is_refused_before_anything_is_believed(page, folder, encoded):
         (content[:12], "it does not begin as a .sqz file does"),
         (content.replace(b"\r\n", b"\n", 1), "it does not begin as a .sqz file does"),
         (content[:-1], f"it has {len(content) - 1:,} bytes, and says that it has {len(content):,}"),
-        (bytes(changed), "its checksum is another: it was changed or damaged on its way"),
+        (bytes(changed), "its checksum is wrong: it was changed or damaged"),
     ]:
         assert decoded(page, folder, damaged) == {"refused": message}
         with pytest.raises(Damaged, match=f"^{re.escape(message)}$"):

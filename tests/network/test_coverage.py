@@ -10,10 +10,9 @@ import pytest
 
 from sqznet.compress import __main__ as compress
 from sqznet.export.__main__ import main as export
-from sqznet.network import architecture, coverage, keras_file
+from sqznet.network import architecture, coverage, fold, keras_file
 from sqznet.network import model as models
 from sqznet.network.coverage import Coverage
-from sqznet.network.sqz import convert
 from sqznet.predict import inference
 
 CLASSES = (*"abcde", "ball", "house", "star")  # of the model: five more than the photographs have
@@ -61,13 +60,13 @@ def test_the_warning_says_what_it_is_about():
 def wide(trained_run, tmp_path_factory):
     """The trained network with five more classes, whose logits are always 0."""
     trained, card = inference.load_keras(trained_run)
-    small = convert.without_batch_norm(trained, card.preprocessing.image_size)
+    small = fold.without_batch_norm(trained, card.preprocessing.image_size)
     described, means, deviations = models.describe(small, card.preprocessing.image_size)
     wider = architecture.Network(
         len(CLASSES), described.arch, described.activation, False, described.bypass, image_size=32
     )
     made = models.build(wider, channel_means=means, channel_deviations=deviations)
-    for layer in convert.convolutions(small):
+    for layer in models.convolutions(small):
         arrays = layer.get_weights()
         if layer.name == "conv10":
             arrays = [np.pad(each, [(0, 0)] * (each.ndim - 1) + [(5, 0)]) for each in arrays]

@@ -158,7 +158,7 @@ def test_a_file_without_its_end_is_neither_foreign_nor_without_classes(bundle, t
     for source, member in ((SAMPLE / "model_int8.tflite", "labels.txt"), (bundle / "model.tflite", "sqznet.json")):
         path = alone(source, tmp_path / "alone")
         harm(path)
-        with pytest.raises(InputError, match=f"is damaged or cut short: its metadata name {member}, and the end of"):
+        with pytest.raises(InputError, match=f"is damaged or truncated: its metadata name {member}, which the end of"):
             inference.load(path)
 
 

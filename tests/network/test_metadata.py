@@ -114,7 +114,7 @@ def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest
 
 @pytest.mark.parametrize("card_file", [None, "sqznet.json"])
 def test_the_metadata_are_the_bytes_that_mediapipes_own_classes_write(card_file):
-    content = tflite_metadata.written("tiny", "three things", "MIT", 32, 255.0, "labels.txt", card_file)
+    content = tflite_metadata.build("tiny", "three things", "MIT", 32, 255.0, "labels.txt", card_file)
     builder = tflite_metadata.Builder(1024)
     read = metadata_schema().ModelMetadataT.InitFromPackedBuf(content)
     builder.Finish(read.Pack(builder), file_identifier=b"M001")
