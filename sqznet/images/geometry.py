@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from sqznet.core import cli
 from sqznet.core.errors import InputError
 from sqznet.images.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing
 
@@ -19,7 +20,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--resize=squash and --resize_to=SIDE of the model's input, such as 227",
     )
     group.add_argument("--resize", choices=RESIZES, help="scale the short side to resize_to, or both sides (squash)")
-    group.add_argument("--resize_to", type=int, help="side to scale to before the central square is cut out, in pixels")
+    group.add_argument(
+        "--resize_to", type=cli.positive, help="side to scale to before the central square is cut out, in pixels"
+    )
     group.add_argument("--interpolation", choices=INTERPOLATIONS, help="interpolation between pixels")
     group.add_argument("--antialias", action=argparse.BooleanOptionalAction, help="low-pass filter when scaling down")
 
