@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning")
     args = parser.parse_args()
     startup.load_tensorflow()
-    from sqznet.compress import compressor, rate_search
+    from sqznet.compress import compressor, curve
 
     trained, card = inference.load_keras(args.model)
     rows, packed = [], b""
@@ -61,7 +61,7 @@ def main() -> None:
             packed = _integers(made, chosen)
             ours = chosen.bytes
         rows.append(_row(name, chosen))
-        rate_search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
+        curve.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
     console.table(["stages", "bytes", "points lost", "95 % interval", "divergence, nats"], rows, title=str(args.model))
     console.table(["coder", "bytes"], _coders(packed, ours), title="the same integers")
 

@@ -100,7 +100,7 @@ def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, s
     plain = ["--no-measure", "--no-compensate", "--no-count_bits"]
     assert compress.main([*flags, *plain, "--target=190kB", "--max_drop=100", "--records=20"]) == 0
     printed = capsys.readouterr()
-    assert "rounding is fitted to 32 records of train, which show 3 of 8 classes" in printed.err
+    assert "calibrating on 32 records of train, which show 3 of 8 classes" in printed.err
     assert "n = 20, 3 of 8 classes; uncompressed top-1" in printed.out
     assert "warning: The losses were measured on photographs of 3 of 8 classes" in printed.out
     with out.with_name("wide-curve.csv").open() as file:

@@ -192,8 +192,7 @@ class _Code:
 def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
     """The symbols of each kernel, int16: entropy decoding by range asymmetric numeral systems (rANS).
 
-    Duda 2013, arXiv 1311.2540.
-    Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
+    Duda 2013, arXiv 1311.2540. Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
     """
     states = np.frombuffer(reader.take(4 * LANES), "<u4").astype(np.uint32)
     if len(reader.data) % 2 != reader.place % 2:
