@@ -43,17 +43,9 @@ def main() -> None:
     trained, card = inference.load_keras(args.model)
     rows, packed = [], b""
     for name, flags in STAGES.items():
-        stages = compressor.Stages(**flags, finetune_minutes=args.minutes if "learning" in name else 0.0)
-        made = compressor.Compressor(
-            args.model,
-            trained,
-            card,
-            manifests.load(args.data),
-            stages=stages,
-            split=args.split,
-            records=None,
-            calibration_records=256,
-        )
+        minutes = args.minutes if "learning" in name else 0.0
+        settings = compressor.Settings(**flags, finetune_minutes=minutes, split=args.split)
+        made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
         target = budget.parse(args.target)
         points, chosen = made.compress(target, None)
         chosen = chosen or min(points, key=lambda each: each.bytes)

@@ -16,6 +16,7 @@ the method, docs/sqz.md the format.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from sqznet.core import cli, remote, sizes, startup
@@ -77,16 +78,16 @@ def main(argv: list[str] | None = None) -> int:
     if source is None:
         sqz_files.decode(args.decode, args.format, args.out)
         return 0
+    names = (field.name for field in dataclasses.fields(compressor.Settings))
+    settings = compressor.Settings(**{name: getattr(args, name) for name in names})
+    max_drop = MAX_DROP if args.max_drop is None and args.target is None else args.max_drop
     sqz_files.compress(
         source,
         args.data,
         args.out,
-        compressor.Stages(args.measure, args.compensate, args.count_bits, args.sparsity, args.finetune_minutes),
+        dataclasses.replace(settings, records=args.records or None),
         target=args.target,
-        max_drop=MAX_DROP if args.max_drop is None and args.target is None else args.max_drop,
-        split=args.split,
-        records=args.records or None,
-        calibration_records=args.calibration_records,
+        max_drop=max_drop,
         points=args.points,
     )
     return 0

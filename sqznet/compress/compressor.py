@@ -33,14 +33,17 @@ SPREAD = (0.75, 1.35)  # the further points of a curve lie between these multipl
 
 
 @dataclass(frozen=True)
-class Stages:
-    """The stages of a compression. The first three can be turned off to measure their effect."""
+class Settings:
+    """The flags of the command."""
 
-    measure: bool = True
+    measure: bool = True  # this stage and the next two can be turned off to measure their effect
     compensate: bool = True
     count_bits: bool = True
-    sparsity: float = 0.0
+    sparsity: float = 0.0  # fraction of all weights to prune
     finetune_minutes: float = 0.0
+    split: str | None = None  # to measure on; None: test, or val if there is no test
+    records: int | None = None  # to measure on; None: all
+    calibration_records: int = 256
 
 
 class Compressor:
@@ -48,56 +51,44 @@ class Compressor:
 
     Args:
         source: path of the trained network, for messages.
-        manifest: data set whose train split is for calibration and whose `split` is for measuring.
-        records: to measure on; None means all.
+        manifest: data set whose train split is for calibration and whose other splits are for measuring.
     """
 
-    def __init__(
-        self,
-        source: Path,
-        trained: keras.Model,
-        card: Card,
-        manifest: Manifest,
-        *,
-        stages: Stages,
-        split: str,
-        records: int | None,
-        calibration_records: int,
-    ) -> None:
-        if "train" not in manifest.splits or split == "train":
+    def __init__(self, source: Path, trained: keras.Model, card: Card, manifest: Manifest, settings: Settings) -> None:
+        self.split = settings.split or ("test" if "test" in manifest.splits else "val")
+        if "train" not in manifest.splits or self.split == "train":
             raise InputError(
                 f"{manifest.folder} has the splits {', '.join(manifest.splits)}: a network is calibrated on train and "
                 "measured on another split, because it is fitted to the photographs of train"
             )
-        self.source, self.card, self.manifest, self.stages = source, card, manifest, stages
-        self.split, self.records = split, records
+        self.source, self.card, self.manifest, self.settings = source, card, manifest, settings
         self.model = fold.without_batch_norm(trained, card.preprocessing.image_size)
         self.stored = convert.of_keras(self.model, card)
-        examples = pipeline.examples(manifest, "train", card.preprocessing, calibration_records, BATCH)
+        examples = pipeline.examples(manifest, "train", card.preprocessing, settings.calibration_records, BATCH)
         photographs, labels = zip(*examples, strict=True)
         self.calibrated = coverage.count(labels, len(manifest.classes), trained.output_shape[-1])
         console.say(f"calibrating on {sum(map(len, labels)):,} records of train, which show {self.calibrated}")
         kernels = {name: kernel for name, (kernel, _) in self.stored.layers.items()}
         self.sensitivities = self._sensitivities(kernels, list(photographs))
-        kept = pruning.masks(kernels, self.sensitivities, stages.sparsity) if stages.sparsity else None
+        sparsity = settings.sparsity
         self.rounder = Rounder(
             self.model,
             list(photographs),
             self.sensitivities,
-            compensate=stages.compensate,
-            count_bits=stages.count_bits,
-            kept=kept,
+            compensate=settings.compensate,
+            count_bits=settings.count_bits,
+            kept=pruning.masks(kernels, self.sensitivities, sparsity) if sparsity else None,
         )
         self.estimate = bit_price.estimator(kernels, self.sensitivities)
         self.reference = self._measure_reference(inference.of_keras(source, trained, card))
 
     def _sensitivities(self, kernels: dict[str, np.ndarray], photographs: list[np.ndarray]) -> dict[str, Sensitivity]:
-        """Measured, as far as the stages need it. Without, steps are proportional to the weights' deviation."""
+        """Measured, as far as the settings need it. Without, steps are proportional to the weights' deviation."""
         found: dict[str, Sensitivity] = {}
-        if self.stages.measure or self.stages.count_bits:
+        if self.settings.measure or self.settings.count_bits:
             some = np.concatenate(photographs)[: sensitivity.PHOTOGRAPHS]
             found = sensitivity.measure(self.model, photographs, sensitivity.ReferenceLogits(self.model, some))
-        if self.stages.measure:
+        if self.settings.measure:
             return found
         return {
             name: Sensitivity(found[name].per_output if found else 0.0, 1 / float(kernel.var()))
@@ -116,7 +107,7 @@ class Compressor:
         return verify.Reference(self.manifest.folder, self.split, np.concatenate(labels), tally.score(), covered)
 
     def _answers(self, predictor: inference.Predictor, doing: str) -> Iterator[tuple[np.ndarray, ...]]:
-        return verify.answers(predictor, self.manifest, self.split, self.records, doing)
+        return verify.answers(predictor, self.manifest, self.split, self.settings.records, doing)
 
     def at(self, price: float) -> rate_search.Point:
         """The network compressed at a price, and its accuracy."""
@@ -145,7 +136,7 @@ class Compressor:
             max_drop: largest loss of top-1, as a fraction; None: no limit.
             further: points to add around the chosen one, for the curve.
         """
-        minutes = self.stages.finetune_minutes
+        minutes = self.settings.finetune_minutes
         if target is not None:
             points = rate_search.by_size(self.at, self.estimate, round(target * (GROWTH if minutes else 1)))
         else:

@@ -41,7 +41,6 @@ def write(
     real_top1: float,
     out: Path,
     title: str,
-    *,
     measured: Coverage,
     calibrated: Coverage,
 ) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sqznet.compress import curve
-from sqznet.compress.compressor import Compressor, Stages
+from sqznet.compress.compressor import Compressor, Settings
 from sqznet.core import console, files, locks, metrics, remote, startup
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import manifest as manifests
@@ -24,13 +24,10 @@ def compress(
     source: Path,
     data: Path | None,
     out: Path | None,
-    stages: Stages,
+    settings: Settings,
     *,
     target: int | None,
     max_drop: float | None,
-    split: str | None,
-    records: int | None,
-    calibration_records: int,
     points: int,
 ) -> None:
     """Compresses a network to a .sqz file, and prints and writes the curve of all sizes that were tried.
@@ -41,8 +38,6 @@ def compress(
         out: None: in FOLDER, under the name of the source.
         target: largest size in bytes; None: the smallest file within `max_drop`.
         max_drop: largest loss of top-1, in points; None: no limit.
-        split: to measure on; None: test, or val if there is no test.
-        records: to measure on; None: all.
         points: further points of the curve.
 
     Raises:
@@ -51,29 +46,20 @@ def compress(
     trained, card = inference.load_keras(source)
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or FOLDER / f"{source.stem if source.is_file() else source.name}.sqz"
-    split = split or ("test" if "test" in manifest.splits else "val")
     allowed = None if max_drop is None else max_drop / 100
     remedy = "wait for it, or name another --out"
     with locks.locked(locks.beside(out), f"compresses to {out}", wait=False, remedy=remedy):
         with previous.said_on_failure(lambda: _unchanged(out)):
             older = _description(out) if out.is_file() else None
-            compressor = Compressor(
-                source,
-                trained,
-                card,
-                manifest,
-                stages=stages,
-                split=split,
-                records=records,
-                calibration_records=calibration_records,
-            )
-            reference = compressor.reference
+            compressor = Compressor(source, trained, card, manifest, settings)
+            split, reference = compressor.split, compressor.reference
             too_few = metrics.too_few_records(reference.score.n, manifest.records(split), allowed)
             if too_few:
                 console.say(f"warning: {too_few}")
             tried, chosen = compressor.compress(target, allowed, points)
-            curve.print_table(tried, chosen, reference.score.top1, reference.coverage)
-            for warning in (too_few, coverage.warning(reference.coverage, compressor.calibrated)):
+            measured = reference.coverage
+            curve.print_table(tried, chosen, reference.score.top1, measured)
+            for warning in (too_few, coverage.warning(measured, compressor.calibrated)):
                 if warning:
                     console.result(f"warning: {warning}")
             if chosen is None:
@@ -84,15 +70,8 @@ def compress(
                     f"the smallest one has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points"
                 )
             files.write_bytes(out, chosen.data)
-        curve.write(
-            tried,
-            chosen,
-            reference.score.top1,
-            out,
-            f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {reference.coverage}",
-            measured=reference.coverage,
-            calibrated=compressor.calibrated,
-        )
+        title = f"{source.name} on {split} of {remote.published(manifest.folder)}, n = {chosen.n:,}, {measured}"
+        curve.write(tried, chosen, reference.score.top1, out, title, measured, compressor.calibrated)
         console.result(f"{out}: {chosen.bytes:,} bytes; curve: {curve.path_of(out, '.png')}")
         if older:
             console.result(f"replaced: {older}")

@@ -41,28 +41,21 @@ def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
 
     The same spelling has priority, then the same whole text or WordNet id, then one of several words for a class.
     """
-    exact: dict[str, list[int]] = {}
-    whole: dict[str, list[int]] = {}
-    word: dict[str, list[int]] = {}
+    indexes: list[dict[str, set[int]]] = [{}, {}, {}]
     for output, name in enumerate(known):
-        exact.setdefault(name, []).append(output)
-        texts, words = _texts(name)
-        for found, forms in ((whole, texts), (word, texts | words)):
+        for index, forms in zip(indexes, _forms(name), strict=True):
             for form in forms:
-                found.setdefault(form, []).append(output)
-    matched = []
+                index.setdefault(form, set()).add(output)
+    found = []
     for name in wanted:
-        texts, words = _texts(name)
-        matched.append(exact.get(name) or _outputs(whole, texts) or _outputs(word, texts | words))
-    return matched
+        pairs = zip(indexes, _forms(name), strict=True)
+        candidates = (set().union(*(index.get(form, set()) for form in forms)) for index, forms in pairs)
+        found.append(sorted(next(filter(None, candidates), set())))
+    return found
 
 
-def _outputs(of: dict[str, list[int]], forms: Iterable[str]) -> list[int]:
-    return sorted({output for form in forms for output in of.get(form, ())})
-
-
-def _texts(name: str) -> tuple[set[str], set[str]]:
-    """The whole texts that a class name stands for, and the single names in them (separated by commas)."""
+def _forms(name: str) -> tuple[set[str], set[str], set[str]]:
+    """A class name as it is spelt, as whole texts, and as whole texts and the single names in them."""
     given = {name}
     with_id = _WITH_ID.fullmatch(name.strip())
     if with_id:
@@ -70,11 +63,11 @@ def _texts(name: str) -> tuple[set[str], set[str]]:
     texts = {plain(each) for each in (*given, *readable(given))}
     parts = {part.strip() for text in texts for part in text.split(",")}
     parts |= {re.sub(r" *\(.*?\)", "", part) for part in parts}  # `crane (bird)`
-    return texts, parts - {""}
+    return {name}, texts, texts | parts - {""}
 
 
 def close_to(name: str, known: Sequence[str]) -> list[str]:
     """The readable names of up to three known classes that are spelt almost like this one."""
     shown = readable(known)
-    forms = {form: shown[output] for output, each in enumerate(known) for form in set().union(*_texts(each))}
+    forms = {form: shown[output] for output, each in enumerate(known) for form in _forms(each)[2]}
     return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(plain(name), forms, n=3, cutoff=0.75)))

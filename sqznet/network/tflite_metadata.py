@@ -18,31 +18,17 @@ RGB = 1  # of ColorSpaceType
 TENSOR_AXIS_LABELS = 2  # of AssociatedFileType
 FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2  # of the union ContentProperties
 NORMALIZATION_OPTIONS = 1  # of the union ProcessUnitOptions
-_SLOTS = {  # of the fields that are used here, by table of the schema
-    "ModelMetadata": {
-        "name": 0,
-        "description": 1,
-        "subgraphs": 3,
-        "license": 5,
-        "associated_files": 6,
-        "min_parser_version": 7,
-    },
-    "SubGraphMetadata": {"inputs": 2, "outputs": 3},
-    "TensorMetadata": {
-        "name": 0,
-        "description": 1,
-        "content": 3,
-        "process_units": 4,
-        "stats": 5,
-        "associated_files": 6,
-    },
-    "Content": {"properties_type": 0, "properties": 1},
-    "ImageProperties": {"color_space": 0, "default_size": 1},
-    "ImageSize": {"width": 0, "height": 1},
-    "ProcessUnit": {"options_type": 0, "options": 1},
-    "NormalizationOptions": {"mean": 0, "std": 1},
-    "Stats": {"max": 0, "min": 1},
-    "AssociatedFile": {"name": 0, "description": 1, "type": 2},
+_FIELDS = {  # of the tables that are used here, in the order of the schema
+    "ModelMetadata": "name description version subgraph_metadata author license associated_files min_parser_version",
+    "SubGraphMetadata": "name description input_tensor_metadata output_tensor_metadata",
+    "TensorMetadata": "name description dimension_names content process_units stats associated_files",
+    "Content": "content_properties_type content_properties",
+    "ImageProperties": "color_space default_size",
+    "ImageSize": "width height",
+    "ProcessUnit": "options_type options",
+    "NormalizationOptions": "mean std",
+    "Stats": "max min",
+    "AssociatedFile": "name description type",
 }
 
 
@@ -81,13 +67,16 @@ def build(
         labels_file: the member of the archive with the name of each output, one a line.
         card_file: the member of the archive with sqznet's card; None if there is none.
     """
-    outputs = [_probabilities(largest_output, labels_file)]
+    ports = {
+        "input_tensor_metadata": [_image(image_size)],
+        "output_tensor_metadata": [_probabilities(largest_output, labels_file)],
+    }
     card = {"name": card_file or "", "description": "classes, input contract and origin, as sqznet reads them"}
     model = _table(
         "ModelMetadata",
         name=name,
         description=description,
-        subgraphs=[_table("SubGraphMetadata", inputs=[_image(image_size)], outputs=outputs)],
+        subgraph_metadata=[_table("SubGraphMetadata", **ports)],
         license=licence,
         **({"associated_files": [_table("AssociatedFile", **card)]} if card_file is not None else {}),
         min_parser_version=PARSER_VERSION,
@@ -98,7 +87,12 @@ def build(
 
 
 def _table(kind: str, **fields: Value) -> Table:
-    return {_SLOTS[kind][name]: value for name, value in fields.items()}
+    slots = _FIELDS[kind].split()
+    return {slots.index(name): value for name, value in fields.items()}
+
+
+def _content(kind: int, properties: Table) -> Table:
+    return _table("Content", content_properties_type=Byte(kind), content_properties=properties)
 
 
 def _image(image_size: int) -> Table:
@@ -111,7 +105,7 @@ def _image(image_size: int) -> Table:
         "TensorMetadata",
         name="image",
         description="RGB photograph, pixels 0 to 255 as they are",
-        content=_table("Content", properties_type=Byte(IMAGE_PROPERTIES), properties=image),
+        content=_content(IMAGE_PROPERTIES, image),
         process_units=[_table("ProcessUnit", options_type=Byte(NORMALIZATION_OPTIONS), options=identity)],
         stats=_table("Stats", max=[255.0], min=[0.0]),
     )
@@ -128,7 +122,7 @@ def _probabilities(largest: float, labels_file: str) -> Table:
         "TensorMetadata",
         name="probabilities",
         description=f"probability of each label, in the order of {labels_file}",
-        content=_table("Content", properties_type=Byte(FEATURE_PROPERTIES), properties={}),
+        content=_content(FEATURE_PROPERTIES, {}),
         stats=_table("Stats", max=[largest], min=[0.0]),
         associated_files=[labels],
     )

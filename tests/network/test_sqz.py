@@ -82,7 +82,7 @@ def test_the_decoder_needs_numpy_only():
     tree = ast.parse(Path(decoder.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "dataclasses", "numpy", "struct", "zlib"}
+    assert imported == {"__future__", "dataclasses", "numpy", "struct", "typing", "zlib"}
 
 
 def mended(content: bytes) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,21 @@ SUFFIX = ".sqz"
 MAGIC = b"\x89SQZ\r\n\x1a\n"  # like PNG's: a transfer as text or with 7 bits a byte changes it
 VERSION = 1
 ENVELOPE = struct.Struct("<8sII")  # magic, bytes of the file, CRC-32 of the rest
+# Version, a byte for each of FIELDS, image_size, resize_to, channel means, channel deviations, number of classes, kind
+# of class names, bytes of the names, bytes of the note.
 HEADER = struct.Struct("<BBBBBBBBHH6fHBII")
 LAYER = struct.Struct("<fhHB")  # step, lowest symbol, symbols, tables
 ARCHS = ("v1.0", "v1.1")
-ACTIVATIONS = ("relu", "elu")
 BYPASSES = ("none", "simple", "complex")
-RESIZES = ("short", "squash")
-INTERPOLATIONS = ("bilinear", "bicubic", "bilinear_corner")
+FIELDS = {  # the values that a byte stands for: 0 is the first
+    "arch": ARCHS,
+    "activation": ("relu", "elu"),
+    "bypass": BYPASSES,
+    "conv10_padding": (0, 1),
+    "resize": ("short", "squash"),
+    "interpolation": ("bilinear", "bicubic", "bilinear_corner"),
+    "antialias": (False, True),
+}
 NAMED = (None, "imagenet", "listed")  # kinds of class names
 MAX_CLASSES = 16_384
 MAX_SYMBOLS = 4_096
@@ -93,12 +102,11 @@ def decode(data: bytes) -> Contents:
     version = data[reader.place] if reader.place < len(data) else None
     if version != VERSION:
         raise Damaged(f"it is of version {version} of the format, and this decoder reads version {VERSION}")
-    (_, arch, activation, bypass, padding, resize, interpolation, antialias, image_size, resize_to, *numbers) = (
-        reader.unpack(HEADER)
-    )
-    scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[:6], numbers[6:]
-    sized = 1 <= image_size <= resize_to
-    if not 1 <= classes <= MAX_CLASSES or not sized or padding > 1 or antialias > 1:
+    _, *numbers = reader.unpack(HEADER)
+    stored, (image_size, resize_to) = dict(zip(FIELDS, numbers[:7], strict=True)), numbers[7:9]
+    scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[9:15], numbers[15:]
+    valid = 1 <= classes <= MAX_CLASSES and 1 <= image_size <= resize_to
+    if not valid or stored["conv10_padding"] > 1 or stored["antialias"] > 1:
         raise Damaged(
             f"its header makes no sense: {classes} classes, images of {image_size} pixels cut from {resize_to}"
         )
@@ -106,9 +114,8 @@ def decode(data: bytes) -> Contents:
         raise Damaged(f"its channel means and deviations are {scaling}")
     names = _names(_one_of(NAMED, named), reader.take(bytes_of_names), classes)
     note = _text(reader.take(bytes_of_note))
-    arch, activation, bypass = _one_of(ARCHS, arch), _one_of(ACTIVATIONS, activation), _one_of(BYPASSES, bypass)
-    resize, interpolation = _one_of(RESIZES, resize), _one_of(INTERPOLATIONS, interpolation)
-    expected = shapes(arch, bypass, classes)
+    fields: dict[str, Any] = {name: _one_of(choices, stored[name]) for name, choices in FIELDS.items()}
+    expected = shapes(fields["arch"], fields["bypass"], classes)
     codes = [_Code(reader, shape) for shape in expected.values()]
     symbols = _symbols(reader, codes)
     layers = {
@@ -116,21 +123,15 @@ def decode(data: bytes) -> Contents:
         for (name, shape), each, code in zip(expected.items(), symbols, codes, strict=True)
     }
     return Contents(
-        arch,
-        activation,
-        bypass,
-        padding,
-        classes,
-        names,
-        image_size,
-        resize,
-        resize_to,
-        interpolation,
-        bool(antialias),
-        tuple(scaling[:3]),
-        tuple(scaling[3:]),
-        note,
-        layers,
+        **fields,
+        classes=classes,
+        class_names=names,
+        image_size=image_size,
+        resize_to=resize_to,
+        channel_means=tuple(scaling[:3]),
+        channel_deviations=tuple(scaling[3:]),
+        note=note,
+        layers=layers,
     )
 
 
@@ -190,9 +191,9 @@ class _Code:
 
 
 def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
-    """The symbols of each kernel, int16: entropy decoding by range asymmetric numeral systems (rANS).
+    """The symbols of each kernel, int16: entropy decoding by rANS, range asymmetric numeral systems (arXiv 1311.2540).
 
-    Duda 2013, arXiv 1311.2540. Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
+    Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
     """
     states = np.frombuffer(reader.take(4 * LANES), "<u4").astype(np.uint32)
     if len(reader.data) % 2 != reader.place % 2:

@@ -57,13 +57,7 @@ def _header(network: Contents) -> bytes:
     note = network.note.encode()
     header = decoder.HEADER.pack(
         decoder.VERSION,
-        decoder.ARCHS.index(network.arch),
-        decoder.ACTIVATIONS.index(network.activation),
-        decoder.BYPASSES.index(network.bypass),
-        network.conv10_padding,
-        decoder.RESIZES.index(network.resize),
-        decoder.INTERPOLATIONS.index(network.interpolation),
-        network.antialias,
+        *(choices.index(getattr(network, name)) for name, choices in decoder.FIELDS.items()),
         network.image_size,
         network.resize_to,
         *network.channel_means,
