@@ -29,14 +29,11 @@ EXIF_ORIENTATION = 0x0112
 # A closed list: other decoders of Pillow start other programs (EPS does) or are not for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TRANSPOSES = {  # by EXIF orientation; 1 is upright
+    orientation: Image.Transpose[name]
+    for orientation, name in enumerate(
+        "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), start=2
+    )
 }
 # Frame headers of the JPEGs that every decoder reads: baseline, extended and progressive, with Huffman codes. Other
 # JPEGs are lossless, arithmetic or hierarchical.
@@ -230,13 +227,15 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colours, 8 bits, mode RGB, L, CMYK or LAB; and opacity, mode L, if the image may have transparent pixels."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        signed = _sample_format(image) == 2
+        signed = (_tiff_tag(image, TiffImagePlugin.SAMPLEFORMAT) or (1,))[0] == 2  # 1: unsigned, 3: floating point
         if image.mode == "I" and not signed:  # Pillow uses the same mode for 32 bits without a sign
             values = values.view(np.uint32)
         key = image.info.get("transparency")
         alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
         grey = _eight_bits(values, signed)
-        return Image.fromarray(255 - grey if _is_white_at_zero(image) else grey), alpha
+        # In TIFF files of document scanners 0 may be white; Pillow inverts only 8 bits.
+        is_inverted = _tiff_tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        return Image.fromarray(255 - grey if is_inverted else grey), alpha
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode in ("LA", "La"):
         return image.convert("LA").getchannel("L"), alpha
@@ -249,16 +248,9 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("RGB"), alpha
 
 
-def _sample_format(image: Image.Image) -> int:
-    """The sample format of a TIFF file: 1 unsigned (as in all other files), 2 signed, 3 floating point."""
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
     tags = getattr(image, "tag_v2", None)
-    return tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] if tags is not None else 1
-
-
-def _is_white_at_zero(image: Image.Image) -> bool:
-    """Whether 0 is white, as in TIFF files of document scanners; Pillow inverts only 8 bits."""
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return None if tags is None else tags.get(tag)
 
 
 def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:

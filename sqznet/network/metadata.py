@@ -46,88 +46,59 @@ def card_text(card: Card) -> str:
 
 
 def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
-    """Adds the card, and the descriptions of its format, to a finished file.
+    """Adds the card to a finished file, and to a .tflite file labels and metadata as well. The network stays the same.
 
     Args:
         path: a file, or the folder of a SavedModel.
         format_name: of `variants.FORMATS`.
         name: of the model, for people.
-    """
-    if format_name == "savedmodel":
-        add_to_saved_model(path, card)
-    elif format_name != "tflite":
-        add_to_onnx(path, card)
-    else:
-        add(
-            path,
-            name=f"SqueezeNet {name}",
-            description=f"Image classifier. {card.preprocessing.steps}.",
-            licence=str((card.weights or {}).get("licence") or NO_LICENCE),
-            labels=labels.readable(card.classes or ()),
-            image_size=card.preprocessing.image_size,
-            card=card,
-        )
-
-
-def add_to_saved_model(folder: Path, card: Card) -> None:
-    files.write_text(folder / MEMBER, card_text(card))
-
-
-def add_to_onnx(path: Path, card: Card) -> None:
-    """Adds the card to a finished .onnx file. The network does not change."""
-    import onnx
-
-    model = onnx.load(path)
-    model.metadata_props.add(key=MEMBER, value=card_text(card))
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def add(
-    path: Path,
-    *,
-    name: str,
-    description: str,
-    licence: str,
-    labels: tuple[str, ...],
-    image_size: int,
-    card: Card | None = None,
-) -> None:
-    """Adds metadata and labels to a finished .tflite file. The network does not change.
-
-    Args:
-        path: a model of one input, pixels float32 or uint8 0..255, (1, image_size, image_size, 3), and one output,
-            probabilities.
-        labels: the names of the outputs, in their order.
-        card: for sqznet itself; None leaves it out.
 
     Raises:
-        InputError: it is not a TFLite file, or has metadata already.
+        InputError: it is not a TFLite file, or has metadata already, or the labels do not fit its outputs.
     """
+    if format_name == "savedmodel":
+        files.write_text(path / MEMBER, card_text(card))
+    elif format_name == "tflite":
+        _add_to_tflite(path, card, name)
+    else:
+        import onnx
+
+        model = onnx.load(path)
+        model.metadata_props.add(key=MEMBER, value=card_text(card))
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _add_to_tflite(path: Path, card: Card, name: str) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     model = _model(path)
     (graph,) = model.subgraphs
     (index,) = graph.outputs
     probabilities = graph.tensors[index]
-    if len(labels) != probabilities.shape[-1]:
-        raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(labels)} labels for them")
-    broken = next((label for label in labels if set(label) & {"\r", "\n"}), None)
+    names = labels.readable(card.classes or ())
+    if len(names) != probabilities.shape[-1]:
+        raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(names)} labels for them")
+    broken = next((each for each in names if set(each) & {"\r", "\n"}), None)
     if broken is not None:
         raise InputError(f"the label {broken!r} for {path} has a line break in it; {LABELS} has one label per line")
-    archive = {LABELS: "".join(f"{label}\n" for label in labels)}
-    if card is not None:
-        archive[MEMBER] = card_text(card)
-    largest = 255.0 if probabilities.type == schema.TensorType.UINT8 else 1.0
-    card_file = MEMBER if card is not None else None
+    content = tflite_metadata.build(
+        f"SqueezeNet {name}",
+        f"Image classifier. {card.preprocessing.steps}.",
+        str((card.weights or {}).get("licence") or NO_LICENCE),
+        card.preprocessing.image_size,
+        255.0 if probabilities.type == schema.TensorType.UINT8 else 1.0,
+        LABELS,
+        MEMBER,
+    )
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    content = tflite_metadata.build(name, description, licence, image_size, largest, LABELS, card_file)
     buffer.data = np.frombuffer(content, np.uint8)
     entry.name, entry.buffer = ENTRY, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     builder = tflite_metadata.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    path.write_bytes(_with_archive(bytes(builder.Output()), archive))
+    members = {LABELS: "".join(f"{each}\n" for each in names), MEMBER: card_text(card)}
+    path.write_bytes(_with_archive(bytes(builder.Output()), members))
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:

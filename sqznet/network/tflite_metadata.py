@@ -58,27 +58,27 @@ def build(
     image_size: int,
     largest_output: float,
     labels_file: str,
-    card_file: str | None = None,
+    card_file: str,
 ) -> bytes:
     """The metadata of a model of one input, an RGB photograph, and one output, probabilities.
 
     Args:
         largest_output: 1 for float32 probabilities, 255 for uint8.
         labels_file: the member of the archive with the name of each output, one a line.
-        card_file: the member of the archive with sqznet's card; None if there is none.
+        card_file: the member of the archive with sqznet's card.
     """
     ports = {
         "input_tensor_metadata": [_image(image_size)],
         "output_tensor_metadata": [_probabilities(largest_output, labels_file)],
     }
-    card = {"name": card_file or "", "description": "classes, input contract and origin, as sqznet reads them"}
+    card = {"name": card_file, "description": "classes, input contract and origin, as sqznet reads them"}
     model = _table(
         "ModelMetadata",
         name=name,
         description=description,
         subgraph_metadata=[_table("SubGraphMetadata", **ports)],
         license=licence,
-        **({"associated_files": [_table("AssociatedFile", **card)]} if card_file is not None else {}),
+        associated_files=[_table("AssociatedFile", **card)],
         min_parser_version=PARSER_VERSION,
     )
     builder = Builder(1024)

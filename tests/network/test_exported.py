@@ -408,7 +408,7 @@ def test_our_onnx_file_runs_when_a_tool_has_fixed_its_batch(bundle, shard_set, t
 
 def test_logits_are_refused_whatever_the_file_says_of_itself(tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     with pytest.raises(InputError, match=r"for image 1 of 3 the values are .* with sum .*Probably these are logits"):
         inference.load(path).predict(images)
@@ -416,14 +416,14 @@ def test_logits_are_refused_whatever_the_file_says_of_itself(tmp_path):
 
 def test_evaluate_says_which_records_were_answered_with_logits(shard_set, tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     with pytest.raises(InputError, match=r"does not put out probabilities: .* \(records 0 to 32, 0 first, of val of "):
         evaluate.evaluate(inference.load(path), shard_set, "val")
 
 
 def test_a_teacher_that_answers_with_logits_ends_training_with_one_line(shard_set, tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     options = {"strategy_name": "one", "replicas": None, "run_dir": tmp_path / "run", "resume": False}
     with pytest.raises(InputError, match=r"--teacher: .*logits.onnx does not put out probabilities: for image 1 of 8"):
         start.train(shard_set, TINY, teacher=path, **options)
