@@ -29,11 +29,14 @@ EXIF_ORIENTATION = 0x0112
 # A closed list: other decoders of Pillow start other programs (EPS does) or are not for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
-_TRANSPOSES = {  # by EXIF orientation; 1 is upright
-    orientation: Image.Transpose[name]
-    for orientation, name in enumerate(
-        "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split(), start=2
-    )
+_TRANSPOSES = {  # by the orientation in EXIF
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 # Frame headers of the JPEGs that every decoder reads: baseline, extended and progressive, with Huffman codes. Other
 # JPEGs are lossless, arithmetic or hierarchical.

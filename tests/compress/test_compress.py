@@ -31,7 +31,7 @@ def compressed(trained_run, shard_set, tmp_path_factory):
     return out
 
 
-def test_a_file_is_no_larger_than_asked_and_answers_alike(compressed, trained_run, shard_set):
+def test_a_file_is_within_the_target_and_predicts_alike(compressed, trained_run, shard_set):
     assert 150_000 < compressed.stat().st_size <= 190_000  # a quarter of a byte for each of 730,000 weights
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
     real, found = (inference.load(path).predict(images) for path in (trained_run, compressed))
@@ -49,7 +49,7 @@ def test_a_curve_lies_beside_it(compressed):
     assert compressed.with_name("tiny-curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_records_too_few_for_the_loss_that_is_asked_for_are_told_of(trained_run, shard_set, tmp_path, capsys):
+def test_too_few_records_for_the_allowed_loss_give_a_warning(trained_run, shard_set, tmp_path, capsys):
     quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--target=190kB", "--max_drop=0.5"]
     with contextlib.suppress(InputError):  # so coarse a network may lose more
         ask(trained_run, shard_set, tmp_path / "tiny.sqz", *quick)
@@ -59,7 +59,7 @@ def test_records_too_few_for_the_loss_that_is_asked_for_are_told_of(trained_run,
 
 
 @pytest.mark.parametrize("format_name", compress.DECODED_FORMATS)
-def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path, format_name):
+def test_a_decoded_file_has_the_same_weights_bit_for_bit(compressed, tmp_path, format_name):
     out = tmp_path / f"decoded.{format_name}"
     assert compress.main([f"--decode={compressed}", f"--format={format_name}", f"--out={out}"]) == 0
     stored = decoder.decode(compressed.read_bytes()).layers
@@ -85,7 +85,7 @@ def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path
 
 
 @pytest.mark.parametrize("format_name", compress.DECODED_FORMATS)
-def test_decoding_takes_no_file_s_place_unasked(compressed, tmp_path, format_name):
+def test_decoding_overwrites_no_file_without_out(compressed, tmp_path, format_name):
     packed = shutil.copy2(compressed, tmp_path / "best.sqz")
     trained = tmp_path / f"best.{format_name}"
     trained.write_text("trained")
@@ -94,7 +94,7 @@ def test_decoding_takes_no_file_s_place_unasked(compressed, tmp_path, format_nam
     assert trained.read_text() == "trained"
 
 
-def test_what_a_file_replaces_is_told(compressed, trained_run, shard_set, tmp_path, capsys):
+def test_the_replaced_file_is_described(compressed, trained_run, shard_set, tmp_path, capsys):
     out = shutil.copy2(compressed, tmp_path / "tiny.sqz")
     quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--max_drop=100"]
     with pytest.raises(InputError, match=r"Nothing was written; .*tiny.sqz, .* 3 classes\), is unchanged$"):
@@ -108,7 +108,7 @@ def test_what_a_file_replaces_is_told(compressed, trained_run, shard_set, tmp_pa
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_path):
+def test_an_unreachable_target_is_refused_with_the_smallest_size(trained_run, shard_set, tmp_path):
     out = tmp_path / "never.sqz"
     with pytest.raises(InputError, match=r"no file is within --target=2000 .*the smallest one has [\d,]+ bytes"):
         ask(trained_run, shard_set, out, "--target=2kB", "--no-compensate", "--no-measure", "--no-count_bits")
@@ -126,12 +126,12 @@ def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_
         (["--out=model.zip"], "--out=model.zip must end in .sqz"),
     ],
 )
-def test_flags_that_make_no_sense_are_refused(trained_run, shard_set, flags, message):
+def test_flags_out_of_range_are_refused(trained_run, shard_set, flags, message):
     with pytest.raises(InputError, match=message):
         compress.main([f"--model={trained_run}", f"--data={shard_set.folder}", *flags])
 
 
-def test_a_damaged_file_is_refused_wherever_a_model_is_asked_for(compressed, tmp_path):
+def test_a_damaged_file_is_refused(compressed, tmp_path):
     content = bytearray(compressed.read_bytes())
     content[1000] ^= 1
     (tmp_path / "damaged.sqz").write_bytes(content)
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_refused_wherever_a_model_is_asked_for(compressed, tmp
         inference.load(tmp_path / "damaged.sqz")
 
 
-def test_a_damaged_name_is_named():
+def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="no such file: nowhere.sqz"):
         compress.main(["--decode=nowhere.sqz"])
 
@@ -167,7 +167,7 @@ def untrained():
     return made, [images[:16], images[16:]], reference, sensitivity.measure(made, [images], reference)
 
 
-def test_measuring_leaves_the_network_as_it_was(untrained):
+def test_measuring_restores_the_weights(untrained):
     made, _, reference, found = untrained
     assert reference.divergence(made) < 1e-9
     assert set(found) == {layer.name for layer in model.convolutions(made)}
@@ -175,7 +175,7 @@ def test_measuring_leaves_the_network_as_it_was(untrained):
 
 
 @pytest.mark.slow
-def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
+def test_every_stage_lowers_the_cost_at_an_equal_price(untrained):
     """Fewer bits, or a smaller divergence: cost is what both are together at the price."""
     made, batches, reference, found = untrained
     price = bit_price.at_size(bit_price.estimator(kernels_of(made), found), 0.25 * 1_000_000)
@@ -207,7 +207,7 @@ def bits_of(integers) -> float:
     return bits
 
 
-def test_pruning_takes_the_share_it_is_told_and_the_least_important_first(untrained):
+def test_pruning_removes_the_given_fraction_and_the_least_important_weights_first(untrained):
     made, batches, _, found = untrained
     kernels = kernels_of(made)
     kept = pruning.masks(kernels, found, 0.6)

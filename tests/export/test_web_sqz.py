@@ -140,7 +140,7 @@ def as_decoded(found: Contents) -> dict:
     return {"header": json.loads(json.dumps(header)), "layers": rows}
 
 
-def mended(content: bytes) -> bytes:
+def with_checksum(content: bytes) -> bytes:
     """With length and checksum as they should be for what follows them."""
     body = content[ENVELOPE.size :]
     return ENVELOPE.pack(decoder.MAGIC, ENVELOPE.size + len(body), zlib.crc32(body)) + body
@@ -220,7 +220,7 @@ def test_what_makes_no_sense_is_refused_as_in_python(page, folder, encoded, offs
     places = of_parts(content)
     damaged = bytearray(content)
     struct.pack_into(layout, damaged, places.get(offset, offset), value)
-    refused(page, folder, mended(bytes(damaged)), message)
+    refused(page, folder, with_checksum(bytes(damaged)), message)
 
 
 def of_parts(content: bytes) -> dict[str, int]:
@@ -251,7 +251,7 @@ def refused(page, folder: Path, content: bytes, message: str) -> None:
 )
 def test_symbols_have_to_end_where_the_file_ends(page, folder, encoded, tail, message):
     content = encoded["plain-1.1"]
-    refused(page, folder, mended(content[:-2] if tail is None else content + tail), message)
+    refused(page, folder, with_checksum(content[:-2] if tail is None else content + tail), message)
 
 
 def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
@@ -259,7 +259,7 @@ def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
     headers = content[: of_parts(content)["words"] // 4]
     rng = random.Random(3)
     for _ in range(40):
-        some = mended(mutate(headers, rng) + content[len(headers) :])
+        some = with_checksum(mutate(headers, rng) + content[len(headers) :])
         found = decoded(page, folder, some)
         try:
             assert found == as_decoded(decoder.decode(some))
@@ -297,7 +297,7 @@ def test_the_network_is_that_of_keras(page, folder, encoded, name):
 def test_images_too_small_for_the_pools_are_refused(page, folder, encoded):
     content = bytearray(encoded["plain-1.1"])
     struct.pack_into("<H", content, 24, 14)
-    (folder / "some.sqz").write_bytes(mended(bytes(content)))
+    (folder / "some.sqz").write_bytes(with_checksum(bytes(content)))
     with pytest.raises(Exception, match="images of 14 pixels leave too little to pool after fire5"):
         page.evaluate(RUN, [0])
 

@@ -165,7 +165,7 @@ def test_training_honours_antialiasing_in_a_dataset():
     assert (made[0] != made[1]).mean() > 0.1
 
 
-def test_mediapipe_passes_over_pixels_from_the_corner():
+def test_mediapipe_samples_single_pixels_from_the_corner():
     stripes = np.zeros((96, 192, 3), np.uint8)
     stripes[::3, ::6] = 255  # every pixel that is looked at, and no other
     buffer = io.BytesIO()
@@ -254,6 +254,6 @@ def test_a_photograph_much_larger_than_the_crop_is_averaged_not_sampled():
     assert made[True] < 0.4 * made[False]
 
 
-def test_what_is_broken_raises():
+def test_a_broken_jpeg_raises():
     with pytest.raises(tf.errors.InvalidArgumentError):
         crop.preprocess_for_eval(tf.constant(b"not a jpeg"), Recipe())

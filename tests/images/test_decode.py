@@ -47,7 +47,7 @@ def test_an_upright_jpeg_keeps_its_bytes(mode):
     ],
     ids=["png", "webp", "cmyk", "palette", "alpha"],
 )
-def test_everything_else_becomes_an_rgb_jpeg_that_looks_the_same(image, format):
+def test_other_images_become_an_rgb_jpeg_that_looks_the_same(image, format):
     options = {"lossless": True} if format == "WEBP" else {}
     made = to_jpeg(encode(image, format, **options))
     assert np.abs(decode_jpeg(made.content) - np.asarray(image.convert("RGB")).astype(int)).mean() < 2
@@ -112,7 +112,7 @@ def png_of_16_bits(pixels: np.ndarray) -> bytes:
     return with_checksums(b"\x89PNG\r\n\x1a\n" + body)
 
 
-def test_what_no_jpeg_can_hold_is_rejected_and_still_predicted():
+def test_an_image_too_long_for_jpeg_is_rejected_in_a_build_but_predicted():
     content = encode(Image.new("RGB", (66_000, 2)), "PNG")
     with pytest.raises(Reject, match="66000x2 pixels; a JPEG has sides of 65500 at most"):
         to_jpeg(content)
@@ -169,7 +169,7 @@ def mistyped(block: bytes, tag: int, kind: int) -> bytes:
 @pytest.mark.parametrize("kind", range(14))
 @pytest.mark.parametrize("tag", [271, 282, 305, 36867])
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_mistyped_tag_neither_ends_a_build_nor_leaves_a_photograph_lying(tag, kind, format):
+def test_a_tag_of_another_type_ends_no_build_and_the_orientation_is_applied(tag, kind, format):
     block = exif_block(6, tag271="Make", tag282=72.0, tag305="Program", tag36867="2020:01:01 00:00:00")
     content = encode(Image.fromarray(RAMP), format, exif=block)
     start = block.index(b"MM\0*")
@@ -187,7 +187,7 @@ def test_an_orientation_that_does_not_exist_is_upright(orientation):
     assert to_jpeg(content).content == content
 
 
-def test_other_pictures_behind_a_jpeg_do_not_count():
+def test_pictures_appended_to_a_jpeg_are_ignored():
     depth_map = Image.new("L", (60, 40), 99)
     content = encode(Image.fromarray(RAMP), "MPO", save_all=True, append_images=[depth_map])
     assert to_jpeg(content).content == content
@@ -260,7 +260,7 @@ def bomb() -> bytes:
     ],
     ids=["empty", "fake-gif", "html", "postscript", "cut-jpeg", "cut-png", "bomb", "lfs", "jxl", "video"],
 )
-def test_what_cannot_be_used_is_rejected_with_its_reason(content, reason):
+def test_an_unusable_file_is_rejected_with_the_reason(content, reason):
     with pytest.raises(Reject, match=reason):
         to_jpeg(content)
 

@@ -34,19 +34,19 @@ CLASSES = (*"abcde", "ball", "house", "star")  # of the model: five more than th
         ([], 3, 3, 0, False),
     ],
 )
-def test_classes_are_counted_and_few_are_told_from_a_small_sample(labels, of_set, of_model, classes, few):
+def test_classes_are_counted_and_compared_with_the_possible_number(labels, of_set, of_model, classes, few):
     batches = np.array_split(np.array(list(labels), np.int64), 3)
     assert coverage.count(batches, of_set, of_model) == Coverage(classes, of_model, few)
 
 
-def test_a_count_is_read_as_it_was_written():
+def test_a_coverage_is_read_as_it_was_written():
     counted = Coverage(10, 1000, True)
     assert str(counted) == "10 of 1,000 classes"
     assert coverage.read({"n": 5, **counted.to_dict()}) == counted
     assert coverage.read({"n": 5}) is None
 
 
-def test_the_warning_says_what_it_is_about():
+def test_the_warning_names_the_missing_classes():
     few, enough = Coverage(10, 1000, True), Coverage(900, 1000, False)
     measured = "measured on photographs of 10 of 1,000 classes; they say little about the other 990"
     fitted = "The photographs calibrated on show 10 of 1,000 classes: the other 990 may lose more."
@@ -76,7 +76,7 @@ def wide(trained_run, tmp_path_factory):
     return path
 
 
-def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
+def test_an_export_prints_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
     out = tmp_path / "bundle"
     flags = [f"--model={wide}", f"--data={shard_set.folder}", f"--out={out}", "--format=tflite", "--quantize=int8"]
     assert export([*flags, "--calibration_records=32", "--max_drop=100", "--golden=drawings"]) == 0
@@ -94,7 +94,7 @@ def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide,
         assert "say little about the other 5, which may lose more" in content
 
 
-def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, shard_set, tmp_path, capsys):
+def test_compress_prints_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
     out = tmp_path / "wide.sqz"
     flags = [f"--model={wide}", f"--data={shard_set.folder}", f"--out={out}", "--calibration_records=32"]
     plain = ["--no-measure", "--no-compensate", "--no-count_bits"]
@@ -108,7 +108,7 @@ def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, s
     assert (line["classes"], line["calibrated_classes"], line["of_classes"]) == ("3", "3", "8")
 
 
-def test_of_all_classes_nothing_is_warned(bundle):
+def test_full_coverage_gives_no_warning(bundle):
     for name in ("MODEL_CARD.md", "report.html"):
         content = (bundle / name).read_text()
         assert "(3 of 3 classes)" in content and "may lose more" not in content

@@ -93,7 +93,7 @@ def metadata_of(path: Path):
 
 
 @pytest.mark.parametrize(("dtype", "largest_output"), PORTS)
-def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest_output):
+def test_the_metadata_describe_input_and_output(described, dtype, largest_output):
     fb = metadata_schema()
     model = metadata_of(described(dtype))
     assert (model.name, model.license) == (b"SqueezeNet tiny", b"MIT")
@@ -155,7 +155,7 @@ def test_the_same_model_is_the_same_bytes(described, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_the_network_in_the_file_stays_what_it_is(described, plain, dtype):
+def test_metadata_do_not_change_the_network(described, plain, dtype):
     path = described(dtype)
     before, after = model_of(plain.folder / path.name), model_of(path)
     assert len(after.buffers) == len(before.buffers) + 1
@@ -184,7 +184,7 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_weights_lie_where_the_schema_promises(described, dtype):
+def test_weights_are_aligned_as_the_schema_requires(described, dtype):
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAsModel(described(dtype).read_bytes(), 0)
@@ -197,7 +197,7 @@ def test_weights_lie_where_the_schema_promises(described, dtype):
 @pytest.mark.parametrize(
     "content", [b"", b"no model, though long enough", b"\x00\x00\x00\x00TFL3", b"\xff" * 4 + b"TFL3"]
 )
-def test_a_file_that_is_no_tflite_file_is_refused(tmp_path, content):
+def test_a_file_that_is_not_tflite_is_refused(tmp_path, content):
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     with pytest.raises(InputError, match="model.tflite is not a TFLite file"):
