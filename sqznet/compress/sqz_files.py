@@ -49,7 +49,7 @@ def compress(
     allowed = None if max_drop is None else max_drop / 100
     remedy = "wait for it, or name another --out"
     with locks.locked(locks.beside(out), f"compresses to {out}", wait=False, remedy=remedy):
-        with previous.said_on_failure(lambda: _unchanged(out)):
+        with previous.state_on_failure(lambda: _unchanged(out)):
             older = _description(out) if out.is_file() else None
             compressor = Compressor(source, trained, card, manifest, settings)
             split, reference = compressor.split, compressor.reference
