@@ -123,8 +123,9 @@ def test_a_flag_or_a_value_that_no_command_takes_is_found():
 def test_every_flag_that_a_document_names_is_a_flag_of_some_command(path):
     known = {flag.removeprefix("--") for module in commands.MODULES for flag in flags_of(module)}
     for script in tracked():
-        if script.suffix == ".py" and script.parent.name in ("tests", "benchmarks"):
-            known |= {flag.removeprefix("--") for flag in flags_of(f"{script.parent.name}.{script.stem}")}
+        place = script.relative_to(ROOT)
+        if script.suffix == ".py" and (place.parts[0] == "benchmarks" or place.parent.name == "tests"):
+            known |= {flag.removeprefix("--") for flag in flags_of(".".join(place.with_suffix("").parts))}
     unknown = set(FLAG.findall(path.read_text())) - known - FOREIGN
     assert not unknown
 

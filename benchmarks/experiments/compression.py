@@ -1,6 +1,6 @@
 """What each stage of `sqznet.compress` is worth: the same network at the same size, stage after stage.
 
-  python benchmarks/compression.py --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
+  python -m benchmarks.experiments.compression --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
 
 Prints a table: bytes, points of top-1 lost with their paired 95 % interval, and divergence. Then the integers of the
 last line but the learnt one, as other coders pack them.

@@ -1,8 +1,8 @@
 """How long each command is silent: a first hour with one's own photographs, timed from outside.
 
-  python -m benchmarks.silence --photos=photos --weights=squeezenet-v1.1
+  python -m benchmarks.experiments.silence --photos=photos --weights=squeezenet-v1.1
       on a pseudo-terminal, where bars move
-  python -m benchmarks.silence --photos=photos --weights=squeezenet-v1.1 --no-terminal
+  python -m benchmarks.experiments.silence --photos=photos --weights=squeezenet-v1.1 --no-terminal
       as a log file sees it
 
 Runs each command in --work (a new folder), and prints a table: seconds from the command to its first character, to the
