@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from sqznet import cli, console, recipes, startup
+from sqznet import recipes
+from sqznet.core import cli, console, startup
 
 BATCH = 64
 STEPS = 5  # in a round
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="that count")
     args = parser.parse_args()
     startup.load_tensorflow()
-    from sqznet.training.batch_norm import FusedBatchNormalization
+    from sqznet.train.batch_norm import FusedBatchNormalization
 
     rows = []
     for size in map(int, args.sizes.split(",")):
@@ -54,9 +55,9 @@ def make(recipe: recipes.Recipe, layer: type | None):
     """A function that does STEPS updates."""
     import tensorflow as tf
 
-    from sqznet import model
-    from sqznet.training import loop
-    from sqznet.training import strategy as strategies
+    from sqznet.network import model
+    from sqznet.train import loop
+    from sqznet.train import strategy as strategies
 
     strategy = strategies.create("one")
     network = model.Network(

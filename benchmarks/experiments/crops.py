@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sqznet import cli, console, runs
-from sqznet.data import preprocess
+from sqznet.core import cli, console
+from sqznet.images import crop
+from sqznet.runs import __main__ as runs
 
 WAYS = ("areas", "antialiased", "neighbours", "antialiased, not halved")
 FLAGS = ["--recipe=imagenette", "--train_sizes=0:64", "--image_size=80", "--resize_to=80"]
@@ -44,20 +45,20 @@ def train(way: str, flags: list[str]) -> int:
     """A training whose crops are scaled in another way."""
     import tensorflow as tf
 
-    from sqznet import train
+    from sqznet.train import __main__ as training
 
     def antialiased(pixels, size, _antialias):
         scaled = tf.image.resize(pixels, [size, size], antialias=True)
         return tf.cast(tf.clip_by_value(tf.round(scaled), 0, 255), tf.uint8)
 
-    scale, cut = preprocess._scale, preprocess._cut
+    scale, cut = crop._scale, crop._cut
     if way.startswith("antialiased"):
-        preprocess._scale = antialiased
+        crop._scale = antialiased
     if way == "neighbours":
-        preprocess._scale = lambda pixels, size, _antialias: scale(pixels, size, False)
+        crop._scale = lambda pixels, size, _antialias: scale(pixels, size, False)
     if way.endswith("not halved"):
-        preprocess._halved = lambda photograph, box, _size: tf.cast(cut(photograph, box), tf.float32)
-    return train.main(flags)
+        crop._halved = lambda photograph, box, _size: tf.cast(cut(photograph, box), tf.float32)
+    return training.main(flags)
 
 
 if __name__ == "__main__":

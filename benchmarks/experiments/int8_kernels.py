@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sqznet import cli, console, inference, startup
+from sqznet.core import cli, console, startup
 from sqznet.data import manifest as manifests
+from sqznet.predict import inference
 
 ZERO = 128  # zero point of the weights that the package writes
 TIMED = 40  # photographs, in turn over all files

@@ -15,8 +15,9 @@ from unittest import mock
 
 import numpy as np
 
-from sqznet import cli, console, inference, metrics, startup
+from sqznet.core import cli, console, metrics, startup
 from sqznet.data import manifest as manifests
+from sqznet.predict import inference
 
 CALIBRATED_ON = 128  # records, as `sqznet.export` does by default
 
@@ -30,7 +31,9 @@ def main() -> int:
     args = parser.parse_args()
     startup.load_tensorflow()
     from sqznet.data import pipeline
-    from sqznet.export import fold, int8, onnx_int8
+    from sqznet.export import onnx_int8
+    from sqznet.network import fold
+    from sqznet.network.quantization import int8
 
     trained, card = inference.load_keras(args.model)
     model = fold.inference_model(trained, card.preprocessing.image_size)
@@ -60,7 +63,12 @@ def main() -> int:
         same = (answers.argmax(axis=1) == original.argmax(axis=1)).mean()
         top1 = (answers.argmax(axis=1) == labels).mean()
         rows.append(
-            [name, console.percent(same), console.percent(top1), f"{100 * lost:.2f} ({100 * low:.2f} to {100 * high:.2f})"]
+            [
+                name,
+                console.percent(same),
+                console.percent(top1),
+                f"{100 * lost:.2f} ({100 * low:.2f} to {100 * high:.2f})",
+            ]
         )
         console.say("  ".join(rows[-1]))
     console.table(["stages", "same answer", "top-1", "points lost"], rows, title=f"{args.model}, n = {len(labels):,}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from sqznet import console
+from sqznet.core import console
 
 EPOCH = 1_231_167  # images of the article's training split of ImageNet
 V100 = 733  # images/s, by the article

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sqznet import cli, console
+from sqznet.core import cli, console
 
 CLASSES = {"n03000684": "chain saw", "n03417042": "Müllwagen [groß]", "n03445777": "golf ball"}
 WHOLE = ["--global_batch_size=64"]  # the recipe's own batch, so that nothing is fitted to the set
@@ -47,14 +47,20 @@ def main() -> int:
     for number in numbers:
         count, recipe, flags = ROWS[number]
         learned = [
-            path
-            for name in CLASSES
-            for path in sorted((args.photographs / "train" / name).glob(f"{name}_*"))[:count]
+            path for name in CLASSES for path in sorted((args.photographs / "train" / name).glob(f"{name}_*"))[:count]
         ]
         build(args.work, str(count), learned, [])
         folder = args.work / f"run-{number}"
         weights = [f"--init_weights={args.weights}"] if recipe == "finetune" else []
-        run("train", f"--data={args.work}/{count}", f"--recipe={recipe}", *weights, *flags, f"--run_dir={folder}", "--resume")
+        run(
+            "train",
+            f"--data={args.work}/{count}",
+            f"--recipe={recipe}",
+            *weights,
+            *flags,
+            f"--run_dir={folder}",
+            "--resume",
+        )
         run("evaluate", f"--model={folder}", f"--data={args.work}/true", "--split=test")
         scored = json.loads((folder / "evaluation-test.json").read_text())
         config = json.loads((folder / "config.json").read_text())["recipe"]
