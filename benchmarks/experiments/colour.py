@@ -1,4 +1,4 @@
-"""What a colour profile costs: the same photographs tagged sRGB, Display P3, Adobe RGB and ProPhoto.
+"""Measures what a colour profile costs: the same photographs, tagged sRGB, Display P3, Adobe RGB and ProPhoto.
 
   python -m benchmarks.experiments.colour --photographs=../shared/data/imagenet_sample
       --weights=../shared/data/weights/squeezenet_v1.1_caffe_fp16.npz

@@ -106,7 +106,7 @@ def peak_of(folder: Path, flags: list[str]) -> tuple[int, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)  # of this process alone; those that measure latency are others
+    _, status, usage = os.wait4(process.pid, 0)  # of this process only, not of those that measure latency
     if status:
         raise SystemExit(f"the export failed:\n{said}")
     return usage.ru_maxrss * 1024, time.monotonic() - started
