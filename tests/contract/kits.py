@@ -16,7 +16,7 @@ import numpy as np
 from sqznet.export import constants
 
 HERE = Path(__file__).parent
-EXPORT = HERE.parents[1] / "export"
+EXPORT = HERE.parents[1] / "sqznet" / "export" / "kits"
 KOTLIN_COMPILER = "kotlin-compiler@2.4.20"  # of npm
 SWIFT_MODULES = ("CoreGraphics", "CryptoKit", "ImageIO", "TensorFlowLite", "UIKit")
 # All but MediaPipe's, which has no arithmetic of its own.

@@ -95,7 +95,8 @@ def predict(pictures: list[Picture], folder: Path) -> Squares:
 
 def readme(pictures: list[Picture], folder: Path) -> Squares:
     """The Python program of export/README.md, up to where it runs the model."""
-    program = (kits.EXPORT / "README.md").read_text().split("```python\n")[1].split("```")[0].split("run = ")[0]
+    text = (kits.HERE.parents[1] / "export" / "README.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0].split("run = ")[0]
     (folder / "manifest.json").write_text(json.dumps(manifest(CONTRACT)))
     squares: Squares = {}
     for picture in pictures:
