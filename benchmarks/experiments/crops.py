@@ -8,12 +8,14 @@ Finished trainings are not repeated, so a stopped comparison goes on where it wa
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from sqznet.core import cli, console
-from sqznet.images import crop
 from sqznet.runs import __main__ as runs
 
 WAYS = ("areas", "antialiased", "neighbours", "antialiased, not halved")
@@ -42,23 +44,41 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(way: str, flags: list[str]) -> int:
-    """A training whose crops are scaled in another way."""
+    """Trains with crops that are scaled in another way."""
+    from sqznet.train import __main__ as training
+
+    with contextlib.ExitStack() as stack:
+        for patch in patches(way):
+            stack.enter_context(patch)
+        return training.main(flags)
+
+
+def patches(way: str) -> list[Any]:
     import tensorflow as tf
 
-    from sqznet.train import __main__ as training
+    from sqznet.images import crop
+
+    scale, cut = crop._scale, crop._cut
 
     def antialiased(pixels, size, _antialias):
         scaled = tf.image.resize(pixels, [size, size], antialias=True)
         return tf.cast(tf.clip_by_value(tf.round(scaled), 0, 255), tf.uint8)
 
-    scale, cut = crop._scale, crop._cut
-    if way.startswith("antialiased"):
-        crop._scale = antialiased
-    if way == "neighbours":
-        crop._scale = lambda pixels, size, _antialias: scale(pixels, size, False)
-    if way.endswith("not halved"):
-        crop._halved = lambda photograph, box, _size: tf.cast(cut(photograph, box), tf.float32)
-    return training.main(flags)
+    def neighbours(pixels, size, _antialias):
+        return scale(pixels, size, False)
+
+    def not_halved(photograph, box, _size):
+        return tf.cast(cut(photograph, box), tf.float32)
+
+    return {
+        "areas": [],
+        "antialiased": [mock.patch.object(crop, "_scale", antialiased)],
+        "neighbours": [mock.patch.object(crop, "_scale", neighbours)],
+        "antialiased, not halved": [
+            mock.patch.object(crop, "_scale", antialiased),
+            mock.patch.object(crop, "_halved", not_halved),
+        ],
+    }[way]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -43,12 +44,7 @@ def main() -> int:
     batches = list(pipeline.examples(manifest, args.split, card.preprocessing, args.records, 50))
     labels = np.concatenate([each for _, each in batches])
     original = np.concatenate([model(images.astype(np.float32)).numpy() for images, _ in batches])
-    off = {  # what stands in for each stage while it is off
-        "cross-layer equalization": mock.patch.object(int8, "_equalised", lambda model, _: int8._copy(model)),
-        "ranges cut at the least squared error": mock.patch.object(int8, "CUTS", np.ones(1)),
-        "GPTQ error compensation": mock.patch.object(int8, "_round_kernel", nearest),
-        "bias correction": mock.patch.object(int8, "missing_mean", lambda layer, *_: 0.0),
-    }
+    off = replacements()
     rows = []
     for on in range(len(off) + 1):
         name = f"+ {list(off)[on - 1]}" if on else "largest values, nearest integers"
@@ -73,6 +69,18 @@ def main() -> int:
         console.say("  ".join(rows[-1]))
     console.table(["stages", "same answer", "top-1", "points lost"], rows, title=f"{args.model}, n = {len(labels):,}")
     return 0
+
+
+def replacements() -> dict[str, Any]:
+    """For each stage, in order, a patch that replaces it with what quantization does without the stage."""
+    from sqznet.network.quantization import int8
+
+    return {
+        "cross-layer equalization": mock.patch.object(int8, "_equalised", lambda model, _: int8._copy(model)),
+        "ranges cut at the least squared error": mock.patch.object(int8, "CUTS", np.ones(1)),
+        "GPTQ error compensation": mock.patch.object(int8, "_round_kernel", nearest),
+        "bias correction": mock.patch.object(int8, "missing_mean", lambda layer, *_: 0.0),
+    }
 
 
 def nearest(kernel: np.ndarray, scales: np.ndarray, _windows: np.ndarray) -> np.ndarray:
