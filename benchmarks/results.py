@@ -6,10 +6,10 @@
       writes nothing; prints the tables that differ from the records, and exits with 1 if there are any
   python benchmarks/results.py --record=runs/demo-0 --name=demo
       stores the evaluation of a run as benchmarks/records/demo-0.json; the last number is the seed
-  python benchmarks/results.py --record=runs/demo-0 --name=demo --bundle=export/artifacts/demo
-      stores the exported files too
+  python benchmarks/results.py --record=runs/demo-0 --name=demo --bundle=export/artifacts/demo --core_seconds=281
+      stores the exported files too, and the processor time of the training
 
-A table stands between two comments, <!-- results:NAME --> and <!-- /results:NAME -->. Run --record on the machine and
+A table stands between two comments, <!-- results:NAME --> and <!-- /results -->. Run --record on the machine and
 the commit that trained the run, before the next commit.
 """
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = Path("benchmarks/records")
 SPEED = Path("benchmarks/figures.json")
 DOCUMENTS = (Path("README.md"), Path("docs/results.md"), Path("benchmarks/README.md"))
-TABLE = re.compile(r"<!-- results:(?P<name>[\w.-]+) -->\n(?P<content>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
+TABLE = re.compile(r"<!-- results:(?P<name>[\w.-]+) -->\n(?P<content>.*?)<!-- /results -->", re.DOTALL)
 UNKNOWN = "not recorded"
 
 Record = dict[str, Any]
@@ -48,6 +48,9 @@ class Row:
 
 ROWS = {
     "demo": Row("recipe `demo`, v1.1", "synthetic demo set"),
+    "demo-before": Row("the recipe until commit e610eb8", "synthetic demo set"),
+    "demo-at-64px": Row("batch 32, trained and evaluated at 64 px", "synthetic demo set"),
+    "demo-21-epochs": Row("the present recipe with one more epoch", "synthetic demo set"),
     "imagenette": Row("recipe `imagenette`, v1.1, 112 px, from scratch", "Imagenette; settings chosen on this split"),
     "imagenette-long": Row(
         "recipe `imagenette-long`, v1.1, 144 px, from scratch", "Imagenette; settings chosen on this split"
@@ -70,6 +73,7 @@ ROWS = {
     "published-v1.1": Row("published weights v1.1, imported", "the same"),
     "article": Row("recipe `article`, v1.0, 227 px", "ImageNet, 50 photographs a class held out"),
 }
+VARIANTS = ("demo-before", "demo-at-64px", "demo-21-epochs")  # one table of their own
 IN_README = ("demo", "imagenette", "imagenette-long", "finetune", "article")
 ROUTES = {
     "train-sqznet": "sqznet", "train-keras": "Keras `fit`", "train-pytorch": "PyTorch, channels last",
@@ -86,12 +90,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, help="run folder whose evaluation is stored")
     parser.add_argument("--name", choices=tuple(ROWS), help="with --record: the row of the tables")
     parser.add_argument("--bundle", type=Path, help="with --record: exported bundle of that run")
+    parser.add_argument(
+        "--core_seconds", type=cli.finite, help="with --record: processor time of the training, by `time`"
+    )
     parser.add_argument("--note", help="with --record: what else ran on the machine, for example")
     args = parser.parse_args(argv)
     if args.record:
         if not args.name:
             raise InputError("--record needs --name")
-        record = record_of(args.record, args.name, args.bundle, args.note)
+        record = record_of(args.record, args.name, args.bundle, args.core_seconds, args.note)
         path = ROOT / RECORDS / f"{args.name}-{record['seed']}.json"
         files.write_json(path, record)
         console.result(f"record: {path.relative_to(ROOT)}")
@@ -108,7 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     return int(args.check and bool(stale))
 
 
-def record_of(run: Path, name: str, bundle: Path | None, note: str | None) -> Record:
+def record_of(
+    run: Path, name: str, bundle: Path | None = None, core_seconds: float | None = None, note: str | None = None
+) -> Record:
     """The record of one run, from the files that train, evaluate and export wrote.
 
     Raises:
@@ -140,6 +149,7 @@ def record_of(run: Path, name: str, bundle: Path | None, note: str | None) -> Re
         "note": note,
         "commands": commands,
         "train_minutes": round(sum(seconds) / 60, 2),
+        "train_core_minutes": core_seconds and round(core_seconds / 60, 2),
         "evaluation": {each: evaluation[each] for each in kept},
     }
     if bundle:
@@ -189,7 +199,7 @@ def filled(text: str, tables: dict[str, str], document: Path) -> str:
 
     def replace(found: re.Match[str]) -> str:
         name = found["name"]
-        return f"<!-- results:{name} -->\n{_table(tables, found, document)}<!-- /results:{name} -->"
+        return f"<!-- results:{name} -->\n{_table(tables, found, document)}<!-- /results -->"
 
     return TABLE.sub(replace, text)
 
@@ -202,9 +212,12 @@ def _table(tables: dict[str, str], found: re.Match[str], document: Path) -> str:
 
 def make_tables(records: dict[str, list[Record]], speed: Record) -> dict[str, str]:
     """Every table by its name, as Markdown that ends with a line break."""
+    records = dict(records)
+    variants = {name: records.pop(name) for name in VARIANTS if name in records}
     tables = {
-        "summary": _summary({name: records[name] for name in IN_README if name in records}),
+        "readme": _readme({name: records[name] for name in IN_README if name in records}),
         "accuracy": _accuracy(records),
+        "variants": _variants(variants),
         "commands": _commands(records),
         **{f"seeds-{name}": _seeds(each) for name, each in records.items() if len(each) > 1},
         "training": _training(speed["train"]["train"]),
@@ -218,12 +231,12 @@ def make_tables(records: dict[str, list[Record]], speed: Record) -> dict[str, st
     return tables
 
 
-def _summary(records: dict[str, list[Record]]) -> str:
+def _readme(records: dict[str, list[Record]]) -> str:
     rows = [
         [ROWS[name].network, _data(name, group), _share(group, "top1"), _share(group, "top5"), _minutes(group)]
         for name, group in records.items()
     ]
-    return _markdown(["network", "data, split, n", "top-1 (rank-1)", "top-5 (rank-5)", "training, two cores"], rows)
+    return _markdown(["network", "data, split, n", "top-1 (rank-1)", "top-5 (rank-5)", "training"], rows)
 
 
 def _accuracy(records: dict[str, list[Record]]) -> str:
@@ -235,6 +248,14 @@ def _accuracy(records: dict[str, list[Record]]) -> str:
         for name, group in records.items()
     ]  # fmt: skip
     return _markdown(["network", "data, split, n", "top-1", "top-5", "training", "measured"], rows)
+
+
+def _variants(records: dict[str, list[Record]]) -> str:
+    rows = []
+    for name, (record,) in records.items():
+        command = f"`{record['commands'][-1].removeprefix('python -m sqznet.train ')}`"
+        rows.append([ROWS[name].network, command, _share([record], "top1"), _minutes([record])])
+    return _markdown(["settings", "flags of `sqznet.train`", "top-1 on val (95 % interval)", "training"], rows)
 
 
 def _data(name: str, group: list[Record]) -> str:
@@ -257,12 +278,16 @@ def _share(group: list[Record], key: str) -> str:
 
 
 def _minutes(group: list[Record]) -> str:
+    """The median over the seeds; in minutes of one core where these are known, which other programs change least."""
+    of_a_core = [each["train_core_minutes"] for each in group if each.get("train_core_minutes")]
+    if of_a_core:
+        return f"{statistics.median(of_a_core):.1f} core-minutes"
     minutes = [each["train_minutes"] for each in group]
     if minutes[0] is None:
         return "-"
     if minutes[0] == UNKNOWN:
         return UNKNOWN
-    return f"{statistics.median(minutes):.1f} min"
+    return f"{statistics.median(minutes):.1f} min, two cores"
 
 
 def _measured(record: Record) -> str:
@@ -296,12 +321,12 @@ def _lines(commands: list[str]) -> str:
 def _seeds(group: list[Record]) -> str:
     rows = [
         [
-            each["seed"], _share([each], "top1"), _share([each], "top5"), _minutes([each]), _measured(each),
-            each.get("note") or "-",
+            each["seed"], _share([each], "top1"), _share([each], "top5"), _minutes([each]),
+            f"{each['train_minutes']:.1f} min", _measured(each), each.get("note") or "-",
         ]
         for each in group
     ]  # fmt: skip
-    return _markdown(["seed", "top-1 (95 % interval)", "top-5", "training", "measured", "note"], rows)
+    return _markdown(["seed", "top-1 (95 % interval)", "top-5", "training", "by the clock", "measured", "note"], rows)
 
 
 def _files(export: Record) -> str:

@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     data, recipe, run_dir, teacher = _resumed(args, overrides) if resume else _fresh(args, overrides)
 
     startup.load_tensorflow()
-    from sqznet.data import manifest, service
+    from sqznet.data import build, manifest, service
     from sqznet.train import cluster, run, start
 
     machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_service:
         service.await_dispatcher(args.data_service, "--data_service")
     if data == DEMO and not (DEMO / manifest.FILE).is_file():
-        _build_demo()
+        build.build_demo(DEMO)
     if args.find_lr:
         suggested = _find_rate(manifest.load(data), recipe, args, run_dir, _chosen(args, overrides))
         console.next_step("sqznet.train", *_with_rate(sys.argv[1:] if argv is None else argv, suggested))
@@ -337,12 +337,6 @@ def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         changes.setdefault("resize_to", recipe.preprocessing.at(changes["image_size"]).resize_to)
         changes.setdefault("train_sizes", ())
     return recipe.replace(**changes)
-
-
-def _build_demo() -> None:
-    from sqznet.data import __main__ as data_command
-
-    data_command.make(["--source=synthetic", f"--out={DEMO}"])
 
 
 if __name__ == "__main__":

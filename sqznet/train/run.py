@@ -145,7 +145,7 @@ class Run:
         self.progressed = Progressed()
         self._saved_at = time.monotonic()
         self._use(corruption.load(run_dir))
-        self._leave_out(corruption.at_first_sight(manifest))
+        self._leave_out(corruption.in_shards_of_wrong_size(manifest))
         if teacher:
             teacher.outputs_of(manifest.classes, manifest.folder)  # raises where it knows other classes
         for _, size in recipe.train_sizes:
@@ -259,10 +259,10 @@ class Run:
                     self._train_epochs(events)
                     return
                 except (tf.errors.OpError, UnicodeDecodeError) as error:
-                    said = pipeline.said_by_teacher(error) if self.teacher else None
+                    said = pipeline.teacher_error(error) if self.teacher else None
                     if said:
                         raise InputError(f"--teacher: {said}") from None
-                    if not corruption.is_of_reading(error):
+                    if not corruption.is_read_error(error):
                         raise
                     self._leave_out_bad_records(error)
 
@@ -295,7 +295,7 @@ class Run:
 
     def _use(self, bad: Iterable[BadRecord]) -> None:
         self.bad = sorted(bad)
-        self.readable = corruption.mended(self.manifest, self.bad, self.run_dir / corruption.FOLDER)
+        self.readable = corruption.without_bad_records(self.manifest, self.bad, self.run_dir / corruption.FOLDER)
 
     def _leave_out_bad_records(self, error: Exception) -> None:
         """Finds what made reading fail, and goes back to the last checkpoint to go on without it.
@@ -308,20 +308,20 @@ class Run:
         """
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {self.manifest.folder}")
         if self.data_service:  # nobody knows which shard was being read
-            bad_one = corruption.first(self.manifest, "train")
-            raise InputError(bad_one.in_words(self.manifest.folder)) if bad_one else error
+            bad_one = corruption.find_first(self.manifest, "train")
+            raise InputError(bad_one.message(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
         batches = self.recipe.steps_per_call + AHEAD
         # How far shuffling and other threads have read is not known for certain: the whole split settles it.
-        found = corruption.find(
+        found = corruption.find_ahead(
             self.readable, ahead.take(batches * self.recipe.global_batch_size)
-        ) or corruption.all_of(self.readable, "train")
+        ) or corruption.find_all(self.readable, "train")
         if not found:
             raise error
         self._leave_out(found)
         if self.workers > 1:
             raise TryAgain(
-                f"{found[0].in_words(self.manifest.folder)}. It is listed in {self.run_dir / corruption.LIST} now: "
+                f"{found[0].message(self.manifest.folder)}. It is listed in {self.run_dir / corruption.LIST} now: "
                 "start all workers again with --resume to go on without it"
             )
         self.resume()
@@ -330,12 +330,12 @@ class Run:
         bad = {*self.bad, *found}
         if len(bad) > self.max_bad_records and found:
             raise InputError(
-                f"{found[0].in_words(self.manifest.folder)}. Bad records: {len(bad)} so far, and "
+                f"{found[0].message(self.manifest.folder)}. Bad records: {len(bad)} so far, and "
                 f"--max_bad_records={self.max_bad_records} may be left out. Build the set again, or go on with more of "
                 "them and --resume"
             )
         for each in sorted(bad - set(self.bad)):
-            console.say(f"left out: {each.in_words(self.manifest.folder)}")
+            console.say(f"left out: {each.message(self.manifest.folder)}")
         if bad != set(self.bad):
             corruption.save(self.run_dir, bad)
             self._use(bad)

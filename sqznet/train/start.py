@@ -219,7 +219,7 @@ def _print_settings(run: Run, strategy_name: str) -> None:
     if without:
         console.say(
             f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
-            f"photographs will not be learned: {listing.listed(without)}"
+            f"photographs will not be learned: {listing.abbreviated(without)}"
         )
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +31,7 @@ def test_each_document_has_a_generated_table():
 
 
 def test_a_changed_figure_is_found_and_written_again(tables):
-    text = "before\n<!-- results:accuracy -->\n<!-- /results:accuracy -->\nafter\n"
+    text = "before\n<!-- results:accuracy -->\n<!-- /results -->\nafter\n"
     whole = results.filled(text, tables, Path("page.md"))
     assert whole.startswith("before\n") and whole.endswith("after\n")
     assert results.differing(whole, tables, Path("page.md")) == []
@@ -43,8 +41,8 @@ def test_a_changed_figure_is_found_and_written_again(tables):
 
 
 def test_a_table_that_does_not_exist_is_named(tables):
-    text = "<!-- results:accurate -->\n<!-- /results:accurate -->"
-    with pytest.raises(InputError, match=r"page.md has a table results:accurate; there are summary, accuracy"):
+    text = "<!-- results:accurate -->\n<!-- /results -->"
+    with pytest.raises(InputError, match=r"page.md has a table results:accurate; there are readme, accuracy"):
         results.differing(text, tables, Path("page.md"))
 
 
@@ -84,8 +82,9 @@ def run(tmp_path) -> Path:
 
 
 def test_a_record_is_made_of_what_the_commands_wrote(run):
-    record = results.record_of(run, "demo", None, "alone")
+    record = results.record_of(run, "demo", core_seconds=90, note="alone")
     assert (record["name"], record["seed"], record["train_minutes"], record["note"]) == ("demo", 3, 2.1, "alone")
+    assert record["train_core_minutes"] == 1.5 and results._minutes([record]) == "1.5 core-minutes"
     assert record["evaluation"]["n"] == 600 and "note" not in record["evaluation"]
     assert record["commands"] == [
         "python -m sqznet.data --source=synthetic --out=data/demo",
@@ -100,16 +99,15 @@ def test_a_command_with_an_absolute_path_is_not_recorded(run):
     config["command"][-1] = "--run_dir=/home/me/runs/demo-3"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="names an absolute path; repeat the run with relative ones"):
-        results.record_of(run, "demo", None, None)
+        results.record_of(run, "demo")
 
 
 def test_a_run_that_was_not_evaluated_is_not_recorded(run):
     (run / "evaluation-test.json").unlink()
     with pytest.raises(InputError, match="has 0 files evaluation-"):
-        results.record_of(run, "demo", None, None)
+        results.record_of(run, "demo")
 
 
-def test_check_writes_nothing_and_exits_with_0_where_all_agree():
-    command = [sys.executable, "benchmarks/results.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
+def test_check_exits_with_0_where_all_tables_agree(capsys):
+    assert results.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""

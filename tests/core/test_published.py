@@ -70,8 +70,8 @@ def test_a_set_of_an_earlier_version_is_known_again(photographs, tmp_path):
 
 def test_notes_begin_at_the_source():
     note = "classes are from /home/me/shards/labels.txt"
-    assert sources.without_place(note, "tfrecord:/home/me/shards") == "classes are from shards/labels.txt"
-    assert sources.without_place(note, "tfrecord:/home/me/shards/*-fft") == "classes are from labels.txt"
+    assert sources.with_relative_paths(note, "tfrecord:/home/me/shards") == "classes are from shards/labels.txt"
+    assert sources.with_relative_paths(note, "tfrecord:/home/me/shards/*-fft") == "classes are from labels.txt"
 
 
 def test_a_trained_model_and_its_report_tell_no_place(trained_run, shard_set, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import crop as preprocess
 from sqznet.images import decode
 from sqznet.images import resize as preparation

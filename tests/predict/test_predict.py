@@ -98,8 +98,8 @@ def test_of_a_folder_what_should_be_a_photograph_is_named_and_links_are_told_of(
     content = json.loads(printed.out)
     assert len(content["photographs"]) == 3
     assert list(content["errors"]) == [str(holiday / "page.jpg")]
-    assert "1 link leads nowhere, namely gone.jpg" in printed.err
-    assert "hidden folder was not read" in printed.err
+    assert "links without a target: 1 (gone.jpg)" in printed.err
+    assert "hidden folders, not read" in printed.err
 
 
 def test_names_that_are_not_text_or_too_long_take_no_answers_along(bundle, holiday, capsysbinary):

@@ -117,7 +117,7 @@ def test_a_temperature_without_a_teacher_is_refused(shard_set):
 def test_a_teacher_may_know_more_classes(teachers, shard_set):
     """Its probabilities of the data's classes are scaled to add up to 1."""
     fewer = dataclasses.replace(shard_set, classes=("star", "house"), shards=shard_set.shards)
-    ask = pipeline._asking(inference.load(teachers["run"]), fewer)
+    ask = pipeline._with_teacher(inference.load(teachers["run"]), fewer)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     _, _, probabilities = ask(tf.zeros([4]), tf.zeros([4]), tf.constant(images))
     whole = inference.load(teachers["run"]).predict(images)[:, [2, 1]]
