@@ -124,8 +124,9 @@ def test_a_flag_or_a_value_that_no_command_takes_is_found():
 def test_every_flag_that_a_document_names_is_a_flag_of_some_command(path):
     known = {flag.removeprefix("--") for module in commands.MODULES for flag in flags_of(module)}
     for script in tracked():
-        if script.suffix == ".py" and script.parent.name in ("tests", "benchmarks"):
-            known |= {flag.removeprefix("--") for flag in flags_of(f"{script.parent.name}.{script.stem}")}
+        place = script.relative_to(ROOT)
+        if script.suffix == ".py" and (place.parts[0] == "benchmarks" or place.parent.name == "tests"):
+            known |= {flag.removeprefix("--") for flag in flags_of(".".join(place.with_suffix("").parts))}
     unknown = set(FLAG.findall(path.read_text())) - known - FOREIGN
     assert not unknown
 
@@ -202,3 +203,15 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
             assert f"`{name}`" in text
             written = name.replace("SPLIT", "val").replace("MODEL", path.name)
             assert (tmp_path / written).is_file(), written
+
+
+def test_the_table_of_layers_has_every_room():
+    rows = list(rows_of(ROOT / "BUILD_NOTES.md", "layer, top first"))
+    rooms = {name for row in rows for name in re.findall(r"`(\w+)/`", row[1])}
+    assert rooms == {path.parent.name for path in (ROOT / "sqznet").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("folder", ["docs/design", "benchmarks/experiments"])
+def test_every_page_of_a_folder_is_in_its_list(folder):
+    pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
+    assert {target for target, _ in LINK.findall((ROOT / folder / "README.md").read_text())} >= pages
