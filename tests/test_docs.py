@@ -18,7 +18,7 @@ import sqznet
 from sqznet import evaluate, inference, recipes
 from sqznet.benchmark import speed
 
-from . import commands
+from . import commands, reference
 
 ROOT = commands.ROOT
 TEXTS = (".md", ".py", ".sh", ".yaml", "Dockerfile", "Makefile")
@@ -119,14 +119,37 @@ def test_a_flag_or_a_value_that_no_command_takes_is_found():
     ]
 
 
+@functools.cache
+def known_flags() -> frozenset[str]:
+    modules = list(commands.MODULES)
+    modules += [
+        ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        for script in tracked()
+        if script.suffix == ".py" and script.relative_to(ROOT).parts[0] in ("tests", "benchmarks")
+    ]
+    return frozenset(flag.removeprefix("--") for module in modules for flag in flags_of(module))
+
+
+def unknown_flags(text: str) -> set[str]:
+    return set(FLAG.findall(text)) - known_flags() - FOREIGN
+
+
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_every_flag_that_a_document_names_is_a_flag_of_some_command(path):
-    known = {flag.removeprefix("--") for module in commands.MODULES for flag in flags_of(module)}
-    for script in tracked():
-        if script.suffix == ".py" and script.parent.name in ("tests", "benchmarks"):
-            known |= {flag.removeprefix("--") for flag in flags_of(f"{script.parent.name}.{script.stem}")}
-    unknown = set(FLAG.findall(path.read_text())) - known - FOREIGN
-    assert not unknown
+    assert not unknown_flags(path.read_text())
+
+
+def test_a_flag_that_is_renamed_in_a_document_only_is_found():
+    for flag in ("--max_drop", "--init_weights", "--save_minutes"):
+        paths = [path for path in (ROOT / "docs").glob("*.md") if flag in path.read_text()]
+        assert paths, flag
+        for path in paths:
+            renamed = path.read_text().replace(flag, f"{flag}_renamed")
+            assert unknown_flags(renamed) == {f"{flag}_renamed".removeprefix("--")}, path.name
+
+
+def test_the_reference_has_the_flags_that_the_parsers_have():
+    assert reference.PAGE.read_text() == reference.page(), "run python -m tests.reference"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
