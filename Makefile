@@ -3,7 +3,7 @@
 # make test          the tests, but for those marked slow
 # make test-all      all of them
 # make test-part PART=0/8   every eighth of the slow tests, from the first on
-# make check         lint and types
+# make check         lint, types and layers
 # make install       .venv with everything; the others call it
 
 PYTHON ?= python3.11
@@ -58,6 +58,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sqznet import cli, console, runs
-from sqznet.errors import InputError
+from sqznet.core import cli, console
+from sqznet.core.errors import InputError
+from sqznet.runs import __main__ as runs
 
 VARIANTS = {  # name: flags that differ from the base
     "base": [],

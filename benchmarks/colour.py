@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sqznet import cli, console, inference, metrics, pixels, startup
-from sqznet.data import images
+from sqznet.core import cli, console, metrics, startup
+from sqznet.images import decode, resize
+from sqznet.predict import inference
 from tests import icc
 
 PROFILES = {
@@ -41,9 +42,9 @@ def main() -> int:
     answers: dict[str, list[np.ndarray]] = {name: [] for name in PROFILES}
     with console.progress("photographs/s") as bar:
         for file in bar.track(files, description="scoring"):
-            upright = Image.fromarray(images.to_pixels(file.read_bytes()))
+            upright = Image.fromarray(decode.to_pixels(file.read_bytes()))
             seen = [
-                pixels.prepare(images.to_pixels(_tagged(upright, profile)), predictor.card.preprocessing)
+                resize.prepare(decode.to_pixels(_tagged(upright, profile)), predictor.card.preprocessing)
                 for profile in PROFILES.values()
             ]
             for name, row in zip(PROFILES, predictor.predict(np.stack(seen)), strict=True):

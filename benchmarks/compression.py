@@ -14,9 +14,10 @@ import lzma
 import zlib
 from pathlib import Path
 
-from sqznet import console, inference, startup
+from sqznet.core import console, startup
+from sqznet.core import sizes as budget
 from sqznet.data import manifest as manifests
-from sqznet.export import budget
+from sqznet.predict import inference
 
 STAGES = {  # each line adds a stage to the one before
     "the same step in deviations, nearest step": {"measure": False, "compensate": False, "count_bits": False},
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning")
     args = parser.parse_args()
     startup.load_tensorflow()
-    from sqznet.compression import compressor, search
+    from sqznet.compress import compressor, rate_search
 
     trained, card = inference.load_keras(args.model)
     rows, packed = [], b""
@@ -60,7 +61,7 @@ def main() -> None:
             packed = _integers(made, chosen)
             ours = chosen.bytes
         rows.append(_row(name, chosen))
-        search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
+        rate_search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
     console.table(["stages", "bytes", "points lost", "95 % interval", "divergence, nats"], rows, title=str(args.model))
     console.table(["coder", "bytes"], _coders(packed, ours), title="the same integers")
 

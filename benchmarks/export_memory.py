@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sqznet import console, files
+from sqznet.core import console, files
 
 SIZE = 64  # pixels
 DRAWN = 1000  # photographs of the test split; larger sets hold copies of its shards
@@ -61,8 +61,9 @@ def prepare(folder: Path, classes: int, records: int) -> None:
 def write(folder: Path, classes: int, records: int) -> None:
     from PIL import Image
 
-    from sqznet import keras_file, model, startup
-    from sqznet.preprocessing import Preprocessing
+    from sqznet.core import startup
+    from sqznet.images.preprocessing import Preprocessing
+    from sqznet.network import architecture, keras_file, model
 
     random = np.random.default_rng(0)
     for number in range(DRAWN):
@@ -76,7 +77,9 @@ def write(folder: Path, classes: int, records: int) -> None:
     subprocess.run(command, check=True)
     repeat_test(folder / "data", records // DRAWN)
     startup.load_tensorflow()
-    network = model.build(model.Network(classes, "v1.1", "relu", image_size=SIZE), channel_means=(120.0, 110.0, 100.0))
+    network = model.build(
+        architecture.Network(classes, "v1.1", "relu", image_size=SIZE), channel_means=(120.0, 110.0, 100.0)
+    )
     names = tuple(f"class{label:04d}" for label in range(classes))
     keras_file.save(network, keras_file.Card(names, Preprocessing(SIZE, SIZE), None), folder / "model.keras")
 

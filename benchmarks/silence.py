@@ -25,7 +25,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet import console
+from sqznet.core import console
 
 READ = 65536
 # A count that has begun: "16/128" on a bar, "16 of 128" in a log; 0 is none.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import locks, startup
+from sqznet.core import locks, startup
 
 pytest_plugins = ["tests.ci"]
 
@@ -23,14 +23,16 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from sqznet import files, inference, recipes  # noqa: E402
+from sqznet import recipes  # noqa: E402
+from sqznet.core import files  # noqa: E402
 from sqznet.data import build, manifest, shards, sources, synthetic  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
-from sqznet.keras_file import Card  # noqa: E402
-from sqznet.preprocessing import Preprocessing  # noqa: E402
-from sqznet.training import start  # noqa: E402
+from sqznet.images.preprocessing import Preprocessing  # noqa: E402
+from sqznet.network.keras_file import Card  # noqa: E402
+from sqznet.predict import inference  # noqa: E402
+from sqznet.train import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("ball", "house", "star")

@@ -89,11 +89,12 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
     import tensorflow as tf
     from PIL import Image
 
-    from sqznet.data import images, shards
-    from sqznet.errors import Reject
+    from sqznet.core.errors import Reject
+    from sqznet.data import shards
+    from sqznet.images import decode
 
     try:
-        jpeg = images.to_jpeg(mutate(photograph(rng), rng), max_pixels=4_000_000)
+        jpeg = decode.to_jpeg(mutate(photograph(rng), rng), max_pixels=4_000_000)
         (means,) = shards.channel_means([jpeg.content])
         if isinstance(means, Reject):
             raise means
@@ -110,9 +111,9 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
 
 def predict_photograph(rng: random.Random, folder: Path) -> str:
     """`predict`: there is a reason, or pixels come out."""
-    from sqznet import predict
-    from sqznet.errors import Reject
-    from sqznet.preprocessing import Preprocessing
+    from sqznet.core.errors import Reject
+    from sqznet.images.preprocessing import Preprocessing
+    from sqznet.predict import __main__ as predict
 
     class Predictor:
         class card:
@@ -189,9 +190,8 @@ def train_reader(rng: random.Random, folder: Path) -> str:
     """`train`: of a damaged shard every slot is the record as it was stored, or is known to be bad, and why."""
     import tensorflow as tf
 
-    from sqznet.data import manifest, mend, pipeline, records
-    from sqznet.recipes import IMAGENETTE
-    from sqznet.training import schedule
+    from sqznet.data import corruption, manifest, pipeline, records
+    from sqznet.recipes import IMAGENETTE, schedule
 
     path = folder / "train-0.tfrecord"
     framed(original := damaged_shard(rng, path), folder / "whole.tfrecord")
@@ -202,15 +202,15 @@ def train_reader(rng: random.Random, folder: Path) -> str:
     try:
         batches = list(pipeline.training_batches(made, plan, replicas=1).as_numpy_iterator())
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        if not mend.is_of_reading(error):
+        if not corruption.is_of_reading(error):
             raise
-        bad = {*mend.at_first_sight(made), *mend.find(made, pipeline.order(made, plan))}
+        bad = {*corruption.at_first_sight(made), *corruption.find(made, pipeline.order(made, plan))}
         if not bad:
             raise Defect(f"reading fails ({type(error).__name__}) and nothing is found bad") from None
         for each in bad:
             if not each.reason or path.name not in each.in_words(folder):
                 raise Defect(f"not named: {each}") from None
-        mended = mend.mended(made, bad, folder / "mended")
+        mended = corruption.mended(made, bad, folder / "mended")
         wrong = {each.record for each in bad}
         read = list(tf.data.TFRecordDataset(str(mended.shards[0].path)).as_numpy_iterator())
         if [number for number, record in enumerate(read) if record == records.UNUSABLE] != sorted(wrong):
@@ -230,10 +230,10 @@ def train_reader(rng: random.Random, folder: Path) -> str:
 
 def data_shard(rng: random.Random, folder: Path) -> str:
     """`data --source=tfrecord:`: a set that verifies, or an error that names the shard."""
+    from sqznet.core.errors import InputError
     from sqznet.data import build, records
     from sqznet.data import shards as sqznet_shards
     from sqznet.data.sources import open_source
-    from sqznet.errors import InputError
 
     there, out = folder / "there", folder / "out"
     there.mkdir()
@@ -255,7 +255,7 @@ def data_shard(rng: random.Random, folder: Path) -> str:
 
 def metadata(kind: str, rng: random.Random, _folder: Path) -> str:
     """`data` and `predict` agree on a photograph whose EXIF block, profile or directory is damaged."""
-    from . import fuzz_metadata
+    from tests import fuzz_metadata
 
     return fuzz_metadata.outcome(kind, rng)
 
@@ -285,7 +285,7 @@ def _named(error: Exception, *places: str) -> str:
 
 def _work(door: str, seeds: list[int], pipe: Connection) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    from sqznet import startup
+    from sqznet.core import startup
 
     startup.load_tensorflow()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # bars, and what libjpeg thinks of it
@@ -328,7 +328,7 @@ def outcomes(door: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
 
 def fuzz(mutations: int, seed: int, doors: Sequence[str] = tuple(DOORS)) -> tuple[Counter[tuple[str, str]], list[str]]:
     """How often each outcome came, by door, and what is wrong."""
-    from sqznet import console
+    from sqznet.core import console
 
     counts, defects = Counter[tuple[str, str]](), []
     shares = sum(DOORS[door][1] for door in doors)
@@ -345,7 +345,7 @@ def fuzz(mutations: int, seed: int, doors: Sequence[str] = tuple(DOORS)) -> tupl
 
 
 def main() -> int:
-    from sqznet import console
+    from sqznet.core import console
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("--mutations", type=int, default=10_000)

@@ -15,10 +15,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from sqznet.data import images, synthetic
-from sqznet.errors import Reject
-
-from . import icc, tiff
+from sqznet.core.errors import Reject
+from sqznet.data import synthetic
+from sqznet.images import decode
+from tests import icc, tiff
 
 JPEG = synthetic.draw("fuzz/0", 3, seed=0)
 PICTURE = Image.open(io.BytesIO(JPEG)).convert("RGB")
@@ -28,7 +28,7 @@ def exif_block() -> bytes:
     """What a phone writes: strings, fractions, lists, a place, a maker's note and a thumbnail's directory."""
     exif = Image.Exif()
     exif.update({271: "Maker", 272: "Phone 7", 282: 72.0, 283: 72.0, 296: 2, 305: "1.2.3", 306: "2024:05:06 07:08:09"})
-    exif[images.EXIF_ORIENTATION] = 6
+    exif[decode.EXIF_ORIENTATION] = 6
     exif.get_ifd(34665).update(
         {
             33434: 0.01,
@@ -142,13 +142,13 @@ def outcome(kind: str, rng: random.Random) -> str:
     """`to_jpeg`, which builds call, and `to_pixels`, which predictions call, agree on it or both refuse it."""
     content = DAMAGED[kind](rng)
     results: list[np.ndarray | str] = []
-    for door in (images.to_pixels, images.to_jpeg):
+    for door in (decode.to_pixels, decode.to_jpeg):
         try:
             made = door(content, max_pixels=4_000_000)
         except Reject as reason:
             results.append(str(reason))
         else:
-            is_jpeg = isinstance(made, images.Encoded)
+            is_jpeg = isinstance(made, decode.Encoded)
             results.append(np.asarray(Image.open(io.BytesIO(made.content)).convert("RGB")) if is_jpeg else made)
     pixels, stored = results
     if isinstance(pixels, str) or isinstance(stored, str):

@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from sqznet import console
+from sqznet.core import console
 
 SIGNALS = ("KILL", "TERM", "INT")
 TRIALS, EPOCHS = 2, 2
@@ -82,8 +82,8 @@ def await_none(out: Path) -> float:
 
 def result(out: Path) -> dict[str, tuple]:
     """Of each trial its values, accuracy and epochs, and the bytes of metrics.csv."""
-    from sqznet import runs
-    from sqznet.tuning import search
+    from sqznet.runs import __main__ as runs
+    from sqznet.tune import search
 
     found = {}
     for trial in search.finished(out):

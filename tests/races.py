@@ -34,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet import cli, console, files, locks, startup
+from sqznet.core import cli, console, files, locks, startup
 
 DATA = "sqznet.data.__main__"
 SETTINGS = ("processes", "namespaces")
@@ -100,9 +100,10 @@ def command(module: str, *flags: str) -> Callable[[], None]:
     """`python -m MODULE FLAGS` without another import of TensorFlow."""
 
     def run() -> None:
-        sys.modules["__main__"].__spec__ = importlib.util.find_spec(module)  # which a lock says of its holder
+        command = module.removesuffix(".__main__") + ".__main__"
+        sys.modules["__main__"].__spec__ = importlib.util.find_spec(command)  # which a lock says of its holder
         sys.argv = [module, *flags]
-        cli.run(importlib.import_module(module).main)
+        cli.run(importlib.import_module(command).main)
 
     return run
 
@@ -120,9 +121,9 @@ def prepare(folder: Path, cases: list[str]) -> None:
         return
     startup.load_tensorflow()
     for module in (
-        "sqznet.training.start",
+        "sqznet.train.start",
         "sqznet.export.bundle",
-        "sqznet.compression.compressor",
+        "sqznet.compress.compressor",
         "sqznet.data.build",
     ):
         importlib.import_module(module)
@@ -170,8 +171,9 @@ def trainings(base: Path, folder: Path):
 
 
 def is_trained(run_dir: Path) -> None:
-    from sqznet import keras_file, runs
-    from sqznet.training import checkpoint
+    from sqznet.network import keras_file
+    from sqznet.runs import __main__ as runs
+    from sqznet.runs import checkpoint
 
     _, _, progress = checkpoint.load_last(run_dir)
     assert progress["step"] == 8
@@ -215,9 +217,9 @@ def compressions(base: Path, folder: Path):
     one = command("sqznet.compress", *flags, "--max_drop=100", "--target=1MB")
 
     def check() -> None:
-        from sqznet.compression import network
+        from sqznet.network.sqz import convert
 
-        network.load(folder / "out" / "tiny.sqz")
+        convert.load(folder / "out" / "tiny.sqz")
         assert not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
 
     return one, one, check
@@ -232,7 +234,7 @@ def searches(base: Path, folder: Path):
     one = command("sqznet.tune", *flags, "--tuner=random", "--trials=1", "--no-compare", "--strategy=one")
 
     def check() -> None:
-        from sqznet.tuning import search
+        from sqznet.tune import search
 
         (trial,) = search.finished(folder / "out")
         assert trial.top1 is not None
@@ -245,27 +247,27 @@ def mended(base: Path, folder: Path):
     shutil.copytree(base / "set", folder / "set")
 
     def mend_it() -> None:
-        from sqznet.data import manifest, mend
+        from sqznet.data import corruption, manifest
 
         made = manifest.load(folder / "set")
         shards = made.shards_of("train")
         for number in range(20):
-            bad = [mend.BadRecord(shard.path.name, number % shard.records, "test") for shard in shards]
-            copied = mend.mended(made, bad, folder / f"mended-{number}")
-            mend.save(folder, bad)
+            bad = [corruption.BadRecord(shard.path.name, number % shard.records, "test") for shard in shards]
+            copied = corruption.mended(made, bad, folder / f"mended-{number}")
+            corruption.save(folder, bad)
             for shard in copied.shards_of("train"):
-                list(mend.slots(shard.path, shard.records))
+                list(corruption.slots(shard.path, shard.records))
 
     def check() -> None:
-        from sqznet.data import manifest, mend, records
+        from sqznet.data import corruption, manifest, records
 
         made = manifest.load(folder / "set")
         for number in range(20):
             for shard in made.shards_of("train"):
-                slots = list(mend.slots(folder / f"mended-{number}" / shard.path.name, shard.records))
+                slots = list(corruption.slots(folder / f"mended-{number}" / shard.path.name, shard.records))
                 assert [slot == records.UNUSABLE for slot in slots].count(True) == 1
                 assert slots[number % shard.records] == records.UNUSABLE
-        assert len(mend.load(folder)) == sum(min(20, shard.records) for shard in made.shards_of("train"))
+        assert len(corruption.load(folder)) == sum(min(20, shard.records) for shard in made.shards_of("train"))
         assert not list(folder.rglob(".*")), "locks and temporary files are left"
 
     return mend_it, mend_it, check

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 
-from . import commands
+from tests import commands
 
 PAGE = commands.ROOT / "docs" / "reference.md"
 HEAD = """\

@@ -7,14 +7,14 @@ import json
 import re
 import shlex
 import subprocess
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sqznet.errors import InputError
-from sqznet.training import cluster
+from sqznet.core.errors import InputError
+from sqznet.train import cluster
+from tests import commands
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 CALL = re.compile(r"python -m (sqznet[\w.]*)((?:[ \\\n]+--[^\s`]*)*)")
@@ -45,7 +45,7 @@ def test_every_flag_that_is_given_exists():
     for name, module, flags in found:
         own, _, passed_on = " ".join(flags).partition("-- ")
         for called, given in ((module, own), ("sqznet.train", passed_on)):
-            known = {each for action in import_module(called).make_parser()._actions for each in action.option_strings}
+            known = {each for action in commands.parser_of(called)._actions for each in action.option_strings}
             for flag in given.split():
                 assert flag.split("=")[0] in known, f"{name}: {called} has no {flag}"
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 import sqznet
-from sqznet import evaluate, inference, recipes
+from sqznet import recipes
 from sqznet.benchmark import speed
-
-from . import commands, reference
+from sqznet.evaluate import __main__ as evaluate
+from sqznet.predict import inference
+from tests import commands, reference
 
 ROOT = commands.ROOT
 TEXTS = (".md", ".py", ".sh", ".yaml", "Dockerfile", "Makefile")
@@ -69,7 +70,7 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
             words = shlex.split(line)
         except ValueError:  # a quotation mark of the text around it
             words = line.replace('"', " ").replace("'", " ").split()
-        if words and found[1] == "sqznet.child":  # which runs the command whose name follows
+        if words and found[1] == "sqznet.core.child":  # which runs the command whose name follows
             yield words[0], words[1:]
         else:
             yield found[1].rstrip("."), words

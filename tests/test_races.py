@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from . import kill_search, races
+from tests import kill_search, races
 
 ROOT = races.Path(__file__).parents[1]
 namespaces = pytest.mark.skipif(not races.can_have_namespaces(), reason="PID namespaces need Linux and root")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .torture import make_set, torture
+from tests.torture import make_set, torture
 
 
 @pytest.mark.slow

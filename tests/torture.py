@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sqznet import console, launch
+from sqznet.core import console
+from sqznet.launch import __main__ as launch
 
 BATCH = 8
 FLAGS = [
@@ -38,7 +39,8 @@ _RECORD = np.dtype([("epoch", "<i8"), ("place", "<i8"), ("shard", "<i8"), ("numb
 
 def child(order_log: Path, argv: list[str]) -> int:
     """sqznet.train, keeping in `order_log` what it reads: a line for each start, then records in their order."""
-    from sqznet import startup, train
+    from sqznet.core import startup
+    from sqznet.train import __main__ as train
 
     startup.load_tensorflow()
     import tensorflow as tf
@@ -88,7 +90,7 @@ def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subproce
 
 
 def last_step(run_dir: Path) -> int:
-    from sqznet.training import checkpoint
+    from sqznet.runs import checkpoint
 
     return (checkpoint.steps(run_dir) or [0])[-1]
 
@@ -142,7 +144,7 @@ def records_of_steps(run_dir: Path, worker: int, total_steps: int) -> np.ndarray
 def torture(data: Path, folder: Path, kills: int, *, workers: int = 1, epochs: int = 20, seed: int = 0) -> Counter[str]:
     """Runs it all in `folder`; raises AssertionError where the runs differ. Returns how the kills were made."""
     from sqznet.data import manifest
-    from sqznet.training import checkpoint
+    from sqznet.runs import checkpoint
 
     shard_set = manifest.load(data)
     count = shard_set.records("train")
@@ -203,7 +205,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.child:
         return child(args.child, args.flags)
-    from sqznet import startup
+    from sqznet.core import startup
 
     startup.load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
@@ -222,8 +224,7 @@ def main() -> int:
 def make_set(out: Path, records: int = 115) -> None:
     """Shards of drawings, their number no multiple of the batch."""
     from sqznet.data import synthetic
-
-    from .conftest import build_set
+    from tests.conftest import build_set
 
     photographs = out.with_name("photographs")
     for split, count in (("train", records), ("val", 20)):

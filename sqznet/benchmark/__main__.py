@@ -22,9 +22,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from sqznet import cli, console
 from sqznet.benchmark import infer, speed
-from sqznet.errors import InputError
+from sqznet.core import cli, console
+from sqznet.core.errors import InputError
 
 WHATS = ("train", "input", "export", "infer", "startup", "all")
 
@@ -61,8 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         if args.what == what and getattr(args, name) is None:
             raise InputError(f"--what={what} needs --{name}")
     sizes = infer.parse_numbers(args.sizes, "sizes")
-    from sqznet import files, latency
-    from sqznet.training import run_folder
+    from sqznet.core import files
+    from sqznet.predict import latency
+    from sqznet.runs import run_folder
 
     figures: dict[str, Any] = {"processor": latency.processor(), "python": platform.python_version()}
     wanted = WHATS[:-1] if args.what == "all" else (args.what,)

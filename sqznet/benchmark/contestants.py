@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import cli, latency, startup
-from sqznet.errors import InputError
+from sqznet.core import cli, startup
+from sqznet.core.errors import InputError
+from sqznet.predict import latency
 
 Round = Callable[[], int]
 STEPS = 5  # of training, in a round
@@ -36,8 +37,8 @@ def train_sqznet(
     startup.load_tensorflow()
     import tensorflow as tf
 
-    from sqznet.training import loop
-    from sqznet.training import strategy as strategies
+    from sqznet.train import loop
+    from sqznet.train import strategy as strategies
 
     recipe = _recipe(arch, image_size, batch).replace(precision=precision)
     strategy = strategies.create("one")
@@ -218,16 +219,18 @@ def _recipe(arch: str, image_size: int, batch: int) -> Any:
 
 
 def _network(recipe: Any, classes: int, *, normalised: bool = False) -> Any:
-    from sqznet import model
+    from sqznet.network import architecture, model
 
-    network = model.Network(classes, arch=recipe.arch, activation=recipe.activation, image_size=recipe.image_size)
+    network = architecture.Network(
+        classes, arch=recipe.arch, activation=recipe.activation, image_size=recipe.image_size
+    )
     means = None if normalised else (123.0, 117.0, 104.0)
     return model.build(network, channel_means=means, dropout=recipe.dropout, fixed_size=normalised)
 
 
 def _our_batches(data: str, recipe: Any) -> Any:
     from sqznet.data import manifest, pipeline
-    from sqznet.training import schedule
+    from sqznet.recipes import schedule
 
     found = manifest.load(Path(data))
     records = found.records("train")
@@ -261,10 +264,10 @@ def _torch() -> Any:
 
 
 def _torch_network(arch: str, classes: int) -> Any:
-    from sqznet import model
+    from sqznet.network import architecture
 
     torch = _torch()
-    nn, shape = torch.nn, model.ARCHS[arch]
+    nn, shape = torch.nn, architecture.ARCHS[arch]
 
     class Fire(nn.Module):  # type: ignore[name-defined]
         def __init__(self, channels: int, squeeze: int, expand: int) -> None:
@@ -282,7 +285,7 @@ def _torch_network(arch: str, classes: int) -> Any:
     channels = shape.conv1_filters
     layers = [nn.Conv2d(3, channels, shape.conv1_kernel, 2), nn.ELU(inplace=True)]
     layers += [pool()] if "conv1" in shape.pooled_after else []
-    for name, (squeeze, expand) in model.FIRES.items():
+    for name, (squeeze, expand) in architecture.FIRES.items():
         layers.append(Fire(channels, squeeze, expand))
         channels = 2 * expand
         layers += [pool()] if name in shape.pooled_after else []

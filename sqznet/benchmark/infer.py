@@ -16,9 +16,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqznet import console
-from sqznet.errors import InputError
-from sqznet.training import run_folder
+from sqznet.core import console
+from sqznet.core.errors import InputError
+from sqznet.runs import run_folder
 
 COLUMNS = ["file", "bytes", "threads", "median ms", "p90 ms", "peak memory MiB", "of it runtime MiB"]
 
@@ -30,7 +30,8 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
         InputError: no such model, or one that cannot be run.
     """
     models = models_of(model)
-    from sqznet import files, latency
+    from sqznet.core import files
+    from sqznet.predict import latency
 
     measured = []
     for path in models:

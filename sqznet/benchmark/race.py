@@ -16,8 +16,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from sqznet import console
-from sqznet.errors import InputError
+from sqznet.core import console
+from sqznet.core.errors import InputError
 
 
 @dataclass(frozen=True)

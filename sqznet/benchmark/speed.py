@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqznet import console, latency, model, startup
 from sqznet.benchmark import race
 from sqznet.benchmark.race import Entry, Result
+from sqznet.core import console, startup
+from sqznet.core.errors import InputError
 from sqznet.data import manifest
-from sqznet.errors import InputError
-from sqznet.training import precision
+from sqznet.network import architecture
+from sqznet.predict import latency
+from sqznet.train import precision
 
 # The article trained on ILSVRC2012 less 50 photographs of each class; minutes an epoch that it says one GPU took.
 IMAGENET_RECORDS = 1_281_167 - 50_000
@@ -47,9 +49,9 @@ def train(
     Raises:
         InputError: no such version, too small a size, or a contestant failed.
     """
-    unknown = sorted(set(archs) - set(model.ARCHS))
+    unknown = sorted(set(archs) - set(architecture.ARCHS))
     if unknown:
-        raise InputError(f"no SqueezeNet {unknown[0]!r}; there are {', '.join(model.ARCHS)}")
+        raise InputError(f"no SqueezeNet {unknown[0]!r}; there are {', '.join(architecture.ARCHS)}")
     # The whole run and the bare step must have the same conv10 to be compared.
     classes = len(manifest.load(data).classes) if data else 1000
     startup.load_tensorflow()
@@ -74,7 +76,7 @@ def train(
             *results, matrices = race.run(entries, rounds, f"training {arch}, {size} px")
             ours = results[0]
             # Every convolution's input has a gradient but conv1's.
-            work = model.multiply_adds(model.Network(classes, arch=arch, image_size=size))
+            work = architecture.multiply_adds(architecture.Network(classes, arch=arch, image_size=size))
             gflop = 2 * ((1 + BACKWARD) * sum(work.values()) - work["conv1"]) / 1e9
             limit = matrices.images_per_second  # GFLOP/s
             console.table(

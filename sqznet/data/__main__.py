@@ -29,8 +29,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqznet import cli, console, recipes, startup
-from sqznet.errors import InputError
+from sqznet import recipes
+from sqznet.core import cli, console, startup
+from sqznet.core.errors import InputError
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
@@ -92,11 +93,11 @@ def make(argv: list[str] | None = None) -> tuple[argparse.Namespace, Manifest]:
     """The flags, and the set that they have built or verified: all that the command does but what comes next."""
     args = make_parser().parse_args(argv)
     startup.load_tensorflow()  # first, since it says so: importing the modules below takes a second
-    from sqznet.data import build, report, shards, sources
+    from sqznet.data import build, shards, sources, summary
 
     if args.verify:
         manifest = build.verify(args.out)
-        report.print_counts(manifest)
+        summary.print_counts(manifest)
         console.result(f"{args.out}: every byte and record is as the manifest says")
         return args, manifest
     if not args.source:
@@ -127,18 +128,22 @@ def make(argv: list[str] | None = None) -> tuple[argparse.Namespace, Manifest]:
         beam_flags=(args.beam_options or "") if args.runner == "beam" else None,
         replace=args.update,
     )
-    report.print_counts(manifest)
+    summary.print_counts(manifest)
     return args, manifest
 
 
 def _training(source: str, records: int) -> list[str]:
     """Flags that suit a set of so many training photographs: small ones start from published weights."""
-    from sqznet.training import fit
+    from sqznet.recipes import fitting
 
     if source == "synthetic":  # ImageNet's weights know no drawings
         return [f"--recipe={recipes.DEMO.name}"]
     weights = "--init_weights=squeezenet-v1.1"
-    return ["--recipe=finetune", weights] if records < fit.MANY else [f"--recipe={fit.default_recipe(records, False)}"]
+    return (
+        ["--recipe=finetune", weights]
+        if records < fitting.MANY
+        else [f"--recipe={fitting.default_recipe(records, False)}"]
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqznet import startup
-from sqznet.errors import InputError
+from sqznet.core import startup
+from sqznet.core.errors import InputError
 
 if TYPE_CHECKING:
     from sqznet.data import shards

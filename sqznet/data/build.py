@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import console, files, locks, startup, typed
+from sqznet.core import console, files, locks, startup, typed
+from sqznet.core.errors import CheckFailed, InputError, TryAgain, checking
 from sqznet.data import beam, shards, sources, update
 from sqznet.data import manifest as manifests
 from sqznet.data.sources import Source
-from sqznet.errors import CheckFailed, InputError, TryAgain, checking
 
 
 def build(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqznet import locks, typed
-from sqznet.errors import InputError
+from sqznet.core import locks, typed
+from sqznet.core.errors import InputError
 
 FILE = "manifest.json"
 LOCK = ".lock"  # held while a set is built; it is in the folder, which may be all that containers share

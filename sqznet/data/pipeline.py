@@ -12,21 +12,22 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sqznet import console, startup
-from sqznet.data import augment, mend, preprocess, records
+from sqznet.core import console, startup
+from sqznet.core.errors import InputError
+from sqznet.data import augment, corruption, records
 from sqznet.data.manifest import Manifest
-from sqznet.errors import InputError
-from sqznet.preprocessing import Preprocessing
-from sqznet.training.schedule import Schedule
+from sqznet.images import crop
+from sqznet.images.preprocessing import Preprocessing
+from sqznet.recipes.schedule import Schedule
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from sqznet.inference import Predictor
     from sqznet.recipes import Recipe
 
 READERS = 16  # shards read at a time
@@ -34,6 +35,23 @@ _DRAWN = 1_024  # training crops whose random numbers are drawn at once
 VERIFY = "compare the shards with their manifest: python -m sqznet.data --verify --out=FOLDER"
 _CALL = 32  # examples that a data service sends at a time
 _HELD = 4_096  # examples that a worker may have taken from a data service and not used yet
+
+
+class Teacher(Protocol):
+    """A model that a student learns from: a `predict.inference.Predictor`, which this layer does not import."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that it takes, in pixels."""
+        ...
+
+    def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
+        """The output that stands for each class of a data set, int64 (classes,)."""
+        ...
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, size, size, 3) to float32 probabilities (n, outputs)."""
+        ...
 
 
 def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
@@ -92,7 +110,7 @@ def training_batches(
     start_step: int = 0,
     worker: int = 0,
     workers: int = 1,
-    teacher: Predictor | None = None,
+    teacher: Teacher | None = None,
     service: str | None = None,
     job: str | None = None,
 ) -> tf.data.Dataset:
@@ -136,7 +154,7 @@ def training_batches(
 
 
 def _in_order(
-    manifest: Manifest, schedule: Schedule, start_step: int, worker: int, workers: int, teacher: Predictor | None
+    manifest: Manifest, schedule: Schedule, start_step: int, worker: int, workers: int, teacher: Teacher | None
 ) -> tf.data.Dataset:
     """This worker's examples of every batch, in the order of `order`."""
     import tensorflow as tf
@@ -182,7 +200,7 @@ def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
     """Rows of `preprocess.draw`, each followed by one of `augment.draw` where the recipe augments."""
     import tensorflow as tf
 
-    crops = preprocess.draw(seed, count, recipe)
+    crops = crop.draw(seed, count, recipe.min_crop_area)
     return tf.concat([crops, augment.draw(seed + 2, count, recipe)], axis=1) if recipe.augments else crops
 
 
@@ -191,7 +209,7 @@ def _served(
     schedule: Schedule,
     start_step: int,
     workers: int,
-    teacher: Predictor | None,
+    teacher: Teacher | None,
     service: str,
     job: str | None,
 ) -> tf.data.Dataset:
@@ -250,20 +268,22 @@ def _example(
     record: tf.Tensor,
     draws: tf.Tensor,
     size: tf.Tensor | int,
-    teacher: Predictor | None,
+    teacher: Teacher | None,
 ) -> tuple[tf.Tensor, ...]:
     """(image, label), then with a teacher the same crop at its size, or what `augment.mix` has to know."""
     import tensorflow as tf
 
+    cut = functools.partial(crop.preprocess_for_train, crop=recipe.crop, preprocessing=recipe.preprocessing)
+
     def crops(photograph):
-        image = preprocess.preprocess_for_train(photograph, draws[:5], recipe, size)
+        image = cut(photograph, draws[:5], size=size)
         if recipe.augments:
             image = augment.augment(image, draws[5:], recipe)
         if teacher is None:
             return (image,)
-        shown = teacher.runtime.image_size
+        shown = teacher.image_size
         # The same draws are the same crop.
-        again = functools.partial(preprocess.preprocess_for_train, photograph, draws[:5], recipe, shown)
+        again = functools.partial(cut, photograph, draws[:5], size=shown)
         return image, tf.cond(tf.equal(size, shown), lambda: image, again)
 
     def usable():
@@ -271,14 +291,14 @@ def _example(
         return *crops(photograph), _checked(label, len(manifest.classes))
 
     def unusable():
-        blanks = [size] if teacher is None else [size, teacher.runtime.image_size]
+        blanks = [size] if teacher is None else [size, teacher.image_size]
         return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
 
     image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
     return (image, label, draws[5:]) if recipe.mixes else (image, label, *shown)
 
 
-def _asking(teacher: Predictor, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
+def _asking(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Replaces the images that are the teacher's by its probabilities of the data's classes.
 
     Raises:
@@ -335,7 +355,7 @@ def evaluation_batches(
 
     def example(record):
         photograph, label = records.parse(record, manifest.decoded)
-        image = tf.ensure_shape(preprocess.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
+        image = tf.ensure_shape(crop.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
@@ -387,14 +407,14 @@ def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        if not mend.is_of_reading(error):
+        if not corruption.is_of_reading(error):
             raise
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")
-        bad = mend.first(manifest, split)
+        bad = corruption.first(manifest, split)
         if bad is not None:
             raise InputError(bad.in_words(manifest.folder)) from None
         if isinstance(error, tf.errors.FailedPreconditionError):  # of `assert_cardinality`, which says both numbers
-            raise InputError(f"{split} of {manifest.folder}: {mend.first_line(error)} {VERIFY}") from None
+            raise InputError(f"{split} of {manifest.folder}: {corruption.first_line(error)} {VERIFY}") from None
         raise
 
 

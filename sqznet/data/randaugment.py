@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqznet.recipes import STRONGEST
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STRONGEST = 10.0
 OPERATIONS = 2  # an image; N in the paper, which found 2 best for ResNets on ImageNet (section 4.4)
 DRAWS = 2 * OPERATIONS  # which operation, and in which direction, for each
 _LUMA = (0.299, 0.587, 0.114)  # of R, G, B in a grey pixel (ITU-R BT.601)

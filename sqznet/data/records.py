@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet.errors import InputError
-from sqznet.remote import Remote
+from sqznet.core.errors import InputError
+from sqznet.core.remote import Remote
 
 if TYPE_CHECKING:
     import tensorflow as tf

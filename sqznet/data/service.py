@@ -17,8 +17,8 @@ import argparse
 import socket
 import time
 
-from sqznet import cli, console
-from sqznet.errors import InputError, TryAgain
+from sqznet.core import cli, console
+from sqznet.core.errors import InputError, TryAgain
 
 TIMEOUT = 60  # seconds to wait for a dispatcher that is just being started
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     host, port = address(args.listen, "--listen")
 
-    from sqznet import startup
+    from sqznet.core import startup
 
     startup.load_tensorflow()
     from tensorflow.data.experimental import service

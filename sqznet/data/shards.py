@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqznet import files
-from sqznet.data import images, records
+from sqznet.core import files
+from sqznet.core.errors import InputError, Reject
+from sqznet.data import records
 from sqznet.data.sources import Photo, Source
-from sqznet.errors import InputError, Reject
+from sqznet.images import decode
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,7 +39,7 @@ class Shard:
 class Options:
     """What is done to each photograph."""
 
-    max_pixels: int = images.MAX_PIXELS
+    max_pixels: int = decode.MAX_PIXELS
     short_side: int | None = None
     decoded: bool = False
     strict: bool = False
@@ -125,12 +126,12 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
 
 def _stored(
     source: Source, shard: Shard, options: Options
-) -> Iterator[tuple[Photo, tuple[images.Encoded, np.ndarray] | Reject]]:
+) -> Iterator[tuple[Photo, tuple[decode.Encoded, np.ndarray] | Reject]]:
     """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
     pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
         checked = [_checked(content, options) for _, content in block]
-        good = [each for each in checked if isinstance(each, images.Encoded)]
+        good = [each for each in checked if isinstance(each, decode.Encoded)]
         means = iter(_means_of_pixels(good) if options.decoded else channel_means([each.content for each in good]))
         for (photo, _), each in zip(block, checked, strict=True):
             if isinstance(each, Reject):
@@ -152,20 +153,20 @@ def _read(source: Source, shard: Shard) -> Iterator[tuple[Photo, bytes | OSError
         yield photo, content
 
 
-def _checked(content: bytes | OSError, options: Options) -> images.Encoded | Reject:
+def _checked(content: bytes | OSError, options: Options) -> decode.Encoded | Reject:
     try:
         if isinstance(content, OSError):
             raise Reject(content.strerror or str(content))
         if not options.decoded:
-            return images.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
-        pixels, colours = images.decode(content, max_pixels=options.max_pixels, short_side=options.short_side)
+            return decode.to_jpeg(content, max_pixels=options.max_pixels, short_side=options.short_side)
+        pixels, colours = decode.decode(content, max_pixels=options.max_pixels, short_side=options.short_side)
         height, width, _ = pixels.shape
-        return images.Encoded(pixels.tobytes(), height, width, colours)
+        return decode.Encoded(pixels.tobytes(), height, width, colours)
     except Reject as reason:
         return reason
 
 
-def _means_of_pixels(photographs: list[images.Encoded]) -> list[np.ndarray]:
+def _means_of_pixels(photographs: list[decode.Encoded]) -> list[np.ndarray]:
     return [np.frombuffer(each.content, np.uint8).reshape(-1, 3).mean(axis=0, dtype=np.float64) for each in photographs]
 
 

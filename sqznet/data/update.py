@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sqznet import console, files
+from sqznet.core import console, files
+from sqznet.core.errors import InputError
 from sqznet.data import manifest as manifests
 from sqznet.data import sources
 from sqznet.data.sources import Source
-from sqznet.errors import InputError
 
 _SHARD = re.compile(r"(train|val|test)(-[0-9a-f]{8})?-\d{5}-of-\d{5}\.tfrecord")
 

@@ -23,9 +23,8 @@ import argparse
 import os
 from pathlib import Path
 
-from sqznet import cli, console, files, locks, remote
-from sqznet.errors import InputError
-from sqznet.export import budget
+from sqznet.core import cli, console, files, locks, remote, sizes
+from sqznet.core.errors import InputError
 
 ARTIFACTS = Path("export/artifacts")
 RECORDS = 5000
@@ -69,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    limit = budget.parse(args.budget)
+    limit = sizes.parse(args.budget)
     if args.records < 0:
         raise InputError(f"--records={args.records} must be 0 (all) or more")
     if args.calibration_records < 1:
@@ -82,9 +81,10 @@ def main(argv: list[str] | None = None) -> int:
             f"--out={args.out} is where a disk is mounted, which a bundle cannot replace: name a folder in it, "
             f"--out={args.out / 'NAME'}"
         )
-    from sqznet import inference, keras_file, startup
+    from sqznet.core import startup
     from sqznet.data import manifest as manifests
-    from sqznet.training import run_folder
+    from sqznet.predict import inference
+    from sqznet.runs import run_folder
 
     startup.load_tensorflow()
     from sqznet.export import bundle, variants
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     source = args.model or run_folder.newest(run_folder.BEST)
     trained, card = inference.load_keras(source)
-    manifest = manifests.load(args.data or keras_file.trained_on(card, source))
+    manifest = manifests.load(args.data or run_folder.trained_on(card, source))
     out = args.out or ARTIFACTS / _name_of(source)
     split = args.split or ("test" if "test" in manifest.splits else "val" if "val" in manifest.splits else "train")
     lock, remedy = locks.beside(out.resolve()), "wait for it, or name another --out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqznet.export import wording
+from sqznet.export import formatting
 
 PLACES = {  # by format: where its files run
     "tflite": "phones: Android and iOS, with LiteRT or MediaPipe",
@@ -17,7 +17,7 @@ COLUMNS = ["for", "take", "MB", "top-1 lost, points", "1 thread, ms"]
 NEAR = 1.1  # times the smallest: of files about as small, the quickest is taken
 
 
-def taken(entries: wording.Entries) -> dict[str, tuple[str, dict[str, Any]]]:
+def taken(entries: formatting.Entries) -> dict[str, tuple[str, dict[str, Any]]]:
     """By format, the file to take and its entry of the manifest."""
     found = {}
     for format_name in PLACES:
@@ -37,12 +37,12 @@ def _milliseconds(entry: dict[str, Any]) -> float | None:
     return latency["1"]["median_ms"] if "1" in latency else None
 
 
-def headline(entries: wording.Entries) -> str:
+def headline(entries: formatting.Entries) -> str:
     """The file to take first of all, and why."""
     format_name, (name, entry) = next(iter(taken(entries).items()))
     others = [item for item in entries if item[1]["format"] == format_name and item[0] != name]
     proof = entry["proof"]
-    kind = wording.FORMATS[format_name]
+    kind = formatting.FORMATS[format_name]
     rank = f"the only {kind} file here"
     if others:
         near = [item for item in others if item[1]["bytes"] <= NEAR * entry["bytes"]]
@@ -50,7 +50,7 @@ def headline(entries: wording.Entries) -> str:
         rank = f"{how} of {len(others) + 1} {kind} files"
     text = (
         f"Take {name} for {PLACES[format_name]}. It is {rank} ({entry['bytes'] / 1000**2:.2f} MB), answers as the "
-        f"Keras model on {wording.counted(proof['top1_agreement'], proof['n'])} records, and {_loss(proof)}."
+        f"Keras model on {formatting.counted(proof['top1_agreement'], proof['n'])} records, and {_loss(proof)}."
     )
     if proof["drop"] > 0:
         best, other = min(others, key=lambda item: (item[1]["proof"]["drop"], item[1]["bytes"]), default=(name, entry))
@@ -62,22 +62,24 @@ def headline(entries: wording.Entries) -> str:
 
 
 def _loss(proof: dict[str, Any]) -> str:
-    interval = f"95 % interval of the loss {wording.points_of(proof['drop_interval_95'][0])} to "
-    interval += f"{wording.points_of(proof['drop_interval_95'][1])} points"
+    interval = f"95 % interval of the loss {formatting.points_of(proof['drop_interval_95'][0])} to "
+    interval += f"{formatting.points_of(proof['drop_interval_95'][1])} points"
     lost = round(proof["drop"] * proof["n"])
     if lost <= 0:
         return f"loses no top-1 on them ({interval})"
-    return f"loses {wording.points_of(proof['drop'])} points of top-1, {lost:,} of {proof['n']:,} records ({interval})"
+    return (
+        f"loses {formatting.points_of(proof['drop'])} points of top-1, {lost:,} of {proof['n']:,} records ({interval})"
+    )
 
 
-def rows(entries: wording.Entries) -> list[list[str]]:
+def rows(entries: formatting.Entries) -> list[list[str]]:
     """Lines of a table with COLUMNS."""
     return [
         [
             PLACES[format_name],
             name,
             f"{entry['bytes'] / 1000**2:.2f}",
-            wording.points(entry["proof"]["drop"], entry["proof"]["drop_interval_95"]),
+            formatting.points(entry["proof"]["drop"], entry["proof"]["drop_interval_95"]),
             "-" if (median := _milliseconds(entry)) is None else f"{median:.2f}",
         ]
         for format_name, (name, entry) in taken(entries).items()

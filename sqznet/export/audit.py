@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet.errors import CheckFailed
+from sqznet.core.errors import CheckFailed
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

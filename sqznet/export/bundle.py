@@ -10,19 +10,20 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import console, coverage, files, inference, labels, latency, metrics, remote, startup
-from sqznet.errors import CheckFailed, InputError
-from sqznet.export import audit, card, check, contract, fold, golden, metadata, onnx, report, standing, transfer, verify
-from sqznet.export import budget as sizes
+from sqznet.core import console, files, metrics, remote, sizes, startup
+from sqznet.core.errors import CheckFailed, InputError
+from sqznet.export import audit, card, check, constants, golden, onnx, previous, report, transfer, verify
 from sqznet.export.variants import Source, Variant
-from sqznet.training import run_folder
+from sqznet.network import coverage, fold, labels, metadata
+from sqznet.predict import inference, latency
+from sqznet.runs import run_folder
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
     from sqznet.data.manifest import Manifest
-    from sqznet.keras_file import Card
+    from sqznet.network.keras_file import Card
 
 MANIFEST = check.MANIFEST
 LABELS = check.LABELS
@@ -91,8 +92,8 @@ def export(
         )
     if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
-    older = standing.find(out)
-    with standing.said_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
+    older = previous.find(out)
+    with previous.said_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
         folder.mkdir()  # before any work: it may be that nothing can be written there
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
@@ -120,7 +121,7 @@ def export(
         content |= {"files": {**kept, **entries}, "gate": _gate(gate, against, manifest)}
         _describe(folder, source, content, against, gate.budget)
         check.check(folder)
-        standing.find(out)  # something may have been put there meanwhile
+        previous.find(out)  # something may have been put there meanwhile
         told = older.outcome(kept, names, gone)
     if told:
         console.say(told)
@@ -289,8 +290,8 @@ def _describe(folder: Path, source: Path, manifest: dict[str, Any], against: ver
     card.write(folder, manifest, names, reference)
     report.write(folder, manifest, names, budget, reference, against.score.confusion, _curve(source))
     vectors = json.loads((folder / golden.FOLDER / "golden.json").read_text())
-    files.write_text(folder / "kotlin" / "ModelContract.kt", contract.kotlin(manifest, vectors))
-    files.write_text(folder / "swift" / "ModelContract.swift", contract.swift(manifest, vectors))
+    files.write_text(folder / "kotlin" / "ModelContract.kt", constants.kotlin(manifest, vectors))
+    files.write_text(folder / "swift" / "ModelContract.swift", constants.swift(manifest, vectors))
 
 
 def _curve(source: Path) -> Path | None:

@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
-from sqznet import metrics
-from sqznet.export import page, wording
+from sqznet.core import metrics
+from sqznet.export import formatting, page
 
 DRAWN = 20  # most classes of a matrix that is drawn; of more, the pairs that are confused most are listed
 LISTED = 20  # most lines of a table
@@ -84,6 +84,6 @@ def _table(confusion: np.ndarray, labels: tuple[str, ...]) -> str:
         others = confusion[each].copy()
         others[each] = 0
         taken = f"{labels[others.argmax()]} ({others.max():,})" if others.any() else "-"
-        rows.append([labels[each], wording.share(right / n, metrics.wilson_interval(right, n), n), taken])
+        rows.append([labels[each], formatting.share(right / n, metrics.wilson_interval(right, n), n), taken])
     columns = ["class", "top-1 (records; 95 % interval)", "most often taken for"]
     return (page.paragraph(title) if title else "") + page.table(columns, rows, "words")

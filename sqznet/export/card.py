@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqznet import files
-from sqznet.export import advice, wording
+from sqznet.core import files
+from sqznet.export import advice, formatting
 
 FILE = "MODEL_CARD.md"
 LISTED = 20  # most classes that are listed by name
@@ -26,7 +26,7 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         reference: the Keras model's accuracy on the records that all files were compared on.
     """
     parts = [
-        f"# {_plain(wording.name_of(folder))}",
+        f"# {_plain(formatting.name_of(folder))}",
         _what(manifest, labels),
         _use(labels),
         _origin(manifest),
@@ -61,7 +61,7 @@ def _use(labels: tuple[str, ...]) -> str:
 
 
 def _origin(manifest: dict[str, Any]) -> str:
-    lines = [f"- Weights: {_plain(wording.origin(manifest))}."]
+    lines = [f"- Weights: {_plain(formatting.origin(manifest))}."]
     weights = manifest["weights"]
     if weights is not None:
         known = [("format", "format"), ("sha256", "sha256"), ("stated_accuracy", "stated top-1, top-5")]
@@ -69,7 +69,7 @@ def _origin(manifest: dict[str, Any]) -> str:
         lines.append(f"- Published file: {'; '.join(facts)}." if facts else "- Of the published file nothing is known.")
     if manifest["pretrained_on"]:
         lines.append(f"- Trained before on: {_plain(manifest['pretrained_on'])}.")
-    calibration = wording.calibration(manifest)
+    calibration = formatting.calibration(manifest)
     if calibration:
         lines.append(f"- The steps of int8 activations were found on {_plain(calibration)}.")
     lines.append(f"- sha256 of the weights: {_plain(manifest['model_sha256'])}.")
@@ -77,14 +77,14 @@ def _origin(manifest: dict[str, Any]) -> str:
 
 
 def _figures(manifest: dict[str, Any], reference: dict[str, Any]) -> str:
-    where = _plain(wording.records(reference["n"], reference))
+    where = _plain(formatting.records(reference["n"], reference))
     measures = [("top-1 (rank-1)", "top1"), ("top-5 (rank-5)", "top5")]
     if len(manifest["classes"]) <= 5:
         measures = measures[:1]  # top-5 is 100 % whatever a model says
     model = _table(
         ["Keras model, float32", "accuracy (records; 95 % interval)"],
         [
-            [name, wording.share(reference[key], reference[f"{key}_interval_95"], reference["n"])]
+            [name, formatting.share(reference[key], reference[f"{key}_interval_95"], reference["n"])]
             for name, key in measures
         ],
     )
@@ -97,12 +97,12 @@ def _figures(manifest: dict[str, Any], reference: dict[str, Any]) -> str:
             "top-1 lost, points (95 % interval)",
             "same answer",
         ],
-        [_line(name, entry) for name, entry in wording.in_order(manifest)],
+        [_line(name, entry) for name, entry in formatting.in_order(manifest)],
     )
     return (
         f"## Figures\n\nMeasured on {where}.\n\n{model}\n\n"
-        + "".join(f"**Read with care:** {_plain(each)}\n\n" for each in wording.warnings(manifest, reference))
-        + f"**{_plain(advice.headline(wording.in_order(manifest)))}**\n\n"
+        + "".join(f"**Read with care:** {_plain(each)}\n\n" for each in formatting.warnings(manifest, reference))
+        + f"**{_plain(advice.headline(formatting.in_order(manifest)))}**\n\n"
         + "Each file in its own runtime, on the same records, against the Keras model:\n\n"
         + by_file
     )
@@ -112,25 +112,25 @@ def _line(name: str, entry: dict[str, Any]) -> list[str]:
     proof = entry["proof"]
     return [
         f"`{name}`",
-        wording.kind(entry),
+        formatting.kind(entry),
         f"{entry['bytes']:,}",
-        wording.share(proof["top1"], proof["top1_interval_95"], proof["n"]),
-        wording.points(proof["drop"], proof["drop_interval_95"]),
-        wording.same_answers(proof),
+        formatting.share(proof["top1"], proof["top1_interval_95"], proof["n"]),
+        formatting.points(proof["drop"], proof["drop_interval_95"]),
+        formatting.same_answers(proof),
     ]
 
 
 def _input(manifest: dict[str, Any]) -> str:
-    steps = [f"{number}. {_plain(step)}" for number, step in enumerate(wording.contract(manifest), start=1)]
+    steps = [f"{number}. {_plain(step)}" for number, step in enumerate(formatting.contract(manifest), start=1)]
     ports = _table(
-        wording.PORTS,
-        [[f"`{name}`", *wording.ports(name, entry)[1:]] for name, entry in wording.in_order(manifest)],
+        formatting.PORTS,
+        [[f"`{name}`", *formatting.ports(name, entry)[1:]] for name, entry in formatting.in_order(manifest)],
     )
     return "## Input and output\n\n" + "\n".join(steps) + f"\n\n{ports}\n\nHere n is any number of photographs."
 
 
 def _terms(manifest: dict[str, Any]) -> str:
-    terms = _plain(wording.licence(manifest["weights"]))
+    terms = _plain(formatting.licence(manifest["weights"]))
     return f"## Licence of the weights\n\n{terms[:1].upper()}{terms[1:]}."
 
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqznet import console, files, labels
-from sqznet.errors import CheckFailed, InputError, checking
-from sqznet.export import audit, golden, metadata
+from sqznet.core import console, files
+from sqznet.core.errors import CheckFailed, InputError, checking
+from sqznet.export import audit, golden
+from sqznet.network import labels, metadata
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"

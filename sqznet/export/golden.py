@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqznet import files, inference
-from sqznet.errors import CheckFailed, InputError
+from sqznet.core import files
+from sqznet.core.errors import CheckFailed, InputError
+from sqznet.predict import inference
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from sqznet.data.manifest import Manifest
     from sqznet.export.verify import Reference
-    from sqznet.preprocessing import Preprocessing
+    from sqznet.images.preprocessing import Preprocessing
 
 FOLDER = "golden"
 INPUTS = "inputs.bin"
@@ -61,11 +62,12 @@ class Inputs:
 
 def of_records(against: Reference, manifest: Manifest, preprocessing: Preprocessing) -> Inputs:
     """Up to eight of the records that the files are proved on."""
-    from sqznet.data import preprocess, records
+    from sqznet.data import records
+    from sqznet.images import crop
 
     chosen = choose(against.labels)
     decoded = [records.parse(record, manifest.decoded)[0] for record in _records(manifest, against.split, chosen)]
-    pixels = np.stack([preprocess.preprocess_for_eval(each, preprocessing).numpy() for each in decoded])
+    pixels = np.stack([crop.preprocess_for_eval(each, preprocessing).numpy() for each in decoded])
     return Inputs(pixels, [int(each) for each in against.labels[chosen]], _photograph(decoded[0], manifest.decoded))
 
 
@@ -73,10 +75,11 @@ def drawn(preprocessing: Preprocessing) -> Inputs:
     """Eight drawings of the demo set: whoever is given them is given no photograph."""
     import tensorflow as tf
 
-    from sqznet.data import preprocess, synthetic
+    from sqznet.data import synthetic
+    from sqznet.images import crop
 
     drawings = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]
-    prepared = (preprocess.preprocess_for_eval(tf.constant(drawing), preprocessing) for drawing in drawings)
+    prepared = (crop.preprocess_for_eval(tf.constant(drawing), preprocessing) for drawing in drawings)
     pixels = np.stack([image.numpy() for image in prepared])
     return Inputs(pixels, None, drawings[0])
 

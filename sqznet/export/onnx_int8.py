@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqznet import calibration
-from sqznet.export import int8
 from sqznet.export.onnx import IR_VERSION, OPSET
+from sqznet.network.quantization import calibration, int8
 
 if TYPE_CHECKING:
     import keras

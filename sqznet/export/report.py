@@ -11,9 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import files
-from sqznet.export import advice, by_class, charts, page, samples, transfer, wording
-from sqznet.export import budget as sizes
+from sqznet.core import files, sizes
+from sqznet.export import advice, by_class, charts, formatting, page, samples, transfer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +40,9 @@ def write(
         confusion: of the Keras model on these records: rows true, columns predicted, (classes, classes).
         curve: a PNG of the training, where there is one.
     """
-    entries = wording.in_order(manifest)
+    entries = formatting.in_order(manifest)
     sections = [
-        _head(wording.name_of(folder), manifest, entries, labels, reference),
+        _head(formatting.name_of(folder), manifest, entries, labels, reference),
         _advice(entries),
         by_class.section(confusion, labels, _records(reference)),
         samples.section(folder, entries, labels),
@@ -55,18 +54,18 @@ def write(
         _contract(manifest, entries),
         _provenance(manifest),
     ]
-    title = f"{wording.name_of(folder)}: export report"
+    title = f"{formatting.name_of(folder)}: export report"
     files.write_text(folder / FILE, page.page(title, "\n".join(part for part in sections if part)))
 
 
 def _head(
-    name: str, manifest: dict[str, Any], entries: wording.Entries, labels: tuple[str, ...], reference: dict[str, Any]
+    name: str, manifest: dict[str, Any], entries: formatting.Entries, labels: tuple[str, ...], reference: dict[str, Any]
 ) -> str:
     size = manifest["preprocessing"]["image_size"]
     count = f"{len(entries)} model {'file' if len(entries) == 1 else 'files'}"
     lead = f"SqueezeNet for {len(labels):,} classes, {size} x {size} pixels, as {count}"
     smallest, entry = min(entries, key=lambda item: item[1]["bytes"])
-    right = wording.counted(reference["top1"], reference["n"])
+    right = formatting.counted(reference["top1"], reference["n"])
     tiles = [
         _tile(
             f"{100 * reference['top1']:.2f} %",
@@ -79,7 +78,7 @@ def _head(
     loss, interval = entry["proof"]["drop"], _interval(entry["proof"]["drop_interval_95"])
     tiles.append(
         _tile(
-            f"{wording.points_of(max(loss, 0))} points",
+            f"{formatting.points_of(max(loss, 0))} points",
             "most top-1 that a file loses",
             f"95 % interval {interval}, {costliest}" if loss > 0 else "no file loses any on these records",
         )
@@ -88,14 +87,14 @@ def _head(
     if timed:
         median, file = min(timed)
         tiles.append(_tile(f"{median:.2f} ms", "quickest file, with one thread, where it was exported", file))
-    notes = "".join(page.paragraph(warning, "note") for warning in wording.warnings(manifest, reference))
+    notes = "".join(page.paragraph(warning, "note") for warning in formatting.warnings(manifest, reference))
     return (
         f"<header>\n<h1>{escape(name)}</h1>\n{page.paragraph(lead, 'soft')}\n"
         f'<div class="tiles">{"".join(tiles)}</div>\n{notes}\n</header>'
     )
 
 
-def _advice(entries: wording.Entries) -> str:
+def _advice(entries: formatting.Entries) -> str:
     return page.section(
         "Take this file",
         page.paragraph(advice.headline(entries), "take"),
@@ -121,14 +120,14 @@ def _tile(figure: str, what: str, more: str) -> str:
 
 
 def _records(reference: dict[str, Any]) -> str:
-    return wording.records(reference["n"], reference)
+    return formatting.records(reference["n"], reference)
 
 
 def _interval(interval: tuple[float, float]) -> str:
-    return f"{wording.points_of(interval[0])} to {wording.points_of(interval[1])}"
+    return f"{formatting.points_of(interval[0])} to {formatting.points_of(interval[1])}"
 
 
-def _weights(entries: wording.Entries, budget: int) -> str:
+def _weights(entries: formatting.Entries, budget: int) -> str:
     rows = [charts.Bars(name, (entry["bytes"],), sizes.describe(entry["bytes"])) for name, entry in entries]
     over = [name for name, entry in entries if entry["bytes"] > budget]
     verdict = f"over the budget: {', '.join(over)}" if over else "every file is within it"
@@ -152,10 +151,10 @@ def _weights(entries: wording.Entries, budget: int) -> str:
     )
 
 
-def _accuracy(entries: wording.Entries, reference: dict[str, Any], classes: int) -> str:
+def _accuracy(entries: formatting.Entries, reference: dict[str, Any], classes: int) -> str:
     def dot(name: str, score: dict[str, Any]) -> charts.Dot:
         interval = score["top1_interval_95"]
-        return charts.Dot(name, score["top1"], interval, wording.share(score["top1"], interval, score["n"]))
+        return charts.Dot(name, score["top1"], interval, formatting.share(score["top1"], interval, score["n"]))
 
     rows = [dot("Keras model", reference)] + [dot(name, entry["proof"]) for name, entry in entries]
     columns = ["file", "same answer", "top-1 lost, points", "largest difference"]
@@ -182,14 +181,14 @@ def _comparison(name: str, entry: dict[str, Any]) -> list[str]:
     proof = entry["proof"]
     return [
         name,
-        wording.same_answers(proof),
-        wording.points(proof["drop"], proof["drop_interval_95"]),
+        formatting.same_answers(proof),
+        formatting.points(proof["drop"], proof["drop_interval_95"]),
         f"{proof['largest_difference']:.1e}",
-        wording.share(proof["top5"], proof["top5_interval_95"], proof["n"]),
+        formatting.share(proof["top5"], proof["top5_interval_95"], proof["n"]),
     ]
 
 
-def _changes(entries: wording.Entries, labels: tuple[str, ...]) -> str:
+def _changes(entries: formatting.Entries, labels: tuple[str, ...]) -> str:
     proofs = {name: entry["proof"] for name, entry in entries}
     same = [name for name, proof in proofs.items() if not proof["changed_answers"]["records"]]
     body = [page.paragraph("Where a file's likeliest class is not the Keras model's, the most frequent changes first.")]
@@ -217,7 +216,7 @@ def _change(name: str, proof: dict[str, Any], labels: tuple[str, ...]) -> str:
     )
 
 
-def _speed(entries: wording.Entries) -> str:
+def _speed(entries: formatting.Entries) -> str:
     timed = [(name, entry["latency"]) for name, entry in entries if "latency" in entry]
     if not timed:
         return ""
@@ -244,12 +243,12 @@ def _speed(entries: wording.Entries) -> str:
     )
 
 
-def _contract(manifest: dict[str, Any], entries: wording.Entries) -> str:
-    steps = [f"<li>{escape(step)}</li>" for step in wording.contract(manifest)]
+def _contract(manifest: dict[str, Any], entries: formatting.Entries) -> str:
+    steps = [f"<li>{escape(step)}</li>" for step in formatting.contract(manifest)]
     return page.section(
         "How to feed the files",
         f"<ol>{''.join(steps)}</ol>",
-        page.table(wording.PORTS, [wording.ports(name, entry) for name, entry in entries], "words"),
+        page.table(formatting.PORTS, [formatting.ports(name, entry) for name, entry in entries], "words"),
         page.paragraph(
             "Here n is any number of photographs. golden/ holds inputs and what each file answered to them, to test an "
             "app with, and the photograph that the first input was made of, to test its decoding and scaling."
@@ -259,9 +258,9 @@ def _contract(manifest: dict[str, Any], entries: wording.Entries) -> str:
 
 def _provenance(manifest: dict[str, Any]) -> str:
     facts = {
-        "weights": wording.origin(manifest),
-        "licence": wording.licence(manifest["weights"]),
-        "int8 steps found on": wording.calibration(manifest),
+        "weights": formatting.origin(manifest),
+        "licence": formatting.licence(manifest["weights"]),
+        "int8 steps found on": formatting.calibration(manifest),
         "sha256 of the weights": manifest["model_sha256"],
         "made with": ", ".join(
             f"{name} {version}" for name, version in [("sqznet", manifest["sqznet"]), *manifest["converters"].items()]

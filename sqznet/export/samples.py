@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from sqznet import metrics
-from sqznet.export import page, wording
+from sqznet.core import metrics
+from sqznet.export import formatting, page
 
 GUESSES = 3  # classes shown of each photograph
 
 
-def section(folder: Path, entries: wording.Entries, labels: tuple[str, ...]) -> str:
+def section(folder: Path, entries: formatting.Entries, labels: tuple[str, ...]) -> str:
     """The section of report.html; `folder` has golden/, `entries` are those of manifest.json."""
     golden = json.loads((folder / "golden" / "golden.json").read_text())
     name, entry = _shown([item for item in entries if item[0] in golden["expected"]])
@@ -39,7 +39,7 @@ def section(folder: Path, entries: wording.Entries, labels: tuple[str, ...]) -> 
     )
 
 
-def _shown(entries: wording.Entries) -> tuple[str, dict[str, Any]]:
+def _shown(entries: formatting.Entries) -> tuple[str, dict[str, Any]]:
     """The file whose answers are shown: a float32 one that phones load, where there is one."""
     for wanted in ("tflite", "onnx"):
         for name, entry in entries:

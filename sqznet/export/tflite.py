@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqznet import calibration
-from sqznet.errors import CheckFailed
-from sqznet.export import int8, serving
+from sqznet.core.errors import CheckFailed
+from sqznet.export import serving
+from sqznet.network.quantization import calibration, int8
 
 if TYPE_CHECKING:
     import keras

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet.errors import InputError
-from sqznet.export import int8, onnx, onnx_int8, saved_model, tflite
+from sqznet.core.errors import InputError
+from sqznet.export import onnx, onnx_int8, saved_model, tflite
+from sqznet.network.quantization import int8
 
 if TYPE_CHECKING:
     import keras

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console, coverage, inference, metrics
+from sqznet.core import console, metrics
+from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
-from sqznet.errors import CheckFailed, InputError
+from sqznet.network import coverage
+from sqznet.predict import inference
 
 if TYPE_CHECKING:
     from sqznet.data.manifest import Manifest
-    from sqznet.inference import Predictor
+    from sqznet.predict.inference import Predictor
 
 BATCH = 8  # shows whether the batch is really free, where it is said to be
 # Largest difference of any probability. float32: rounding only. float16: 11 bits of mantissa through 26 layers.

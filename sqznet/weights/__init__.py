@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sqznet import console, exported, files, labels
-from sqznet.errors import InputError
-from sqznet.keras_file import Card
-from sqznet.model import Network
+from sqznet.core import console, files
+from sqznet.core.errors import InputError
+from sqznet.network import exported, labels
+from sqznet.network.architecture import Network
+from sqznet.network.keras_file import Card
 from sqznet.weights import convolutions, formats
 from sqznet.weights.catalogue import CATALOGUE
+from sqznet.weights.conventions import CONVENTIONS, Convention
 from sqznet.weights.convolutions import Found
-from sqznet.weights.pixels import CONVENTIONS, Convention
 
 if TYPE_CHECKING:
     import keras
@@ -115,7 +116,7 @@ def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tup
 
 def build(published: Published) -> keras.Model:
     """The Keras model: uint8 RGB pixels 0..255 to logits, to be trained further, evaluated or exported."""
-    from sqznet import model as models
+    from sqznet.network import model as models
 
     convention = published.convention
     model = models.build(published.network, channel_means=convention.means, channel_deviations=convention.deviations)

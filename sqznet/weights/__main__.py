@@ -19,8 +19,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import cli, console, recipes
-from sqznet.errors import InputError
+from sqznet import recipes
+from sqznet.core import cli, console
+from sqznet.core.errors import InputError
+from sqznet.images import geometry
 
 if TYPE_CHECKING:
     from sqznet import weights
@@ -41,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--labels", type=Path, help="class names, one a line (daisy or 0:daisy), unless they are ImageNet's 1,000"
     )
-    cli.add_geometry(parser)
+    geometry.add_flags(parser)
     return parser
 
 
@@ -60,9 +62,10 @@ def main(argv: list[str] | None = None) -> int:
 
     options = weights.Options(args.input, args.activation, args.image_size, _read_labels(args.labels))
     published = weights.read(args.source, options)  # before TensorFlow: what is refused is refused at once
-    published = _with_geometry(published, cli.geometry(args))
+    published = _with_geometry(published, geometry.given(args))
 
-    from sqznet import keras_file, startup
+    from sqznet.core import startup
+    from sqznet.network import keras_file
 
     startup.load_tensorflow()
     model = weights.build(published)
@@ -87,7 +90,7 @@ def _with_geometry(published: weights.Published, given: dict[str, Any]) -> weigh
     card = published.card
     changed = dataclasses.replace(
         card,
-        preprocessing=cli.fitted(card.preprocessing, given),
+        preprocessing=geometry.applied(card.preprocessing, given),
         weights={**(card.weights or {}), "geometry_override": given},
     )
     return dataclasses.replace(published, card=changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqznet.model import FIRES
+from sqznet.network.architecture import FIRES
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sqznet.errors import InputError
-from sqznet.weights import activations, names, protobuf
+from sqznet.core import protobuf
+from sqznet.core.errors import InputError
+from sqznet.weights import activations, names
 from sqznet.weights.convolutions import Convolution, Found, as_float32, shaped
 
 # The types of layers that a SqueezeNet may have, for training too; by name, and by number in the old list.

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sqznet.errors import InputError
-from sqznet.model import ARCHS, FIRES, Network
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import ARCHS, FIRES, Network
 
 FLOATS = ("float16", "float32", "float64")
 _ARRAY = re.compile("(.+)[/._](weights?|bias(?:es)?)", re.DOTALL)  # layer, array

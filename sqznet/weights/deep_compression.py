@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from sqznet.errors import InputError
-from sqznet.model import ARCHS, Network
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import ARCHS, Network
 from sqznet.weights.convolutions import Convolution, Found, names, shapes
 
 CLASSES = 1000  # the file does not say

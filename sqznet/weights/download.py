@@ -14,8 +14,8 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from sqznet import console, files, locks
-from sqznet.errors import InputError, TryAgain
+from sqznet.core import console, files, locks
+from sqznet.core.errors import InputError, TryAgain
 from sqznet.weights.catalogue import Entry
 
 ATTEMPTS = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sqznet import console
-from sqznet.errors import InputError
-from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors, strangers
+from sqznet.core import console, foreign
+from sqznet.core.errors import InputError
+from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors
 from sqznet.weights.convolutions import Found
 
 LARGEST = 48 * 2**20  # bytes of a file: ten times those of a SqueezeNet
@@ -35,7 +35,7 @@ def read(path: Path) -> tuple[str, Found]:
         if path.is_dir() or size > LARGEST:
             what = f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
             if path.is_dir():
-                what = f"is {strangers.folder(path) or 'a folder'}"
+                what = f"is {foreign.folder(path) or 'a folder'}"
             raise InputError(f"{path} {what}; expected a file of weights of at most {LARGEST:,} bytes")
         content = path.read_bytes()
     except OSError as error:
@@ -48,10 +48,10 @@ def read(path: Path) -> tuple[str, Found]:
 
 def parse(content: bytes, where: str) -> tuple[str, Found]:
     """`read`, of what a file holds; `where` is its name in messages."""
-    stranger = None if deep_compression.looks_like(content) else strangers.what_is(content)
+    stranger = None if deep_compression.looks_like(content) else foreign.what_is(content)
     if stranger:
         raise InputError(f"{where} is {stranger}")
     for name, (looks_like, importer) in FORMATS.items():
         if looks_like(content):
             return name, importer(content, where)
-    raise InputError(f"{where} is of no known format{strangers.by_name(where)}; expected one of {', '.join(FORMATS)}")
+    raise InputError(f"{where} is of no known format{foreign.by_name(where)}; expected one of {', '.join(FORMATS)}")

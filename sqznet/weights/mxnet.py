@@ -19,7 +19,7 @@ import struct
 
 import numpy as np
 
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqznet.errors import InputError
-from sqznet.model import ARCHS, FIRES, Network
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import ARCHS, FIRES, Network
 from sqznet.weights.convolutions import Convolution, shapes
 from sqznet.weights.convolutions import names as all_names
 

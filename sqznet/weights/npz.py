@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 from numpy.lib import format as npy
 
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, is_counter, pair
 

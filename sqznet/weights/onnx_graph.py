@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sqznet.errors import InputError
-from sqznet.model import ARCHS, FIRES, SIMPLY_BYPASSED, map_sides
-from sqznet.weights import activations, protobuf
+from sqznet.core import protobuf
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import ARCHS, FIRES, SIMPLY_BYPASSED, map_sides
+from sqznet.weights import activations
 from sqznet.weights.convolutions import Convolution, Found, as_float32
 
 _ACTIVATIONS = {"Relu": "relu", "Elu": "elu"}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import names
 from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
 

@@ -16,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sqznet import pixels
-
-from . import kits, pictures, readers
-from .pictures import Picture
+from sqznet.images import resize
+from tests.contract import kits, pictures, readers
+from tests.contract.pictures import Picture
 
 LIMIT = 2.0  # levels of 255, on average over a picture
 
 
 def difference(picture: Picture, square: np.ndarray) -> tuple[float, int]:
     """Mean and largest."""
-    expected = pixels.prepare(picture.expected, readers.CONTRACT)
+    expected = resize.prepare(picture.expected, readers.CONTRACT)
     levels = np.abs(square.astype(int) - expected)
     return float(levels.mean()), int(levels.max())
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from .. import ci
-from . import kits, readers
+from tests import ci
+from tests.contract import kits, readers
 
 
 @pytest.fixture(scope="session", params=kits.KITS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sqznet.export import contract
+from sqznet.export import constants
 
 HERE = Path(__file__).parent
 EXPORT = HERE.parents[1] / "export"
@@ -68,7 +68,7 @@ def kotlin(manifest: dict[str, Any], folder: Path) -> Kit:
     """
     if not shutil.which("java"):
         raise MissingError("needs java")
-    (folder / "ModelContract.kt").write_text(contract.kotlin(manifest))
+    (folder / "ModelContract.kt").write_text(constants.kotlin(manifest))
     sources = [EXPORT / "android" / name for name in KOTLIN_SOURCES]
     program = folder / "kit.jar"
     _run(
@@ -86,7 +86,7 @@ def swift(manifest: dict[str, Any], folder: Path) -> Kit:
     """
     if not shutil.which("swiftc"):
         raise CannotHaveError("needs swiftc")
-    (folder / "ModelContract.swift").write_text(contract.swift(manifest))
+    (folder / "ModelContract.swift").write_text(constants.swift(manifest))
     for module in SWIFT_MODULES:
         options = [
             "-emit-module",

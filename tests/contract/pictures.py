@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from .. import icc
+from tests import icc
 
 ORIENTATION = 0x0112  # tag of EXIF
 LEFT_RIGHT, UP_DOWN = (slice(None), slice(None, None, -1)), (slice(None, None, -1),)

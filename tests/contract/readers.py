@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from sqznet import predict as predicting
-from sqznet import serve
-from sqznet.data import pipeline, preprocess, records
+from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
-from sqznet.preprocessing import DECODING, Preprocessing
-
-from ..conftest import build_set
-from ..export.test_contract import MANIFEST
-from . import kits
-from .pictures import Picture
+from sqznet.images import crop
+from sqznet.images.preprocessing import DECODING, Preprocessing
+from sqznet.predict import __main__ as predicting
+from sqznet.serve import __main__ as serve
+from tests.conftest import build_set
+from tests.contract import kits
+from tests.contract.pictures import Picture
+from tests.export.test_constants import MANIFEST
 
 CONTRACT = Preprocessing(64, 73)  # as large a share of the photograph as 224 is of 256
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -52,7 +52,7 @@ def shards(pictures: list[Picture], folder: Path) -> Squares:
     for split in built.splits:
         for features in _records(built, split):
             jpeg = tf.constant(features["image/encoded"].bytes_list.value[0])
-            squares[_name(features)] = preprocess.preprocess_for_eval(jpeg, CONTRACT).numpy()
+            squares[_name(features)] = crop.preprocess_for_eval(jpeg, CONTRACT).numpy()
     return {name: squares.get(name, "refused") for name in names}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sqznet.data import preprocess
-from sqznet.preprocessing import CORNER, Preprocessing
-
-from .readers import CONTRACT
+from sqznet.images import crop
+from sqznet.images.preprocessing import CORNER, Preprocessing
+from tests.contract.readers import CONTRACT
 
 pytestmark = pytest.mark.slow  # a compiler is got, and takes half a minute
 
@@ -34,7 +33,7 @@ def test_a_kit_resizes_as_tensorflow_does_antialiased_or_not(kit):
     kit.run(jobs)
     for photograph, case, job in zip(photographs, cases, jobs, strict=True):
         _, _, size, how, smooth, fit = case
-        expected = preprocess.preprocess_for_eval(photograph, Preprocessing(size, size + 3, fit, how, smooth)).numpy()
+        expected = crop.preprocess_for_eval(photograph, Preprocessing(size, size + 3, fit, how, smooth)).numpy()
         found = np.fromfile(job[2], np.uint8).reshape(expected.shape)
         assert np.abs(found - expected.astype(int)).max() <= 1, case
         # TensorFlow reads the weights of the plain kernels off a table of 1,024 places: more levels differ there.
@@ -50,7 +49,7 @@ def test_a_kit_puts_transparency_onto_white(kit, configuration):
     alpha = rgba[..., 3:] / 255
     flat = np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     (found,) = kit.network_pixels([rgba], CONTRACT.image_size, configuration)
-    expected = preprocess.preprocess_for_eval(flat, CONTRACT).numpy().astype(int)
+    expected = crop.preprocess_for_eval(flat, CONTRACT).numpy().astype(int)
     assert np.abs(found - expected).max() <= 1
     (white,) = kit.network_pixels([rgba * 0], CONTRACT.image_size, configuration)
     assert (white == 255).all()

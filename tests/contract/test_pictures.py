@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .. import ci
-from . import compare, kits, pictures, readers
+from tests import ci
+from tests.contract import compare, kits, pictures, readers
 
 # Chromium adds the black ink to the others before it applies the profile. The page says so and takes none.
 REFUSED = {("page", "cmyk-press-profile.jpg"): "in the inks of a press"}

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sqznet.core.errors import InputError
 from sqznet.data import augment, pipeline
-from sqznet.errors import InputError
-from sqznet.training import schedule
-
-from ..conftest import TINY
+from sqznet.recipes import schedule
+from tests.conftest import TINY
 
 SEED = tf.constant([1, 2], tf.int64)
 MIXED = TINY.replace(mixup=0.4, cutmix=1.0)

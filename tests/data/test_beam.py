@@ -5,12 +5,11 @@ import shutil
 
 import pytest
 
+from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
 from sqznet.data import shards, sources
-from sqznet.errors import InputError
-
-from ..conftest import build_set
-from .test_build import tree
+from tests.conftest import build_set
+from tests.data.test_build import tree
 
 
 def test_beam_writes_the_bytes_that_a_local_build_writes(photographs, shard_set, tmp_path, capfd):

@@ -19,14 +19,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet import locks
-from sqznet.data import build, manifest, mend, pipeline, records, report
-from sqznet.errors import InputError
-from sqznet.preprocessing import Preprocessing
-from sqznet.training import schedule
-
-from .. import icc
-from ..conftest import CLASSES, COUNTS, TINY, build_set
+from sqznet.core import locks
+from sqznet.core.errors import InputError
+from sqznet.data import build, corruption, manifest, pipeline, records, summary
+from sqznet.images.preprocessing import Preprocessing
+from sqznet.recipes import schedule
+from tests import icc
+from tests.conftest import CLASSES, COUNTS, TINY, build_set
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -72,9 +71,10 @@ def test_a_build_killed_ten_times_ends_byte_identical(photographs, tmp_path):
     # The same build, each photograph slowed down, so that it is hit midway.
     script = (
         "import sys, time; from pathlib import Path; from tests.conftest import build_set\n"
-        "from sqznet.data import images, shards\n"
-        "real = images.to_jpeg\n"
-        "images.to_jpeg = lambda *args, **kwargs: (time.sleep(0.03), real(*args, **kwargs))[1]\n"
+        "from sqznet.data import shards\n"
+        "from sqznet.images import decode\n"
+        "real = decode.to_jpeg\n"
+        "decode.to_jpeg = lambda *args, **kwargs: (time.sleep(0.03), real(*args, **kwargs))[1]\n"
         "print('ready', flush=True)\n"
         "build_set(sys.argv[1], Path(sys.argv[2]), shard_records=6)\n"
     )
@@ -163,7 +163,7 @@ def test_photographs_in_other_colours_are_converted_and_counted(photographs, tmp
     picture.save(root / "val" / "star" / "002.jpg", icc_profile=b"no profile", quality=95)
     built = build_set(f"folder:{root}", tmp_path / "set")
     assert built.content["colours"] == {"broken profile": 1, "converted": 1, "srgb": 178}
-    report.print_counts(built)
+    summary.print_counts(built)
     printed = capsys.readouterr().out
     assert "1 photograph was converted from another colour profile to sRGB" in printed
     assert "1 photograph has a broken colour profile and was taken as sRGB" in printed
@@ -321,7 +321,7 @@ def test_a_decoded_set_gives_the_pixels_of_its_jpegs(photographs, tmp_path):
         sides = [next(pipeline.training_batches(each, grown, replicas=1).as_numpy_iterator()) for each in made.values()]
         assert (sides[0][1] == sides[1][1]).all()
         assert np.abs(sides[0][0].astype(int) - sides[1][0]).mean() < 6
-    assert mend.first(made[True], "train") is None
+    assert corruption.first(made[True], "train") is None
 
 
 def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
@@ -333,7 +333,7 @@ def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
             if number == 3:
                 features["image/height"].int64_list.value[0] += 1
             writer.write(tf.train.Example(features=tf.train.Features(feature=dict(features))).SerializeToString())
-    bad = mend.first(made, "train")
+    bad = corruption.first(made, "train")
     assert bad is not None and (bad.shard, bad.record) == (shard.path.name, 3)
 
 

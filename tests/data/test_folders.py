@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sqznet.core.errors import InputError
 from sqznet.data import __main__ as data_command
 from sqznet.data import manifest, records
 from sqznet.data.sources import open_source
 from sqznet.data.sources.listing import split_of, splits_among
-from sqznet.errors import InputError
 
 
 def touch(root: Path, *paths: str) -> None:

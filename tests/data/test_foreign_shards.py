@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet.data import images, provenance, records
+from sqznet.core.errors import InputError
+from sqznet.data import provenance, records
 from sqznet.data.sources import open_source
-from sqznet.errors import InputError
-
-from ..conftest import build_set
+from sqznet.images import decode
+from tests.conftest import build_set
 
 FLOWERS = ("daisy", "dandelion", "rose")
 
@@ -303,7 +303,7 @@ def test_pixels_without_an_encoding_are_read_by_their_size(tmp_path):
     write(tmp_path / "train-00000-of-00001", [{**row, "label": 0}, {**row, "label": 1}])
     source = listed(tmp_path)
     for content in source.read(source.splits["train"]):
-        assert (images.to_pixels(content) == pixels).all()
+        assert (decode.to_pixels(content) == pixels).all()
 
 
 def test_a_decoded_set_of_ours_is_a_source_too(photographs, tmp_path):
@@ -311,7 +311,7 @@ def test_a_decoded_set_of_ours_is_a_source_too(photographs, tmp_path):
     source = listed(built.folder)
     (content,) = source.read(source.splits["val"][:1])
     first = next(iter(records.read(built.shards_of("val")[0].path)))
-    assert images.to_pixels(content).tobytes() == first["image/encoded"].bytes_list.value[0]
+    assert decode.to_pixels(content).tobytes() == first["image/encoded"].bytes_list.value[0]
 
 
 def test_labels_that_are_names_are_numbered_in_their_order(tmp_path):

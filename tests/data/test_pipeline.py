@@ -7,9 +7,8 @@ import pytest
 import tensorflow as tf
 
 from sqznet.data import pipeline
-from sqznet.training import schedule
-
-from ..conftest import TINY
+from sqznet.recipes import schedule
+from tests.conftest import TINY
 
 STEPS = 15  # an epoch of 120 records in batches of 8
 

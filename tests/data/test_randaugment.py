@@ -8,10 +8,9 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from sqznet import recipes
+from sqznet.core.errors import InputError
 from sqznet.data import augment, randaugment
-from sqznet.errors import InputError
-
-from ..conftest import TINY
+from tests.conftest import TINY
 
 GREY = (128, 128, 128)
 

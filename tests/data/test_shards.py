@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sqznet.data import shards, synthetic
-from sqznet.data.images import Reject
+from sqznet.images.decode import Reject
 
 
 def encode(pixels: np.ndarray, **options) -> bytes:

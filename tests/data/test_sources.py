@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sqznet.core.errors import InputError
 from sqznet.data import synthetic
 from sqznet.data.sources import open_source
-from sqznet.errors import InputError
-
-from ..conftest import CLASSES, COUNTS, build_set
-from .conftest import WNIDS
+from tests.conftest import CLASSES, COUNTS, build_set
+from tests.data.conftest import WNIDS
 
 
 def touch(root: Path, *paths: str) -> None:

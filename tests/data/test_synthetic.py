@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sqznet import train
 from sqznet.data import __main__ as command
 from sqznet.data import synthetic
+from sqznet.train import __main__ as train
 
 
 def test_a_drawing_is_the_same_for_the_same_key_and_seed():

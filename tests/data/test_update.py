@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
+from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
 from sqznet.data import build, manifest, pipeline
-from sqznet.errors import InputError
-from sqznet.preprocessing import Preprocessing
+from sqznet.images.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import evaluate, files, inference, labels, model, predict, weights
+from sqznet import weights
+from sqznet.core import files
+from sqznet.core.errors import InputError
 from sqznet.data import pipeline
-from sqznet.errors import InputError
-from sqznet.export import check, fold, metadata, onnx, saved_model, tflite, variants, verify
-from sqznet.keras_file import Card
-from sqznet.preprocessing import Preprocessing
-
-from ..conftest import CLASSES, export
+from sqznet.evaluate import __main__ as evaluate
+from sqznet.export import check, onnx, saved_model, tflite, variants, verify
+from sqznet.images.preprocessing import Preprocessing
+from sqznet.network import architecture, fold, labels, metadata, model
+from sqznet.network.keras_file import Card
+from sqznet.predict import __main__ as predict
+from sqznet.predict import inference
+from tests.conftest import CLASSES, export
 
 
 def images_of(shard_set, predictor) -> np.ndarray:
@@ -65,9 +69,11 @@ def test_ports_have_the_promised_names_shapes_and_types(bundle):
 WRITERS = """
 import sys
 from pathlib import Path
-from sqznet import inference, startup
+from sqznet.core import startup
+from sqznet.predict import inference
 startup.load_tensorflow()
-from sqznet.export import fold, variants
+from sqznet.export import variants
+from sqznet.network import fold
 trained, _ = inference.load_keras(Path(sys.argv[1]))
 source = variants.Source(fold.inference_model(trained, 32), [])
 for variant in variants.choose("all", "none"):
@@ -158,7 +164,7 @@ def test_a_free_batch_takes_any_number_of_images(bundle, trained_run, shard_set,
 
 @pytest.mark.parametrize(("arch", "limit"), [("v1.0", 5 * 1024**2), ("v1.1", 5_000_000)])
 def test_a_thousand_classes_stay_under_five_mebibytes(arch, limit, tmp_path):
-    network = model.Network(1000, arch, "elu", image_size=227)
+    network = architecture.Network(1000, arch, "elu", image_size=227)
     folded = fold.inference_model(model.build(network, channel_means=(120.0, 110.0, 100.0)), 227)
     saved_model.write(folded, tmp_path / "savedmodel")
     tflite.write(folded, tmp_path / "model.tflite", "none")

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import files, inference, keras_file, model
-from sqznet.errors import InputError
+from sqznet.core import files
+from sqznet.core.errors import InputError
 from sqznet.export import __main__ as command
-from sqznet.export import audit, check, fold, int8, standing, tflite, variants, verify
-from sqznet.preprocessing import Preprocessing
-
-from ..conftest import export
+from sqznet.export import audit, check, previous, tflite, variants, verify
+from sqznet.images.preprocessing import Preprocessing
+from sqznet.network import architecture, fold, keras_file, model
+from sqznet.network.quantization import int8
+from sqznet.predict import inference
+from tests.conftest import export
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["fresh", "over-an-older-export"])
@@ -288,20 +290,20 @@ def test_all_that_an_export_writes_is_its_own(bundle, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
     for name in ("evaluation-val-model.onnx-as-tflite.json", "confusion-val.png", ".tmp-0123-report.html"):
         (out / name).write_text("")
-    assert set(standing.find(out).models) == set(check.load(bundle)["files"])
+    assert set(previous.find(out).models) == set(check.load(bundle)["files"])
 
 
 def test_a_link_to_a_folder_is_no_export_s(bundle, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
     (out / "golden" / "linked").symlink_to(tmp_path)
     with pytest.raises(InputError, match=r"holds what no export wrote: golden/linked. Move"):
-        standing.find(out)
+        previous.find(out)
 
 
 def test_a_failed_export_says_what_stands_in_a_folder_without_a_bundle(tmp_path):
-    assert str(standing.find(tmp_path)) == f"nothing was written, and there is no bundle in {tmp_path}"
+    assert str(previous.find(tmp_path)) == f"nothing was written, and there is no bundle in {tmp_path}"
     missing = tmp_path / "missing"
-    assert str(standing.find(missing)) == f"nothing was written, and {missing} does not exist"
+    assert str(previous.find(missing)) == f"nothing was written, and {missing} does not exist"
 
 
 def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
@@ -468,7 +470,7 @@ def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, t
 
 
 def saved(classes: int, path: Path, data: Path) -> Path:
-    trained = model.build(model.Network(classes, "v1.1", image_size=32), channel_means=(120.0, 110.0, 100.0))
+    trained = model.build(architecture.Network(classes, "v1.1", image_size=32), channel_means=(120.0, 110.0, 100.0))
     names = tuple(["ball", "house", "star", *(f"thing {number}" for number in range(classes))][:classes])
     keras_file.save(trained, keras_file.Card(names, Preprocessing(32, 32), str(data)), path)
     return path

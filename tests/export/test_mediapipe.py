@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet import inference
-from sqznet.data import pipeline, preprocess
-from sqznet.export import metadata
-from sqznet.preprocessing import RUNTIMES
-
-from .. import ci
+from sqznet.data import pipeline
+from sqznet.images import crop
+from sqznet.images.preprocessing import RUNTIMES
+from sqznet.network import metadata
+from sqznet.predict import inference
+from tests import ci
 
 # In a process of its own, without a network: MediaPipe looks up a telemetry host when it classifies.
 ALONE = ["unshare", "--map-root-user", "--net"]
@@ -93,7 +93,7 @@ def test_mediapipe_resizes_as_our_table_of_runtimes_says(mediapipe_alone, tmp_pa
     (found,) = classified(mediapipe_alone, tmp_path / "mirror.tflite", tmp_path / "photograph.npy")
     theirs = np.zeros(size * size * 3)
     theirs[[index for index, _, _ in found]] = [score for _, _, score in found]
-    ours = preprocess.preprocess_for_eval(jpeg, RUNTIMES["mediapipe"].at(size)).numpy().astype(float)
+    ours = crop.preprocess_for_eval(jpeg, RUNTIMES["mediapipe"].at(size)).numpy().astype(float)
     difference = np.abs(theirs.reshape(ours.shape) - ours)
     # OpenCV computes with weights in steps of 1/32.
     assert difference.max() <= 8 and difference.mean() < 1

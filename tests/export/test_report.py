@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import metrics
-from sqznet.export import advice, by_class, card, charts, report, wording
+from sqznet.core import metrics
+from sqznet.export import advice, by_class, card, charts, formatting, report
 from sqznet.weights.catalogue import CATALOGUE
 
 LABELS = ("ball", "house <&> barn", "star | *night*")
@@ -359,7 +359,7 @@ def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
     ],
 )
 def test_the_licence_is_that_of_the_weights(weights, text):
-    assert wording.licence(weights) == text
+    assert formatting.licence(weights) == text
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_the_licence_is_that_of_the_weights(weights, text):
     ],
 )
 def test_the_origin_is_told(data, weights, text):
-    assert wording.origin(changed(data=data, weights=weights)) == text
+    assert formatting.origin(changed(data=data, weights=weights)) == text
 
 
 @pytest.mark.parametrize(

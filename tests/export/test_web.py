@@ -1,6 +1,6 @@
 """The web page, in a real browser (headless Chromium): the same answers as Python, and a self-test that tells.
 
-Needs Chromium, Playwright's Python package, and npm (or `npm ci` in export/web done before).
+Needs Chromium, Playwright's Python package, and npm (or `npm ci` in sqznet/serve/web done before).
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import inference, labels, pixels, serve
-from sqznet.compression import encoder
-from sqznet.data import preprocess, synthetic
-from sqznet.preprocessing import CORNER, Preprocessing
-
-from ..compression.test_format import network as random_network
-from ..contract import pictures
+from sqznet.data import synthetic
+from sqznet.images import crop
+from sqznet.images import resize as pixels
+from sqznet.images.preprocessing import CORNER, Preprocessing
+from sqznet.network import labels
+from sqznet.network.sqz import encoder
+from sqznet.predict import inference
+from sqznet.serve import __main__ as serve
+from tests.contract import pictures
+from tests.network.test_sqz import network as random_network
 
 WAIT_MS = 30_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -30,7 +33,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="session")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """export/web with its packages."""
+    """sqznet/serve/web with its packages."""
     if (serve.WEB / "node_modules" / "onnxruntime-web").is_dir():
         return serve.WEB
     if not shutil.which("npm"):
@@ -151,7 +154,7 @@ def test_the_page_answers_as_python_does(page, bundle, photographs, name):
     for output, probability in found.items():
         assert probability == pytest.approx(expected[output], abs=0.02)
     # Decoders differ by a level here and there, on which an int8 file of the tests' tiny network may turn.
-    pixels = preprocess.preprocess_for_eval(tf.constant(photo.read_bytes()), predictor.card.preprocessing).numpy()
+    pixels = crop.preprocess_for_eval(tf.constant(photo.read_bytes()), predictor.card.preprocessing).numpy()
     assert np.abs(seen - pixels.astype(int)).mean() <= 2
     if "int8" not in name:
         (alike,) = predictor.predict(pixels[None])
@@ -376,7 +379,7 @@ def test_the_box_is_the_one_of_training(tmp_path):
     done = subprocess.run(["node", "--input-type=module"], input=script, capture_output=True, text=True, check=True)
     for (width, height, kind), box in zip(cases, json.loads(done.stdout), strict=True):
         sides = tf.constant([height, width], tf.float32)
-        box_height, box_width = preprocess._window(sides, kind).numpy().astype(int).tolist()
+        box_height, box_width = crop._window(sides, kind).numpy().astype(int).tolist()
         top, left = (height - box_height) // 2, (width - box_width) // 2
         assert box == {"left": left, "top": top, "width": box_width, "height": box_height}, (width, height, kind)
 

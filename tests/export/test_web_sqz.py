@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet import labels
-from sqznet import model as models
-from sqznet.compression import decoder, encoder
-from sqznet.compression.decoder import ENVELOPE, Damaged, Network
-from sqznet.data import preprocess, synthetic
-from sqznet.preprocessing import Preprocessing
-
-from ..fuzz import mutate
-from . import test_web
-from .test_web import answers, idle, open_page, seen_by, serving
+from sqznet.data import synthetic
+from sqznet.images import crop
+from sqznet.images.preprocessing import Preprocessing
+from sqznet.network import architecture, labels
+from sqznet.network import model as models
+from sqznet.network.sqz import decoder, encoder
+from sqznet.network.sqz.decoder import ENVELOPE, Damaged, Network
+from tests.export import test_web
+from tests.export.test_web import answers, idle, open_page, seen_by, serving
+from tests.fuzz import mutate
 
 browser, web = test_web.browser, test_web.web
 
@@ -271,7 +271,7 @@ def keras_probabilities(stored: Network, pixels: np.ndarray) -> np.ndarray:
     """Of pixels (size, size, 3)."""
     import keras
 
-    shape = models.Network(
+    shape = architecture.Network(
         stored.classes, stored.arch, stored.activation, False, stored.bypass, stored.conv10_padding, stored.image_size
     )
     model = models.build(
@@ -338,7 +338,7 @@ def test_a_sqz_file_is_all_that_the_page_needs(browser, address, folder, encoded
     show(page, photo)
     check_answer(page, content, list(NAMES))
     contract = Preprocessing(64, 72, "squash", "bicubic", False)
-    pixels = preprocess.preprocess_for_eval(tf.constant(photo["buffer"]), contract).numpy()
+    pixels = crop.preprocess_for_eval(tf.constant(photo["buffer"]), contract).numpy()
     assert np.abs(seen_by(page) - pixels.astype(int)).mean() <= 2
     assert " ms, median of " in page.inner_text("#latency")
     page.close()

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from sqznet import weights
-from sqznet.model import Network
+from sqznet.network.architecture import Network
 from sqznet.weights.convolutions import Convolution, shapes
-
-from ..conftest import SHARED
-from .writers import Convolutions
+from tests.conftest import SHARED
+from tests.weights.writers import Convolutions
 
 FILES = {"v1.0": "squeezenet_v1.0_deep_compression.net", "v1.1": "squeezenet_v1.1_caffe_fp16.npz"}
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from sqznet import evaluate, inference
+from sqznet.core.errors import InputError
 from sqznet.data.manifest import Manifest
-from sqznet.errors import InputError
-
-from ..conftest import SHARED, build_set
-from .conftest import published_file
+from sqznet.evaluate import __main__ as evaluate
+from sqznet.predict import inference
+from tests.conftest import SHARED, build_set
+from tests.weights.conftest import published_file
 
 
 @pytest.fixture(scope="module")

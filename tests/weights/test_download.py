@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 
 from sqznet import weights
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import download
 from sqznet.weights.__main__ import main
 from sqznet.weights.catalogue import CATALOGUE, Entry
-
-from . import writers
-from .conftest import random_convolutions
+from tests.weights import writers
+from tests.weights.conftest import random_convolutions
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -172,7 +171,7 @@ def test_a_name_is_fetched_imported_and_written(server, tmp_path, monkeypatch, c
     assert main(["--weights=squeezenet-test", f"--out={tmp_path / 'model.keras'}"]) == 0
     assert "3 classes; read as caffemodel, trained on BGR less 104, 117, 123" in capsys.readouterr().out
 
-    from sqznet import inference
+    from sqznet.predict import inference
 
     card = inference.load(tmp_path / "model.keras").card
     assert card.weights["url"] == server.url and card.weights["licence"] == "MIT"
@@ -189,7 +188,7 @@ def test_the_catalogue_can_be_shown(capsys):
 
 
 def test_the_published_file_in_the_shared_data_is_the_catalogue_s():
-    from .conftest import published_file
+    from tests.weights.conftest import published_file
 
     entry = CATALOGUE["squeezenet-v1.0-compressed"]
     content = published_file("v1.0").read_bytes()
@@ -197,7 +196,7 @@ def test_the_published_file_in_the_shared_data_is_the_catalogue_s():
 
 
 def test_a_cached_file_is_used_without_a_network(tmp_path, monkeypatch):
-    from .conftest import published_file
+    from tests.weights.conftest import published_file
 
     entry = CATALOGUE["squeezenet-v1.0-compressed"]
     (tmp_path / entry.file_name).write_bytes(published_file("v1.0").read_bytes())

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from sqznet import weights
-from sqznet.errors import InputError
-from sqznet.model import Network
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import Network
 from sqznet.weights import formats
 from sqznet.weights.__main__ import _read_labels
 from sqznet.weights.convolutions import Convolution, shapes
-
-from . import writers
-from .conftest import published, published_file, random_convolutions
+from tests.weights import writers
+from tests.weights.conftest import published, published_file, random_convolutions
 
 CAFFE = weights.Options(input="caffe")
 UNNAMED = ("MXNet params", "MXNet params V0", "MXNet params V1", "MXNet params V3")

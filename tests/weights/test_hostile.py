@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import caffemodel, convolutions, deep_compression, formats, mxnet, npz, onnx_graph, safetensors
-
-from . import writers
-from .conftest import random_convolutions
-from .writers import field, varint
+from tests.weights import writers
+from tests.weights.conftest import random_convolutions
+from tests.weights.writers import field, varint
 
 MUTATIONS = 2000
 READERS = {
@@ -234,7 +233,7 @@ HOSTILE = {
 MEASURE = """
 import sys, time
 from pathlib import Path
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import convolutions, formats
 started = time.perf_counter()
 try:

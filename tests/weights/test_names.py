@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from sqznet import weights
-from sqznet.errors import InputError
+from sqznet.core.errors import InputError
 from sqznet.weights import formats, names
 from sqznet.weights.__main__ import main
 from sqznet.weights.convolutions import Convolution
-
-from . import writers
-from .conftest import published, random_convolutions
-from .writers import caffe_name, firenet_name, torchvision_name
+from tests.weights import writers
+from tests.weights.conftest import published, random_convolutions
+from tests.weights.writers import caffe_name, firenet_name, torchvision_name
 
 
 def listed(place: str, name: str) -> str:

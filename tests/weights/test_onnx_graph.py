@@ -7,14 +7,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from sqznet import inference, weights
-from sqznet.errors import InputError
+from sqznet import weights
+from sqznet.core.errors import InputError
+from sqznet.predict import inference
 from sqznet.weights import onnx_graph
 from sqznet.weights.convolutions import Convolution
-
-from ..conftest import run_file
-from . import writers
-from .conftest import published, published_file, random_convolutions
+from tests.conftest import run_file
+from tests.weights import writers
+from tests.weights.conftest import published, published_file, random_convolutions
 
 CAFFE_MEANS = np.array([104.0, 117.0, 123.0], np.float32)  # B, G, R
 
@@ -75,10 +75,10 @@ def test_bypasses_are_found_and_computed_alike(arch, bypass, tmp_path):
     [("none", "none", 1e-5), ("simple", "none", 1e-5), ("complex", "none", 1e-5), ("none", "float16", 1e-3)],
 )
 def test_our_own_exports_can_be_imported(bypass, quantize, tolerance, tmp_path):
-    from sqznet import model as models
-    from sqznet.export import fold
     from sqznet.export import onnx as writer
-    from sqznet.model import Network
+    from sqznet.network import fold
+    from sqznet.network import model as models
+    from sqznet.network.architecture import Network
 
     network = Network(4, "v1.0", "elu", batch_norm=True, bypass=bypass, conv10_padding=1, image_size=96)
     trained = models.build(network, channel_means=(120.0, 110.0, 100.0))

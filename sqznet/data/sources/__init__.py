@@ -10,8 +10,9 @@ import fnmatch
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from sqznet import remote
-from sqznet.console import counted
+from sqznet.core import remote
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.manifest import require_class_names
 from sqznet.data.sources.drawings import open_synthetic
 from sqznet.data.sources.folder import DRAWN, open_folder
@@ -19,7 +20,6 @@ from sqznet.data.sources.ilsvrc import HOLDOUT_PER_CLASS, open_ilsvrc
 from sqznet.data.sources.listing import Photo, Source, Splits, draw_val, listed, move, require_unique, shown
 from sqznet.data.sources.tfds import open_tfds
 from sqznet.data.sources.tfrecord import open_tfrecord
-from sqznet.errors import InputError
 
 __all__ = ["Photo", "Source", "Splits", "hold_out", "open_source"]
 

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.sources.listing import same_name, shown, text_lines
-from sqznet.errors import InputError
 
 FILES = ("labels.txt", "label.labels.txt", "classes.txt")  # the second is of TensorFlow Datasets
 # "0:daisy", "0 daisy", "0,daisy": the number of a class before its name

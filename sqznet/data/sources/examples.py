@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from sqznet.core.errors import InputError
 from sqznet.data.sources.listing import same_name
-from sqznet.errors import InputError
 
 PHOTOGRAPH = (
     "image/encoded", "image_raw", "image/raw", "image", "image_encoded", "encoded_image", "encoded", "image_bytes",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.sources import label_file, walk
 from sqznet.data.sources.listing import same_name, shown, split_of
 from sqznet.data.sources.walk import Walk
-from sqznet.errors import InputError
 
 PICTURE_FOLDERS = ("images", "image", "imgs", "img", "photos", "pictures", "jpeg", "jpegimages")
 UNKNOWN = ("unknown", "unlabelled", "unlabeled")

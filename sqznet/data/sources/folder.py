@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.sources import flat, walk
 from sqznet.data.sources.listing import (
     VAL_FRACTION,
@@ -21,7 +22,6 @@ from sqznet.data.sources.listing import (
     splits_among,
 )
 from sqznet.data.sources.walk import Walk
-from sqznet.errors import InputError
 
 EXPECTED = "expected train/<class>/ and val/<class>/, or <class>/"
 DRAWN = "no train/ and val/ folders"  # how the note begins that says so

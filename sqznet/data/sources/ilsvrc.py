@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.core.errors import InputError
 from sqznet.data.sources.folder import FolderSource
 from sqznet.data.sources.listing import Photo, lines
 from sqznet.data.sources.walk import Walk
-from sqznet.errors import InputError
 
 HOLDOUT_PER_CLASS = 50  # the article's own test split
 KAGGLE_CLASSES = "LOC_synset_mapping.txt"

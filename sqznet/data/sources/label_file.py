@@ -12,8 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqznet.core.errors import InputError
 from sqznet.data.sources.listing import lines, same_name, shown
-from sqznet.errors import InputError
 
 # What columns are called, in lower case and without blanks and underlines; the first that is there is meant.
 _PHOTOGRAPH = (

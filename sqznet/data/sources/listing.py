@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from sqznet import console
-from sqznet.errors import InputError
+from sqznet.core import console
+from sqznet.core.errors import InputError
 
 VAL_FRACTION = 0.15  # of each class, where a source has no val split; as much again for test in a plain folder
 SPLIT_WORDS = {

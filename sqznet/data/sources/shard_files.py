@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.sources import walk
 from sqznet.data.sources.listing import shown, split_of
 from sqznet.data.sources.walk import Walk, are_photographs
-from sqznet.errors import InputError
 
 EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
 # train-00000-of-00008, flowers_train_00000-of-00005.tfrecord, imagenette-train.tfrecord-00000-of-00016

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data.sources.folder import open_folder
 from sqznet.data.sources.listing import Photo, Source, Splits, require_rising, split_of
-from sqznet.errors import InputError
 
 
 @dataclass

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
+from sqznet.core.errors import InputError
 from sqznet.data import records
 from sqznet.data.sources import class_names, examples, shard_files
 from sqznet.data.sources.listing import Photo, Splits, require_rising
-from sqznet.errors import InputError
 
 MOST_CLASSES = 100_000  # a label beyond it is damage, and names for all below it would not fit the memory
 

@@ -8,7 +8,7 @@ import errno
 import os
 from pathlib import Path
 
-from sqznet.console import counted
+from sqznet.core.console import counted
 from sqznet.data.sources.listing import shown
 
 # Of file managers, network storage, archives and notebooks; compared in lower case, as are files.

@@ -1,0 +1,81 @@
+"""Commands in processes of their own, which end when the process that started them does, however that ends.
+
+`start` runs this module, which runs the command. The parent holds the other end of the child's standard input and never
+writes to it. When the parent is gone that end closes, also after a SIGKILL, and the child sends itself SIGTERM: a
+training saves its state and ends.
+
+A child has a process group of its own, so Ctrl-C reaches only the parent, which passes it on once. A training that
+gets a second signal ends at once, without saving.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+def start(module: str, flags: list[str], **options: Any) -> subprocess.Popen:
+    """Starts `python -m MODULE FLAGS` as a child; `options` are those of Popen."""
+    if os.name == "posix":
+        options["process_group"] = 0
+    else:
+        options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "sqznet.core.child", module, *flags]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, **options)
+
+
+@contextlib.contextmanager
+def passing_on_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM become SIGTERM to those of the processes that run, also to those added to the list later.
+
+    Yields:
+        The signals that have come. Who starts a process looks there afterwards: one may have come just before.
+    """
+    asked: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        asked.append(number)
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):  # b"" when nobody holds the other end any more
+        pass
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        if stat.S_ISFIFO(os.fstat(output).st_mode):  # the parent read it; writing there would end the process
+            os.dup2(nowhere, output)
+    if os.name == "posix":
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        signal.pthread_kill(main_thread, signal.SIGTERM)  # a signal to this thread would not end what that waits for
+    else:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def main() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    module = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Locks between processes, of one machine or of several that share a folder.
+
+docs/concurrency.md says what each command does where two processes meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+
+from sqznet.core import console, files
+from sqznet.core.errors import InputError, TryAgain
+
+_POLL = 0.05  # seconds between two attempts to take a lock
+_PATIENCE = 0.3  # seconds before a lock counts as held: a process that only asks who holds it has it for a moment
+_NAMELESS = 5.0  # seconds for a holder to write down its name, which it does right after it has the lock
+_NO_NAME = "it has not written down its name"
+
+
+class Held(TryAgain):
+    """Another process holds a lock; the text names it."""
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path,
+    doing: str = "",
+    *,
+    wait: bool = True,
+    remedy: str = "wait for it",
+    first: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """One process at a time in the block, of this machine and of all that share the folder.
+
+    The lock is on an open file, so it goes with the process, however that ends. The file says which process holds it,
+    for the messages of others, and goes with the lock; after a kill it stays and harms nothing.
+
+    Args:
+        path: of the lock file.
+        doing: what the holder does, such as "builds data/mine".
+        wait: wait for the lock, and say for whom.
+        remedy: what the user can do who is refused.
+        first: called as soon as the lock is held; it may make room on a full disk.
+
+    Raises:
+        Held: another process holds it, and `wait` is False.
+        InputError: the folder's file system has no locks.
+    """
+    started, said = time.monotonic(), ""
+    while (descriptor := _try_lock(path)) is None:
+        waited, name = time.monotonic() - started, _recorded(path)
+        if waited > (_PATIENCE if name else _NAMELESS):
+            holder = f"another process {doing or f'holds {path}'}: {name or _NO_NAME}"
+            if not wait:
+                raise Held(f"{holder}; {remedy}")
+            if holder != said:
+                console.say(f"waiting: {holder}")
+                said = holder
+        time.sleep(_POLL)
+    try:
+        if first:
+            first()
+        _record(descriptor)
+        yield
+    finally:
+        # While the lock is held, or another process could take the lock of a file that is about to go.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+        if sys.platform == "win32":  # which removes no open file, and none that another process has open
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def beside(path: Path) -> Path:
+    """Where the lock of a file or folder is that is replaced as a whole."""
+    return path.parent / f".{path.name}.lock"
+
+
+def holder(path: Path) -> str | None:
+    """Which process holds a lock, in words; None if none does."""
+    try:
+        descriptor = _open(path, 0)
+    except OSError:
+        return None
+    try:
+        return None if filelock.lock_descriptor(descriptor, blocking=False) else _recorded(path) or _NO_NAME
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The open lock file, or None if another process holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        files.check_folder(path.parent)
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} cannot be made; name another folder") from None
+    try:
+        descriptor = _open(path, os.O_CREAT)
+    except FileNotFoundError:  # the folder was removed in between
+        return None
+    try:
+        taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.ESTALE:  # removed by another machine
+            return None
+        raise InputError(
+            f"cannot lock {path}: {error.strerror}; name a folder on a file system with locks, or mount it with them"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not taken:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _open(path: Path, create: int) -> int:
+    """A lock file. One that may not be written, of another user or on a read-only mount, can be locked all the same."""
+    try:
+        return os.open(path, os.O_RDWR | create, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError:
+            raise error from None  # it says what is wrong with the folder
+
+
+def _is_still_there(path: Path, descriptor: int) -> bool:
+    """Whether a file that is locked now was not removed by the process that had the lock before."""
+    status = os.fstat(descriptor)
+    try:
+        return status.st_nlink > 0 and os.path.samestat(status, path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _record(descriptor: int) -> None:
+    """Writes into a lock file who holds it. Windows lets nobody read a locked byte, so the first is left blank."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
+    written = {
+        "command": console.printable(shlex.join([*command, *sys.argv[1:]]), keep="")[:300],
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f" {json.dumps(written)}\n".encode())
+
+
+def _recorded(path: Path) -> str | None:
+    """Who holds a lock; None if the file does not say.
+
+    Processes in containers often have the same number, so the host is named, too.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(1)
+            found = json.loads(file.read())
+        return f"{found['command']} (process {found['process']} on host {found['host']}, since {found['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

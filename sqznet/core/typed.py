@@ -1,0 +1,120 @@
+"""JSON files that users write: read strictly, and each value checked to be of the type that it should be.
+
+`"false"` is no false, true is no 1, 1.5 and "3" are no whole numbers, and NaN is no number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from sqznet.core.errors import InputError
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "an object, {...}"}
+_MANY = {int: "whole numbers", float: "numbers", str: "strings", dict: "objects"}
+LARGEST = 2**53  # up to which every reader of JSON has the same whole numbers
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
+
+    Lists and tuples are alike, as in JSON. A whole number is a float, too.
+    """
+    of = get_args(kind)
+    if get_origin(kind) in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return False
+        if get_origin(kind) is list or of[-1] is ...:
+            return all(fits(each, of[0]) for each in value)
+        return len(value) == len(of) and all(fits(*pair) for pair in zip(value, of, strict=True))
+    if of:
+        return any(fits(value, each) for each in of)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        # Not `isfinite` first: a whole number may be too large for it.
+        return isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and abs(value) <= LARGEST
+    return isinstance(value, kind)
+
+
+def in_words(kind: Any) -> str:
+    """What `fits` takes, for messages."""
+    of = get_args(kind)
+    if get_origin(kind) in (list, tuple):
+        if get_origin(kind) is list or of[-1] is ...:
+            return f"a list of {_MANY.get(of[0]) or f'items, each {in_words(of[0])}'}"
+        return f"a list of {len(of)}, each {in_words(of[0])}"
+    if of:
+        return " or ".join("null" if each is type(None) else in_words(each) for each in of)
+    return _WORDS[kind]
+
+
+def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    """Refuses an object that lacks one of these fields, or has another type in it.
+
+    Raises:
+        InputError: names the first, what was expected and what is there.
+    """
+    for name, kind in kinds.items():
+        if name not in content:
+            raise InputError(f"{where}: {name} is missing; expected {in_words(kind)}")
+        if not fits(content[name], kind):
+            raise InputError(f"{where}: {name} is {shortened(content[name])}; expected {in_words(kind)}")
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """The object of a JSON text that a user may have written or changed.
+
+    Raises:
+        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for name, _ in pairs if len(made) < len(pairs) else []:
+            if sum(name == other for other, _ in pairs) > 1:
+                raise InputError(f"{where}: {name!r} is given twice; remove one")
+        return made
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
+
+    try:
+        # Some editors put a mark before the text.
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not text.strip() else f"cannot be read as JSON: {error}"
+        raise InputError(f"{where} {what}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where} holds {shortened(content)}; expected a JSON object, {{...}}")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`parse_json` of a file.
+
+    Raises:
+        InputError: also where it cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; expected a JSON file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    return parse_json(text, str(path))
+
+
+def shortened(value: Any) -> str:
+    """A value of JSON as it is written there, cut to what a message has room for."""
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""The input contract: how a photograph becomes the square of pixels that a network sees."""

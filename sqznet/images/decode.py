@@ -1,0 +1,283 @@
+"""A photograph in any format to upright 8-bit sRGB pixels, or to a JPEG that every decoder reads alike.
+
+File names are never trusted: the content decides. A photograph that cannot be used raises `Reject` with the reason.
+docs/resize.md has the rules in words: which picture of a file, which colours, what becomes of transparency.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+from sqznet.core.errors import Reject
+from sqznet.images import colour, signatures, tiff
+
+JPEG_QUALITY = 95  # for what has to be re-encoded
+SHRUNK_QUALITY = 90  # for what is shrunk, too: a fifth fewer bytes, read sooner; BUILD_NOTES.md has what it costs
+SMALL_QUALITY = 100  # for small pictures, whose pixels are as fine as their content
+SMALL_PIXELS = 128 * 128
+MAX_JPEG_SIDE = 65_500  # libjpeg's limit
+MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
+EXIF_ORIENTATION = 0x0112
+# Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Frame headers of the JPEGs that every decoder reads: baseline, extended and progressive, with Huffman codes.
+# The others are lossless, arithmetic or hierarchical.
+_PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
+_FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_BITS = (8, 10, 12, 14, 16, 24, 32)  # a channel, of what sensors and scanners write into 16 and 32 bits
+_SIGNED_BITS = (15, 31)  # where one of 16 or 32 is the sign
+_DARK_LEVELS = 64  # of 256: where all pixels of more than 8 bits lie below, white is somewhere else
+
+
+@dataclass(frozen=True)
+class Encoded:
+    content: bytes  # a JPEG, or pixels: RGB, a byte each, row by row
+    height: int  # pixels
+    width: int  # pixels
+    colours: str = colour.SRGB  # or colour.CONVERTED, or colour.BROKEN
+
+
+def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Encoded:
+    """Checks an encoded image, and re-encodes it where it must be.
+
+    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only its header is read: the caller finds out whether all
+    of it can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a rotation noted in
+    EXIF) becomes an upright RGB JPEG in sRGB.
+
+    Args:
+        content: the encoded image.
+        max_pixels: larger images are rejected by their header, before they are decoded.
+        short_side: shrink images whose short side is longer than this, in pixels; None leaves sizes alone.
+
+    Raises:
+        Reject: not an image or too large; broken or cut short, if it is re-encoded.
+    """
+    with _opened(content, max_pixels) as (image, orientation):
+        shrinks = short_side is not None and min(image.size) > short_side
+        if not shrinks and _is_plain_jpeg(image, content) and _orientation(image) == 1:
+            colours = colour.kind(_profile(image), image.mode)
+            if colours != colour.CONVERTED:
+                return Encoded(content, image.height, image.width, colours)
+        has_halved_colours = JpegImagePlugin.get_sampling(image) == 2  # one colour for 2 x 2 pixels, as most JPEGs have
+        rgb, colours = _upright_rgb(image, orientation)
+        rgb = _shrunk(rgb, short_side)
+        if max(rgb.size) > MAX_JPEG_SIDE:
+            raise Reject(f"{rgb.width}x{rgb.height} pixels; a JPEG has sides of {MAX_JPEG_SIDE} at most")
+        if shrinks:
+            options = {"quality": SHRUNK_QUALITY, "subsampling": 2}
+        elif rgb.width * rgb.height <= SMALL_PIXELS:
+            options = {"quality": SMALL_QUALITY, "subsampling": 0}
+        else:
+            options = {"quality": JPEG_QUALITY, "subsampling": 2 if has_halved_colours else 0}
+        buffer = io.BytesIO()
+        rgb.save(buffer, "JPEG", **options)
+    return Encoded(buffer.getvalue(), rgb.height, rgb.width, colours)
+
+
+def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
+    """An encoded image, decoded: uint8 RGB, (height, width, 3), upright, sRGB.
+
+    Args:
+        max_pixels, short_side: as of `to_jpeg`.
+
+    Raises:
+        Reject: not an image, broken, cut short, or too large.
+    """
+    return decode(content, max_pixels=max_pixels, short_side=short_side)[0]
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> tuple[np.ndarray, str]:
+    """`to_pixels`, and what was done to the colours: colour.SRGB, CONVERTED or BROKEN."""
+    with _opened(content, max_pixels) as (image, orientation):
+        rgb, colours = _upright_rgb(image, orientation)
+    return np.asarray(_shrunk(rgb, short_side)), colours
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int | None]]:
+    """The image, of which only the header is read yet, and its orientation if it is a TIFF file's.
+
+    Rejects the image for whatever goes wrong while it is used.
+    """
+    if not content:
+        raise Reject("empty file")
+    orientation = None
+    try:
+        if tiff.is_tiff(content):
+            content, orientation = tiff.main_picture(content)
+        with warnings.catch_warnings():
+            # Pillow warns of large images and odd metadata; the limit below decides (Pillow's own is 179 megapixels).
+            warnings.simplefilter("ignore")
+            Image.init()  # Pillow loads its decoders lazily, and trips over a named one that is not loaded yet
+            formats = (*FORMATS, "HEIF") if signatures.is_heif(content) and signatures.reads_heif() else FORMATS
+            image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
+            if image.width * image.height > max_pixels:
+                raise Reject(f"{image.width}x{image.height} pixels, more than the limit of {max_pixels} pixels")
+            yield image, orientation
+    except (Reject, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise signatures.refused(content) from None
+    except Image.DecompressionBombError as error:
+        raise Reject(str(error)) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
+        raise Reject(f"broken: {error}") from None
+    except Exception as error:  # and whatever else they stumble over: no file may end a build
+        raise Reject(f"broken: {type(error).__name__}: {error}") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF has it; 1 where it does not say, or the block is damaged."""
+    block = image.info.get("exif")
+    if not block:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        value: Any = exif.get(EXIF_ORIENTATION)
+    except Exception:  # Pillow raises anything on damaged blocks
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSES else 1
+
+
+def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
+    """Whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds than others."""
+    # MPO is a JPEG with more pictures behind it, such as a depth map, which other decoders do not look at.
+    return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _frame(content) in _PLAIN_FRAMES
+
+
+def _frame(jpeg: bytes) -> int:
+    """The marker of the frame header, 0xC0 to 0xCF, which says how the pixels are coded; 0 where there is none."""
+    at = 2
+    while at + 4 <= len(jpeg):
+        marker = jpeg[at + 1]
+        if jpeg[at] != 0xFF or marker == 0xFF:  # stray or filling bytes, which decoders skip
+            at += 1
+        elif marker in _FRAMES:
+            return marker
+        elif marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without content
+            at += 2
+        else:
+            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return 0
+
+
+def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
+    if short_side is None or min(image.size) <= short_side:
+        return image
+    scale = short_side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+
+
+def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
+    """The image as a person sees it: 8 bits, in sRGB, on white, upright; and what was done to the colours.
+
+    Args:
+        orientation: 1 to 8; None where the EXIF block has it.
+    """
+    is_16_bits = _has_16_bits(image)
+    image.load()
+    orientation = orientation or _orientation(image)  # now, because the EXIF block of a PNG may follow the pixels
+    profile = _profile(image)
+    image, alpha = _split(image)
+    if is_16_bits and any(0 < np.asarray(each).max() < _DARK_LEVELS for each in (image, alpha) if each is not None):
+        raise Reject(
+            "its pixels use the lowest quarter of their 16 bits only, so they seem to hold fewer bits than the file "
+            "says: scale them to the full range"
+        )
+    rgb, colours = colour.to_srgb(image, profile)
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    if orientation in _TRANSPOSES:
+        rgb = rgb.transpose(_TRANSPOSES[orientation])
+    return rgb, colours
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether Pillow keeps the upper 8 of 16 bits of an image that it has not loaded yet, as it does of colours."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return False
+    tiles = [tile[3] for tile in getattr(image, "tile", [])]
+    if image.format == "PPM":  # whose tiles have the largest value
+        return any(isinstance(each, tuple) and isinstance(each[-1], int) and each[-1] > 255 for each in tiles)
+    return any(";16" in str(each) for each in tiles)
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    """The ICC profile; empty where there is one that cannot be put together, None where there is none."""
+    return (image.info["icc_profile"] or b"") if "icc_profile" in image.info else None
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours, 8 bits, mode RGB, L, CMYK or LAB; and opacity, mode L, where the image may have transparent pixels."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        signed = _sample_format(image) == 2
+        if image.mode == "I" and not signed:  # Pillow has no other name for 32 bits without a sign
+            values = values.view(np.uint32)
+        key = image.info.get("transparency")
+        alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
+        grey = _eight_bits(values, signed)
+        return Image.fromarray(255 - grey if _is_white_at_zero(image) else grey), alpha
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if image.mode in ("LA", "La"):
+        return image.convert("LA").getchannel("L"), alpha
+    if image.mode == "1":
+        return image.convert("L"), alpha
+    if image.mode in ("L", "RGB", "CMYK", "LAB"):
+        return image, alpha
+    if image.mode in ("P", "PA", "RGBa"):
+        return image.convert("RGBA").convert("RGB"), alpha
+    return image.convert("RGB"), alpha
+
+
+def _sample_format(image: Image.Image) -> int:
+    """What the numbers of a TIFF file are: 1, as of other files, without a sign, 2 with one, 3 fractions."""
+    tags = getattr(image, "tag_v2", None)
+    return tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] if tags is not None else 1
+
+
+def _is_white_at_zero(image: Image.Image) -> bool:
+    """Whether a TIFF file counts from white to black, as scanners of documents do; Pillow turns only 8 bits over."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
+    """Wide grey values to uint8.
+
+    White is 1 in fractions up to 1, else the largest number of as many bits as the largest value needs: cameras and
+    scanners write 10, 12 and 14 bits into 16, and say so nowhere that can be relied on. Where all values lie in the
+    lowest quarter of that, white is the largest value.
+
+    Raises:
+        Reject: there are negative values, or some that are not numbers.
+    """
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise Reject("pixels that are negative or not numbers: scale them to 0 to 255, and save 8 bits")
+    top = float(values.max())
+    ladder = [2.0**bits - 1 for bits in sorted((*_BITS, *_SIGNED_BITS) if signed else _BITS)]
+    if values.dtype.kind == "f":
+        ladder = [1.0, *ladder]
+    white = next((each for each in ladder if top <= each), top)
+    if 0 < 255 * top < _DARK_LEVELS * white:
+        white = top
+    return np.rint(values.astype(np.float32) * np.float32(255 / white)).astype(np.uint8)

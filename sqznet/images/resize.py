@@ -1,0 +1,59 @@
+"""The input contract in NumPy, for predictions without TensorFlow: what `data/preprocess.py` computes for evaluation.
+
+docs/resize.md has it in words. Both give the same pixels but for a level where the last bit of a float decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sqznet.images.preprocessing import CORNER, Preprocessing
+
+
+def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """What the network sees of a photograph.
+
+    Args:
+        photograph: uint8 RGB, (height, width, 3), upright.
+
+    Returns:
+        uint8, (image_size, image_size, 3).
+    """
+    sides = np.array(photograph.shape[:2])
+    part = sides if preprocessing.resize == "squash" else np.full(2, sides.min())
+    share = np.float32(preprocessing.image_size / preprocessing.resize_to)
+    height, width = np.clip(np.rint(part.astype(np.float32) * share).astype(int), 1, sides)
+    top, left = (sides - (height, width)) // 2
+    box = photograph[top : top + height, left : left + width].astype(np.float32)
+    rows, columns = (_weights(length, preprocessing) for length in (height, width))
+    tall = np.tensordot(rows, box, axes=(1, 0))  # (size, width, 3)
+    square = np.tensordot(tall, columns, axes=(1, 1)).transpose(0, 2, 1)
+    return np.clip(np.rint(square), 0, 255).astype(np.uint8)
+
+
+def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
+    """How much each pixel along a side of the box counts in each pixel of the result: float32, (image_size, length)."""
+    size = preprocessing.image_size
+    scale = length / size
+    widened = max(1.0, scale) if preprocessing.antialias else 1.0
+    centre = 0.0 if preprocessing.interpolation == CORNER else 0.5
+    kernel, radius = (_cubic, 2) if preprocessing.interpolation == "bicubic" else (_triangle, 1)
+    weights = np.zeros((size, length))
+    for row, at in zip(weights, (np.arange(size) + centre) * scale - centre, strict=True):
+        first, last = int(np.floor(at - radius * widened)), int(np.ceil(at + radius * widened))
+        taps = np.arange(first, last + 1)
+        taps = taps[(taps >= 0) & (taps < length)]  # what lies outside the box does not count
+        values = kernel(np.abs(taps - at) / widened)
+        row[taps] = values / values.sum()
+    return weights.astype(np.float32)
+
+
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - distance)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys (1981), with a = -0.5."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))

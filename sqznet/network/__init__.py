@@ -1,0 +1,1 @@
+"""The network, the files that hold one, and the changes that make it smaller."""

@@ -1,0 +1,152 @@
+"""SqueezeNet as a Keras functional model (Iandola et al. 2016, arXiv 1602.07360).
+
+Input: uint8 RGB pixels 0..255, NHWC, (batch, height, width, 3). Output: float32 logits, (batch, classes).
+Normalisation is the first layer, so whoever holds the model needs to know of no preprocessing but a resize.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from sqznet.core.errors import InputError
+from sqznet.network.architecture import ARCHS, FIRES, SIMPLY_BYPASSED, Channels, Network, pool_paddings
+
+
+def build(
+    network: Network,
+    *,
+    channel_means: Channels | None,
+    channel_deviations: Channels = (1.0, 1.0, 1.0),
+    dropout: float | None = None,
+    seed: int = 0,
+    dropout_layer: type[keras.layers.Dropout] | None = None,
+    batch_norm_layer: type[keras.layers.BatchNormalization] | None = None,
+    fixed_size: bool = False,
+) -> keras.Model:
+    """A SqueezeNet with fresh weights.
+
+    The activation follows every convolution, conv10 included, as in the paper and in the article; batch norm, where
+    there is any, stands between the two.
+
+    Args:
+        network: its shape. Pools keep the published geometry (ceil mode) at `image_size`.
+        channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer; None for a
+            network whose conv1 has absorbed them (`export.fold`), which takes the pixels as float32.
+        channel_deviations: R, G, B on the 0..255 scale, by which the first layer divides what is left; ones for all
+            networks of this package's own recipes, others for weights that were trained so.
+        dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
+        seed: of the dropout.
+        dropout_layer: what drops; None for Keras' own layer.
+        batch_norm_layer: what normalises, where the network does; None for Keras' own layer.
+        fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
+            other sizes, with the same weights.
+
+    Raises:
+        InputError: the image is so small that a pool would have nothing to pool.
+    """
+    arch, paddings = ARCHS[network.arch], pool_paddings(network.arch, network.image_size)
+    convolve = functools.partial(_convolve, network, batch_norm_layer or layers.BatchNormalization)
+
+    def pool_if_due(x, after: str):
+        if after not in paddings:
+            return x
+        return layers.MaxPooling2D(3, strides=2, padding=paddings[after], name=f"{after}_pool")(x)
+
+    side = network.image_size if fixed_size else None
+    image = keras.Input((side, side, 3), dtype="uint8" if channel_means else "float32", name="image")
+    x = image
+    if channel_means is not None:
+        pairs = list(zip(channel_means, channel_deviations, strict=True))
+        scale, offset = [1 / deviation for _, deviation in pairs], [-mean / deviation for mean, deviation in pairs]
+        x = layers.Rescaling(scale, offset, name="normalise")(x)
+    x = convolve(x, arch.conv1_filters, arch.conv1_kernel, "conv1", strides=2)
+    x = pool_if_due(x, "conv1")
+    for name in FIRES:
+        x = pool_if_due(_fire(network, convolve, x, name), name)
+    if dropout is not None:
+        x = (dropout_layer or layers.Dropout)(dropout, seed=seed, name="dropout")(x)
+    if network.conv10_padding:
+        x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
+    # A Gaussian of deviation 0.01, as in the paper's released network.
+    x = convolve(x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
+    logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
+    return keras.Model(image, logits, name="squeezenet")
+
+
+def _convolve(
+    network: Network,
+    batch_norm_layer: type[keras.layers.BatchNormalization],
+    x: keras.KerasTensor,
+    filters: int,
+    kernel: int,
+    name: str,
+    *,
+    strides: int = 1,
+    padding: str = "valid",
+    activate: bool = True,
+    # Caffe's "xavier", of the paper's released network: with pixels left at their 0..255 scale it keeps the first
+    # logits of the published recipes small.
+    initializer: str | keras.initializers.Initializer = "lecun_uniform",
+) -> keras.KerasTensor:
+    """Convolution, batch norm where the network has it, activation unless told otherwise."""
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides=strides,
+        padding=padding,
+        use_bias=not network.batch_norm,
+        kernel_initializer=initializer,
+        name=name,
+    )(x)
+    if network.batch_norm:
+        # Statistics over the global batch: any number of replicas trains the same network.
+        x = batch_norm_layer(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
+    return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x) if activate else x
+
+
+def _fire(
+    network: Network, convolve: Callable[..., keras.KerasTensor], x: keras.KerasTensor, name: str
+) -> keras.KerasTensor:
+    """The fire module of that name (paper, section 3.2), of `_convolve` for this network."""
+    squeeze_filters, expand_filters = FIRES[name]
+    squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
+    expanded = layers.Concatenate(name=name)(
+        [
+            convolve(squeezed, expand_filters, 1, f"{name}_expand1x1"),
+            convolve(squeezed, expand_filters, 3, f"{name}_expand3x3", padding="same"),
+        ]
+    )
+    if network.bypass == "complex" and name not in SIMPLY_BYPASSED:
+        x = convolve(x, 2 * expand_filters, 1, f"{name}_bypass1x1", activate=False)
+    elif network.bypass == "none" or name not in SIMPLY_BYPASSED:
+        return expanded
+    return layers.Add(name=f"{name}_bypass")([expanded, x])
+
+
+def describe(model: keras.Model, image_size: int) -> tuple[Network, Channels, Channels]:
+    """The network of a model made by `build`, its channel means and its channel deviations (R, G, B).
+
+    Raises:
+        InputError: the model is not one of ours.
+    """
+    named = {layer.name: layer for layer in model.layers}
+    try:
+        kernel = named["conv1"].kernel_size[0]
+        network = Network(
+            classes=named["conv10"].filters,
+            arch=next(name for name, arch in ARCHS.items() if arch.conv1_kernel == kernel),
+            activation="elu" if "conv1_elu" in named else "relu",
+            batch_norm="conv1_bn" in named,
+            bypass="complex" if "fire2_bypass" in named else "simple" if "fire3_bypass" in named else "none",
+            conv10_padding=1 if "conv10_pad" in named else 0,
+            image_size=image_size,
+        )
+        scales, offsets = named["normalise"].scale, named["normalise"].offset
+        red, green, blue = ((-offset / scale, 1 / scale) for scale, offset in zip(scales, offsets, strict=True))
+    except (KeyError, StopIteration) as missing:
+        raise InputError(f"{model.name!r} is not a SqueezeNet trained by this package: it lacks {missing}") from None
+    return network, (red[0], green[0], blue[0]), (red[1], green[1], blue[1])

@@ -1,0 +1,1 @@
+"""Fewer bits for each weight: calibration, sensitivity, rounding with error compensation, int8 ranges."""

@@ -1,0 +1,1 @@
+"""The .sqz format: encoder, decoder, and the conversion from and to Keras."""

@@ -1,0 +1,247 @@
+"""The reference decoder of `.sqz` files: this file and numpy are all that it takes.
+
+docs/sqz.md specifies the format byte by byte; this is the same in code, to be read beside it and ported. Weights come
+out as float32, the same bits on every machine. A file that is damaged is refused by its checksum before anything else
+of it is believed, and whatever it claims, no more is allocated than its architecture can have.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+SUFFIX = ".sqz"
+MAGIC = b"\x89SQZ\r\n\x1a\n"  # as PNG's: a transfer as text, or one that drops a bit of each byte, changes it
+VERSION = 1
+ENVELOPE = struct.Struct("<8sII")  # magic, bytes of the file, CRC-32 of all that follows
+HEADER = struct.Struct("<BBBBBBBBHH6fHBII")
+LAYER = struct.Struct("<fhHB")  # step, lowest symbol, symbols, tables
+ARCHS = ("v1.0", "v1.1")
+ACTIVATIONS = ("relu", "elu")
+BYPASSES = ("none", "simple", "complex")
+RESIZES = ("short", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic", "bilinear_corner")
+NAMED = (None, "imagenet", "listed")  # what the class names are
+MOST_CLASSES = 16_384
+MOST_SYMBOLS = 4_096
+MOST_TABLES = 8
+LARGEST_STEP = 1e33  # with which the largest integer still makes a finite float32
+LANES = 128  # coder states that take turns, so that each step is one of arrays
+BITS = 14  # of a probability
+STATE_FLOOR = 1 << 16  # a state is 32 bits wide and takes in 16 when it falls below
+
+
+class Damaged(ValueError):
+    """The bytes are not a whole `.sqz` file."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a file holds. `layers` has for each convolution its kernel (height, width, in, out) and bias (out,),
+    float32, in the order in which they are stored."""
+
+    arch: str
+    activation: str
+    bypass: str
+    conv10_padding: int
+    classes: int
+    class_names: tuple[str, ...] | str | None  # "imagenet" stands for its 1,000 synsets in the usual order
+    image_size: int  # pixels
+    resize: str
+    resize_to: int
+    interpolation: str
+    antialias: bool
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255: pixels less these, divided by the deviations
+    channel_deviations: tuple[float, float, float]
+    note: str  # of where the weights come from, for people
+    layers: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def shapes(arch: str, bypass: str, classes: int) -> dict[str, tuple[int, int, int, int]]:
+    """The kernel (height, width, in, out) of each convolution, in the order in which they are stored."""
+    filters, side = {"v1.0": (96, 7), "v1.1": (64, 3)}[arch]
+    found = {"conv1": (side, side, 3, filters)}
+    fires = zip(range(2, 10), (16, 16, 32, 32, 48, 48, 64, 64), strict=True)
+    for number, squeeze in fires:
+        name, expand = f"fire{number}", 4 * squeeze
+        found[f"{name}_squeeze1x1"] = (1, 1, filters, squeeze)
+        found[f"{name}_expand1x1"] = (1, 1, squeeze, expand)
+        found[f"{name}_expand3x3"] = (3, 3, squeeze, expand)
+        if bypass == "complex" and number % 2 == 0:
+            found[f"{name}_bypass1x1"] = (1, 1, filters, 2 * expand)
+        filters = 2 * expand
+    return {**found, "conv10": (1, 1, filters, classes)}
+
+
+def decode(data: bytes) -> Network:
+    """The network in the bytes of a `.sqz` file.
+
+    Raises:
+        Damaged: they are not a whole one, or of a later version; says at which byte.
+    """
+    if len(data) < ENVELOPE.size or data[:8] != MAGIC:
+        raise Damaged("it does not begin as a .sqz file does")
+    _, length, checksum = ENVELOPE.unpack_from(data)
+    if length != len(data):
+        raise Damaged(f"it has {len(data):,} bytes, and says that it has {length:,}")
+    if zlib.crc32(data[ENVELOPE.size :]) != checksum:
+        raise Damaged("its checksum is another: it was changed or damaged on its way")
+    reader = _Reader(data, ENVELOPE.size)
+    version = data[reader.place] if reader.place < len(data) else None
+    if version != VERSION:
+        raise Damaged(f"it is of version {version} of the format, and this decoder reads version {VERSION}")
+    (_, arch, activation, bypass, padding, resize, interpolation, antialias, image_size, resize_to, *numbers) = (
+        reader.unpack(HEADER)
+    )
+    scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[:6], numbers[6:]
+    sized = 1 <= image_size <= resize_to
+    if not 1 <= classes <= MOST_CLASSES or not sized or padding > 1 or antialias > 1:
+        raise Damaged(
+            f"its header makes no sense: {classes} classes, images of {image_size} pixels cut from {resize_to}"
+        )
+    if not np.isfinite(scaling).all() or 0 in scaling[3:]:
+        raise Damaged(f"its channel means and deviations are {scaling}")
+    names = _names(_one_of(NAMED, named), reader.take(bytes_of_names), classes)
+    note = _text(reader.take(bytes_of_note))
+    arch, activation, bypass = _one_of(ARCHS, arch), _one_of(ACTIVATIONS, activation), _one_of(BYPASSES, bypass)
+    resize, interpolation = _one_of(RESIZES, resize), _one_of(INTERPOLATIONS, interpolation)
+    expected = shapes(arch, bypass, classes)
+    codes = [_Code(reader, shape) for shape in expected.values()]
+    symbols = _symbols(reader, codes)
+    layers = {
+        name: (each.reshape(shape).astype(np.float32) * code.step, code.bias)
+        for (name, shape), each, code in zip(expected.items(), symbols, codes, strict=True)
+    }
+    return Network(
+        arch,
+        activation,
+        bypass,
+        padding,
+        classes,
+        names,
+        image_size,
+        resize,
+        resize_to,
+        interpolation,
+        bool(antialias),
+        tuple(scaling[:3]),
+        tuple(scaling[3:]),
+        note,
+        layers,
+    )
+
+
+class _Reader:
+    """Takes bytes from the front, and says where they end too early."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        self.data, self.place = data, place
+
+    def take(self, count: int) -> bytes:
+        if self.place + count > len(self.data):
+            raise Damaged(f"{count} bytes are due at byte {self.place:,}, and it ends at {len(self.data):,}")
+        self.place += count
+        return self.data[self.place - count : self.place]
+
+    def unpack(self, layout: struct.Struct) -> tuple:
+        return layout.unpack(self.take(layout.size))
+
+    def number(self) -> int:
+        """Seven bits a byte, the lowest first; the last byte is below 128."""
+        value = 0
+        for shift in (0, 7, 14):
+            (byte,) = self.take(1)
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise Damaged(f"a number has more than three bytes at byte {self.place:,}")
+
+
+class _Code:
+    """How the symbols of one kernel are coded, and its bias."""
+
+    def __init__(self, reader: _Reader, shape: tuple[int, int, int, int]) -> None:
+        self.count, self.channels, self.filters = int(np.prod(shape)), shape[2], shape[3]
+        step, self.lowest, symbols, tables = reader.unpack(LAYER)
+        self.step = np.float32(step)
+        sane = np.isfinite(step) and step > 0 and 1 <= symbols <= MOST_SYMBOLS and 1 <= tables <= MOST_TABLES
+        if not sane or self.lowest + symbols > 1 << 15 or abs(step) > LARGEST_STEP:
+            raise Damaged(f"a layer has a step of {step}, {symbols} symbols and {tables} tables, at {reader.place:,}")
+        # The table of each input channel.
+        of_channels = np.frombuffer(reader.take(self.channels if tables > 1 else 0), np.uint8)
+        self.of_channels = of_channels if tables > 1 else np.zeros(self.channels, np.uint8)
+        if self.of_channels.max() >= tables:
+            raise Damaged(f"an input channel has a table that there is not, before byte {reader.place:,}")
+        frequencies = np.array([[reader.number() for _ in range(symbols)] for _ in range(tables)], np.uint32)
+        if (frequencies.sum(axis=1) != 1 << BITS).any():
+            raise Damaged(f"frequencies do not add up to {1 << BITS:,}, before byte {reader.place:,}")
+        ends = frequencies.cumsum(axis=1, dtype=np.uint32)
+        # By table and by the low bits of a state: the symbol, its frequency, and how far into it the bits are.
+        self.symbol = np.stack([np.repeat(np.arange(symbols, dtype=np.int16), each) for each in frequencies])
+        self.frequency = np.take_along_axis(frequencies, self.symbol.astype(np.intp), axis=1)
+        starts = np.take_along_axis(ends - frequencies, self.symbol.astype(np.intp), axis=1)
+        self.offset = np.arange(1 << BITS, dtype=np.uint32) - starts
+        self.bias = np.frombuffer(reader.take(2 * self.filters), "<f2").astype(np.float32)
+        if not np.isfinite(self.bias).all():
+            raise Damaged(f"a bias is no number, before byte {reader.place:,}")
+
+
+def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
+    """The symbols of each kernel, int16, by range variant of asymmetric numeral systems (Duda 2013, arXiv 1311.2540).
+
+    Symbol number i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
+    """
+    states = np.frombuffer(reader.take(4 * LANES), "<u4").astype(np.uint32)
+    if len(reader.data) % 2 != reader.place % 2:
+        raise Damaged("an odd byte is left at its end")
+    words = np.frombuffer(reader.data, "<u2", offset=reader.place).astype(np.uint32)
+    if (states < STATE_FLOOR).any():
+        raise Damaged("a lane begins below its floor")
+    used, found = 0, []
+    for code in codes:
+        values = np.empty(code.count, np.int16)
+        for start in range(0, code.count, LANES):
+            index = np.arange(start, min(start + LANES, code.count))
+            lanes = states[: len(index)]
+            table = code.of_channels[index // code.filters % code.channels]
+            low = lanes & ((1 << BITS) - 1)
+            values[start : start + LANES] = code.symbol[table, low]
+            lanes[:] = code.frequency[table, low] * (lanes >> BITS) + code.offset[table, low]
+            short = np.flatnonzero(lanes < STATE_FLOOR)
+            if used + len(short) > len(words):
+                raise Damaged("its symbols end too early")
+            lanes[short] = lanes[short] << 16 | words[used : used + len(short)]
+            used += len(short)
+        found.append(values + np.int16(code.lowest))
+    if used != len(words) or (states != STATE_FLOOR).any():
+        raise Damaged("its symbols do not end where it ends")
+    return found
+
+
+def _names(named: str | None, text: bytes, classes: int) -> tuple[str, ...] | str | None:
+    names: tuple[str, ...] | str | None = named
+    counted = 1_000 if named == "imagenet" else classes
+    if named == "listed":
+        names = tuple(_text(text).split("\n"))
+        counted = len(names)
+    if counted != classes:
+        raise Damaged(f"its class names are not those of {classes} classes")
+    if text and named != "listed":
+        raise Damaged("it lists class names, and says that it does not")
+    return names
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Damaged("a text in it is not UTF-8") from None
+
+
+def _one_of(choices: tuple, index: int):
+    if index >= len(choices):
+        raise Damaged(f"choice {index} of {choices} is none")
+    return choices[index]

@@ -1,0 +1,85 @@
+"""Epochs to steps and steps to learning rates. Pure Python: no TensorFlow, no state.
+
+A step is one update of the weights from one global batch. Epochs follow one another without a gap: the last records of
+one share a batch with the first of the next, so that every epoch visits every record exactly once and every batch is
+full. The batch in which the run ends is filled up from one epoch more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sqznet.core import console
+from sqznet.core.errors import InputError
+from sqznet.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a run, and the learning rate at each."""
+
+    recipe: Recipe
+    records: int
+    total_steps: int
+
+    @property
+    def epochs(self) -> int:
+        return self.epoch_of(self.total_steps - 1) + 1
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch (0 first) that the first record of a step belongs to."""
+        return step * self.recipe.global_batch_size // self.records
+
+    def epoch_start(self, epoch: int) -> int:
+        """The first step whose first record is of that epoch."""
+        return math.ceil(epoch * self.records / self.recipe.global_batch_size)
+
+    def epoch_end(self, epoch: int) -> int:
+        """The step at which the epoch (0 first) is over."""
+        return min(self.epoch_start(epoch + 1), self.total_steps)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the update numbered `step`, 0 first."""
+        recipe = self.recipe
+        steps_per_epoch = self.records / recipe.global_batch_size
+        warmup = recipe.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return recipe.learning_rate * (step + 1) / (warmup + 1)
+        progress = (step - warmup) / max(1.0, self.total_steps - warmup)  # 0 to below 1
+        if recipe.schedule == "linear":
+            return recipe.learning_rate * (1 - progress)
+        if recipe.schedule == "cosine":
+            return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        assert recipe.schedule == "step"
+        passed = sum(step >= self.epoch_start(milestone) for milestone in recipe.milestones)
+        return recipe.learning_rate / 10**passed
+
+    def is_sparse(self, step: int) -> bool:
+        """Whether weights that are zero stay so in the update numbered `step`, 0 first."""
+        first, end = self.recipe.sparse_epochs or (0, 0)
+        return self.epoch_start(first) <= step < self.epoch_start(end)
+
+    def image_size(self, epoch: int) -> int:
+        """The side of the training images in that epoch (0 first), in pixels."""
+        size = self.recipe.image_size
+        for first_epoch, pixels in self.recipe.train_sizes:
+            if epoch >= first_epoch:
+                size = pixels
+        return size
+
+
+def plan(recipe: Recipe, records: int) -> Schedule:
+    """The schedule of a recipe on a training split of `records` records.
+
+    Raises:
+        InputError: the split does not fill one batch.
+    """
+    if records < recipe.global_batch_size:
+        raise InputError(
+            f"the training split has {console.counted(records, 'record')}, fewer than one global batch of "
+            f"{recipe.global_batch_size}: lower --global_batch_size (and --replicas, if there are more than records), "
+            "or add photographs"
+        )
+    steps = math.ceil(recipe.epochs * records / recipe.global_batch_size)
+    return Schedule(recipe, records, recipe.total_steps or steps)

@@ -1,0 +1,1 @@
+"""The web page that classifies photographs in the browser."""

@@ -1,0 +1,22 @@
+// The class names of a `.sqz` file for people to read: WordNet ids become words, as in sqznet/network/labels.py.
+
+/**
+ * @param {object} network of sqz.decode
+ * @returns {Promise<string[]>} a label for each output; "class 7" where the file, or this page, knows no name
+ */
+export async function labelsOf({ class_names: names, classes }) {
+  const numbered = Array.from({ length: classes }, (_, index) => `class ${index}`);
+  if (names === null) return numbered;
+  const ids = (name) => /^n\d{8}$/.test(name);
+  if (names !== "imagenet" && !names.some(ids)) return names;
+  const words = await imagenet();
+  if (names === "imagenet") return words.size === classes ? [...words.values()] : numbered;
+  return names.map((name) => words.get(name) ?? name);
+}
+
+// WordNet id to words, in the order of ImageNet's labels; empty where the list does not lie beside the page.
+async function imagenet() {
+  const response = await fetch(new URL("imagenet_classes.txt", document.baseURI));
+  const lines = response.ok ? (await response.text()).trimEnd().split("\n") : [];
+  return new Map(lines.map((line) => [line.slice(0, line.indexOf(" ")), line.slice(line.indexOf(" ") + 1)]));
+}

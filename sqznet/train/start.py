@@ -1,0 +1,234 @@
+"""From a built set and a recipe to a finished run folder: checks, settings, `Run`, and what is left at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sqznet import __version__
+from sqznet.core import console, files, plots, startup
+from sqznet.core.errors import InputError, TryAgain
+from sqznet.data import corruption
+from sqznet.data.manifest import Manifest
+from sqznet.data.sources import listing
+from sqznet.predict import inference
+from sqznet.recipes import Recipe, fitting
+from sqznet.runs import best, checkpoint, run_folder
+from sqznet.train import finetune
+from sqznet.train import strategy as strategies
+from sqznet.train.cluster import Cluster
+from sqznet.train.finetune import Origin
+from sqznet.train.run import Run
+
+
+def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any]:
+    """What config.json holds."""
+    return {
+        "sqznet": __version__,
+        "recipe": run.recipe.to_dict(),
+        "data": str(run.manifest.folder),
+        "classes": list(run.manifest.classes),
+        "channel_means": list(run.channel_means),
+        "data_channel_means": list(run.manifest.channel_means),
+        "train_records": run.manifest.records("train"),
+        "init_weights": origin.stored() if origin else None,
+        "teacher": str(run.teacher.path) if run.teacher else None,
+        "total_steps": run.schedule.total_steps,
+        "strategy": strategy_name,
+        "replicas": run.strategy.num_replicas_in_sync,
+        "command": ["python", "-m", "sqznet.train", *sys.argv[1:]],
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def train(
+    manifest: Manifest,
+    recipe: Recipe,
+    *,
+    strategy_name: str,
+    replicas: int | None,
+    machines: Cluster | None = None,
+    run_dir: Path,
+    resume: bool,
+    init_weights: Path | None = None,
+    chosen: Container[str] = (),
+    teacher: Path | None = None,
+    deterministic: bool | None = None,
+    **saving: Any,
+) -> None:
+    """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
+
+    Args:
+        init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
+            follows it, but for the fields that the user has `chosen`.
+        chosen: fields of the recipe that the user has set. Others are fitted to the set (`fit`) and to the weights.
+        teacher: a model to learn from besides the labels.
+        deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
+            it costs nothing.
+        saving: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
+
+    Raises:
+        InputError: what was given does not fit together; each message says what to change.
+        Stopped: a signal ended the run; its state is saved.
+    """
+    stored = run_folder.load_config(run_dir) if resume else {}
+    if resume:
+        _check_same_data(manifest, stored, run_dir)
+    else:
+        require_weights(recipe, init_weights)
+    is_chief = machines is None or machines.index == 0
+    # The chief clears the folder before it meets the other workers, which may write there as soon as they have met.
+    with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
+        # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
+        with machines.awaited() if machines else contextlib.nullcontext():
+            strategy = strategies.create(strategy_name, replicas, machines)
+        if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
+            tf.config.experimental.enable_op_determinism()
+        if not resume and is_chief:
+            _check_free(run_dir)
+        console.log_to(run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log")
+        origin = finetune.load(init_weights) if init_weights and not resume else None
+        if origin:
+            recipe = origin.adapt(recipe, chosen)
+        if not resume:
+            records, before = manifest.records("train"), recipe
+            recipe = fitting.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
+            fitting.tell(before, recipe, records)
+        stems_from = origin.stored() if origin else stored.get("init_weights")
+        learns_from = inference.load(teacher) if teacher else None
+        try:
+            with console.doing("building the network"):
+                run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+            if resume:
+                run.resume()
+                console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
+            else:
+                if origin:
+                    take_over(origin, run)
+                if run.writes:
+                    files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
+            _print_settings(run, strategy_name)
+            run.train()
+        except tf.errors.OpError as error:
+            gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
+            if machines is None and saving.get("data_service") and isinstance(error, gone):
+                raise TryAgain(
+                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with "
+                    f"--resume --run_dir={run_dir}"
+                ) from None
+            lost = machines.lost_worker(error) if machines else None
+            if machines is None or lost is None:
+                raise
+            raise TryAgain(
+                f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. What it said last is in "
+                f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
+                f"--run_dir={run_dir} to go on from the last checkpoint"
+            ) from None
+        if run.writes:
+            _conclude(run)
+
+
+def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
+    """Refuses to train a recipe from random weights that only makes sense with trained ones."""
+    remedy = "this recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
+    if init_weights is None and recipe.freeze:
+        raise InputError(f"freeze={recipe.freeze}: {remedy}")
+    if init_weights is None and recipe.sparse_epochs and recipe.sparse_epochs[0] == 0:
+        raise InputError(f"sparse_epochs begin at 0: {remedy}")
+
+
+def _conclude(run: Run) -> None:
+    history, kept, records = run.progressed.history, run.progressed.kept, run.manifest.records("val")
+    assert kept is not None  # the last epoch is always evaluated
+    with console.doing("drawing the curve"):
+        plots.training_curve(
+            history, run.run_dir / "curve.png", run.run_dir.name, kept=kept, classes=run.network.classes
+        )
+    console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
+    coarse = best.coarseness(records)
+    if coarse:
+        console.result(f"note: {coarse}")
+    if run.bad:
+        left_out = console.counted(len(run.bad), "bad record was", "bad records were")
+        console.result(f"{left_out} left out: {run.run_dir / corruption.LIST}")
+    console.result(f"run folder: {run.run_dir}")
+    console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
+
+
+def take_over(origin: Origin, run: Run) -> None:
+    """Sets a fresh run's weights, and says how many classes they know."""
+    with run.strategy.scope():
+        known = origin.put_into(run.model, run.manifest.classes)
+    anew = run.network.classes - known
+    _, how = origin.known_outputs(run.manifest.classes)
+    console.say(
+        f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
+        + (f" ({how})" if how else "")
+    )
+    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if anew and known else []
+    if hints:
+        console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
+
+
+def _check_free(run_dir: Path) -> None:
+    if checkpoint.steps(run_dir):
+        raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
+
+
+def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
+    """A resumed run must see what it began with: the means are in its first layer, the records in its steps."""
+    here = {
+        "classes": list(manifest.classes),
+        "data_channel_means": list(manifest.channel_means),
+        "train_records": manifest.records("train"),
+    }
+    for name, value in here.items():
+        if stored.get(name) != value:
+            raise InputError(
+                f"{run_dir} was trained on other data than {manifest.folder}: {name} was {stored.get(name)} and is "
+                f"{value}; name the same set with --data, or start another run"
+            )
+
+
+def _print_settings(run: Run, strategy_name: str) -> None:
+    recipe = run.recipe
+    norm = ", batch norm" if recipe.batch_norm else ""
+    bypass = f", {recipe.bypass} bypass" if recipe.bypass != "none" else ""
+    console.say(
+        f"SqueezeNet {recipe.arch}, {recipe.activation}{norm}{bypass}, {run.network.classes} classes, "
+        f"{recipe.image_size} px, recipe {recipe.name}; "
+        f"{console.counted(run.schedule.total_steps, 'step')} of "
+        f"{console.counted(recipe.global_batch_size, 'image')} in {console.counted(run.schedule.epochs, 'epoch')}; "
+        f"strategy {strategy_name}, "
+        f"{console.counted(run.strategy.num_replicas_in_sync, 'replica')}; "
+        f"{console.counted(run.manifest.records('train'), 'training record')}"
+    )
+    without = run.manifest.classes_without("train")
+    if without:
+        console.say(
+            f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
+            f"photographs will not be learned: {listing.listed(without)}"
+        )
+    console.say(f"a step computes in {recipe.precision}; {startup.described()}")
+    if recipe.freeze:
+        moving = sum(int(np.prod(each.shape)) for each in run.model.trainable_variables)
+        console.say(
+            f"frozen until {recipe.freeze[6:]}: {moving:,} of {run.model.count_params():,} parameters are trained"
+        )
+    if run.teacher:
+        console.say(
+            f"teacher {run.teacher.path}, {run.teacher.runtime.image_size} px: weight {recipe.distill_weight:g}, "
+            f"temperature {recipe.distill_temperature:g}"
+        )

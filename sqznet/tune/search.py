@@ -1,0 +1,248 @@
+"""Trials: each a run of `sqznet.train` in a process of its own, with KerasTuner's oracle saying what to try next.
+
+A trial's folder is a run folder. Killed and started again, finished trials stand, and the one under way goes on from
+its last checkpoint. A trial ends with its search: asked to end, the search lets the trial save its state first; killed,
+it leaves a trial that does so by itself (`sqznet.core.child`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+from keras_tuner.errors import FailedTrialError, FatalError
+
+from sqznet.core import child, console, files, locks
+from sqznet.core.errors import InputError, TryAgain
+from sqznet.recipes import Recipe
+from sqznet.runs import __main__ as runs
+from sqznet.runs import best, run_folder
+from sqznet.tune import oracles
+from sqznet.tune import space as spaces
+
+PROJECT = "trials"
+TRIAL = "trial.json"
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+_HYPERBAND_EPOCHS = "tuner/epochs"
+
+
+class Stopped(Exception):
+    """The search was asked to end (SIGINT, SIGTERM), and the trial under way has saved its state."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A finished trial."""
+
+    name: str
+    values: dict[str, Any]  # of the fields that are searched
+    epochs: int
+    top1: float | None  # the best epoch's val top-1, 0 to 1; None if the trial failed
+    reason: str  # why it failed; else empty
+
+
+class Search(keras_tuner.engine.base_tuner.BaseTuner):
+    """Runs the trials that the oracle asks for, one after the other."""
+
+    def __init__(self, oracle: keras_tuner.Oracle, recipe: Recipe, folder: Path, flags: list[str]) -> None:
+        """
+        Args:
+            recipe: what the values of a trial replace fields of.
+            folder: of the search; trials are in a folder of it.
+            flags: for `sqznet.train`: data, strategy and the like.
+        """
+        self.recipe, self.folder, self.flags = recipe, folder, flags
+        with contextlib.redirect_stdout(io.StringIO()):  # it says which file it goes on from
+            super().__init__(oracle, directory=str(folder), project_name=PROJECT)
+
+    def search(self) -> None:
+        """Runs trials until the oracle has no more.
+
+        Raises:
+            Stopped: the search was asked to end.
+            InputError: a trial cannot go on, for a reason that is not its own; or too many in a row have failed.
+        """
+        try:
+            super().search()
+        except FatalError as error:
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
+
+    def run_trial(self, trial: Any) -> float:
+        try:
+            recipe = recipe_of(self.recipe, trial.hyperparameters.values)
+            epochs = console.counted(recipe.epochs, "epoch")
+            console.say(f"trial {trial.trial_id}: {described(trial.hyperparameters.values)}; {epochs}")
+            top1 = train(recipe, run_dir_of(self.folder, trial.trial_id), self.flags)["val_top1"]
+        except TrainingFailed as failed:
+            console.say(f"trial {trial.trial_id} failed: {failed}")
+            raise FailedTrialError(str(failed)) from None
+        except Exception as error:
+            raise FatalError(str(error)) from error  # KerasTuner would take any other for a failed trial
+        console.say(f"trial {trial.trial_id}: val top-1 {console.percent(top1)}")
+        return top1
+
+    def on_trial_end(self, trial: Any) -> None:
+        try:
+            super().on_trial_end(trial)
+        except RuntimeError:
+            raise InputError(
+                f"{oracles.FAILURES} trials in a row have failed, the last one so: {_reason(trial.message)}. Try lower "
+                "values with --space, and look at output.log in the trials' folders"
+            ) from None
+
+    def load_model(self, trial: Any) -> Any:
+        raise NotImplementedError("the trial's run folder has its best.keras")
+
+    # KerasTuner's own would write an empty file of its own, and go on only where that is.
+
+    def _get_tuner_fname(self) -> str:
+        return self.oracle._get_oracle_fname()
+
+    def save(self) -> None:
+        if not self._is_worker():
+            self.oracle.save()
+
+    def reload(self) -> None:
+        if not self._is_worker():
+            self.oracle.reload()
+
+
+class TrainingFailed(Exception):
+    """A training that did not end; with its last words."""
+
+
+def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
+    """Trains in a process of its own, or goes on with it; returns the best epoch.
+
+    Raises:
+        TrainingFailed: it ended with an error.
+        TryAgain: it could not go on, for a reason that may pass.
+        Stopped: it was asked to stop, or we were.
+    """
+    # A killed search may have left it training: it saves its state now, and ends.
+    with locks.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
+        files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
+    flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
+    processes: list[subprocess.Popen] = []
+    log = run_dir / "output.log"
+    with log.open("ab") as output, child.passing_on_signals(processes) as asked:
+        processes.append(child.start("sqznet.train", flags, stdout=output, stderr=subprocess.STDOUT))
+        if asked:  # before it was in the list
+            processes[0].terminate()
+        code = _awaited(processes[0], run_dir, recipe.epochs)
+    if asked:
+        raise Stopped(asked[0])
+    for number in _STOPS:
+        if code in (-number, 128 + number):
+            raise Stopped(number)
+    said = _last(log.read_text(errors="replace"))
+    if code == TryAgain.exit_code and not said.startswith("out of memory"):  # which other settings may not need
+        raise TryAgain(f"{run_dir} could not go on: {said}")
+    if code < 0:
+        raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps for want of memory")
+    epoch = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
+    if code or epoch is None:
+        raise TrainingFailed(said)
+    return epoch
+
+
+def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:
+    """The code that a training ends with; until then a bar tells how many of its epochs are finished."""
+
+    def watch() -> None:
+        bar.update(task, completed=_epochs_finished(run_dir))
+
+    with console.progress("epochs/s", watch, transient=True) as bar:
+        task = bar.add_task(f"epochs of {run_dir.name}", total=epochs)
+        return training.wait()
+
+
+def _epochs_finished(run_dir: Path) -> int:
+    try:
+        return max(0, (run_dir / "metrics.csv").read_bytes().count(b"\n") - 1)
+    except OSError:  # before the first
+        return 0
+
+
+def _last(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else "without a word"
+
+
+def _reason(message: str | None) -> str:
+    """Why a trial failed, from the traceback that KerasTuner keeps."""
+    return _last(message).removeprefix(f"{FailedTrialError.__module__}.{FailedTrialError.__name__}: ")
+
+
+def recipe_of(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """What a trial trains. Hyperband gives the epochs; all else is the space's."""
+    searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
+    made = spaces.apply(recipe, searched).replace(name=f"{recipe.name}-trial")
+    epochs = values.get(_HYPERBAND_EPOCHS)
+    if not epochs:
+        return made
+    # A shorter trial is a shorter schedule, warm-up included, not the beginning of a longer one.
+    warmup = made.warmup_epochs * epochs / made.epochs
+    return made.replace(epochs=epochs, total_steps=None, warmup_epochs=warmup)
+
+
+def run_dir_of(folder: Path, trial_id: str) -> Path:
+    return folder / PROJECT / f"run_{trial_id}"
+
+
+def described(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values.items()
+        if not name.startswith("tuner/")
+    )
+
+
+def finished(folder: Path) -> list[Trial]:
+    """The trials of a search that are over, best first, as KerasTuner's own files have them.
+
+    Raises:
+        InputError: a file of them is damaged.
+    """
+    trials = []
+    for path in sorted((folder / PROJECT).glob("trial_*/trial.json")):
+        try:
+            state = json.loads(path.read_text())
+            values = state["hyperparameters"]["values"]
+            if state["status"] == "COMPLETED":
+                top1, reason = float(state["score"]), ""
+            elif state["status"] in ("FAILED", "INVALID"):
+                top1, reason = None, _reason(state["message"])
+            else:
+                continue
+            config = run_dir_of(folder, state["trial_id"]) / TRIAL
+            epochs = json.loads(config.read_text())["recipe"]["epochs"] if config.is_file() else 0
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(f"{path} is not a trial's record ({type(error).__name__}: {error})") from None
+        searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
+        trials.append(Trial(state["trial_id"], searched, epochs, top1, reason))
+    return sorted(trials, key=lambda trial: _rank(folder, trial), reverse=True)
+
+
+def _rank(folder: Path, trial: Trial) -> tuple[float, float]:
+    """A key that is larger for a better trial: of equal top-1, the lower val loss decides, as among epochs."""
+    if trial.top1 is None:
+        return -1.0, 0.0
+    try:
+        epoch = runs.read(run_dir_of(folder, trial.name)).best
+    except InputError:  # its run folder was removed
+        epoch = None
+    return trial.top1, best.rank(epoch)[1] if epoch else -math.inf

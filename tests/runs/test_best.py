@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sqznet.runs import __main__ as runs
+from sqznet.runs import best
+from sqznet.train.run import Progressed
+
+
+def line(epoch: int, top1: float, loss: float) -> dict[str, float]:
+    return {"epoch": epoch, "val_top1": top1, "val_top5": 1.0, "val_loss": loss}
+
+
+TIED = [line(1, 0.96, 0.3), line(2, 1.0, 0.252), line(3, 0.96, 0.01), line(4, 1.0, 0.083), line(5, 1.0, 0.2)]
+
+
+def test_of_equal_top1_the_lower_val_loss_decides():
+    assert best.of(TIED)["epoch"] == 4
+
+
+def test_epochs_equal_in_both_leave_the_first():
+    assert best.of([line(1, 0.5, 0.7), line(2, 0.5, 0.7)])["epoch"] == 1
+
+
+def test_an_accuracy_that_is_no_number_is_the_worst():
+    assert best.of([line(1, math.nan, 0.1), line(2, 0.0, 9.0), line(3, math.nan, 0.1)])["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_loses_a_tie():
+    assert best.of([line(1, 0.5, math.nan), line(2, 0.5, 9.0), line(3, 0.5, math.inf)])["epoch"] == 2
+
+
+def test_epochs_that_were_not_evaluated_are_passed_over():
+    assert best.of([{"epoch": 1, "train_loss": 1.0}]) is None
+    assert best.of([{"epoch": 1, "train_loss": 1.0}, line(2, 0.1, 3.0)])["epoch"] == 2
+
+
+def test_the_end_says_which_epoch_was_kept_and_why():
+    said = best.explained(TIED[3], TIED, 27, 3)
+    assert said == (
+        "kept epoch 4 of 5: val top-1 (rank-1) 100.00 % (n = 27), val loss 0.083; 3 epochs have this top-1, and of "
+        "these it has the lowest loss"
+    )
+    assert "top-5 (rank-5) 100.00 %" in best.explained(TIED[0], TIED[:1], 27, 6)
+    assert ";" not in best.explained(TIED[0], TIED[:1], 27, 6)
+
+
+@pytest.mark.parametrize(("records", "said"), [(1, "100.0 points"), (27, "3.7 points"), (99, "1.0 points")])
+def test_a_val_split_too_small_to_tell_is_named(records, said):
+    assert said in best.coarseness(records)
+
+
+def test_a_hundred_photographs_of_val_are_enough():
+    assert best.coarseness(100) is None
+
+
+def test_a_checkpoint_of_version_0_2_says_which_epoch_it_kept():
+    """It kept the first epoch with the highest top-1, so that is the one that best.keras is of."""
+    old = {"step": 30, "sums": {"loss": 0.0, "top1": 0.0, "top5": 0.0, "count": 0.0}, "seconds": 0.0}
+    restored = Progressed.from_json({**old, "best_top1": 1.0, "history": TIED})
+    assert restored.kept["epoch"] == 2
+    assert Progressed.from_json({**old, "best_top1": -1.0, "history": []}).kept is None
+    assert Progressed.from_json(restored.to_json()) == restored
+
+
+def test_runs_goes_by_the_same_rule(tmp_path):
+    assert runs.Record(tmp_path, {}, TIED, []).best["epoch"] == 4
