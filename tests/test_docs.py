@@ -29,7 +29,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 TEST = re.compile(r"`(?:\w+\.py::)?(test_\w+)`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z_0-9]*)(?![\w-])")
 # Flags of other programs, which documents tell of.
-FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir"}
+FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir", "constraint", "editable"}
 WRITTEN = re.compile(r"^(data|export/artifacts|runs|tuning|compressed)/")  # by commands; not part of the project
 
 
@@ -225,3 +225,25 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
             assert f"`{name}`" in text
             written = name.replace("SPLIT", "val").replace("MODEL", path.name)
             assert (tmp_path / written).is_file(), written
+
+
+@functools.cache
+def texts_in_the_code() -> frozenset[str]:
+    """Every piece of text in the package's code; what stands in braces parts the pieces of an f-string."""
+    trees = [
+        ast.parse(path.read_text())
+        for path in tracked()
+        if path.is_relative_to(ROOT / "sqznet") and path.suffix == ".py"
+    ]
+    nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_every_message_that_troubleshooting_explains_is_one_of_the_package():
+    page = ROOT / "docs/troubleshooting.md"
+    messages = re.findall(
+        r"^\| `(.*?)` \|", re.sub(r"(?s)\| what you see \|.*?\n\n", "", page.read_text()), re.MULTILINE
+    )
+    assert len(messages) > 40
+    pieces = {(message, piece.strip()) for message in messages for piece in message.split("...") if piece.strip()}
+    assert not sorted(message for message, piece in pieces if not any(piece in text for text in texts_in_the_code()))
