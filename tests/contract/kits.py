@@ -1,4 +1,4 @@
-"""The Kotlin and Swift of sqznet/export/kits, compiled against stand-ins for Android's and Apple's classes, and run here.
+"""The Kotlin and Swift of the kits, compiled against stand-ins for Android's and Apple's classes, and run here.
 
 What decodes a photograph is the phone's own, and is not here: jobs begin with straight RGBA pixels in sRGB.
 """
