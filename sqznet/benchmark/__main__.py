@@ -40,27 +40,28 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", type=Path, help="infer: an exported bundle's folder, or one model; export: a run or .keras"
     )
     parser.add_argument("--archs", default="v1.0,v1.1", help="train: SqueezeNet versions")
-    parser.add_argument("--sizes", default="227,96", help="train: sides of the images, in pixels; input: the first")
-    parser.add_argument("--batch", type=int, default=32, help="train, input: images in a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="train, input, export, startup: rounds that count")
-    parser.add_argument("--threads", default="1,2", help="infer: numbers of threads, each measured on its own")
-    parser.add_argument("--runs", type=int, default=50, help="infer: runs that count, after the warm-up")
+    parser.add_argument(
+        "--sizes", type=cli.positives, default="227,96", help="train: sides of the images, in pixels; input: the first"
+    )
+    parser.add_argument("--batch", type=cli.positive, default=32, help="train, input: images in a batch")
+    parser.add_argument(
+        "--rounds", type=cli.positive, default=5, help="train, input, export, startup: rounds that count"
+    )
+    parser.add_argument(
+        "--threads", type=cli.positives, default="1,2", help="infer: numbers of threads, each measured on its own"
+    )
+    parser.add_argument("--runs", type=cli.positive, default=50, help="infer: runs that count, after the warm-up")
     parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    threads = infer.parse_numbers(args.threads, "threads")
-    for name in ("rounds", "runs", "batch"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name}={getattr(args, name)} must be 1 or more")
     if args.out and args.out.is_dir():
         raise InputError(f"--out={args.out} is a folder; name a file, such as {args.out / 'figures.json'}")
     for what, name in (("input", "data"), ("infer", "model"), ("export", "data"), ("export", "model")):
         if args.what == what and getattr(args, name) is None:
             raise InputError(f"--what={what} needs --{name}")
-    sizes = infer.parse_numbers(args.sizes, "sizes")
     from sqznet.core import files
     from sqznet.predict import latency
     from sqznet.runs import run_folder
@@ -68,16 +69,18 @@ def main(argv: list[str] | None = None) -> int:
     figures: dict[str, Any] = {"processor": latency.processor(), "python": platform.python_version()}
     wanted = WHATS[:-1] if args.what == "all" else (args.what,)
     if "train" in wanted:
-        figures["train"] = speed.train(args.archs.split(","), sizes, args.batch, args.rounds, args.compare, args.data)
+        figures["train"] = speed.train(
+            args.archs.split(","), args.sizes, args.batch, args.rounds, args.compare, args.data
+        )
     if "input" in wanted and args.data:
-        figures["input"] = speed.read(args.data, sizes[0], args.batch, args.rounds, args.compare)
+        figures["input"] = speed.read(args.data, args.sizes[0], args.batch, args.rounds, args.compare)
     trained = args.model and (args.model.suffix == ".keras" or (args.model / run_folder.CONFIG).exists())
     if args.what == "export" or ("export" in wanted and args.data and trained):
         figures["export"] = speed.export(args.model, args.data, args.rounds)
     if "startup" in wanted:
         figures["startup"] = speed.start(args.rounds)
     if "infer" in wanted and args.model:
-        figures["infer"] = infer.measure(args.model, threads, args.runs)
+        figures["infer"] = infer.measure(args.model, args.threads, args.runs)
     if args.out:
         files.write_json(args.out, figures)
         console.result(f"figures: {args.out}")

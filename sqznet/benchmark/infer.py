@@ -53,19 +53,6 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
     return {"batch": 1, "warm_up": latency.WARM_UP, "runs": runs, "measured": measured}
 
 
-def parse_numbers(text: str, flag: str) -> tuple[int, ...]:
-    """The different numbers of `1,2,4`, as --`flag` gives them.
-
-    Raises:
-        InputError: something between the commas is not a whole number of 1 or more, or is there twice.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    numbers = [int(part) if part.isdecimal() else 0 for part in parts]
-    if min(numbers) < 1 or len(set(numbers)) != len(numbers):
-        raise InputError(f"--{flag}={text} must be different whole numbers of 1 or more, such as 1 or 1,2,4")
-    return tuple(numbers)
-
-
 def models_of(model: Path) -> list[Path]:
     """The model files of an exported bundle, in the order of their names, or the one model that is named; a run's best.
 

@@ -38,15 +38,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=remote.folder, help="shards to calibrate (train) and to measure on; default those of the run"
     )
-    parser.add_argument("--target", help="most bytes: 340kB, 0.3MB or plain bytes")
+    parser.add_argument("--target", type=sizes.parse, help="most bytes: 340kB, 0.3MB or plain bytes")
     parser.add_argument(
-        "--max_drop", type=cli.finite, help="most top-1 it may lose, in points; default 1 where there is no --target"
+        "--max_drop",
+        type=cli.within(0, 100),
+        help="most top-1 it may lose, in points; default 1 where there is no --target",
     )
     parser.add_argument("--split", help="split to measure on; default test, or val where there is no test")
-    parser.add_argument("--records", type=int, default=RECORDS, help="records to measure on; 0 means all")
-    parser.add_argument("--calibration_records", type=int, default=256, help="training records to round for")
+    parser.add_argument("--records", type=cli.whole, default=RECORDS, help="records to measure on; 0 means all")
+    parser.add_argument("--calibration_records", type=cli.positive, default=256, help="training records to round for")
     parser.add_argument(
-        "--sparsity", type=cli.finite, default=0.0, help="share of all weights to prune first, 0 to below 1"
+        "--sparsity", type=cli.share, default=0.0, help="share of all weights to prune first, 0 to below 1"
     )
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--measure", action=switch, default=True, help="steps by each layer's measured sensitivity")
@@ -54,32 +56,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--count_bits", action=switch, default=True, help="prefer integers that take fewer bits")
     parser.add_argument(
         "--finetune_minutes",
-        type=cli.finite,
+        type=cli.non_negative,
         default=0.0,
         help="learn from the uncompressed network for so long at the end",
     )
-    parser.add_argument("--points", type=int, default=0, help="further sizes to try, for the curve")
+    parser.add_argument("--points", type=cli.whole, default=0, help="further sizes to try, for the curve")
     parser.add_argument("--decode", type=Path, metavar="FILE", help="decode a .sqz file instead of writing one")
-    parser.add_argument("--format", default="keras", help=f"what to decode to: {', '.join(FORMATS)}")
+    parser.add_argument("--format", choices=FORMATS, default="keras", help="what to decode to")
     parser.add_argument("--out", type=Path, help=f"the file to write; default {OUT}/NAME.sqz, or beside the .sqz file")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    if args.format not in FORMATS:
-        raise InputError(f"no format {args.format!r}; there are {', '.join(FORMATS)}")
-    for name in ("records", "finetune_minutes", "points"):
-        if getattr(args, name) < 0:
-            raise InputError(f"--{name}={getattr(args, name)} must be 0 or more")
-    if args.calibration_records < 1:
-        raise InputError(f"--calibration_records={args.calibration_records} must be 1 or more")
-    if not 0 <= args.sparsity < 1:
-        raise InputError(f"--sparsity={args.sparsity} must be at least 0 and below 1")
-    target = sizes.parse(args.target, "--target") if args.target else None
-    max_drop = MAX_DROP if args.max_drop is None and target is None else args.max_drop
-    if max_drop is not None and not 0 <= max_drop <= 100:
-        raise InputError(f"--max_drop={max_drop:g} must be 0 to 100 points")
+    max_drop = MAX_DROP if args.max_drop is None and args.target is None else args.max_drop
     from sqznet.core import startup
     from sqznet.data import manifest as manifests
     from sqznet.predict import inference
@@ -117,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
             too_few = metrics.too_few_records(made.reference.score.n, manifest.records(split), allowed)
             if too_few:
                 console.say(f"warning: {too_few}")
-            points, chosen = made.compress(target, allowed, args.points)
+            points, chosen = made.compress(args.target, allowed, args.points)
             real = made.reference.score.top1
             measured = made.reference.coverage
             rate_search.print_table(points, chosen, real, measured)
@@ -127,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
             if chosen is None:
                 smallest = min(points, key=lambda each: each.bytes)
                 raise CheckFailed(
-                    f"nothing tried holds to {'' if target is None else f'--target={args.target} '}"
+                    f"nothing tried holds to {'' if args.target is None else f'--target={args.target} '}"
                     f"{'' if max_drop is None else f'--max_drop={max_drop:g} '}on {smallest.n:,} records of {split}: "
                     f"the smallest has {smallest.bytes:,} bytes and loses {100 * smallest.drop:.2f} points"
                 )

@@ -1,4 +1,4 @@
-"""What every command does alike: flags in the absl manner, errors without tracebacks, quiet TensorFlow."""
+"""What all commands share: the parser and the types of their flags, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sqznet import __version__
 from sqznet.core import console, files
@@ -19,35 +19,76 @@ exit codes: 0 done; 1 a check said no, or a fault of sqznet; 2 wrong usage or in
 failure: try again later; 128 + N ended by signal N (130 is Ctrl-C). docs/exit_codes.md has them all."""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        """The help text; with the default, if that is a value and the text does not name it."""
+        text = action.help or ""
+        hidden = action.default is None or action.default is False or "default" in text
+        return text if hidden else super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError, so that a wrong flag is one line; argparse would print the usage of all flags first."""
+        raise InputError(f"{message} (see {self.prog} --help)") from None
+
+
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser whose --help is the module's docstring, then the flags with their defaults.
 
-    Flags are `--name=value`, in full (no abbreviations: a later flag would change what they mean).
+    Flags must be given in full: a prefix that is unique today could be ambiguous after a flag is added.
+    `parse_args` raises InputError for a wrong flag or value.
     """
-
-    class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        def _get_help_string(self, action: argparse.Action) -> str | None:
-            # Only a default that is a value says something, and only once.
-            text = action.help or ""
-            says_nothing = action.default is None or action.default is False or "default" in text
-            return text if says_nothing else super()._get_help_string(action)
-
-    made = argparse.ArgumentParser(
-        prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=Help, allow_abbrev=False
+    made = _Parser(
+        prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=_Help, allow_abbrev=False
     )
     made.add_argument("--version", action="version", version=f"sqznet {__version__}")
     return made
 
 
-def finite(text: str) -> float:
-    """The type of a flag that takes a number: `float` takes "nan" and "inf" as well, which no range keeps out."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
+def _number(kind: type, expected: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (abs(value) < math.inf and fits(value)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
+
+    return parse
+
+
+# Types of flags, for `add_argument(type=...)`. NaN and infinity, which `float` takes, are refused.
+integer = _number(int, "a whole number", lambda _: True)
+whole = _number(int, "a whole number of 0 or more", lambda value: value >= 0)
+positive = _number(int, "a whole number of 1 or more", lambda value: value >= 1)
+finite = _number(float, "a finite number", lambda _: True)
+share = _number(float, "a number of at least 0 and below 1", lambda value: 0 <= value < 1)
+non_negative = _number(float, "a number of 0 or more", lambda value: value >= 0)
+
+
+def within(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
+    """The type of a flag that takes a number from `low` to `high`, both included."""
+    return _number(kind, f"a {'whole ' if kind is int else ''}number from {low} to {high}", lambda x: low <= x <= high)
+
+
+def positives(text: str) -> tuple[int, ...]:
+    """The type of a flag that takes different whole numbers of 1 or more: `1,2,4` is (1, 2, 4)."""
+    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(numbers) < 1 or len(set(numbers)) != len(numbers):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of different whole numbers of 1 or more, such as 1 or 1,2,4"
+        )
+    return tuple(numbers)
+
+
+def address(text: str) -> tuple[str, int]:
+    """The type of a flag that takes `host:port`."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port, such as 127.0.0.1:8123")
+    return host, int(port)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-
-from sqznet.core.errors import InputError
 
 UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 
 
-def parse(text: str, flag: str = "--budget") -> int:
-    """Bytes: `5MiB` is 5242880, `5MB` 5000000, `480 kB` 480000, `5000000` itself.
+def parse(text: str) -> int:
+    """The type of a flag that takes a size: `5MiB` is 5242880, `5MB` 5000000, `480 kB` 480000, `5000000` itself.
 
     Raises:
-        InputError: it is not a size, or not above 0.
+        argparse.ArgumentTypeError: it is not a size, or not above 0.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     unit = UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None or not 0 < float(match[1]) < 2**63:
-        raise InputError(f"{flag}={text} is not a size; expected a number and a unit, as 5MiB, 5MB, 480kB or 5000000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; expected a number and a unit, as 5MiB, 5MB, 480kB or 5000000"
+        )
     return int(float(match[1]) * unit)
 
 

@@ -41,32 +41,41 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.data", __doc__)
     parser.add_argument("--source", help="where the photographs are; see above")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    parser.add_argument("--seed", type=int, default=0, help="decides splits and order")
+    parser.add_argument("--seed", type=cli.whole, default=0, help="decides splits and order")
     parser.add_argument(
-        "--holdout_per_class", type=int, help="photographs of each class moved from train to test; ilsvrc: 50"
+        "--holdout_per_class",
+        type=cli.whole,
+        help="photographs of each class moved from train to test; ilsvrc: 50",
     )
     parser.add_argument(
         "--test_files", help="photographs with such file names make up the test split, as in 'ILSVRC2012_val_*'"
     )
     parser.add_argument("--blacklist", action="store_true", help="ilsvrc: leave out blacklisted val photographs")
-    parser.add_argument("--label_offset", type=int, help="tfrecord: added to every label; needed where none is 0")
-    parser.add_argument("--short_side", type=int, help="shrink photographs to this short side, in pixels")
+    parser.add_argument(
+        "--label_offset", type=cli.integer, help="tfrecord: added to every label; needed where none is 0"
+    )
+    parser.add_argument("--short_side", type=cli.positive, help="shrink photographs to this short side, in pixels")
     parser.add_argument(
         "--decoded",
         action="store_true",
         help="store pixels, not JPEGs: nine times the bytes, read a tenth faster",
     )
-    parser.add_argument("--max_pixels", type=int, default=100_000_000, help="reject larger photographs")
-    parser.add_argument("--shard_records", type=int, help="photographs in a shard; default 64 to 1,024 by set size")
+    parser.add_argument("--max_pixels", type=cli.positive, default=100_000_000, help="reject larger photographs")
+    parser.add_argument(
+        "--shard_records", type=cli.positive, help="photographs in a shard; default 64 to 1,024 by set size"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be used")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=cli.positive,
         default=startup.cores(),
         help="processes; default all cores, or a container's share of them",
     )
     parser.add_argument(
-        "--runner", default="local", help="local, or beam: Apache Beam (in a checkout: pip install -e '.[beam]')"
+        "--runner",
+        choices=("local", "beam"),
+        default="local",
+        help="beam: Apache Beam (in a checkout: pip install -e '.[beam]')",
     )
     parser.add_argument("--beam_options", help="Beam's own flags, in quotes; default: its runner in this process")
     parser.add_argument(
@@ -102,13 +111,6 @@ def make(argv: list[str] | None = None) -> tuple[argparse.Namespace, Manifest]:
         return args, manifest
     if not args.source:
         raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
-    lowest = {"holdout_per_class": 0, "seed": 0, "short_side": 1, "max_pixels": 1, "shard_records": 1, "workers": 1}
-    for name, least in lowest.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name}={value} must be at least {least}")
-    if args.runner not in ("local", "beam"):
-        raise InputError(f"--runner={args.runner} must be local or beam")
     if args.beam_options is not None and args.runner != "beam":
         raise InputError("--beam_options goes with --runner=beam")
     names = ("holdout_per_class", "blacklist", "label_offset", "test_files")

@@ -37,13 +37,20 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run"
     )
     parser.add_argument("--quantize", default="none", help="none (float32), float16, dynamic, int8 or all")
-    parser.add_argument("--budget", default="5MiB", help="most bytes of each file: 5MiB, 5MB, 480kB or plain bytes")
+    parser.add_argument(
+        "--budget", type=sizes.parse, default="5MiB", help="most bytes of each file: 5MiB, 5MB, 480kB or plain bytes"
+    )
     parser.add_argument("--data", type=remote.folder, help="shards to compare on; default those of the run")
     parser.add_argument("--split", help="split to compare on; default test, or val where there is no test")
-    parser.add_argument("--records", type=int, default=RECORDS, help="records to compare on; 0 means all")
-    parser.add_argument("--max_drop", type=cli.finite, default=1.0, help="most top-1 a file may lose, in points")
+    parser.add_argument("--records", type=cli.whole, default=RECORDS, help="records to compare on; 0 means all")
     parser.add_argument(
-        "--calibration_records", type=int, default=128, help="training records that the steps of int8 are found on"
+        "--max_drop", type=cli.within(0, 100), default=1.0, help="most top-1 a file may lose, in points"
+    )
+    parser.add_argument(
+        "--calibration_records",
+        type=cli.positive,
+        default=128,
+        help="training records that the steps of int8 are found on",
     )
     parser.add_argument(
         "--sparse", action="store_true", help="int8 with coarse steps, many of them zero: less to transfer"
@@ -55,7 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="what golden/ and the report show: eight records of the split, or drawings, where photographs (of people, "
         "say, or of others) must not be passed on",
     )
-    parser.add_argument("--tflite_batch", default="1", help="images at a time in TFLite files: 1, 2, ... or any")
+    parser.add_argument(
+        "--tflite_batch", type=_batch, default="1", help="images at a time in TFLite files: 1, 2, ... or any"
+    )
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="check an exported folder instead of exporting")
     parser.add_argument(
         "--replace",
@@ -68,14 +77,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    limit = sizes.parse(args.budget)
-    if args.records < 0:
-        raise InputError(f"--records={args.records} must be 0 (all) or more")
-    if args.calibration_records < 1:
-        raise InputError(f"--calibration_records={args.calibration_records} must be 1 or more")
-    if not 0 <= args.max_drop <= 100:
-        raise InputError(f"--max_drop={args.max_drop:g} must be 0 to 100 points")
-    tflite_batch = _batch(args.tflite_batch)
     if args.out and os.path.ismount(args.out.resolve()):
         raise InputError(
             f"--out={args.out} is where a disk is mounted, which a bundle cannot replace: name a folder in it, "
@@ -110,15 +111,15 @@ def main(argv: list[str] | None = None) -> int:
             card,
             manifest,
             variants=chosen,
-            gate=bundle.Gate(limit, args.max_drop / 100, split, args.records or None),
+            gate=bundle.Gate(args.budget, args.max_drop / 100, split, args.records or None),
             out=out,
             calibration_records=args.calibration_records,
             sparse=args.sparse,
             drawings=args.golden == "drawings",
-            tflite_batch=tflite_batch,
+            tflite_batch=args.tflite_batch,
             replace=args.replace,
         )
-    bundle.print_table(exported, against, limit)
+    bundle.print_table(exported, against, args.budget)
     console.result(f"written to {out}; pictures and figures: {out / 'report.html'}")
     console.next_step("sqznet.predict", f"--model={out}", "PHOTOGRAPH")
     return 0
@@ -127,8 +128,8 @@ def main(argv: list[str] | None = None) -> int:
 def _batch(text: str) -> int | None:
     if text == "any":
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise InputError(f"--tflite_batch={text} must be 1 or more, or any")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more, or any")
     return int(text)
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from sqznet.core import cli
 from sqznet.core.errors import InputError
 from sqznet.images.preprocessing import INTERPOLATIONS, RESIZES, Preprocessing
 
@@ -22,7 +23,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resize", choices=RESIZES, help="scale the short side to resize_to, or squash both sides to it"
     )
-    group.add_argument("--resize_to", type=int, help="side to scale to before the central square is cut out, in pixels")
+    group.add_argument(
+        "--resize_to", type=cli.positive, help="side to scale to before the central square is cut out, in pixels"
+    )
     group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how photographs are scaled")
     group.add_argument(
         "--antialias", action=argparse.BooleanOptionalAction, help="average pixels that fall together in scaling down"

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 from sqznet.core import child, cli, console, locks
-from sqznet.core.errors import InputError, TryAgain
+from sqznet.core.errors import TryAgain
 from sqznet.runs import run_folder
 
 PORTS = range(20_000, 30_000)  # below those that systems give to outgoing connections
@@ -35,16 +35,14 @@ GRACE = 30  # seconds for the others to notice, save and say so when one process
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.launch", __doc__)
-    parser.add_argument("--workers", type=int, default=1, help="processes that train together")
-    parser.add_argument("--data_workers", type=int, default=0, help="processes that decode photographs")
+    parser.add_argument("--workers", type=cli.positive, default=1, help="processes that train together")
+    parser.add_argument("--data_workers", type=cli.whole, default=0, help="processes that decode photographs")
     parser.add_argument("train_flags", nargs="*", metavar="-- FLAGS", help="flags of sqznet.train")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    if args.workers < 1 or args.data_workers < 0:
-        raise InputError("--workers must be 1 or more, and --data_workers 0 or more")
     ports = free_ports(args.workers + 1)
     commands = {}
     train = ["sqznet.train"]

@@ -74,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.predict", __doc__)
     parser.add_argument("photos", nargs="+", help="image files, and folders of them")
     parser.add_argument("--model", "--weights", type=Path, help="default the newest run, or else the sample")
-    parser.add_argument("--top", type=int, default=5, help="classes shown for each photograph")
+    parser.add_argument("--top", type=cli.positive, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     geometry.add_flags(parser)
     forms = parser.add_mutually_exclusive_group()
@@ -85,8 +85,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    if args.top < 1:
-        raise InputError(f"--top={args.top} must be 1 or more")
     if args.picture and args.picture.is_dir():
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
     if args.picture:

@@ -57,7 +57,7 @@ IDLE_SECONDS = 60  # a connection that is kept open and asks nothing for so long
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.serve", __doc__)
     parser.add_argument("--model", type=Path, help="a bundle's folder; default the newest in export/artifacts")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    parser.add_argument("--port", type=cli.within(0, 65535, int), default=8000, help="0 takes any free one")
     parser.add_argument("--web", type=Path, help="folder of the page; default sqznet/serve/web of the checkout")
     return parser
 
@@ -180,8 +180,6 @@ def open_server(site: Site, port: int) -> ThreadingHTTPServer:
     SiteHandler.site = site
     try:
         return ThreadingHTTPServer((ADDRESS, port), SiteHandler)
-    except OverflowError:
-        raise InputError(f"--port={port} is not a port; give one of 1 to 65535, or 0 for any free one") from None
     except OSError as error:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
         kind = TryAgain if error.errno == errno.EADDRINUSE else InputError

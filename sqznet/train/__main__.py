@@ -45,9 +45,9 @@ SHARDS = Path("data/shards")
 DEMO = Path("data/demo")
 TYPES = {
     "str": str,
-    "int": int,
+    "int": cli.integer,
     "float": cli.finite,
-    "int | None": int,
+    "int | None": cli.integer,
     "str | None": str,
     "tuple[int, ...]": recipes.parse_milestones,
     "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
@@ -63,11 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--init_weights, else article from 100,000 training photographs on, imagenette for fewer, demo on the demo set",
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
-    parser.add_argument("--replicas", type=int, help="devices of --strategy=mirrored; default all GPUs, or one CPU")
+    parser.add_argument(
+        "--replicas", type=cli.positive, help="devices of --strategy=mirrored; default all GPUs, or one CPU"
+    )
     parser.add_argument(
         "--workers", help="machines of --strategy=multiworker, as host:port,...; or TF_CONFIG, or Slurm"
     )
-    parser.add_argument("--worker_index", type=int, help="number of this machine among --workers; 0 is the chief")
+    parser.add_argument("--worker_index", type=cli.whole, help="number of this machine among --workers; 0 is the chief")
     parser.add_argument(
         "--init_weights",
         type=Path,
@@ -82,16 +84,18 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on where --run_dir, or the newest run, stopped; if --run_dir holds no run yet, start it",
     )
-    parser.add_argument("--keep", type=int, default=2, help="checkpoints that stay, besides the best model")
-    parser.add_argument("--save_minutes", type=cli.finite, default=5.0, help="time between checkpoints within an epoch")
+    parser.add_argument("--keep", type=cli.positive, default=2, help="checkpoints that stay, besides the best model")
+    parser.add_argument(
+        "--save_minutes", type=cli.non_negative, default=5.0, help="time between checkpoints within an epoch"
+    )
     parser.add_argument(
         "--max_bad_records",
-        type=int,
+        type=cli.whole,
         default=0,
         help="corrupt training records that may be left out, each one named, before the run stops",
     )
     parser.add_argument("--find_lr", action="store_true", help="look for a learning rate instead of training")
-    parser.add_argument("--profile", type=int, default=0, help="write a TensorBoard profile of that many steps")
+    parser.add_argument("--profile", type=cli.whole, default=0, help="write a TensorBoard profile of that many steps")
     parser.add_argument(
         "--deterministic",
         action=argparse.BooleanOptionalAction,
@@ -130,11 +134,6 @@ def main(argv: list[str] | None = None) -> int:
     }
     if args.strategy != "multiworker" and (args.workers or args.worker_index is not None):
         raise InputError(f"--workers and --worker_index go with --strategy=multiworker, not {args.strategy}")
-    if args.replicas is not None and args.replicas < 1:
-        raise InputError(f"--replicas={args.replicas} must be 1 or more")
-    for name, least in (("keep", 1), ("save_minutes", 0), ("max_bad_records", 0), ("profile", 0)):
-        if not getattr(args, name) >= least:
-            raise InputError(f"--{name}={getattr(args, name)} must be at least {least}")
     if args.find_lr and (args.resume or args.teacher or args.strategy == "multiworker"):
         raise InputError(
             "--find_lr is for a fresh network on this machine: leave out --resume, --teacher and --strategy=multiworker"

@@ -45,16 +45,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.tune", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of shards, made by sqznet.data")
     parser.add_argument("--recipe", default="imagenette", help="what is searched around: a name or a .json file")
-    parser.add_argument("--epochs", type=int, help="of a trial, of Hyperband's longest; default the recipe's")
+    parser.add_argument("--epochs", type=cli.positive, help="of a trial, of Hyperband's longest; default the recipe's")
     parser.add_argument("--tuner", choices=TUNERS, default="hyperband", help="how the next trial is chosen")
-    parser.add_argument("--trials", type=int, default=12, help="how many, failed ones included")
+    parser.add_argument("--trials", type=cli.positive, default=12, help="how many, failed ones included")
     parser.add_argument("--space", default="default", help="rates, augmentation, default, or a .json file")
-    parser.add_argument("--seed", type=int, default=0, help="decides the trials; each trains with the recipe's seed")
+    parser.add_argument(
+        "--seed", type=cli.whole, default=0, help="decides the trials; each trains with the recipe's seed"
+    )
     parser.add_argument("--init_weights", type=Path, help="every trial starts from this network, as in sqznet.train")
-    parser.add_argument("--strategy", default="mirrored", help="of each trial: one or mirrored")
-    parser.add_argument("--replicas", type=int, help="of each trial, as in sqznet.train")
+    parser.add_argument("--strategy", choices=("one", "mirrored"), default="mirrored", help="of each trial")
+    parser.add_argument("--replicas", type=cli.positive, help="of each trial, as in sqznet.train")
     parser.add_argument("--role", choices=ROLES, help="of this process where several share a search")
-    parser.add_argument("--chief", default="127.0.0.1:8123", help="with --role: the chief's host:port")
+    parser.add_argument(
+        "--chief", type=cli.address, default="127.0.0.1:8123", help="with --role: the chief's host:port"
+    )
     parser.add_argument(
         "--compare",
         action=argparse.BooleanOptionalAction,
@@ -67,14 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    for name, least in (("trials", 1), ("epochs", 1), ("replicas", 1), ("seed", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name}={value} must be {least} or more")
     if args.role and args.out is None:
         raise InputError("--role needs --out, a folder that chief and workers share")
-    if args.strategy not in ("one", "mirrored"):
-        raise InputError(f"--strategy={args.strategy} must be one or mirrored")
     from sqznet.core import startup
     from sqznet.tune import space
 
@@ -91,7 +89,9 @@ def main(argv: list[str] | None = None) -> int:
             "recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
         )
     if args.role:
-        _join(args.chief)
+        # KerasTuner reads where the chief is from these.
+        host, port = args.chief
+        os.environ.update(KERASTUNER_ORACLE_IP=host, KERASTUNER_ORACLE_PORT=str(port))
     startup.load_tensorflow()
     from sqznet.data import manifest
     from sqznet.recipes import fitting
@@ -160,15 +160,6 @@ def _claimed(out: Path, role: str | None) -> Iterator[None]:
             if role == "chief":
                 os.environ["KERASTUNER_TUNER_ID"] = "chief"
         yield
-
-
-def _join(chief: str) -> None:
-    """Tells KerasTuner, which reads these, where the chief is."""
-    host, _, port = chief.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InputError(f"--chief={chief} must be host:port, such as 127.0.0.1:8123")
-    os.environ["KERASTUNER_ORACLE_IP"] = host
-    os.environ["KERASTUNER_ORACLE_PORT"] = port
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--activation", choices=recipes.ACTIVATIONS, help="where the file does not say; default relu")
     parser.add_argument(
-        "--image_size", type=int, help="side of the square it shall see, in pixels; default as published"
+        "--image_size", type=cli.positive, help="side of the square it shall see, in pixels; default as published"
     )
     parser.add_argument(
         "--labels", type=Path, help="class names, one a line (daisy or 0:daisy), unless they are ImageNet's 1,000"
@@ -56,8 +56,6 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("give --source (a file, or a name of --list) and --out (the .keras file to write)")
     if args.out.suffix != ".keras" or args.out.is_dir():
         raise InputError(f"--out={args.out} must name a .keras file, such as model.keras")
-    if args.image_size is not None and args.image_size < 1:
-        raise InputError(f"--image_size={args.image_size} must be 1 or more")
     from sqznet import weights
 
     options = weights.Options(args.input, args.activation, args.image_size, _read_labels(args.labels))

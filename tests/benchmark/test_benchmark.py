@@ -104,11 +104,14 @@ def test_the_complete_bundle_is_measured(bundle, tmp_path):
     ("arguments", "message"),
     [
         (["--model=nowhere"], "no such file or folder: nowhere"),
-        (["--model=.", "--threads=two"], "--threads=two must be different whole numbers of 1 or more"),
-        (["--model=.", "--threads=0,1"], "--threads=0,1 must be different"),
-        (["--model=.", "--threads=2,2"], "--threads=2,2 must be different"),
-        (["--model=.", "--threads="], "--threads= must be different"),
-        (["--model=.", "--runs=0"], "--runs=0 must be 1 or more"),
+        (
+            ["--model=.", "--threads=two"],
+            "argument --threads: 'two' is not a list of different whole numbers of 1 or more",
+        ),
+        (["--model=.", "--threads=0,1"], "argument --threads: '0,1' is not"),
+        (["--model=.", "--threads=2,2"], "argument --threads: '2,2' is not"),
+        (["--model=.", "--threads="], "argument --threads: '' is not"),
+        (["--model=.", "--runs=0"], "argument --runs: '0' is not a whole number of 1 or more"),
         (["--model=.", "--out=."], "--out=. is a folder; name a file, such as figures.json"),
     ],
 )
@@ -244,8 +247,8 @@ def test_the_seconds_of_a_command_are_those_of_its_help(capsys):
         (["--what=input"], "--what=input needs --data"),
         (["--what=infer"], "--what=infer needs --model"),
         (["--what=train", "--archs=v2"], "no SqueezeNet 'v2'; there are v1.0, v1.1"),
-        (["--what=train", "--sizes=big"], "--sizes=big must be different whole numbers"),
-        (["--what=train", "--rounds=0"], "--rounds=0 must be 1 or more"),
+        (["--what=train", "--sizes=big"], "argument --sizes: 'big' is not a list of different whole numbers"),
+        (["--what=train", "--rounds=0"], "argument --rounds: '0' is not a whole number of 1 or more"),
     ],
 )
 def test_flags_of_races_that_make_no_sense_are_refused(flags, message):

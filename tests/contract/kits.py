@@ -1,4 +1,4 @@
-"""The Kotlin and Swift of the kits, compiled against stand-ins for Android's and Apple's classes, and run here.
+"""The Kotlin and Swift of export/, compiled against stand-ins for Android's and Apple's classes, and run here.
 
 What decodes a photograph is the phone's own, and is not here: jobs begin with straight RGBA pixels in sRGB.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from sqznet.export import constants
 
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "sqznet" / "export" / "kits"
+EXPORT = HERE.parents[1] / "sqznet" / "export" / "kits"
 KOTLIN_COMPILER = "kotlin-compiler@2.4.20"  # of npm
 SWIFT_MODULES = ("CoreGraphics", "CryptoKit", "ImageIO", "TensorFlowLite", "UIKit")
 # All but MediaPipe's, which has no arithmetic of its own.
@@ -69,7 +69,7 @@ def kotlin(manifest: dict[str, Any], folder: Path) -> Kit:
     if not shutil.which("java"):
         raise MissingError("needs java")
     (folder / "ModelContract.kt").write_text(constants.kotlin(manifest))
-    sources = [SOURCES / "android" / name for name in KOTLIN_SOURCES]
+    sources = [EXPORT / "android" / name for name in KOTLIN_SOURCES]
     program = folder / "kit.jar"
     _run(
         [_kotlinc(folder), *sources, folder / "ModelContract.kt", *sorted(HERE.glob("kotlin/*.kt"))],
@@ -100,7 +100,7 @@ def swift(manifest: dict[str, Any], folder: Path) -> Kit:
         ]
         where = ["-emit-module-path", folder / f"{module}.swiftmodule", "-o", folder / f"lib{module}.a"]
         _run(["swiftc", HERE / "swift" / f"{module}.swift"], [*options, *where])
-    sources = [*sorted(SOURCES.glob("ios/*.swift")), folder / "ModelContract.swift", HERE / "swift" / "main.swift"]
+    sources = [*sorted(EXPORT.glob("ios/*.swift")), folder / "ModelContract.swift", HERE / "swift" / "main.swift"]
     libraries = [f"-l{module}" for module in SWIFT_MODULES]
     _run(
         ["swiftc", *sources],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sqznet.core import cli
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as data_command
 from sqznet.export import __main__ as export_command
@@ -51,7 +52,10 @@ def test_help_answers_without_tensorflow(module):
         (["sqznet.train", "--recipe=artcle"], "error: no recipe 'artcle'; there are article, paper"),
         (["sqznet.train", "--resume"], "error: no run with checkpoints/*.npz in runs/"),
         (["sqznet.evaluate"], "error: no run with best.keras in runs/"),
-        (["sqznet.export", "--budget=big"], "error: --budget=big is not a size"),
+        (
+            ["sqznet.export", "--budget=big"],
+            "error: argument --budget: 'big' is not a size; expected a number and a unit",
+        ),
         (["sqznet.export", "--format=tflight"], "error: no format 'tflight'; there are savedmodel, tflite, onnx"),
         (["sqznet.predict", "--model=nowhere", "x.jpg"], "error: no such model: nowhere"),
     ],
@@ -63,10 +67,34 @@ def test_a_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_flags_are_not_abbreviated(capsys):
-    with pytest.raises(SystemExit):
+def test_flags_are_not_abbreviated():
+    with pytest.raises(InputError, match="unrecognized arguments: --learning=1"):
         train.make_parser().parse_args(["--learning=1"])
-    assert "unrecognized arguments: --learning=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "refused", "expected"),
+    [
+        (cli.integer, {"-3": -3}, ["1.5", "x", ""], "a whole number"),
+        (cli.whole, {"0": 0, "7": 7}, ["-1", "1.5", "nan"], "a whole number of 0 or more"),
+        (cli.positive, {"1": 1}, ["0", "-1", "1e3"], "a whole number of 1 or more"),
+        (cli.finite, {"-1e3": -1000.0}, ["nan", "inf", "-inf", "x"], "a finite number"),
+        (cli.share, {"0": 0.0, "0.99": 0.99}, ["1", "-0.1", "nan"], "a number of at least 0 and below 1"),
+        (cli.non_negative, {"0": 0.0, "1e9": 1e9}, ["-0.1", "inf"], "a number of 0 or more"),
+        (cli.within(0, 100), {"0": 0.0, "100": 100.0}, ["101", "-1", "nan"], "a number from 0 to 100"),
+        (cli.within(0, 9, int), {"9": 9}, ["10", "1.5"], "a whole number from 0 to 9"),
+        (cli.positives, {"2,1": (2, 1), "1": (1,)}, ["1,1", "0", "", "a"], "a list of different whole numbers"),
+        (cli.address, {"a:80": ("a", 80), "::1:80": ("::1", 80)}, ["a", ":80", "a:b"], "host:port"),
+    ],
+)
+def test_a_type_of_flag_names_the_flag_the_value_and_what_is_expected(kind, taken, refused, expected):
+    parser = cli.parser("sqznet.test", None)
+    parser.add_argument("--flag", type=kind)
+    for text, value in taken.items():
+        assert parser.parse_args([f"--flag={text}"]).flag == value
+    for text in refused:
+        with pytest.raises(InputError, match=f"^argument --flag: {text!r} is not {expected}.* --help"):
+            parser.parse_args([f"--flag={text}"])
 
 
 def test_a_build_prints_its_counts(photographs, tmp_path, capsys):

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from sqznet.core import sizes
-from sqznet.core.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ def test_sizes_are_understood(text, expected):
 
 @pytest.mark.parametrize("text", ["", "five", "5 parsecs", "-5MB", "0", "5MiB or so", "1e6"])
 def test_what_is_not_a_size_is_refused(text):
-    with pytest.raises(InputError, match="is not a size; expected a number and a unit, as 5MiB"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size; expected a number and a unit, as 5MiB"):
         sizes.parse(text)
 
 

@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_used_is_listed_or_named(photographs, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--runner=spark"], "--runner=spark must be local or beam"),
+        (["--runner=spark"], "argument --runner: invalid choice: 'spark'"),
         (["--beam_options=--runner=DirectRunner"], "--beam_options goes with --runner=beam"),
     ],
 )

@@ -11,7 +11,7 @@ from sqznet.export import constants as contract
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
 
-KITS = Path(__file__).parents[2] / "export"
+KITS = Path(__file__).parents[2] / "sqznet" / "export" / "kits"
 SOURCES = sorted([*KITS.glob("android/*.kt"), *KITS.glob("ios/*.swift")])
 WRITERS = {".kt": contract.kotlin, ".swift": contract.swift}
 

@@ -91,11 +91,10 @@ def test_a_runtime_fills_the_whole_input(name):
     assert made == Preprocessing(**made.to_dict())
 
 
-def test_an_unknown_runtime_lists_the_known_ones(capsys):
-    with pytest.raises(SystemExit):
+def test_an_unknown_runtime_lists_the_known_ones():
+    with pytest.raises(InputError) as refused:
         evaluate.make_parser().parse_args(["--resize_as=fridge"])
-    printed = capsys.readouterr().err
-    assert all(name in printed for name in preprocessing.RUNTIMES)
+    assert all(name in str(refused.value) for name in preprocessing.RUNTIMES)
 
 
 def test_evaluating_as_a_runtime_says_so_and_leaves_the_other_report(trained_run, tmp_path, capsys):

@@ -171,7 +171,7 @@ def test_other_addresses_of_the_machine_do_not_answer(port):
 def test_a_taken_port_is_named(root, port):
     with pytest.raises(InputError, match=f"--port={port} is in use; give another, or --port=0"):
         serve.main([f"--model={root / 'bundle'}", f"--web={root / 'web'}", f"--port={port}"])
-    with pytest.raises(InputError, match="--port=70000 is not a port"):
+    with pytest.raises(InputError, match="argument --port: '70000' is not a whole number from 0 to 65535"):
         serve.main([f"--model={root / 'bundle'}", f"--web={root / 'web'}", "--port=70000"])
 
 

@@ -81,11 +81,11 @@ def test_a_trial_that_fails_is_named_and_the_search_goes_on(flags, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--trials=0"], "--trials=0 must be 1 or more"),
-        (["--strategy=multiworker"], "--strategy=multiworker must be one or mirrored"),
-        (["--role=chief", "--chief=here"], "--chief=here must be host:port"),
+        (["--trials=0"], "argument --trials: '0' is not a whole number of 1 or more"),
+        (["--strategy=multiworker"], "argument --strategy: invalid choice: 'multiworker'"),
+        (["--role=chief", "--chief=here"], "argument --chief: 'here' is not host:port"),
         (["--data=nowhere"], "no such folder: nowhere"),
-        (["--seed=-1"], "--seed=-1 must be 0 or more"),
+        (["--seed=-1"], "argument --seed: '-1' is not a whole number of 0 or more"),
         (
             ["--recipe=finetune"],
             r"--recipe=finetune \(freeze\): this recipe needs trained weights: give --init",
