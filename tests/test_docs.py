@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import sqznet
+from benchmarks import speed
 from sqznet import recipes
-from sqznet.benchmark import speed
 from sqznet.evaluate import __main__ as evaluate
 from sqznet.predict import inference
 from tests import commands, reference

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     lock, remedy = locks.beside(out), "wait for it, or name another --out"
     allowed = None if max_drop is None else max_drop / 100
     with locks.locked(lock, f"compresses to {out}", wait=False, remedy=remedy):
-        with previous.said_on_failure(lambda: _stands(out)):
+        with previous.state_on_failure(lambda: _stands(out)):
             older = _described(out) if out.is_file() else None
             made = compressor.Compressor(
                 source,

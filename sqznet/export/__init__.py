@@ -1,5 +1,5 @@
-"""From a trained model to files for other runtimes, each reloaded there and proved before it is kept.
+"""Exports a trained model to SavedModel, TFLite and ONNX files.
 
-`fold` makes the inference model, `saved_model`, `tflite` and `onnx` write one format each, `verify` reloads and
-compares, `bundle` puts the proved files in place with labels and manifest.
+`saved_model`, `tflite`, `onnx` and `onnx_int8` write one format each. `verify` reloads each file in its own runtime and
+compares it with the Keras model. `bundle` puts the verified files in place with labels, manifest, report and card.
 """

@@ -1,51 +1,50 @@
-"""The folder that leaves the house: every asked-for file, proved, with all that goes with it, or no folder at all."""
+"""Exports a bundle: a folder with all requested files, verified, and everything that belongs to them.
+
+The folder is written under a temporary name and renamed at the end. If a file fails a gate, there is no new folder.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from sqznet.core import console, files, metrics, remote, sizes, startup
 from sqznet.core.errors import CheckFailed, InputError
+from sqznet.data import pipeline
+from sqznet.data.manifest import Manifest
 from sqznet.export import audit, card, check, constants, golden, onnx, previous, report, transfer, verify
-from sqznet.export.variants import Source, Variant
+from sqznet.export.variants import ModelToExport, Variant
 from sqznet.network import coverage, fold, labels, metadata
+from sqznet.network.keras_file import Card
 from sqznet.predict import inference, latency
 from sqznet.runs import run_folder
 
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-    from sqznet.data.manifest import Manifest
-    from sqznet.network.keras_file import Card
-
-MANIFEST = check.MANIFEST
-LABELS = check.LABELS
 CALIBRATION_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What a file has to hold to."""
+    """The limits that every file has to keep, and the records that are compared."""
 
-    budget: int  # most bytes of a file, or of a SavedModel folder
-    max_drop: float = 0.01  # most top-1 accuracy lost against the Keras model, as a share
+    budget: int  # maximum bytes of a file, or of a SavedModel folder
+    max_drop: float = 0.01  # maximum loss of top-1 accuracy against the Keras model, as a share
     split: str = "test"  # of the records to compare on
-    records: int | None = None  # of them; None: all
+    records: int | None = None  # how many of them; None: all
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFile:
     variant: Variant
     bytes: int
-    transfer: dict[str, int]  # bytes under each packer of transfer.PACKERS
-    proof: verify.Proof
+    transfer: dict[str, int]  # compressed bytes, by the names of transfer.COMPRESSORS
+    verification: verify.Verification
 
 
 def export(
@@ -59,26 +58,26 @@ def export(
     out: Path,
     calibration_records: int = 128,
     sparse: bool = False,
-    drawings: bool = False,
+    synthetic: bool = False,
     tflite_batch: int | None = 1,
     latency_runs: int = 30,
     replace: bool = False,
-) -> tuple[list[Exported], verify.Reference]:
-    """Writes a bundle, proves it, and puts it in place by one rename.
+) -> tuple[list[ExportedFile], verify.Reference]:
+    """Writes a bundle, verifies it, and puts it in place by one rename.
 
     Args:
-        source: where `trained` and its card come from, for messages.
-        manifest: the records to compare on, and, in its train split, to calibrate int8 on.
+        source: the file or folder of `trained` and its card, for messages.
+        manifest: the set with the records to compare on. int8 is calibrated on its train split.
         out: the bundle's folder. Other files of a bundle that is there are kept, if they are of this model.
         sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
-        drawings: whether golden/ and the report have drawings instead of records of the split.
-        tflite_batch: images at a time in TFLite files; None means any number.
-        latency_runs: timed runs of each file; 0 leaves latencies out.
-        replace: whether a bundle that is there goes as a whole.
+        synthetic: whether golden/ and the report have synthetic pictures instead of records of the split.
+        tflite_batch: images per run of a TFLite file; None means any number.
+        latency_runs: timed runs of each file; 0 measures no latency.
+        replace: whether an older bundle is removed as a whole.
 
     Raises:
-        InputError: a file fails a gate, or `out` holds what this export may not replace. What was there before is there
-            as it was; of this export nothing is left.
+        InputError: a file fails a gate, or `out` holds something that this export may not replace. An older bundle is
+            unchanged then, and nothing of this export is left.
     """
     classes = card_of_model.classes
     if classes is None:
@@ -93,38 +92,56 @@ def export(
     if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
     older = previous.find(out)
-    with previous.said_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
-        folder.mkdir()  # before any work: it may be that nothing can be written there
+    with previous.state_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
+        folder.mkdir()  # before the long work, which is lost if the folder cannot be written
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
-        writers = Source(folded, photographs, tflite_batch, sparse)
-        content = _beginning(card_of_model, folded, calibrated_on)
-        where = _records(manifest, gate)
+        to_export = ModelToExport(folded, photographs, tflite_batch, sparse)
+        content = _model_entries(card_of_model, folded, calibrated_on)
+        compared_on = _records(manifest, gate)
         names = {each.file_name for each in variants}
-        wanted = {**content, "proof": where}
-        kept = {} if replace else older.kept(names, wanted, gate.budget, gate.max_drop)
-        exported, against = _written(variants, writers, source, trained, card_of_model, manifest, gate, folder)
-        gone = older.copy(kept, folder)
-        inputs = (
-            golden.drawn(card_of_model.preprocessing)
-            if drawings
-            else golden.of_records(against, manifest, card_of_model.preprocessing)
+        kept = {} if replace else older.kept(names, content, compared_on, gate.budget, gate.max_drop)
+        with console.progress("files/s") as bar:
+            for variant in bar.track(variants, description="writing the files"):
+                _write_checked(variant, to_export, card_of_model, source.name, gate.budget, folder)
+        against, verifications = verify.verify_files(
+            inference.of_keras(source, trained, card_of_model),
+            {folder / each.file_name: each.quantize for each in variants},
+            manifest,
+            gate.split,
+            gate.records,
+            gate.max_drop,
         )
+        exported = []
+        with console.doing("compressing the files to measure their download size"):
+            for each in variants:
+                path = folder / each.file_name
+                size, packed = files.size_of(path), transfer.compressed_sizes(path)
+                exported.append(ExportedFile(each, size, packed, verifications[each.file_name]))
+        removed = older.copy(kept, folder)
+        if synthetic:
+            inputs = golden.synthetic_inputs(card_of_model.preprocessing)
+        else:
+            inputs = golden.of_records(against, manifest, card_of_model.preprocessing)
         quantize = {name: entry["quantize"] for name, entry in kept.items()}
         quantize |= {each.file_name: each.quantize for each in variants}
         with console.doing("writing the golden vectors"):
             golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
-        entries = dict(_entries(folder, exported, against, writers, where))
-        _time(folder, entries, latency_runs)
+        scored = {**compared_on, **against.coverage.to_dict()}
+        entries = {each.variant.file_name: _file_entry(folder, each, to_export, scored) for each in exported}
+        if latency_runs:
+            with console.progress("files/s") as bar:
+                for name in bar.track(entries, description="timing"):
+                    entries[name]["latency"] = latency.measure(folder / name, runs=latency_runs)
         if any(entry["quantize"] == "int8" for entry in kept.values()) and older.manifest:
             content["calibration"] = older.manifest["calibration"]
-        content |= {"files": {**kept, **entries}, "gate": _gate(gate, against, manifest)}
-        _describe(folder, source, content, against, gate.budget)
+        content |= {"files": {**kept, **entries}, "gate": _gate_entry(gate, against, manifest)}
+        _write_descriptions(folder, source, content, against, gate.budget)
         check.check(folder)
-        previous.find(out)  # something may have been put there meanwhile
-        told = older.outcome(kept, names, gone)
-    if told:
-        console.say(told)
+        previous.find(out)  # raises if something was put there in the meantime
+        outcome = older.outcome(kept, names, removed)
+    if outcome:
+        console.say(outcome)
     covered = coverage.read(content["calibration"]) if content["calibration"] else None
     for warning in (content["gate"]["warning"], coverage.warning(against.coverage, covered)):
         if warning:
@@ -132,8 +149,15 @@ def export(
     return exported, against
 
 
+def name_of(source: Path) -> str:
+    """The name of a model's bundle: of a run or its best.keras the folder's name, of other files their own."""
+    if source.is_file():
+        return source.resolve().parent.name if source.name == run_folder.BEST else source.stem
+    return source.resolve().name if source.exists() else source.name
+
+
 def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
-    """Which records files are compared on, wherever they lie."""
+    """The records that files are compared on, identified by their content."""
     total = manifest.records(gate.split)
     digest = hashlib.sha256("".join(shard.sha256 for shard in manifest.shards_of(gate.split)).encode())
     return {
@@ -144,98 +168,50 @@ def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
     }
 
 
-def _gate(gate: Gate, against: verify.Reference, manifest: Manifest) -> dict[str, Any]:
-    """What the manifest says of the loss that was allowed, and of the smallest one that the records can show."""
-    n = against.score.n
-    return {
-        "max_drop": gate.max_drop,
-        "budget": gate.budget,
-        "smallest_drop": 1 / n,
-        "warning": metrics.too_few_records(n, manifest.records(gate.split), gate.max_drop),
-    }
-
-
 def _calibration(
-    variants: list[Variant], manifest: Manifest, card_of_model: Card, proof_split: str, records: int
+    variants: list[Variant], manifest: Manifest, card_of_model: Card, compared_split: str, records: int
 ) -> tuple[list[np.ndarray], dict[str, Any] | None]:
-    """Photographs to find int8's steps on, and what the manifest says of them; none where no file is int8."""
-    from sqznet.data import pipeline
-
+    """Photographs to calibrate int8 on, and their entry in the manifest; none if no file is int8."""
     if not any(each.quantize == "int8" for each in variants):
         return [], None
-    split = "train" if "train" in manifest.splits else proof_split
-    batches = pipeline.examples(manifest, split, card_of_model.preprocessing, records, CALIBRATION_BATCH)
-    photographs, shown = [], []
-    for images, some_labels in batches:
-        photographs.append(images)
-        shown.append(some_labels)
-    if not photographs:
+    split = "train" if "train" in manifest.splits else compared_split
+    batches = list(pipeline.examples(manifest, split, card_of_model.preprocessing, records, CALIBRATION_BATCH))
+    if not batches:
         raise InputError(f"{manifest.folder} has no records in {split} to calibrate int8 on")
-    if split == proof_split:
-        console.say(f"int8 is calibrated on {split}, on which it is proved as well: the set has no other split")
+    if split == compared_split:
+        console.say(f"int8 is calibrated and compared on the same split, {split}: the set has no train split")
+    photographs = [images for images, _ in batches]
     assert card_of_model.classes is not None
-    covered = coverage.count(shown, len(manifest.classes), len(card_of_model.classes))
-    records = sum(map(len, photographs))
-    console.say(f"int8 is calibrated on {records:,} records of {split}, which show {covered}")
-    return photographs, {
-        "data": remote.published(manifest.folder),
-        "split": split,
-        "records": records,
-        **covered.to_dict(),
-    }
+    covered = coverage.count([shown for _, shown in batches], len(manifest.classes), len(card_of_model.classes))
+    count = sum(map(len, photographs))
+    console.say(f"int8 is calibrated on {count:,} records of {split}, which show {covered}")
+    entry = {"data": remote.published(manifest.folder), "split": split, "records": count, **covered.to_dict()}
+    return photographs, entry
 
 
-def _written(
-    variants: list[Variant],
-    writers: Source,
-    source: Path,
-    trained: keras.Model,
-    card_of_model: Card,
-    manifest: Manifest,
-    gate: Gate,
-    folder: Path,
-) -> tuple[list[Exported], verify.Reference]:
-    """Writes all files, then sends them through the gates, those that cost nothing first."""
-    with console.progress("files/s") as bar:
-        for variant in bar.track(variants, description="writing the files"):
-            _one(variant, writers, card_of_model, source.name, gate, folder)
-    against, proofs = verify.prove(
-        inference.of_keras(source, trained, card_of_model),
-        {folder / each.file_name: each.quantize for each in variants},
-        manifest,
-        gate.split,
-        gate.records,
-        gate.max_drop,
-    )
-    exported = []
-    with console.doing("packing the files as a store does"):
-        for each in variants:
-            path = folder / each.file_name
-            exported.append(Exported(each, files.size_of(path), transfer.sizes(path), proofs[each.file_name]))
-    return exported, against
-
-
-def _one(variant: Variant, writers: Source, card_of_model: Card, name: str, gate: Gate, folder: Path) -> None:
-    """Writes one file, and looks at its size, its operators and whether it comes out the same again."""
+def _write_checked(
+    variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, budget: int, folder: Path
+) -> None:
+    """Writes one file and checks its size, its operators, and that a second conversion gives the same bytes."""
     path = folder / variant.file_name
-    _write(variant, writers, card_of_model, name, path)
+    _write(variant, to_export, card_of_model, name, path)
     size = files.size_of(path)
-    if size > gate.budget:
-        raise CheckFailed(_over_budget(variant, size, gate.budget))
+    if size > budget:
+        raise CheckFailed(_over_budget(variant, size, budget))
     audit.check(path, variant.quantize)
     if path.is_file():
         again = folder / f"{files.TEMPORARY_PREFIX}again{path.suffix}"
-        _write(variant, writers, card_of_model, name, again)
+        _write(variant, to_export, card_of_model, name, again)
         if path.read_bytes() != again.read_bytes():
             raise CheckFailed(
-                f"{path.name} comes out with other bytes each time; please report this with the run folder"
+                f"{path.name} has other bytes after each conversion; please report this with the run folder"
             )
         files.remove(again)
 
 
-def _write(variant: Variant, writers: Source, card_of_model: Card, name: str, path: Path) -> None:
+def _write(variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, path: Path) -> None:
     with startup.quiet():
-        variant.write(writers, path)
+        variant.write(to_export, path)
     metadata.add_card(path, variant.format, card_of_model, name)
 
 
@@ -249,55 +225,74 @@ def _over_budget(variant: Variant, size: int, budget: int) -> str:
     )
 
 
-def _sha256_of_weights(model: keras.Model) -> str:
+def _model_entries(card_of_model: Card, folded: keras.Model, calibrated_on: dict[str, Any] | None) -> dict[str, Any]:
+    """The entries of manifest.json about the model, with the types that JSON gives back."""
     digest = hashlib.sha256()
-    for variable in model.variables:
+    for variable in folded.variables:
         digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _beginning(card_of_model: Card, folded: keras.Model, calibrated_on: dict[str, Any] | None) -> dict[str, Any]:
-    """What manifest.json says of the model, in the types that JSON gives back."""
     content = {
         **metadata.describe(card_of_model),
-        "model_sha256": _sha256_of_weights(folded),
+        "model_sha256": digest.hexdigest(),
         "converters": {name: packages.version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime")},
         "calibration": calibrated_on,
     }
     return json.loads(json.dumps(content))
 
 
-def _time(folder: Path, entries: dict[str, dict[str, Any]], runs: int) -> None:
-    """Adds the latency of each file to what manifest.json says of it."""
-    if runs:
-        with console.progress("files/s") as bar:
-            for name in bar.track(entries, description="timing"):
-                entries[name]["latency"] = latency.measure(folder / name, runs=runs)
-
-
-def _describe(folder: Path, source: Path, manifest: dict[str, Any], against: verify.Reference, budget: int) -> None:
-    """Writes labels, manifest, card, report and the constants for phones."""
-    names = labels.readable(tuple(manifest["classes"]))
-    files.write_text(folder / LABELS, "".join(f"{name}\n" for name in names))
-    manifest["labels"] = {"file": LABELS, "sha256": files.sha256_of(folder / LABELS)}
-    files.write_json(folder / MANIFEST, manifest)
-    reference = {
-        "data": remote.published(against.data),
-        "split": against.split,
-        **_accuracy(against.score),
-        **against.coverage.to_dict(),
+def _gate_entry(gate: Gate, against: verify.Reference, manifest: Manifest) -> dict[str, Any]:
+    """The entry of manifest.json about the allowed loss and the smallest loss that the records can show."""
+    n = against.score.n
+    return {
+        "max_drop": gate.max_drop,
+        "budget": gate.budget,
+        "smallest_drop": 1 / n,
+        "warning": metrics.too_few_records(n, manifest.records(gate.split), gate.max_drop),
     }
-    card.write(folder, manifest, names, reference)
-    report.write(folder, manifest, names, budget, reference, against.score.confusion, _curve(source))
-    vectors = json.loads((folder / golden.FOLDER / "golden.json").read_text())
-    files.write_text(folder / "kotlin" / "ModelContract.kt", constants.kotlin(manifest, vectors))
-    files.write_text(folder / "swift" / "ModelContract.swift", constants.swift(manifest, vectors))
 
 
-def _curve(source: Path) -> Path | None:
-    """The picture of the training that made the model, where it is still beside it."""
-    picture = (source if source.is_dir() else source.parent) / "curve.png"
-    return picture if (source.is_dir() or source.name == run_folder.BEST) and picture.is_file() else None
+def _file_entry(folder: Path, file: ExportedFile, to_export: ModelToExport, scored: dict[str, Any]) -> dict[str, Any]:
+    """The entry of manifest.json about a file."""
+    size, classes = to_export.model.input_shape[1], to_export.model.output_shape[-1]
+    variant, result = file.variant, file.verification
+    batch = to_export.tflite_batch if variant.is_tflite else None
+    dtype = "uint8" if variant.has_uint8_ports else "float32"
+    pairs = result.confusion
+    return {
+        "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
+        "quantize": variant.quantize,
+        "bytes": file.bytes,
+        "transfer": file.transfer,
+        "sha256": files.sha256_below(folder / variant.file_name),
+        "version": _version(variant),
+        "input": {
+            "name": "image",
+            "dtype": dtype,
+            "shape": [batch, size, size, 3] if variant.layout == "NHWC" else [batch, 3, size, size],
+            "layout": variant.layout,
+            "range": [0, 255],
+            "colour_order": "RGB",
+        },
+        "output": {
+            "name": "probabilities",
+            "dtype": dtype,
+            "shape": [batch, classes],
+            "scale": 1 / 256 if dtype == "uint8" else 1.0,
+            "zero_point": 0,
+        },
+        "proof": {
+            **scored,
+            **_accuracy(result.score),
+            "changed_answers": {
+                "records": sum(count for _, _, count in pairs),
+                "pairs": len(pairs),
+                "most_frequent": [list(pair) for pair in pairs[: report.PAIRS]],
+            },
+            "largest_difference": result.largest_difference,
+            "top1_agreement": result.agreement,
+            "drop": result.drop,
+            "drop_interval_95": result.drop_interval,
+        },
+    }
 
 
 def _accuracy(score: metrics.Score) -> dict[str, Any]:
@@ -310,90 +305,64 @@ def _accuracy(score: metrics.Score) -> dict[str, Any]:
     }
 
 
-def _entries(
-    folder: Path, exported: list[Exported], against: verify.Reference, writers: Source, where: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What manifest.json says of each file."""
-    size, classes = writers.model.input_shape[1], writers.model.output_shape[-1]
-    for each in exported:
-        variant, proof = each.variant, each.proof
-        batch = writers.tflite_batch if variant.is_tflite else None
-        dtype = "uint8" if variant.has_uint8_ports else "float32"
-        yield (
-            variant.file_name,
-            {
-                "format": "onnx" if variant.format == "onnx_nchw" else variant.format,
-                "quantize": variant.quantize,
-                "bytes": each.bytes,
-                "transfer": each.transfer,
-                "sha256": files.sha256_below(folder / variant.file_name),
-                "version": _version(variant),
-                "input": {
-                    "name": "image",
-                    "dtype": dtype,
-                    "shape": [batch, size, size, 3] if variant.layout == "NHWC" else [batch, 3, size, size],
-                    "layout": variant.layout,
-                    "range": [0, 255],
-                    "colour_order": "RGB",
-                },
-                "output": {
-                    "name": "probabilities",
-                    "dtype": dtype,
-                    "shape": [batch, classes],
-                    "scale": 1 / 256 if dtype == "uint8" else 1.0,
-                    "zero_point": 0,
-                },
-                "proof": {
-                    **where,
-                    **_accuracy(proof.score),
-                    **against.coverage.to_dict(),
-                    "changed_answers": _changed(proof.confusion),
-                    "largest_difference": proof.largest_difference,
-                    "top1_agreement": proof.agreement,
-                    "drop": proof.drop,
-                    "drop_interval_95": proof.drop_interval,
-                },
-            },
-        )
-
-
-def _changed(pairs: list[tuple[int, int, int]]) -> dict[str, Any]:
-    """Where a file's likeliest class is not the Keras model's: [its class, the file's, records], most records first."""
-    records = sum(count for _, _, count in pairs)
-    return {"records": records, "pairs": len(pairs), "most_frequent": [list(pair) for pair in pairs[: report.PAIRS]]}
-
-
 def _version(variant: Variant) -> str:
     if variant.format == "savedmodel":
         return "TensorFlow SavedModel 1"
     return "TFLite schema 3" if variant.is_tflite else f"ONNX opset {onnx.OPSET}, IR {onnx.IR_VERSION}"
 
 
-def print_table(exported: list[Exported], against: verify.Reference, budget: int) -> None:
-    """The table that ends an export."""
+def _write_descriptions(
+    folder: Path, source: Path, manifest: dict[str, Any], against: verify.Reference, budget: int
+) -> None:
+    """Writes labels, manifest, model card, report and the constants for apps."""
+    names = labels.readable(tuple(manifest["classes"]))
+    files.write_text(folder / check.LABELS, "".join(f"{name}\n" for name in names))
+    manifest["labels"] = {"file": check.LABELS, "sha256": files.sha256_of(folder / check.LABELS)}
+    files.write_json(folder / check.MANIFEST, manifest)
+    reference = {
+        "data": remote.published(against.data),
+        "split": against.split,
+        **_accuracy(against.score),
+        **against.coverage.to_dict(),
+    }
+    card.write(folder, manifest, names, reference)
+    # Only of a run: another .keras file may lie beside the curve of another model.
+    picture = (source if source.is_dir() else source.parent) / "curve.png"
+    curve = picture if (source.is_dir() or source.name == run_folder.BEST) and picture.is_file() else None
+    report.write(folder, manifest, names, budget, reference, against.score.confusion, curve)
+    vectors = json.loads((folder / golden.FOLDER / golden.VECTORS).read_text())
+    files.write_text(folder / "kotlin" / "ModelContract.kt", constants.kotlin(manifest, vectors))
+    files.write_text(folder / "swift" / "ModelContract.swift", constants.swift(manifest, vectors))
+
+
+def print_table(exported: list[ExportedFile], against: verify.Reference, budget: int) -> None:
+    """Prints size, accuracy and loss of each file."""
     score = against.score
-    measures = {"top-1": lambda of: console.percent(of.top1), "top-5": lambda of: console.percent(of.top5)}
-    if score.confusion.shape[0] <= 5:
-        del measures["top-5"]  # it is 100 % whatever a model says
-    rows = [
-        [
-            each.variant.file_name,
-            f"{each.bytes:,}",
-            f"{each.bytes / 1000**2:.3f}",
-            f"{each.bytes / 1024**2:.3f}",
-            f"{each.transfer['brotli']:,}",
-            f"{each.proof.largest_difference:.1e}",
-            *(measure(each.proof.score) for measure in measures.values()),
-            console.percent(each.proof.agreement),
-            f"{100 * each.proof.drop:.2f}",
-            f"{100 * each.proof.drop_interval[0]:.2f} to {100 * each.proof.drop_interval[1]:.2f}",
-        ]
-        for each in exported
-    ]
-    rows.append(["Keras model", *"-----", *(measure(score) for measure in measures.values()), *"---"])
+    # The top-5 of five classes is always 100 %.
+    measures = ["top1", "top5"] if score.confusion.shape[0] > 5 else ["top1"]
+    rows = []
+    for each in exported:
+        result, (low, high) = each.verification, each.verification.drop_interval
+        rows.append(
+            [
+                each.variant.file_name,
+                f"{each.bytes:,}",
+                f"{each.bytes / 1000**2:.3f}",
+                f"{each.bytes / 1024**2:.3f}",
+                f"{each.transfer['brotli']:,}",
+                f"{result.largest_difference:.1e}",
+                *(console.percent(getattr(result.score, measure)) for measure in measures),
+                console.percent(result.agreement),
+                f"{100 * result.drop:.2f}",
+                f"{100 * low:.2f} to {100 * high:.2f}",
+            ]
+        )
+    of_model = [console.percent(getattr(score, measure)) for measure in measures]
+    rows.append(["Keras model", *"-----", *of_model, *"---"])
+    names = [measure.replace("top", "top-") for measure in measures]
     where = f"{score.n:,} records of {against.data}, {against.split}, {against.coverage}"
     console.table(
-        ["file", "bytes", "MB", "MiB", "brotli", "largest diff.", *measures, "agreement", "drop", "95 %, points"],
+        ["file", "bytes", "MB", "MiB", "brotli", "largest diff.", *names, "agreement", "drop", "95 %, points"],
         rows,
         title=f"{where}; budget {sizes.describe(budget)}",
     )

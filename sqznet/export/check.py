@@ -1,4 +1,4 @@
-"""Is a bundle what its manifest says? Bytes, checksums, labels, operators, and the golden self-test of every file."""
+"""Checks a bundle against its manifest: bytes, checksums, labels, operators, and the golden self-test of every file."""
 
 from __future__ import annotations
 
@@ -28,20 +28,18 @@ def load(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         _check_form(content)
         return content
-    except InputError:
-        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); export again") from None
 
 
 def _check_form(content: dict[str, Any]) -> None:
-    """Raises what `load` turns into its error where something that is used later has another type."""
+    """Raises one of the errors that `load` catches where a value that is used later has another type."""
     if not content["files"]:
         raise ValueError("no model files")
     for name, entry in content["files"].items():
         if Path(name).name != name or name in ("", ".", ".."):
             raise ValueError(f"a file outside the folder: {name!r}")
-        if entry["quantize"] not in golden.TOLERANCES or not isinstance(entry["bytes"], int):
+        if entry["quantize"] not in golden.SELF_TEST_TOLERANCES or not isinstance(entry["bytes"], int):
             raise ValueError(f"{name}: quantize {entry['quantize']!r}, bytes {entry['bytes']!r}")
         if not isinstance(entry["sha256"], str | dict) or not 0 < entry["output"]["scale"] <= 1:
             raise ValueError(f"{name}: no sha256, or the output's scale is {entry['output']['scale']!r}")
@@ -59,7 +57,7 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
 
     Raises:
         InputError: it is no bundle.
-        CheckFailed: something is missing, changed, or does not answer as it did when it was exported.
+        CheckFailed: a file is missing, was changed, or gives other outputs than at the export.
     """
     content = load(folder)
     results = []
@@ -72,8 +70,7 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
             size = files.size_of(path)
             if size != entry["bytes"]:
                 raise CheckFailed(f"{path} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}")
-            if files.sha256_below(path) != entry["sha256"]:
-                raise CheckFailed(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+            _check_sha256(path, files.sha256_below(path), entry["sha256"])
             audit.check(path, entry["quantize"])
             if path.suffix == ".tflite" and metadata.labels_of(path) != names:
                 raise CheckFailed(f"the labels inside {path} are not those of {LABELS}")
@@ -81,8 +78,15 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
     return results
 
 
+def print_results(folder: Path) -> None:
+    """Checks a bundle and prints its files as a table."""
+    rows = [[name, f"{size:,}", f"{difference:.1e}"] for name, size, difference in check(folder)]
+    console.table(["file", "bytes", "golden difference"], rows, title=str(folder))
+    console.result(f"{folder} is verified: it is the same as at its export")
+
+
 def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """The lines of labels.txt, which are the manifest's classes in the same order."""
+    """The lines of labels.txt, after a check that they are the manifest's classes in the same order."""
     path = folder / LABELS
     names = tuple(path.read_bytes().decode(errors="replace").split("\n")[:-1]) if path.is_file() else ()
     expected = labels.readable(content["classes"])
@@ -91,6 +95,10 @@ def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
     for index, (found, wanted) in enumerate(zip(names, expected, strict=True)):
         if found != wanted:
             raise CheckFailed(f"{path}, line {index + 1}: {found!r}, and class {index} of {MANIFEST} is {wanted!r}")
-    if files.sha256_of(path) != content["labels"]["sha256"]:
-        raise CheckFailed(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")
+    _check_sha256(path, files.sha256_of(path), content["labels"]["sha256"])
     return names
+
+
+def _check_sha256(path: Path, found: str | dict[str, str], wanted: str | dict[str, str]) -> None:
+    if found != wanted:
+        raise CheckFailed(f"{path} does not have the sha256 of {MANIFEST}: it was changed or damaged")

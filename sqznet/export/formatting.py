@@ -1,4 +1,4 @@
-"""How the figures of a manifest read, in report.html and in MODEL_CARD.md alike."""
+"""Texts for the figures of a manifest, used by report.html and by MODEL_CARD.md."""
 
 from __future__ import annotations
 
@@ -27,27 +27,33 @@ def name_of(folder: Path) -> str:
 
 
 def in_order(manifest: dict[str, Any]) -> Entries:
-    """The files of a manifest by format, layout and quantization, however the manifest orders them."""
+    """The files of a manifest by format, layout and quantization, whatever their order in the manifest."""
+    formats, quantizations = list(FORMATS), list(QUANTIZATIONS)
 
-    def place(item: tuple[str, dict[str, Any]]) -> tuple[int, bool, int, str]:
+    def rank(item: tuple[str, dict[str, Any]]) -> tuple[int, bool, int, str]:
         name, entry = item
-        formats, quantizations = list(FORMATS), list(QUANTIZATIONS)
-        return (
-            formats.index(entry["format"]),
-            entry["input"]["layout"] != "NHWC",
-            quantizations.index(entry["quantize"]),
-            name,
-        )
+        is_nchw = entry["input"]["layout"] != "NHWC"
+        return formats.index(entry["format"]), is_nchw, quantizations.index(entry["quantize"]), name
 
-    return sorted(manifest["files"].items(), key=place)
+    return sorted(manifest["files"].items(), key=rank)
+
+
+def markdown(text: str) -> str:
+    """Text on one line, with every character escaped that Markdown or HTML would interpret."""
+    return re.sub(r"([\\`*_\[\]<>|#~&$]|:(?=[\w+-]+:))", r"\\\1", " ".join(str(text).split()))
 
 
 def kind(entry: dict[str, Any]) -> str:
     return f"{FORMATS[entry['format']]}, {QUANTIZATIONS[entry['quantize']]}"
 
 
+def accuracy(score: dict[str, Any], key: str) -> str:
+    """The `share` of "top1" or "top5" in a score of the manifest."""
+    return share(score[key], score[f"{key}_interval_95"], score["n"])
+
+
 def share(value: float, interval: tuple[float, float], n: int) -> str:
-    """86.80 % (868 of 1,000; 85.70 to 87.82): with the records that it counts, and its 95 % interval."""
+    """86.80 % (868 of 1,000; 85.70 to 87.82): a share with its records and its 95 % interval."""
     low, high = interval
     return f"{100 * value:.2f} % ({counted(value, n)}; {100 * low:.2f} to {100 * high:.2f})"
 
@@ -57,8 +63,8 @@ def counted(value: float, n: int) -> str:
     return f"{round(value * n):,} of {n:,}"
 
 
-def same_answers(proof: dict[str, Any]) -> str:
-    return f"{100 * proof['top1_agreement']:.2f} % ({counted(proof['top1_agreement'], proof['n'])})"
+def same_answers(result: dict[str, Any]) -> str:
+    return f"{100 * result['top1_agreement']:.2f} % ({counted(result['top1_agreement'], result['n'])})"
 
 
 def points(value: float, interval: tuple[float, float]) -> str:
@@ -72,12 +78,12 @@ def points_of(value: float) -> str:
 
 
 def shape(sizes: list[int | None]) -> str:
-    """nx224x224x3, where n stands for any number; without spaces, so that no line breaks in it."""
+    """nx224x224x3, where n means any number; without spaces, so that a line never breaks inside it."""
     return "x".join("n" if size is None else str(size) for size in sizes)
 
 
 def probability(output: dict[str, Any]) -> str:
-    """What to do with the values that a file puts out."""
+    """The formula from an output value to a probability."""
     scale, zero_point = output["scale"], output["zero_point"]
     if (scale, zero_point) == (1, 0):
         return "the value"
@@ -93,44 +99,44 @@ def ports(name: str, entry: dict[str, Any]) -> list[str]:
 
 
 def contract(manifest: dict[str, Any]) -> list[str]:
-    """What to do with a photograph, and with what comes out, in steps."""
+    """The steps from a photograph to probabilities."""
     wanted = manifest["preprocessing"]
     steps, (low, high) = wanted["steps"], wanted["range"]
     return [
         f"{steps[:1].upper()}{steps[1:]}.",
-        f"The pixels are {wanted['colour_order']}, {low} to {high}, as the type and in the order of the file's input: "
-        "NHWC is rows, columns, colours, and NCHW is colours, rows, columns.",
-        "The file puts out one value for each class, in the order of the lines of "
-        f"{manifest['labels']['file']}. The last column below makes probabilities of them, which add up to 1 but for "
-        "rounding.",
+        f"The pixels are {wanted['colour_order']}, {low} to {high}, in the type and layout of the file's input: NHWC "
+        "is rows, columns, colours; NCHW is colours, rows, columns.",
+        "The output has one value for each class, in the order of the lines of "
+        f"{manifest['labels']['file']}. The last column below converts them to probabilities, which add up to 1 except "
+        "for rounding.",
     ]
 
 
 def origin(manifest: dict[str, Any]) -> str:
-    """Where the weights come from, in a sentence without its full stop."""
+    """The source of the weights, as a sentence without its full stop."""
     data, weights = manifest["data"], manifest["weights"]
     if weights is None:
         return f"trained from scratch with sqznet on {data}" if data else "trained with sqznet"
-    published = f"published weights ({weights.get('file', 'of unknown name')}"
-    published += f", from {weights['url']})" if "url" in weights else ")"
-    return f"fine-tuned with sqznet on {data}, from {published}" if data else f"{published}, as they are"
+    source = f", from {weights['url']}" if "url" in weights else ""
+    published = f"published weights ({weights.get('file', 'of unknown name')}{source})"
+    return f"fine-tuned with sqznet on {data}, from {published}" if data else f"{published}, unchanged"
 
 
 def licence(weights: dict[str, Any] | None) -> str:
-    """The terms of the weights, in a sentence without its full stop."""
+    """The terms of the weights, as a sentence without its full stop."""
     if weights is None:
         return "trained from scratch with sqznet; the licence of the photographs decides"
     by_hash = {entry.sha256: entry.licence for entry in CATALOGUE.values()}
     stated = weights.get("licence") or by_hash.get(weights.get("sha256", ""))
     if stated is None:
-        return "not known: the published weights it stems from came as a file; ask where that file came from"
+        return "not known: the published weights were given as a file; ask where that file came from"
     if stated == "none stated":
         return "the authors of the published weights state none"
-    return f"{stated}, as the published weights it stems from"
+    return f"{stated}, the licence of the published weights"
 
 
 def calibration(manifest: dict[str, Any]) -> str | None:
-    """What the ranges of the int8 activations were measured on; None where no file has any."""
+    """The records that the ranges of the int8 activations were calibrated on; None if no file has any."""
     used = manifest["calibration"]
     return records(used["records"], used) if used else None
 
@@ -142,21 +148,17 @@ def records(count: int, of: dict[str, Any]) -> str:
 
 
 def warnings(manifest: dict[str, Any], reference: dict[str, Any]) -> list[str]:
-    """What to keep in mind of the figures."""
-    found = [contamination(manifest), few_classes(manifest, reference), manifest.get("gate", {}).get("warning")]
+    """The limits of the measured accuracy and losses."""
+    few_classes = coverage.warning(coverage.read(reference), coverage.read(manifest["calibration"] or {}))
+    found = [contamination(manifest), few_classes, manifest.get("gate", {}).get("warning")]
     return [warning for warning in found if warning]
 
 
-def few_classes(manifest: dict[str, Any], reference: dict[str, Any]) -> str | None:
-    """What to keep in mind where few of the model's classes were measured, or calibrated on."""
-    return coverage.warning(coverage.read(reference), coverage.read(manifest["calibration"] or {}))
-
-
 def contamination(manifest: dict[str, Any]) -> str | None:
-    """What to keep in mind of the accuracy of a model that stems from published weights."""
+    """The limit of the measured accuracy of a model that started from published weights."""
     if manifest["pretrained_on"] is None:
         return None
     return (
-        f"The weights stem from ones that were trained on {manifest['pretrained_on']}. Accuracy on photographs of that "
-        "set says little of new ones, whichever split they are in here."
+        f"The model started from weights that were trained on {manifest['pretrained_on']}. Accuracy on photographs of "
+        "that set says little about new ones, whichever split they are in here."
     )

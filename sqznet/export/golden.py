@@ -1,8 +1,8 @@
-"""Golden vectors: eight pictures as the network sees them and each file's answers, so that a phone can test itself.
+"""Golden vectors: eight inputs of the network and the outputs of each file, for self-tests on phones.
 
-golden/0.png to 7.png are lossless; inputs.bin holds the same pixels, uint8 (8, size, size, 3); expected/FILE.bin what
-FILE put out, in its own type, little-endian, (8, classes); photo.jpg is what 0.png was made of. The pictures are
-records of the split that the files were proved on, or drawings, where photographs must not be passed on.
+golden/0.png to 7.png are lossless. inputs.bin has the same pixels, uint8 (8, size, size, 3). expected/FILE.bin has the
+outputs of FILE in its own type, little-endian, (8, classes). photo.jpg is the photograph of 0.png before preprocessing.
+The pictures are records of the split that the files were compared on, or synthetic ones.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
+from PIL import Image
 
 from sqznet.core import files
 from sqznet.core.errors import CheckFailed, InputError
+from sqznet.data import records, synthetic
+from sqznet.data.manifest import Manifest
+from sqznet.export.verify import Reference
+from sqznet.images import crop
+from sqznet.images.preprocessing import Preprocessing
 from sqznet.predict import inference
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from sqznet.data.manifest import Manifest
-    from sqznet.export.verify import Reference
-    from sqznet.images.preprocessing import Preprocessing
 
 FOLDER = "golden"
 INPUTS = "inputs.bin"
 VECTORS = "golden.json"
 PHOTO = "photo.jpg"
 COUNT = 8
-# Largest difference of a probability from what the file gave here. Phones compute float32 in float16 on a GPU, and
-# int8 kernels of different runtimes round differently by a step here and there: by up to 0.06 on 1,000 photographs.
-TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
+# Largest difference of a probability from the file's output at the export, by quantization. GPUs of phones compute
+# float32 in float16, and int8 kernels of different runtimes round differently: up to 0.06 on 1,000 photographs.
+SELF_TEST_TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
 
 
 def names(models: set[str]) -> set[str]:
-    """Paths below FOLDER of all that `write` may leave there for model files of these names."""
+    """Paths below FOLDER that `write` may write for model files of these names."""
     return {INPUTS, VECTORS, PHOTO, *(f"{number}.png" for number in range(COUNT)), *map(_expected, models)}
 
 
@@ -46,7 +46,7 @@ def _expected(name: str) -> str:
 
 
 def choose(labels: np.ndarray) -> list[int]:
-    """Places of up to eight records, of as many classes as there are."""
+    """Indices of up to eight records, from as many classes as possible."""
     _, firsts = np.unique(labels, return_index=True)
     spread = [int(place) for place in firsts[:: max(1, len(firsts) // COUNT)]][:COUNT]
     others = [place for place in range(len(labels)) if place not in spread]
@@ -56,32 +56,24 @@ def choose(labels: np.ndarray) -> list[int]:
 @dataclass(frozen=True)
 class Inputs:
     pixels: np.ndarray  # uint8 (8, size, size, 3)
-    labels: list[int] | None  # None: they are of none of the classes
-    photograph: bytes  # the JPEG that the first was made of
+    labels: list[int] | None  # None: the pictures show none of the classes
+    photograph: bytes  # the JPEG of the first one, before preprocessing
 
 
 def of_records(against: Reference, manifest: Manifest, preprocessing: Preprocessing) -> Inputs:
-    """Up to eight of the records that the files are proved on."""
-    from sqznet.data import records
-    from sqznet.images import crop
-
+    """Up to eight of the records that the files are compared on."""
     chosen = choose(against.labels)
     decoded = [records.parse(record, manifest.decoded)[0] for record in _records(manifest, against.split, chosen)]
     pixels = np.stack([crop.preprocess_for_eval(each, preprocessing).numpy() for each in decoded])
     return Inputs(pixels, [int(each) for each in against.labels[chosen]], _photograph(decoded[0], manifest.decoded))
 
 
-def drawn(preprocessing: Preprocessing) -> Inputs:
-    """Eight drawings of the demo set: whoever is given them is given no photograph."""
-    import tensorflow as tf
-
-    from sqznet.data import synthetic
-    from sqznet.images import crop
-
-    drawings = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]
-    prepared = (crop.preprocess_for_eval(tf.constant(drawing), preprocessing) for drawing in drawings)
+def synthetic_inputs(preprocessing: Preprocessing) -> Inputs:
+    """Eight pictures of the synthetic set, for bundles without photographs."""
+    pictures = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]
+    prepared = (crop.preprocess_for_eval(tf.constant(picture), preprocessing) for picture in pictures)
     pixels = np.stack([image.numpy() for image in prepared])
-    return Inputs(pixels, None, drawings[0])
+    return Inputs(pixels, None, pictures[0])
 
 
 def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[str, str]) -> None:
@@ -91,8 +83,6 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
         paths: finished model files by name.
         quantize: the quantization of each.
     """
-    from PIL import Image
-
     pixels = inputs.pixels
     for number, image in enumerate(pixels):
         buffer = io.BytesIO()
@@ -109,7 +99,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
             "file": _expected(name),
             "dtype": answers.dtype.name,
             "shape": list(answers.shape),
-            "tolerance": TOLERANCES[quantize[name]],
+            "tolerance": SELF_TEST_TOLERANCES[quantize[name]],
             "top1": [int(each) for each in answers.argmax(axis=1)],
         }
     files.write_json(
@@ -125,7 +115,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
 
 
 def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """What a file puts out for uint8 pixels (n, size, size, 3): float32 probabilities, or their steps as uint8."""
+    """The raw outputs of a file for uint8 pixels (n, size, size, 3): float32 probabilities, or uint8 steps of them."""
     predictor = inference.load(path)
     runtime = predictor.runtime
     if isinstance(runtime, inference.TfliteRuntime):
@@ -134,13 +124,14 @@ def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
-    """The self-test of one file: runs it on the golden inputs.
+    """Runs one file on the golden inputs.
 
     Returns:
         The largest difference of a probability from the expected one.
 
     Raises:
-        InputError: it is above the tolerance, or the vectors are incomplete.
+        CheckFailed: it is above the tolerance.
+        InputError: the vectors are incomplete.
     """
     place = folder / FOLDER
     try:
@@ -157,7 +148,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
-    scale, tolerance = entry["output"]["scale"], TOLERANCES[entry["quantize"]]
+    scale, tolerance = entry["output"]["scale"], SELF_TEST_TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
     if not difference <= tolerance:
         raise CheckFailed(
@@ -168,16 +159,12 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
 
 
 def _records(manifest: Manifest, split: str, places: list[int]) -> list[tf.Tensor]:
-    """Records of a split by their places in the order of the shards; the others are passed over undecoded."""
-    import tensorflow as tf
-
+    """Records of a split by their indices in the order of the shards; the others are not decoded."""
     paths = [str(shard.path) for shard in manifest.shards_of(split)]
     numbered = enumerate(tf.data.TFRecordDataset(paths).take(max(places) + 1))
     return [record for place, record in numbered if place in places]
 
 
 def _photograph(photograph: tf.Tensor, decoded: bool) -> bytes:
-    """A photograph of a record, encoded."""
-    import tensorflow as tf
-
+    """A record's photograph as an encoded file."""
     return (tf.io.encode_jpeg(photograph, quality=95) if decoded else photograph).numpy()

@@ -1,17 +1,21 @@
-"""The ONNX writer: NHWC or NCHW in, any batch, standard operators only."""
+"""The ONNX writer: NHWC or NCHW input, any batch size, standard operators only."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import onnx
+import tf2onnx
+from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from sqznet.export import serving
 
-if TYPE_CHECKING:
-    import keras
-
-IR_VERSION = 8  # goes with the opset
-OPSET = 17  # 2022: read by every runtime still in use
+IR_VERSION = 8  # of the opset's release
+OPSET = 17  # of 2022: every runtime in use reads it
 
 
 def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -> None:
@@ -20,9 +24,6 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
     Input `image`, float32 (batch, size, size, 3), or (batch, 3, size, size) with layout="NCHW"; output
     `probabilities`, float32 (batch, classes).
     """
-    import onnx
-    import tf2onnx
-
     module = serving.module(model, batch=None)
     proto, _ = tf2onnx.convert.from_function(
         module.serve,
@@ -31,14 +32,11 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
         inputs_as_nchw=["image:0"] if layout == "NCHW" else None,
     )
     proto.ir_version = IR_VERSION
-    _drop_moves_of_nothing(proto)
-    _put_in_order(proto)
-    _name_everything(proto)
+    _remove_identity_moves(proto)
+    _sort(proto)
+    _rename(proto)
     if quantize == "float16":
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-        from onnxruntime.transformers.onnx_model import OnnxModel
-
-        # The ports stay float32: whoever runs the file need not know. The casts come out at the graph's end.
+        # Input and output stay float32. The casts are appended to the graph, so it must be sorted again.
         converted = OnnxModel(convert_float_to_float16(proto, keep_io_types=True))
         converted.topological_sort()
         proto = converted.model
@@ -46,14 +44,11 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _drop_moves_of_nothing(proto) -> None:
-    """Takes out reshapes, and transposes of 1 x 1 maps, that end in the shape they began with.
+def _remove_identity_moves(proto) -> None:
+    """Removes reshapes, and transposes of 1 x 1 maps, whose result has the shape of an earlier tensor.
 
-    tf2onnx makes reshapes of such transposes and takes some of them out itself: which ones is by chance.
+    tf2onnx converts such transposes to reshapes and removes some of them; which ones differs from run to run.
     """
-    import onnx
-    from onnx import numpy_helper
-
     graph = onnx.shape_inference.infer_shapes(proto).graph
     shapes = {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
@@ -62,7 +57,7 @@ def _drop_moves_of_nothing(proto) -> None:
     constants = {weight.name: weight for weight in proto.graph.initializer}
 
     def moved_to(node) -> list[int] | None:
-        """The shape in which the node puts the same numbers in the same order; None if it does more, or unknown."""
+        """The new shape if the node keeps the order of the numbers; None if it does not, or if that is unknown."""
         if node.op_type == "Reshape" and node.input[1] in constants:
             return numpy_helper.to_array(constants[node.input[1]]).tolist()
         if node.op_type == "Transpose" and shapes.get(node.input[0]):
@@ -73,8 +68,8 @@ def _drop_moves_of_nothing(proto) -> None:
         return None
 
     outputs = {port.name for port in graph.output}
-    origins: dict[str, str] = {}  # what holds the same numbers in the same order
-    same: dict[str, str] = {}  # and in the same shape
+    origins: dict[str, str] = {}  # the first tensor with the same numbers in the same order
+    same: dict[str, str] = {}  # a tensor that also has the same shape
     kept = []
     for node in proto.graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
@@ -89,17 +84,17 @@ def _drop_moves_of_nothing(proto) -> None:
                 same[node.output[0]] = alike[0]
                 continue
             if node.op_type == "Reshape" and sure and after[0] == -1:
-                node.input[0] = origin  # a reshape needs no move before it
+                node.input[0] = origin  # a reshape can read the first tensor directly
             origins[node.output[0]] = origin
         kept.append(node)
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
 
 
-def _put_in_order(proto) -> None:
-    """Orders nodes as a walk from the output meets them: tf2onnx's order of branches depends on names it made up.
+def _sort(proto) -> None:
+    """Sorts nodes depth-first from the output: tf2onnx's order of branches depends on its generated names.
 
-    What that walk does not meet, nodes and weights, is left out.
+    Nodes and weights that are not reached are removed.
     """
     made_by = {output: node for node in proto.graph.node for output in node.output}
     ordered: dict[str, Any] = {}  # by first output
@@ -123,10 +118,10 @@ def _put_in_order(proto) -> None:
     proto.graph.initializer.extend(weights)
 
 
-def _name_everything(proto) -> None:
-    """Names by position: tf2onnx's come from counters of the process, and the same model must give the same bytes.
+def _rename(proto) -> None:
+    """Names everything by its position: tf2onnx's names contain counters of the process, and bytes must repeat.
 
-    The ports become `image` and `probabilities`, and the batch `batch`.
+    Input and output become `image` and `probabilities`, the batch dimension `batch`.
     """
     graph = proto.graph
     (image,), (output,) = graph.input, graph.output

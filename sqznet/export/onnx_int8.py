@@ -1,36 +1,32 @@
 """The int8 ONNX writer: integers between QuantizeLinear and DequantizeLinear (QDQ), standard operators only.
 
-Runtimes melt each convolution and the pairs around it into one integer convolution. Biases lie in the file as int32,
-weights as uint8 with zero point 128. As int8, the same weights would give other answers on x86 processors without VNNI:
-runtimes multiply uint8 by int8 with VPMADDUBSW there, which adds two products in 16 bits and cuts off what is more. Two
-uint8 are multiplied with VPMADDWD, which adds in 32 bits.
+Runtimes fuse each convolution and the pairs around it into one integer convolution. Biases are stored as int32, weights
+as uint8 with zero point 128. int8 weights would give other answers on x86 processors without VNNI: there, runtimes
+multiply uint8 by int8 with VPMADDUBSW, which adds two products in 16 bits and saturates. They multiply uint8 by uint8
+with VPMADDWD, which adds in 32 bits.
 
-ELU, for which no runtime has an integer kernel, is a table of 256 entries that Gather looks up.
+No runtime has an integer kernel for ELU. It is a lookup (Gather) in a table of 256 entries.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+import onnx
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sqznet.export.onnx import IR_VERSION, OPSET
 from sqznet.network.quantization import calibration, int8
 
-if TYPE_CHECKING:
-    import keras
-    from onnx import GraphProto, NodeProto, TensorProto
-
 ELU_STEPS = np.arange(256)
-KERNEL_ZERO = 128  # the step that stands for a weight of 0
+KERNEL_ZERO = 128  # the zero point of weights
 
 
 def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
     """Writes an .onnx file with the ports of the float32 one: `image`, float32, to `probabilities`, float32."""
-    import onnx
-    from onnx import TensorProto, helper
-
     size, classes = quantized.model.input_shape[1], quantized.model.output_shape[-1]
     shape = ["batch", size, size, 3] if layout == "NHWC" else ["batch", 3, size, size]
     writer = _Writer(quantized)
@@ -53,8 +49,7 @@ def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
 
 
 class _Writer:
-    """Collects nodes; `values` maps a layer's name to the tensor that stands for its output: real values, or steps
-    where an ELU takes them."""
+    """Collects nodes. `values` maps a layer's name to its output tensor: real values, or steps if an ELU reads them."""
 
     def __init__(self, quantized: int8.Quantized) -> None:
         self.ranges = dict(quantized.ranges)
@@ -64,21 +59,15 @@ class _Writer:
         self.constants: dict[str, TensorProto] = {}
 
     def add(self, operator: str, output: str, inputs: list[str], **attributes: Any) -> str:
-        from onnx import helper
-
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: Any) -> str:
-        from onnx import numpy_helper
-
         self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
     def layer(self, layer: keras.Layer, image: str) -> None:
-        """Adds what a layer does, and the steps of its output where it has any of its own."""
-        import keras
-
+        """Adds the nodes of a layer, and the quantization of its output if it has its own range."""
         name = layer.name
         if isinstance(layer, keras.layers.InputLayer):
             self.values[name] = self._real(name, self._steps(name, image))
@@ -93,7 +82,7 @@ class _Writer:
             case keras.layers.Activation():
                 value = self.add("Relu", f"{name}_real", inputs)
             case keras.layers.MaxPooling2D():
-                # TensorFlow's "same" pads below and to the right only, where a window of 3 meets an even side.
+                # TensorFlow's "same" pads an even side below and to the right only, for a window of 3.
                 pads = [0, 0, 1, 1] if layer.padding == "same" else [0, 0, 0, 0]
                 value = self.add("MaxPool", f"{name}_real", inputs, kernel_shape=[3, 3], strides=[2, 2], pads=pads)
             case keras.layers.ZeroPadding2D():
@@ -109,15 +98,15 @@ class _Writer:
                 self.values[name] = self.add("Flatten", name, [pooled], axis=1)
                 return
             case keras.layers.Softmax():
-                # In float, as the logits are: one row of numbers, in which 256 steps would make many classes equal.
+                # In float, as the logits: 256 steps would give many classes the same probability.
                 self.add("Softmax", name, inputs, axis=-1)
                 return
             case _:
                 raise AssertionError(f"no int8 form of {layer!r}")
-        if f"{name}_relu" in self.ranges:  # a ReLU melts into its convolution, so no steps between the two
+        if f"{name}_relu" in self.ranges:  # a ReLU is fused with its convolution: no quantization between them
             self.values[name] = value
             return
-        if name not in self.ranges:  # moves values about and makes none: its input's steps
+        if name not in self.ranges:  # it only moves values: its input's range holds
             (before,) = calibration.inputs_of(layer)
             self.ranges[name] = self.ranges[before]
         steps = self._steps(name, value)
@@ -151,9 +140,7 @@ class _Writer:
         return self.add("DequantizeLinear", name, parts, axis=0)
 
     def _elu(self, name: str, before: str, steps: str) -> str:
-        """Steps before to real values after, through a table."""
-        from onnx import TensorProto
-
+        """An ELU as a table: from the steps of its input to real values."""
         scale, zero = int8.scale_and_zero(self.ranges[before])
         real = (ELU_STEPS - zero) * float(scale)
         scale, zero = int8.scale_and_zero(self.ranges[name])

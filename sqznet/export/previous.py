@@ -1,7 +1,7 @@
-"""The bundle that is in a folder before an export: what of it stays, and what stands there if the export fails.
+"""The older bundle in the folder of an export: which of its files are kept, and its state if the export fails.
 
-An export of some files into the bundle of others keeps the others, if they are of the same model and were proved on the
-same records. If another file cannot be kept, the export is refused, unless it was told to remove the old bundle.
+Exporting some files into a bundle with others keeps the others, if they are of the same model and were compared on the
+same records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ from sqznet.export.variants import VARIANTS
 
 OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST)
 OTHERS_BELOW = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")
-REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # what `evaluate` leaves beside a model
-SAME = {  # of the manifest, what files of one bundle have in common, and what it is called
+REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # files that `evaluate` writes beside a model
+SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
     "model_sha256": "other weights",
     "classes": "other classes",
     "preprocessing": "another preprocessing",
 }
-SAME_RECORDS = ("split", "n", "records_sha256")  # of a file's proof
+SAME_RECORDS = ("split", "n", "records_sha256")  # entries about the records that a file was compared on
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A bundle that is there, or the lack of one."""
-
+class OlderBundle:
     folder: Path
     manifest: dict[str, Any] | None  # None: there is no bundle
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """The model files that are there, with what the manifest says of each."""
+        """The model files that exist, with their entries of the manifest."""
         listed = self.manifest["files"] if self.manifest else {}
         return {name: entry for name, entry in listed.items() if (self.folder / name).exists()}
 
     def __str__(self) -> str:
-        """What is there, for the message of an export that has failed."""
+        """The state of the folder, for the message of an export that has failed."""
         if self.manifest is None:
             missing = (
                 f"there is no bundle in {self.folder}" if self.folder.is_dir() else f"{self.folder} does not exist"
             )
             return f"nothing was written, and {missing}"
-        return f"nothing was written; the bundle of {self._written_at()} in {self.folder} stands as it was"
+        return f"nothing was written; the bundle of {self._written_at()} in {self.folder} is unchanged"
 
     def _written_at(self) -> str:
         written = (self.folder / check.MANIFEST).stat().st_mtime
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
 
-    def kept(self, new: set[str], wanted: dict[str, Any], budget: int, max_drop: float) -> dict[str, dict[str, Any]]:
-        """The model files that stay beside the new ones, with their entries of the manifest.
+    def kept(
+        self, new: set[str], model: dict[str, Any], compared_on: dict[str, Any], budget: int, max_drop: float
+    ) -> dict[str, dict[str, Any]]:
+        """The model files that are kept beside the new ones, with their entries of the manifest.
 
         Args:
             new: the names of the files that are exported now.
-            wanted: the new manifest, as far as it is known before the export, and under "proof" what SAME_RECORDS
-                names.
+            model: the entries of the new manifest about the model.
+            compared_on: the new manifest's entries named in SAME_RECORDS.
 
         Raises:
             InputError: a file can neither be kept nor is it replaced by a new one of its name.
         """
         others = {name: entry for name, entry in self.models.items() if name not in new}
-        wrong = {name: why for name, entry in others.items() if (why := self._why_not(name, entry, wanted))}
+        wrong = {name: why for name, entry in others.items() if (why := self._why_not(name, entry, model, compared_on))}
         for name, entry in others.items():
             if name not in wrong and (entry["bytes"] > budget or entry["proof"]["drop"] > max_drop + 1e-9):
-                wrong[name] = "it does not hold to --budget and --max_drop"
+                wrong[name] = "it is over --budget or --max_drop"
         if wrong:
             first, why = next(iter(wrong.items()))
             raise InputError(
@@ -83,96 +83,97 @@ class Standing:
             )
         return others
 
-    def _why_not(self, name: str, entry: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-        """Why a file cannot be in the same bundle as those of this export."""
+    def _why_not(
+        self, name: str, entry: dict[str, Any], model: dict[str, Any], compared_on: dict[str, Any]
+    ) -> str | None:
+        """The reason why a file cannot be in the same bundle as those of this export; None if it can."""
         assert self.manifest is not None
         for key, called in SAME.items():
-            if self.manifest.get(key) != wanted[key]:
+            if self.manifest.get(key) != model[key]:
                 return f"it was exported with {called}"
-        proof = entry.get("proof", {})
-        if any(proof.get(key) != wanted["proof"][key] for key in SAME_RECORDS) or "changed_answers" not in proof:
-            return f"it was compared on other records: {proof.get('n')} of {proof.get('split')}"
-        if entry["quantize"] == "int8" and wanted["calibration"] not in (None, self.manifest["calibration"]):
-            return "its steps were found on other records"
+        result = entry.get("proof", {})
+        if any(result.get(key) != compared_on[key] for key in SAME_RECORDS) or "changed_answers" not in result:
+            return f"it was compared on other records: {result.get('n')} of {result.get('split')}"
+        if entry["quantize"] == "int8" and model["calibration"] not in (None, self.manifest["calibration"]):
+            return "it was calibrated on other records"
         if files.sha256_below(self.folder / name) != entry["sha256"]:
             return "it was changed or damaged"
         return None
 
     def copy(self, kept: dict[str, dict[str, Any]], folder: Path) -> list[str]:
-        """Copies kept files, and what `evaluate` has said of them, to a new bundle.
+        """Copies kept files, and the reports of `evaluate` on them, to a new bundle.
 
         Returns:
-            Names of all else that goes: model files and reports of `evaluate`.
+            The names of the reports of `evaluate` that are removed.
         """
         for name in kept:
             path = self.folder / name
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / name)
-        gone = []
+        removed = []
         reports = [path for path in self.folder.glob("*") if REPORT.fullmatch(path.name)] if self.manifest else []
         for path in sorted(reports):
-            # evaluation-SPLIT-FILE.json, and more words after FILE
-            if any(f"-{name}" in path.name for name in kept):
+            if any(f"-{name}" in path.name for name in kept):  # evaluation-SPLIT-FILE.json, with more words after FILE
                 shutil.copy2(path, folder / path.name)
             else:
-                gone.append(path.name)
-        return gone
+                removed.append(path.name)
+        return removed
 
-    def outcome(self, kept: dict[str, Any], new: set[str], gone: list[str]) -> str | None:
-        """What became of this bundle in an export, in words; None where there was none."""
+    def outcome(self, kept: dict[str, Any], new: set[str], reports: list[str]) -> str | None:
+        """A sentence on which files of this bundle were kept, replaced and removed; None if there was no bundle."""
         if self.manifest is None:
             return None
         replaced = [name for name in self.models if name in new]
-        removed = [name for name in self.models if name not in new and name not in kept] + gone
+        removed = [name for name in self.models if name not in new and name not in kept] + reports
         parts = [("kept", list(kept)), ("replaced", replaced), ("removed", removed)]
         told = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
         return f"of the bundle of {self._written_at()}, {told}"
 
 
 @contextlib.contextmanager
-def said_on_failure(stands: Callable[[], str]) -> Iterator[None]:
-    """An error in the block also says what `stands` then."""
+def state_on_failure(state: Callable[[], str]) -> Iterator[None]:
+    """An error in the block also prints `state`, a sentence on what is in the folder then."""
     try:
         yield
     except InputError as error:
-        said = stands()
-        raise type(error)(f"{str(error).rstrip('.')}. {said[:1].upper()}{said[1:]}") from None
+        text = state()
+        raise type(error)(f"{str(error).rstrip('.')}. {text[:1].upper()}{text[1:]}") from None
     except BaseException:  # a full disk, Ctrl-C
-        console.say(stands())
+        console.say(state())
         raise
 
 
-def find(out: Path) -> Standing:
-    """What is at `out`.
+def find(out: Path) -> OlderBundle:
+    """The bundle at `out`.
 
     Raises:
         InputError: something there was not written by an export.
     """
     if not out.exists() and not out.is_symlink():
-        return Standing(out, None)
-    manifest, strangers = None, [out]
+        return OlderBundle(out, None)
+    manifest, foreign = None, [out]
     if out.is_dir():
         below = [path for path in sorted(out.rglob("*")) if path.is_symlink() or not path.is_dir()]
         try:
             manifest = check.load(out)
         except InputError:
-            strangers = below  # of a folder that is no bundle, everything
+            foreign = below  # the folder is no bundle
         else:
-            strangers = [path for path in below if not _is_ours(path.relative_to(out), manifest["files"])]
-    if strangers:
-        names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in strangers[:5])
+            foreign = [path for path in below if not _is_ours(path.relative_to(out), manifest["files"])]
+    if foreign:
+        names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in foreign[:5])
         raise InputError(
-            f"{out} would be replaced as a whole, and it holds what no export wrote: {names}. Move that away, or give "
-            "another folder with --out"
+            f"{out} would be replaced as a whole, and it holds files that no export wrote: {names}. Move them away, or "
+            "give another folder with --out"
         )
-    return Standing(out, manifest)
+    return OlderBundle(out, manifest)
 
 
 def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
-    """Whether a file of a bundle is an export's, or `evaluate`'s report on one.
+    """Whether a file of a bundle was written by an export, or by `evaluate`.
 
     Args:
         path: within the bundle.
-        listed: what the manifest says of its model files.
+        listed: the manifest's entries of its model files.
     """
     names = {each.file_name for each in VARIANTS} & listed.keys()
     top, below = path.parts[0], "/".join(path.parts[1:])

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
 
 from sqznet.export import serving
-
-if TYPE_CHECKING:
-    import keras
 
 
 def write(model: keras.Model, path: Path) -> None:
     """Writes an inference model as a SavedModel folder.
 
-    Its signature `serving_default` takes `image`, float32 (any, size, size, 3), and gives `probabilities`.
+    Its signature `serving_default` takes `image`, float32 (any, size, size, 3), and returns `probabilities`.
     """
-    import tensorflow as tf
-
     module = serving.module(model, batch=None)
-    # The stack traces of the functions are of no use to those who run them.
+    # Without the stack traces of the functions.
     options = tf.saved_model.SaveOptions(experimental_debug_stripper=True)
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve}, options=options)

@@ -1,32 +1,30 @@
-"""The TFLite writer: builtin operators only; one image at a time, which is what phones run, or any number."""
+"""The TFLite writer: builtin operators only, for one image per run, as on phones, or for any number."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import flatbuffers
+import keras
 import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from sqznet.core.errors import CheckFailed
 from sqznet.export import serving
 from sqznet.network.quantization import calibration, int8
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
 
 def write(model: keras.Model, path: Path, quantize: str, batch: int | None = 1) -> None:
     """Writes an inference model as a .tflite file.
 
-    Its signature `serving_default` takes `image`, float32 (batch, size, size, 3), and gives `probabilities`.
+    Its signature `serving_default` takes `image`, float32 (batch, size, size, 3), and returns `probabilities`.
 
     Args:
         quantize: none (float32); float16 (weights of half the size); dynamic (int8 weights, float32 activations).
-        batch: images at a time; None means any number.
+        batch: images per run; None means any number.
     """
-    import tensorflow as tf
-
     converter = _converter(serving.module(model, batch))
     if quantize != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -37,8 +35,6 @@ def write(model: keras.Model, path: Path, quantize: str, batch: int | None = 1) 
 
 def write_int8(quantized: int8.Quantized, path: Path, batch: int | None = 1) -> None:
     """Writes a .tflite file that computes in integers only: uint8 pixels to uint8 probabilities in steps of 1/256."""
-    import tensorflow as tf
-
     converter = _converter(_fake_quantized(quantized, batch))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
@@ -46,18 +42,13 @@ def write_int8(quantized: int8.Quantized, path: Path, batch: int | None = 1) -> 
 
 
 def _converter(module: tf.Module) -> tf.lite.TFLiteConverter:
-    import tensorflow as tf
-
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter
 
 
 def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
-    """The network with its ranges written into the graph, where the converter finds and keeps them."""
-    import keras
-    import tensorflow as tf
-
+    """The network with its activation ranges in the graph, from where the converter takes them."""
     model, ranges = quantized.model, quantized.ranges
     module = tf.Module(name="squeezenet")
     signature = tf.TensorSpec([batch, *model.input_shape[1:]], tf.float32, name="image")
@@ -75,7 +66,7 @@ def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
                     value = _convolve(layer, quantized.kernel_scales[layer.name], weights[layer.name], inputs[0])
                 else:
                     value = layer(inputs if len(inputs) > 1 else inputs[0])
-            # A ReLU belongs to its convolution, whose own output no runtime ever sees.
+            # Runtimes fuse a ReLU with its convolution, so that only the output of the ReLU needs a range.
             if layer.name in ranges and f"{layer.name}_relu" not in ranges:
                 value = tf.quantization.fake_quant_with_min_max_args(value, *ranges[layer.name])
             values[layer.name] = value
@@ -86,8 +77,6 @@ def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
 
 
 def _convolve(layer: keras.layers.Conv2D, scales: np.ndarray, weights: list[np.ndarray], x: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
     kernel, bias = weights
     limit = scales * 127
     kernel = tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -limit, limit, narrow_range=True)
@@ -95,13 +84,10 @@ def _convolve(layer: keras.layers.Conv2D, scales: np.ndarray, weights: list[np.n
 
 
 def _with_int8_elu(content: bytes) -> bytes:
-    """Each DEQUANTIZE, ELU, QUANTIZE as one ELU of int8.
+    """Replaces each DEQUANTIZE, ELU, QUANTIZE by one int8 ELU.
 
-    LiteRT has such a kernel (a table of 256 entries), but TensorFlow's converter does not know of it.
+    LiteRT has such a kernel (a table of 256 entries), but TensorFlow's converter does not use it.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
     model = schema.ModelT.InitFromPackedBuf(content)
     (graph,) = model.subgraphs
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
@@ -110,20 +96,20 @@ def _with_int8_elu(content: bytes) -> bytes:
         return codes[operator.opcodeIndex]
 
     made_by = {output: operator for operator in graph.operators for output in operator.outputs}
-    taken_by = {operator.inputs[0]: operator for operator in graph.operators if len(operator.inputs)}
-    gone = []
+    used_by = {operator.inputs[0]: operator for operator in graph.operators if len(operator.inputs)}
+    removed = []
     for operator in graph.operators:
         if kind(operator) == schema.BuiltinOperator.ELU:
-            before, after = made_by.get(operator.inputs[0]), taken_by.get(operator.outputs[0])
+            before, after = made_by.get(operator.inputs[0]), used_by.get(operator.outputs[0])
             if before is None or kind(before) != schema.BuiltinOperator.DEQUANTIZE:
-                raise CheckFailed("the converter has put no DEQUANTIZE before an ELU, as was expected")
+                raise CheckFailed("a DEQUANTIZE was expected before each ELU, and the converter wrote none")
             if after is None or kind(after) != schema.BuiltinOperator.QUANTIZE:
-                raise CheckFailed("the converter has put no QUANTIZE after an ELU, as was expected")
+                raise CheckFailed("a QUANTIZE was expected after each ELU, and the converter wrote none")
             operator.inputs, operator.outputs = before.inputs, after.outputs
-            gone += [before, after]
-    if not gone:
+            removed += [before, after]
+    if not removed:
         return content
-    graph.operators = [operator for operator in graph.operators if all(operator is not each for each in gone)]
+    graph.operators = [operator for operator in graph.operators if all(operator is not each for each in removed)]
     _drop_unused_tensors(graph)
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
@@ -131,7 +117,7 @@ def _with_int8_elu(content: bytes) -> bytes:
 
 
 def _drop_unused_tensors(graph) -> None:
-    """Removes the tensors that no operator takes or makes, and renumbers the others."""
+    """Removes the tensors that no operator reads or writes, and renumbers the others."""
     used = {*graph.inputs, *graph.outputs}
     for operator in graph.operators:
         used |= {*operator.inputs, *operator.outputs}

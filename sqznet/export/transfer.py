@@ -1,4 +1,4 @@
-"""What a store or a web server sends: the size of a file once it is packed for the way."""
+"""Download sizes: the bytes of a file after the compression of app stores and web servers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
-PACKERS = ("gzip", "brotli", "zstd")
+import brotli
+import zstandard
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {  # each at its highest level
+    "gzip": lambda content: gzip.compress(content, 9, mtime=0),
+    "brotli": lambda content: brotli.compress(content, quality=11, lgwin=24),
+    "zstd": lambda content: zstandard.ZstdCompressor(level=22).compress(content),
+}
 
 
-def sizes(path: Path) -> dict[str, int]:
-    """Bytes of a file, or of all files of a folder, each packed by itself at the packer's highest level."""
+def compressed_sizes(path: Path) -> dict[str, int]:
+    """Bytes of a file, or of all files of a folder, each compressed separately."""
     parts = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     contents = [each.read_bytes() for each in parts]
-    return {name: sum(len(pack(each)) for each in contents) for name, pack in _packers().items()}
-
-
-def _packers() -> dict[str, Callable[[bytes], bytes]]:
-    import brotli
-    import zstandard
-
-    return {
-        "gzip": lambda content: gzip.compress(content, 9, mtime=0),
-        "brotli": lambda content: brotli.compress(content, quality=11, lgwin=24),
-        "zstd": zstandard.ZstdCompressor(level=22).compress,
-    }
-
-
-def in_words(packed: dict[str, int]) -> str:
-    return ", ".join(f"{packed[name]:,} {name}" for name in PACKERS)
+    return {name: sum(len(compress(each)) for each in contents) for name, compress in COMPRESSORS.items()}

@@ -1,4 +1,4 @@
-"""Every file that an export can hold, once: its format, its quantisation, its layout, and who writes it."""
+"""The table of all files that an export can write: format, quantization, layout and writer of each."""
 
 from __future__ import annotations
 
@@ -6,42 +6,26 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.export import onnx, onnx_int8, saved_model, tflite
 from sqznet.network.quantization import int8
 
-if TYPE_CHECKING:
-    import keras
-
 FORMATS = ("savedmodel", "tflite", "onnx", "onnx_nchw")
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 
-class Source:
-    """What the writers write: the inference model, and its int8 form, found when the first writer asks for it.
+@dataclass
+class ModelToExport:
+    """The model that the writers get. Its int8 form is computed when the first writer needs it."""
 
-    Args:
-        model: `fold.inference_model`.
-        calibration: training photographs, uint8 (n, size, size, 3) each; only int8 files need any.
-        tflite_batch: images at a time in TFLite files; None means any number.
-        sparse: whether int8 kernels have coarse steps, for a file that packs well.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        calibration: list[np.ndarray],
-        tflite_batch: int | None = 1,
-        sparse: bool = False,
-    ) -> None:
-        self.model = model
-        self.calibration = calibration
-        self.tflite_batch = tflite_batch
-        self.sparse = sparse
+    model: keras.Model  # of fold.inference_model
+    calibration: list[np.ndarray]  # training photographs, uint8 (n, size, size, 3) each; only int8 files need any
+    tflite_batch: int | None = 1  # images per run of a TFLite file; None: any number
+    sparse: bool = False  # whether int8 kernels have coarse steps, many of them zero, so that a file packs well
 
     @functools.cached_property
     def quantized(self) -> int8.Quantized:
@@ -53,7 +37,7 @@ class Variant:
     file_name: str
     format: str  # of FORMATS
     quantize: str  # of QUANTIZATIONS
-    write: Callable[[Source, Path], None]
+    write: Callable[[ModelToExport, Path], None]
     layout: str = "NHWC"
 
     @property
@@ -65,48 +49,50 @@ class Variant:
         return self.is_tflite and self.quantize == "int8"
 
 
-def _tflite(quantize: str) -> Callable[[Source, Path], None]:
-    return lambda source, path: tflite.write(source.model, path, quantize, source.tflite_batch)
+def _tflite(file_name: str, quantize: str) -> Variant:
+    def write(source: ModelToExport, path: Path) -> None:
+        if quantize == "int8":
+            tflite.write_int8(source.quantized, path, source.tflite_batch)
+        else:
+            tflite.write(source.model, path, quantize, source.tflite_batch)
+
+    return Variant(file_name, "tflite", quantize, write)
 
 
-def _onnx(quantize: str, layout: str) -> Callable[[Source, Path], None]:
-    return lambda source, path: onnx.write(source.model, path, quantize, layout)
+def _onnx(file_name: str, quantize: str, layout: str = "NHWC") -> Variant:
+    def write(source: ModelToExport, path: Path) -> None:
+        if quantize == "int8":
+            onnx_int8.write(source.quantized, path, layout)
+        else:
+            onnx.write(source.model, path, quantize, layout)
 
-
-def _onnx_int8(layout: str) -> Callable[[Source, Path], None]:
-    return lambda source, path: onnx_int8.write(source.quantized, path, layout)
+    return Variant(file_name, "onnx" if layout == "NHWC" else "onnx_nchw", quantize, write, layout)
 
 
 VARIANTS = (
     Variant("savedmodel", "savedmodel", "none", lambda source, path: saved_model.write(source.model, path)),
-    Variant("model.tflite", "tflite", "none", _tflite("none")),
-    Variant("model_float16.tflite", "tflite", "float16", _tflite("float16")),
-    Variant("model_dynamic.tflite", "tflite", "dynamic", _tflite("dynamic")),
-    Variant(
-        "model_int8.tflite",
-        "tflite",
-        "int8",
-        lambda source, path: tflite.write_int8(source.quantized, path, source.tflite_batch),
-    ),
-    Variant("model.onnx", "onnx", "none", _onnx("none", "NHWC")),
-    Variant("model_float16.onnx", "onnx", "float16", _onnx("float16", "NHWC")),
-    Variant("model_int8.onnx", "onnx", "int8", _onnx_int8("NHWC")),
-    Variant("model_nchw.onnx", "onnx_nchw", "none", _onnx("none", "NCHW"), "NCHW"),
-    Variant("model_nchw_float16.onnx", "onnx_nchw", "float16", _onnx("float16", "NCHW"), "NCHW"),
-    Variant("model_nchw_int8.onnx", "onnx_nchw", "int8", _onnx_int8("NCHW"), "NCHW"),
+    _tflite("model.tflite", "none"),
+    _tflite("model_float16.tflite", "float16"),
+    _tflite("model_dynamic.tflite", "dynamic"),
+    _tflite("model_int8.tflite", "int8"),
+    _onnx("model.onnx", "none"),
+    _onnx("model_float16.onnx", "float16"),
+    _onnx("model_int8.onnx", "int8"),
+    _onnx("model_nchw.onnx", "none", "NCHW"),
+    _onnx("model_nchw_float16.onnx", "float16", "NCHW"),
+    _onnx("model_nchw_int8.onnx", "int8", "NCHW"),
 )
 
 
 def choose(format_name: str, quantize: str) -> list[Variant]:
-    """The files that `--format` and `--quantize` mean; `all` means every one there is.
+    """The variants that `--format` and `--quantize` select; `all` selects every value.
 
     Raises:
         InputError: an unknown name, or a format that has no such quantization.
     """
-    if format_name != "all" and format_name not in FORMATS:
-        raise InputError(f"no format {format_name!r}; there are {', '.join(FORMATS)}, and all")
-    if quantize != "all" and quantize not in QUANTIZATIONS:
-        raise InputError(f"no quantization {quantize!r}; there are {', '.join(QUANTIZATIONS)}, and all")
+    for what, name, known in (("format", format_name, FORMATS), ("quantization", quantize, QUANTIZATIONS)):
+        if name not in (*known, "all"):
+            raise InputError(f"no {what} {name!r}; there are {', '.join(known)}, and all")
     chosen = [each for each in VARIANTS if format_name in ("all", each.format) and quantize in ("all", each.quantize)]
     if not chosen:
         able = [name for name in FORMATS if any(v.format == name and v.quantize == quantize for v in VARIANTS)]

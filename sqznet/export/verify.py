@@ -1,7 +1,7 @@
-"""The proof of exported files: reloaded in their own runtimes, compared with the Keras model on real records.
+"""Verifies exported files: reloads each in its own runtime and compares it with the Keras model on real records.
 
-All files are compared in one pass. Each batch is decoded once, goes through the Keras model and every file, and is
-given up: what is kept does not grow with the records, but for a byte a record and file.
+All files are compared in one pass. Each batch is decoded once and goes through the Keras model and every file. Memory
+does not grow with the number of records, except for one byte per record and file.
 """
 
 from __future__ import annotations
@@ -10,48 +10,49 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sqznet.core import console, metrics
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
+from sqznet.data.manifest import Manifest
 from sqznet.network import coverage
 from sqznet.predict import inference
+from sqznet.predict.inference import Predictor
 
-if TYPE_CHECKING:
-    from sqznet.data.manifest import Manifest
-    from sqznet.predict.inference import Predictor
-
-BATCH = 8  # shows whether the batch is really free, where it is said to be
-# Largest difference of any probability. float32: rounding only. float16: 11 bits of mantissa through 26 layers.
-# The others are held to their agreement and to the accuracy that they lose.
-TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
+BATCH = 8  # more than 1, so that a fixed batch of 1 is noticed in a file that should take any
+# Largest difference of a probability from the Keras model, by quantization. float32: rounding only. float16: 11 bits of
+# mantissa through 26 layers. dynamic and int8 have no limit here: they must agree and keep their accuracy instead.
+CONVERSION_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
 LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
+REMEDY = (
+    "try more --calibration_records; a network with ELU loses more in int8 than one with ReLU: train "
+    "--recipe=finetune --activation=relu --init_weights=RUN changes it to ReLU in minutes"
+)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """How the Keras model does on the records that files are compared on."""
+    """The Keras model's accuracy on the records that files are compared on."""
 
     data: Path
     split: str
-    labels: np.ndarray  # the output that is right, (n,)
+    labels: np.ndarray  # the correct output of each record, (n,)
     score: metrics.Score
     coverage: coverage.Coverage  # of the model's classes by these records
 
 
 @dataclass(frozen=True)
-class Proof:
-    """How a file compares."""
+class Verification:
+    """The result of comparing a file with the Keras model."""
 
     score: metrics.Score
     largest_difference: float  # of any probability, over all records
-    agreement: float  # share of records on which the likeliest class is the same
-    drop: float  # the Keras model's top-1 less the file's
+    agreement: float  # share of records with the same top-1 class
+    drop: float  # the Keras model's top-1 minus the file's
     drop_interval: tuple[float, float]  # 95 %
-    confusion: list[tuple[int, int, int]]  # (Keras model's answer, file's, records) where they differ, most first
+    confusion: list[tuple[int, int, int]]  # (Keras model's class, file's, records) where they differ, most first
 
 
 def answers(
@@ -60,7 +61,7 @@ def answers(
     """Runs a model on the first `count` records of a split (None: all), with a progress bar.
 
     Yields:
-        images uint8 (n, size, size, 3), the outputs that are right (n,), and probabilities float32 (n, classes).
+        images uint8 (n, size, size, 3), the correct outputs (n,), and probabilities float32 (n, classes).
     """
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
     total = manifest.records(split)
@@ -74,7 +75,7 @@ def answers(
 
 
 class _Comparison:
-    """One file on its way through the records."""
+    """The running comparison of one file."""
 
     def __init__(self, path: Path, quantize: str, classes: int, split: str) -> None:
         self.path, self.quantize, self.split = path, quantize, split
@@ -84,70 +85,71 @@ class _Comparison:
         self.changed: Counter[tuple[int, int]] = Counter()
 
     def add(self, images: np.ndarray, labels: np.ndarray, expected: np.ndarray) -> None:
-        """Runs the file on a batch of which the Keras model says `expected`."""
+        """Runs the file on a batch, for which the Keras model gives the probabilities `expected`."""
         probabilities = self.predictor.predict(images)
         self.records += len(images)
-        self._differ(probabilities, expected)
+        self._check_difference(probabilities, expected)
         self.tally.add(probabilities, labels)
         pairs = zip(expected.argmax(axis=1), probabilities.argmax(axis=1), strict=True)
         self.changed.update((int(wanted), int(answer)) for wanted, answer in pairs if wanted != answer)
 
     def add_alone(self, image: np.ndarray, expected: np.ndarray) -> None:
-        """A batch of 1 must work wherever the batch is free."""
-        self._differ(self.predictor.predict(image), expected)
+        """Runs the file on a batch of 1, which every file has to take."""
+        self._check_difference(self.predictor.predict(image), expected)
 
-    def _differ(self, probabilities: np.ndarray, expected: np.ndarray) -> None:
+    def _check_difference(self, probabilities: np.ndarray, expected: np.ndarray) -> None:
         self.difference = max(self.difference, float(np.abs(probabilities - expected).max()))
-        if self.difference > TOLERANCES[self.quantize]:
+        tolerance = CONVERSION_TOLERANCES[self.quantize]
+        if self.difference > tolerance:
             raise CheckFailed(
                 f"{self.path.name} is not equal to the Keras model: the largest difference of a probability is "
-                f"{self.difference:.2e} on {self.records} records of {self.split}, and {TOLERANCES[self.quantize]:.0e} "
-                "is allowed. This is a fault of the conversion: please report it with the run folder"
+                f"{self.difference:.2e} on {self.records} records of {self.split}, and {tolerance:.0e} is allowed. "
+                "This is a fault of the conversion: please report it with the run folder"
             )
 
-    def proof(self, against: metrics.Score, max_drop: float) -> Proof:
-        """What was found, if it holds to the gates."""
+    def result(self, against: metrics.Score, max_drop: float) -> Verification:
+        """The comparison over all records, if it passes the gates."""
         name, score = self.path.name, self.tally.score()
         agreement = (score.n - self.changed.total()) / score.n
         if agreement < LEAST_AGREEMENT[self.quantize]:
             raise CheckFailed(
-                f"{name} agrees with the Keras model on {console.percent(agreement)} of {score.n} records of "
-                f"{self.split} only, and {console.percent(LEAST_AGREEMENT[self.quantize])} is asked for; {_ADVICE}"
+                f"{name} agrees with the Keras model on only {console.percent(agreement)} of {score.n} records of "
+                f"{self.split}, and {console.percent(LEAST_AGREEMENT[self.quantize])} is required; {REMEDY}"
             )
         drop, interval = metrics.drop(score, against)
         if drop > max_drop + 1e-9:
             raise CheckFailed(
                 f"{name} loses {100 * drop:.2f} points of top-1 (95 % interval {100 * interval[0]:.2f} to "
-                f"{100 * interval[1]:.2f}) on {score.n} records of {self.split}: {console.percent(score.top1)} "
-                f"where the Keras model has {console.percent(against.top1)}, and --max_drop={100 * max_drop:g} is "
-                f"allowed; {_ADVICE}"
+                f"{100 * interval[1]:.2f}) on {score.n} records of {self.split}: {console.percent(score.top1)}, and "
+                f"the Keras model has {console.percent(against.top1)}. --max_drop={100 * max_drop:g} is allowed; "
+                f"{REMEDY}"
             )
         pairs = sorted(self.changed.items(), key=lambda each: (-each[1], each[0]))
-        return Proof(score, self.difference, agreement, drop, interval, [(*pair, count) for pair, count in pairs])
+        return Verification(score, self.difference, agreement, drop, interval, [(*pair, n) for pair, n in pairs])
 
 
-def prove(
+def verify_files(
     keras_model: Predictor,
     files: dict[Path, str],
     manifest: Manifest,
     split: str,
     count: int | None,
     max_drop: float,
-) -> tuple[Reference, dict[str, Proof]]:
-    """Runs the Keras model and files on records and compares.
+) -> tuple[Reference, dict[str, Verification]]:
+    """Runs the Keras model and files on records and compares them.
 
     Args:
-        files: to prove, and the quantization of each.
+        files: the paths, and the quantization of each.
         count: records of the split to compare on, the first ones; None means all.
-        max_drop: most top-1 accuracy that a file may lose, as a share.
+        max_drop: maximum loss of top-1 accuracy of a file, as a share.
 
     Returns:
-        How the Keras model does, and the proof of each file by its name.
+        The Keras model's accuracy, and the result of each file by its name.
 
     Raises:
-        CheckFailed: a file differs by more than the format's tolerance, answers otherwise too often, or loses too much
-            accuracy; with both numbers.
-        InputError: it gives values that are no probabilities.
+        CheckFailed: a file differs by more than the format's tolerance, agrees too rarely, or loses too much accuracy;
+            with both numbers.
+        InputError: a file gives values that are not probabilities.
     """
     classes = keras_model.runtime.classes
     tally = metrics.Tally(classes)
@@ -163,10 +165,4 @@ def prove(
         each.add_alone(images[-1:], expected[-1:])
     covered = coverage.count(labels, len(manifest.classes), classes)
     reference = Reference(manifest.folder, split, np.concatenate(labels), tally.score(), covered)
-    return reference, {each.path.name: each.proof(reference.score, max_drop) for each in compared}
-
-
-_ADVICE = (
-    "try more --calibration_records; a network with ELU loses more in int8 than one with ReLU: train "
-    "--recipe=finetune --activation=relu --init_weights=RUN goes over to ReLU in minutes"
-)
+    return reference, {each.path.name: each.result(reference.score, max_drop) for each in compared}

@@ -1,1 +1,1 @@
-"""The web page that classifies photographs in the browser."""
+"""Serves the web page that runs an exported bundle in the browser."""

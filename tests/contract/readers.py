@@ -27,7 +27,7 @@ from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
 from sqznet.predict import __main__ as predicting
-from sqznet.serve import __main__ as serve
+from sqznet.serve import server as web_server
 from tests import commands
 from tests.conftest import build_set
 from tests.contract import kits
@@ -121,7 +121,7 @@ def page(pictures: list[Picture], folder: Path) -> Squares:
         }
     }"""
     squares: Squares = {}
-    with _browser() as browser, _serving(serve.WEB) as address:
+    with _browser() as browser, _serving(web_server.WEB) as address:
         tab = browser.new_page()
         tab.goto(f"{address}/package.json")
         for picture in pictures:

@@ -83,8 +83,8 @@ def test_a_kit_reads_a_class_from_each_line_of_labels_txt(kit, content, labels):
 @pytest.mark.parametrize(
     ("resize", "interpolation", "message"),
     [
-        ("long", "bilinear", "resize is long, this code knows "),
-        ("short", "lanczos", "interpolation is lanczos, this code knows "),
+        ("long", "bilinear", "resize is long, this code supports "),
+        ("short", "lanczos", "interpolation is lanczos, this code supports "),
     ],
 )
 def test_a_kit_says_that_it_is_older_than_the_bundle_only_where_it_is(kit, resize, interpolation, message):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sqznet.core import console, plots
-from sqznet.export import card
+from sqznet.export import formatting
 
 NAMES = (
     "data/[old]/set", "[/x]", "[red]x[/red]", "[link=http://x]y[/link]", ":smile:", "$5 or $6", "100 %s %(prog)s",
@@ -64,7 +64,7 @@ def test_dollars_in_a_picture_are_no_formula(tmp_path):
 
 
 def test_markdown_of_a_name_means_nothing_in_a_card():
-    assert card._plain("$x$ :smile: [a](b) <b> 1:2") == "\\$x\\$ \\:smile: \\[a\\](b) \\<b\\> 1:2"
+    assert formatting.markdown("$x$ :smile: [a](b) <b> 1:2") == "\\$x\\$ \\:smile: \\[a\\](b) \\<b\\> 1:2"
 
 
 def test_a_bar_tells_of_itself_where_it_cannot_be_drawn(monkeypatch, capsys):

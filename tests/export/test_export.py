@@ -75,7 +75,7 @@ startup.load_tensorflow()
 from sqznet.export import variants
 from sqznet.network import fold
 trained, _ = inference.load_keras(Path(sys.argv[1]))
-source = variants.Source(fold.inference_model(trained, 32), [])
+source = variants.ModelToExport(fold.inference_model(trained, 32), [])
 for variant in variants.choose("all", "none"):
     variant.write(source, Path(sys.argv[2]) / variant.file_name)
 """
@@ -199,7 +199,7 @@ def test_all_means_every_format_that_can():
 
 
 def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_path):
-    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", drawings=True)  # checks itself
+    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", synthetic=True)  # checks itself
     golden = tmp_path / "drawn" / "golden"
     pixels = np.fromfile(golden / "inputs.bin", np.uint8).reshape(8, 32, 32, 3)
     predictor = inference.load(trained_run)
@@ -236,7 +236,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
 
 def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_set):
     paths = {bundle / "model.onnx": "none", bundle / "model_int8.tflite": "int8"}
-    against, proofs = verify.prove(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
+    against, proofs = verify.verify_files(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
     assert len(against.labels) == against.score.n == proofs["model_int8.tflite"].score.n == 20
     assert proofs["model.onnx"].agreement == 1.0
 

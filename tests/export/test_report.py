@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sqznet.core import metrics
-from sqznet.export import advice, by_class, card, charts, formatting, report
+from sqznet.export import advice, card, charts, formatting, report
 from sqznet.weights.catalogue import CATALOGUE
 
 LABELS = ("ball", "house <&> barn", "star | *night*")
@@ -237,7 +237,7 @@ def test_an_unfinished_folder_goes_by_the_name_it_will_have(folder):
 
 def test_samples_are_marked_right_and_wrong(folder):
     text = Words(write_report(folder)).text
-    assert "what model.tflite answers" in text
+    assert "the answers of model.tflite" in text
     assert text.count("✓ right") == 3 and text.count("✗ taken for ball") == 5
     assert "ball 70.0 % house <&> barn 20.0 % star | *night* 10.0 %" in text
 
@@ -253,20 +253,20 @@ def test_the_report_says_which_file_to_take_and_why(folder):
     text = Words(write_report(folder)).text
     assert (
         "Take model_int8.tflite for phones: Android and iOS, with LiteRT or MediaPipe. It is the smallest of 2 TFLite "
-        "files (0.70 MB), answers as the Keras model on 1,191 of 1,234 records, and loses 3.00 points of top-1, 37 of "
-        "1,234 records (95 % interval of the loss -0.10 to 6.10 points)."
+        "files (0.70 MB), gives the same answer as the Keras model on 1,191 of 1,234 records, and loses 3.00 points of "
+        "top-1, 37 of 1,234 records (95 % interval of the loss -0.10 to 6.10 points)."
     ) in text
     better = changed()
     better["files"]["model.tflite"]["proof"] |= {"drop": 0.0, "drop_interval_95": (-0.01, 0.01)}
     assert "If that is too much, take model.tflite (2.90 MB): it loses no top-1" in write_report(folder, better)
 
 
-def test_of_files_about_as_small_the_quickest_is_taken():
+def test_of_files_of_similar_size_the_fastest_is_recommended():
     quick = {"1": {"median_ms": 1.0, "p90_ms": 1.0}, "peak_mib": 1.0}
     files = [("slow.tflite", entry("tflite", "dynamic", 700)), ("quick.tflite", entry("tflite", "int8", 720))]
     files[1][1]["latency"] = quick
     files.append(("large.tflite", entry("tflite", "none", 2900, latency=quick)))
-    name, _ = advice.taken(files)["tflite"]
+    name, _ = advice.recommended(files)["tflite"]
     assert name == "quick.tflite"
 
 
@@ -277,13 +277,20 @@ def test_the_confusion_matrix_and_the_classes_have_their_counts(folder):
     assert re.search(r"house <&> barn 72\.82 % \(300 of 412; 68\.\d\d to 76\.\d\d\) ball \(100\)", text)
 
 
-def test_of_many_classes_the_pairs_that_are_confused_most_are_listed():
+def test_of_many_classes_the_most_frequent_confusions_are_listed(folder):
     counts = np.diag(np.full(50, 20))
     counts[7, 3], counts[8, 3], counts[9, 9] = 12, 2, 3
-    text = Words(by_class.section(counts, tuple(f"class {each}" for each in range(50)), "here")).text
-    assert "confused most: true taken for records class 7 class 3 12 of 32 class 8 class 3 2 of 22" in text
+    report.write(folder, MANIFEST, tuple(f"class {each}" for each in range(50)), BUDGET, REFERENCE, counts)
+    text = Words((folder / report.FILE).read_text()).text
+    assert "confusions: true taken for records class 7 class 3 12 of 32 class 8 class 3 2 of 22" in text
     assert "The 20 worst of 49 classes with 10 records or more: class top-1" in text
     assert "class 7 62.50 % (20 of 32;" in text and "class 9 " not in text
+
+
+def test_classes_without_confusions_are_reported_as_such(folder):
+    report.write(folder, MANIFEST, tuple(map(str, range(50))), BUDGET, REFERENCE, np.diag(np.full(50, 3)))
+    text = Words((folder / report.FILE).read_text()).text
+    assert "No two classes are confused." in text and "No class has 10 records or more" in text
 
 
 def test_the_curve_of_the_run_is_in_the_report(folder):
@@ -301,7 +308,7 @@ def test_records_too_few_for_the_loss_that_was_allowed_are_told_of(folder):
 def test_samples_of_an_int8_file_are_probabilities_too(folder):
     only = changed(files={"model_int8.tflite": MANIFEST["files"]["model_int8.tflite"]})
     text = Words(write_report(folder, only)).text
-    assert "what model_int8.tflite answers" in text and "star | *night* 69.9 %" in text
+    assert "the answers of model_int8.tflite" in text and "star | *night* 69.9 %" in text
 
 
 def test_files_over_the_budget_are_named(folder):
@@ -314,13 +321,15 @@ def test_without_latency_nothing_is_said_of_speed(folder):
     for each in manifest["files"].values():
         del each["latency"]
     text = Words(write_report(folder, manifest)).text
-    assert "Speed" not in text and "quickest" not in text
+    assert "Speed" not in text and "latency" not in text
 
 
 def test_a_model_of_published_weights_comes_with_a_warning(folder):
     manifest = changed(pretrained_on="ImageNet (ILSVRC 2012) train", weights=PUBLISHED)
     for content in (Words(write_report(folder, manifest)).text, write_card(folder, manifest)):
-        assert "ones that were trained on ImageNet (ILSVRC 2012) train. Accuracy on photographs of that set" in content
+        assert (
+            "weights that were trained on ImageNet (ILSVRC 2012) train. Accuracy on photographs of that set" in content
+        )
     assert "Accuracy on photographs of that set" not in write_report(folder) + write_card(folder)
 
 
@@ -349,12 +358,12 @@ def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
     ("weights", "text"),
     [
         (None, "trained from scratch with sqznet; the licence of the photographs decides"),
-        ({**PUBLISHED, "licence": "BSD-2-Clause"}, "BSD-2-Clause, as the published weights it stems from"),
-        (PUBLISHED, "not known: the published weights it stems from came as a file; ask where that file came from"),
+        ({**PUBLISHED, "licence": "BSD-2-Clause"}, "BSD-2-Clause, the licence of the published weights"),
+        (PUBLISHED, "not known: the published weights were given as a file; ask where that file came from"),
         ({**PUBLISHED, "licence": "none stated"}, "the authors of the published weights state none"),
         (
             {**PUBLISHED, "sha256": CATALOGUE["squeezenet-v1.1"].sha256},
-            "BSD-2-Clause, as the published weights it stems from",
+            "BSD-2-Clause, the licence of the published weights",
         ),
     ],
 )
@@ -366,12 +375,12 @@ def test_the_licence_is_that_of_the_weights(weights, text):
     ("data", "weights", "text"),
     [
         ("data/a", None, "trained from scratch with sqznet on data/a"),
-        (None, PUBLISHED, "published weights (net.caffemodel), as they are"),
+        (None, PUBLISHED, "published weights (net.caffemodel), unchanged"),
         ("data/a", PUBLISHED, "fine-tuned with sqznet on data/a, from published weights (net.caffemodel)"),
         (
             None,
             {**PUBLISHED, "url": "https://example.org/net"},
-            "published weights (net.caffemodel, from https://example.org/net), as they are",
+            "published weights (net.caffemodel, from https://example.org/net), unchanged",
         ),
     ],
 )

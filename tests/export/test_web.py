@@ -23,7 +23,7 @@ from sqznet.images.preprocessing import CORNER, Preprocessing
 from sqznet.network import labels
 from sqznet.network.sqz import encoder
 from sqznet.predict import inference
-from sqznet.serve import __main__ as serve
+from sqznet.serve import server as web_server
 from tests.contract import pictures
 from tests.network.test_sqz import network as random_network
 
@@ -34,15 +34,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="session")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """sqznet/serve/web with its packages."""
-    if (serve.WEB / "node_modules" / "onnxruntime-web").is_dir():
-        return serve.WEB
+    if (web_server.WEB / "node_modules" / "onnxruntime-web").is_dir():
+        return web_server.WEB
     if not shutil.which("npm"):
-        pytest.skip(f"needs npm, or the packages in {serve.WEB / 'node_modules'}")
+        pytest.skip(f"needs npm, or the packages in {web_server.WEB / 'node_modules'}")
     copy = tmp_path_factory.mktemp("web") / "web"
-    shutil.copytree(serve.WEB, copy)
+    shutil.copytree(web_server.WEB, copy)
     done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=copy, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"npm ci does not get the packages of {serve.WEB}: {done.stderr.strip()[-300:]}")
+        pytest.skip(f"npm ci does not get the packages of {web_server.WEB}: {done.stderr.strip()[-300:]}")
     return copy
 
 
@@ -61,7 +61,7 @@ def browser():
 @contextlib.contextmanager
 def serving(bundle: Path, web: Path):
     """The address of a bundle's page."""
-    with serve.open_server(serve.find_site(bundle, web), port=0) as server:
+    with web_server.open_server(web_server.find_site(bundle, web), port=0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
@@ -224,7 +224,7 @@ def test_inks_of_a_press_are_refused_by_name(page, tmp_path):
     (picture,) = (each for each in pictures.draw() if each.name == "cmyk-press-profile.jpg")
     (tmp_path / "poster.jpg").write_bytes(picture.content)
     upload(page, tmp_path / "poster.jpg")
-    assert page.inner_text("#problem").startswith("poster.jpg is in the inks of a press (CMYK with a profile)")
+    assert page.inner_text("#problem").startswith("poster.jpg is a CMYK image with a colour profile")
 
 
 def test_a_bundle_that_asks_for_more_than_the_page_knows_is_refused(browser, bundle, web, tmp_path):
@@ -237,7 +237,7 @@ def test_a_bundle_that_asks_for_more_than_the_page_knows_is_refused(browser, bun
     with serving(changed, web) as address:
         page = open_page(browser, address)
         problem = page.inner_text("#problem")
-        assert problem == "transparency is black, this page knows white: it is older than the bundle"
+        assert problem == "transparency is black, this page supports white: it is older than the bundle"
         page.close()
 
 
@@ -307,7 +307,7 @@ def test_a_changed_photograph_and_a_changed_file_are_red(browser, bundle, web, p
     with serving(changed, web) as address:
         page = open_page(browser, address, "model.onnx")
         assert state_of(page, "resize") == "failed"
-        assert page.inner_text("#file-intact") == "not the manifest’s"
+        assert page.inner_text("#file-intact") == "differs from the manifest"
         page.close()
 
 
@@ -345,7 +345,7 @@ def test_resizing_is_tensorflows(tmp_path):
         jobs.append([width, height, {"image_size": size, "interpolation": how, "antialias": smooth}])
     script = f"""
         import {{ readFileSync, writeFileSync }} from "node:fs";
-        import {{ resize }} from {json.dumps((serve.WEB / "resize.js").as_uri())};
+        import {{ resize }} from {json.dumps((web_server.WEB / "resize.js").as_uri())};
         for (const [number, [width, height, preprocessing]] of {json.dumps(jobs)}.entries())
             writeFileSync(`${{number}}.out`, resize(readFileSync(`${{number}}.in`), width, height, preprocessing));
     """
@@ -373,7 +373,7 @@ def test_the_box_is_the_one_of_training(tmp_path):
     cases = [(width, height, kind) for width, height in sides for kind in kinds]
     jobs = [[width, height, vars(kind)] for width, height, kind in cases]
     script = f"""
-        import {{ centralBox }} from {json.dumps((serve.WEB / "resize.js").as_uri())};
+        import {{ centralBox }} from {json.dumps((web_server.WEB / "resize.js").as_uri())};
         console.log(JSON.stringify({json.dumps(jobs)}.map((job) => centralBox(...job))));
     """
     done = subprocess.run(["node", "--input-type=module"], input=script, capture_output=True, text=True, check=True)
@@ -385,7 +385,7 @@ def test_the_box_is_the_one_of_training(tmp_path):
 
 
 def test_screenshot(request, browser, web, tmp_path):
-    """One of the demo's own drawings, never a photograph of anybody's. SQZNET_SCREENSHOT says where to keep it."""
+    """A picture of the synthetic set, never a real photograph. SQZNET_SCREENSHOT says where to keep it."""
     picture = Path(os.environ.get("SQZNET_SCREENSHOT") or tmp_path / "page.png")
     bundle = Path(os.environ.get("SQZNET_BUNDLE") or request.getfixturevalue("bundle"))
     drawing = synthetic.draw("screenshot", synthetic.CLASSES.index("house"), seed=1)

@@ -331,7 +331,7 @@ def test_a_sqz_file_is_all_that_the_page_needs(browser, address, folder, encoded
     (folder / "complex-1.1.sqz").write_bytes(content)
     page = open_page(browser, address, "complex-1.1.sqz")
     assert page.is_hidden("#problem"), page.inner_text("#problem")
-    size = f"{len(content):,} bytes came over the wire, decoded in "
+    size = f"{len(content):,} bytes downloaded, decoded in "
     assert re.fullmatch(rf"{size}\d+ ms", page.inner_text("#file-bytes"))
     assert page.inner_text("#about") == "3 classes, 1 file to run"
     assert page.get_attribute("#file-intact", "data-state") == "passed"

@@ -15,6 +15,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.serve import __main__ as serve
+from sqznet.serve import server as web_server
 
 SECRET = b"secret"
 
@@ -35,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "secret.txt": SECRET,
         "web-secret/index.html": SECRET,
     }
-    for package in serve.PACKAGES:
+    for package in web_server.PACKAGES:
         for name in ("a.mjs", "a.js", "a.wasm"):
             written[f"web/node_modules/{package}/{name}"] = b"0"
     for name, content in written.items():
@@ -51,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(root: Path):
-    with serve.open_server(serve.find_site(root / "bundle", root / "web"), port=0) as server:
+    with web_server.open_server(web_server.find_site(root / "bundle", root / "web"), port=0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
@@ -177,25 +178,25 @@ def test_a_taken_port_is_named(root, port):
 
 def test_what_is_missing_is_named(root, tmp_path):
     with pytest.raises(InputError, match=r"has no manifest.json; --model must be a folder written by"):
-        serve.find_site(root / "web", root / "web")
-    with pytest.raises(InputError, match="is not a folder; it must be a bundle's"):
-        serve.find_site(root / "bundle" / "model.tflite", root / "web")
+        web_server.find_site(root / "web", root / "web")
+    with pytest.raises(InputError, match="is not a folder; it must be the folder of a bundle"):
+        web_server.find_site(root / "bundle" / "model.tflite", root / "web")
     with pytest.raises(InputError, match="has no index.html; --web must name the folder sqznet/serve/web"):
-        serve.find_site(root / "bundle", root / "bundle")
+        web_server.find_site(root / "bundle", root / "bundle")
     (tmp_path / "index.html").touch()
     with pytest.raises(InputError, match=r"lacks onnxruntime-web, @litertjs/core, .*; run npm ci in "):
-        serve.find_site(root / "bundle", tmp_path)
+        web_server.find_site(root / "bundle", tmp_path)
 
 
 def test_the_newest_bundle_is_the_default(tmp_path):
     with pytest.raises(InputError, match="no bundle with a manifest.json in"):
-        serve.newest(tmp_path)
+        web_server.newest(tmp_path)
     for name in ("b", "a"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").touch()
     (tmp_path / "c").mkdir()
     os.utime(tmp_path / "b" / "manifest.json", (1, 1))
-    assert serve.newest(tmp_path) == tmp_path / "a"
+    assert web_server.newest(tmp_path) == tmp_path / "a"
 
 
 def test_the_command_prints_an_address_that_answers(root):

@@ -1,4 +1,4 @@
-// The page: what is chosen goes through the model, what comes out is shown.
+// The page: runs the chosen model file on the chosen photograph and shows the answer.
 
 import { fetchBytes, loadBundle, sha256 } from "./bundle.js";
 import { checkAnswers, checkPixels } from "./golden.js";
@@ -13,14 +13,14 @@ const TIMED_RUNS = 20;
 const TIMED_MS = 1000; // no new timed run after that long
 
 const at = (id) => document.getElementById(id);
-let bundle = { files: [], golden: null }; // of loadBundle; a .sqz file needs none
-let network; // of the chosen file: { name, entry, labels, preprocessing }, the last two as in the bundle
-let model; // it in its runtime: { runtime, run, release }
+let bundle = { files: [], golden: null }; // of loadBundle; a .sqz file works without a bundle
+let network; // the chosen file: { name, entry, labels, preprocessing }, the last two as in the bundle
+let model; // the chosen file in its runtime: { runtime, run, release }
 let photo; // { bitmap, name }
-let pixels; // of the photograph, as the network sees it
-const opened = new Map(); // .sqz files of this machine, by name
+let pixels; // of the photograph after preprocessing
+const opened = new Map(); // .sqz files opened from this machine, by name
 
-// One thing at a time, in the order it was asked for: the runtimes are not to be entered twice.
+// Jobs run one after the other, because a runtime must not run twice at the same time.
 let last = Promise.resolve();
 
 function enqueue(job) {
@@ -88,19 +88,20 @@ async function openListed(name) {
   const bytes = await fetchBytes(name);
   at("file-bytes").textContent = grouped(bytes.byteLength);
   const intact = (await showHash(bytes)) === entry.sha256;
-  setVerdict(at("file-intact"), intact ? "passed" : "failed", intact ? "as in the manifest" : "not the manifest’s");
+  const [state, words] = intact ? ["passed", "as in the manifest"] : ["failed", "differs from the manifest"];
+  setVerdict(at("file-intact"), state, words);
   return run(bytes);
 }
 
 async function openSqz(name) {
   const local = opened.get(name);
   const bytes = await (local ? local.arrayBuffer() : fetchBytes(name));
-  const size = local ? grouped(bytes.byteLength) : `${grouped(bytes.byteLength)} came over the wire`;
+  const size = local ? grouped(bytes.byteLength) : `${grouped(bytes.byteLength)} downloaded`;
   at("file-bytes").textContent = size;
   await showHash(bytes);
   const [stored, ms] = timed(() => decodeSqz(new Uint8Array(bytes)), `${name} cannot be decoded`);
   at("file-bytes").textContent = `${size}, decoded in ${Math.round(ms)} ms`;
-  setVerdict(at("file-intact"), "passed", "its own checksum is right");
+  setVerdict(at("file-intact"), "passed", "its checksum is correct");
   const { image_size, resize_to, resize, interpolation, antialias } = stored;
   const preprocessing = { image_size, resize_to, resize, interpolation, antialias };
   describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing });
@@ -158,7 +159,7 @@ function grouped(bytes) {
 async function testItself() {
   const { name, entry, preprocessing } = network;
   if (isSqz(name)) {
-    for (const id of ["golden", "resize"]) showTest(id, "pending", "A .sqz file brings no recorded answers.");
+    for (const id of ["golden", "resize"]) showTest(id, "pending", "A .sqz file has no recorded answers.");
     return;
   }
   at("again").disabled = false;
@@ -170,7 +171,7 @@ async function testItself() {
   await test("golden", async () => {
     const { passed, count, largest, tolerance, top1 } = await checkAnswers(name, model, entry, golden);
     const figures =
-      `Likeliest class the same for ${top1} of ${count}; largest difference of a probability ` +
+      `Same top-1 class for ${top1} of ${count}; largest difference of a probability ` +
       `${number(largest)} (allowed ${number(tolerance)}).`;
     return { passed, figures };
   });
@@ -216,7 +217,7 @@ async function useImage(bitmap, name) {
   await classify();
 }
 
-// The photograph as the chosen network sees it, which another one may see otherwise.
+// Preprocesses the photograph for the chosen network and shows the result.
 function see() {
   if (!photo || !network) return;
   const { preprocessing } = network;
@@ -227,7 +228,7 @@ function see() {
   at("seen").setAttribute("aria-label", `${name}, as the network sees it`);
   at("hint").hidden = true;
   at("drop").dataset.full = "true";
-  const sides = (...pair) => pair.join("\u00a0×\u00a0"); // kept on one line
+  const sides = (...pair) => pair.join("\u00a0×\u00a0"); // no line break
   const size = sides(preprocessing.image_size, preprocessing.image_size);
   at("seen-note").textContent = `${name}, ${sides(width, height)}: as the network sees it, ${size}.`;
 }
@@ -236,7 +237,7 @@ async function classify() {
   if (!pixels || !model) return;
   const raw = await model.run(pixels);
   showAnswer(probabilities(raw, network.entry.output));
-  await new Promise(requestAnimationFrame); // the answer first
+  await new Promise(requestAnimationFrame); // shows the answer before the timing starts
   const times = [];
   const began = performance.now();
   while (times.length < TIMED_RUNS && performance.now() - began < TIMED_MS) {
@@ -289,7 +290,7 @@ function number(value) {
   return value && Math.abs(value) < 0.001 ? value.toExponential(1) : String(Number(value.toPrecision(2)));
 }
 
-// The camera: the first press starts it, the second takes the picture.
+// The first press of the button starts the camera, the second takes the picture.
 
 async function pressCamera() {
   const video = at("camera");
@@ -346,7 +347,7 @@ at("sqz").addEventListener("change", (event) => {
 });
 at("photo").addEventListener("change", (event) => {
   takePhoto(event.target.files[0]);
-  event.target.value = ""; // the same file again is a change, too
+  event.target.value = ""; // so that choosing the same file again is a change
 });
 at("camera-button").addEventListener("click", () => pressCamera().catch(complain));
 at("example").addEventListener("click", () => {

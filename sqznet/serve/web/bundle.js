@@ -1,9 +1,9 @@
-// The exported bundle, as manifest.json describes it.
+// Loads the exported bundle that manifest.json describes.
 
 /** Folder of the bundle, relative to the page. */
 const FOLDER = new URL("model/", document.baseURI);
 
-// What photo.js does with every photograph; a bundle may not ask for anything else.
+// The preprocessing that photo.js implements; a bundle that needs another one is refused.
 const KNOWN = { colour_order: "RGB", colour_space: "sRGB", orientation: "applied", transparency: "white" };
 
 /** The bytes of one of the bundle's files, as an ArrayBuffer. */
@@ -21,21 +21,23 @@ export async function fetchText(name) {
  * Manifest, labels and golden answers.
  *
  * @returns {Promise<{manifest: object, labels: string[], golden: object|null, files: string[]}>}
- *   `files`: the names of those that a browser can run; `golden`: golden.json, or null where the bundle has none.
+ *   `files`: the names of the files that a browser can run; `golden`: golden.json, or null if the bundle has none.
  */
 export async function loadBundle() {
   const manifest = JSON.parse(await fetchText("manifest.json"));
   const labels = lines(await fetchText(manifest.labels?.file ?? "labels.txt"));
   for (const [rule, known] of Object.entries(KNOWN)) {
-    const wanted = manifest.preprocessing?.[rule] ?? known; // bundles of before do not say all of them
-    if (wanted !== known) throw new Error(`${rule} is ${wanted}, this page knows ${known}: it is older than the bundle`);
+    const wanted = manifest.preprocessing?.[rule] ?? known; // bundles of earlier versions lack some of them
+    if (wanted !== known) {
+      throw new Error(`${rule} is ${wanted}, this page supports ${known}: it is older than the bundle`);
+    }
   }
   const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
   const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
   return { manifest, labels, golden, files: files.sort(byRuntimeThenSize(manifest)) };
 }
 
-// Only these ends of lines, and nothing trimmed: a class's name may hold other ones, and spaces.
+// Splits at these line ends only and trims nothing: the name of a class may contain other line ends, and spaces.
 function lines(text) {
   return text.replace(/\r?\n$/, "").split(/\r?\n/);
 }

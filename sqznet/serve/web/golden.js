@@ -1,13 +1,13 @@
-// The bundle's own tests: recorded inputs have to give the recorded outputs, a recorded photograph the recorded pixels.
+// The self-test of a bundle: recorded inputs must give the recorded outputs, and a photograph its recorded pixels.
 
 import { fetchBytes } from "./bundle.js";
 import { decode, exactPixels, preprocess } from "./photo.js";
 import { probabilities } from "./runtimes.js";
 
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
-// Levels of 255. TensorFlow decodes JPEGs by a faster, coarser cosine transform than browsers do, which makes pixels
-// darker by 0.8 levels on average: 90 photographs differed by 0.6 to 1.8. A wrong crop or wrong colours mostly give 5 to
-// 50.
+// Levels of 255. TensorFlow decodes JPEGs with a faster, less exact cosine transform than browsers, which makes pixels
+// darker by 0.8 levels on average. 90 photographs differed by 0.6 to 1.8. A wrong crop or wrong colours mostly give
+// 5 to 50.
 const MEAN_LEVELS = 2;
 
 /**
@@ -18,11 +18,11 @@ const MEAN_LEVELS = 2;
  * @param {object} entry of the file in manifest.json
  * @param {object} golden golden.json
  * @returns {Promise<{passed: boolean, count: number, largest: number, tolerance: number, top1: number}>}
- *   `largest`: difference of any probability; `top1`: inputs whose likeliest class is the recorded one.
+ *   `largest`: difference of any probability; `top1`: number of inputs with the recorded top-1 class.
  */
 export async function checkAnswers(name, model, entry, golden) {
   const recorded = golden.expected[name];
-  if (!recorded) throw new Error(`golden.json has no answers of ${name}`);
+  if (!recorded) throw new Error(`golden.json has no answers for ${name}`);
   const inputs = new Uint8Array(await fetchBytes(`golden/${golden.inputs.file}`));
   const expected = read(await fetchBytes(`golden/${recorded.file}`), recorded);
   const pixels = inputs.length / golden.count;
@@ -30,11 +30,11 @@ export async function checkAnswers(name, model, entry, golden) {
   let [largest, top1] = [0, 0];
   for (let index = 0; index < golden.count; index++) {
     const raw = await model.run(inputs.subarray(index * pixels, (index + 1) * pixels));
-    if (raw.length !== classes) throw new Error(`${name} has ${raw.length} outputs, golden.json ${classes}`);
+    if (raw.length !== classes) throw new Error(`${name} has ${raw.length} outputs, and golden.json has ${classes}`);
     const got = probabilities(raw, entry.output);
     const wanted = probabilities(expected.subarray(index * classes, (index + 1) * classes), entry.output);
     for (let each = 0; each < classes; each++) {
-      largest = Math.max(largest, Math.abs(got[each] - wanted[each])); // stays NaN, which does not pass
+      largest = Math.max(largest, Math.abs(got[each] - wanted[each])); // NaN stays NaN and does not pass
     }
     if (likeliest(got) === recorded.top1[index]) top1++;
   }
@@ -43,7 +43,7 @@ export async function checkAnswers(name, model, entry, golden) {
 }
 
 /**
- * Decodes and resizes the golden photograph, and compares with its golden pixels.
+ * Decodes and resizes the golden photograph, and compares it with the golden pixels.
  *
  * @param {object} golden golden.json
  * @param {object} preprocessing of manifest.json
@@ -54,7 +54,7 @@ export async function checkPixels(golden, preprocessing) {
   const got = preprocess(bitmap, bitmap.width, bitmap.height, preprocessing);
   bitmap.close();
   const wanted = await exactPixels(new Blob([await fetchBytes("golden/0.png")]));
-  if (got.length !== wanted.length) throw new Error("golden/0.png has another size than the network's input");
+  if (got.length !== wanted.length) throw new Error("the size of golden/0.png is not that of the network's input");
   let [largest, sum] = [0, 0];
   for (let index = 0; index < got.length; index++) {
     const difference = Math.abs(got[index] - wanted[index]);
@@ -65,7 +65,7 @@ export async function checkPixels(golden, preprocessing) {
   return { passed: mean <= MEAN_LEVELS, largest, mean, limit: MEAN_LEVELS };
 }
 
-/** Index of the largest value, the first of equals. */
+/** Index of the largest value; of equal values, the first. */
 export function likeliest(values) {
   return values.indexOf(Math.max(...values));
 }
@@ -73,5 +73,5 @@ export function likeliest(values) {
 function read(bytes, { dtype, shape, file }) {
   const wanted = shape.reduce((product, side) => product * side, ARRAYS[dtype].BYTES_PER_ELEMENT);
   if (bytes.byteLength !== wanted) throw new Error(`golden/${file} has ${bytes.byteLength} bytes, not ${wanted}`);
-  return new ARRAYS[dtype](bytes); // little-endian, as is every browser's machine
+  return new ARRAYS[dtype](bytes); // little-endian, as on every machine with a browser
 }

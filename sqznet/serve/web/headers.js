@@ -1,16 +1,16 @@
-// What the header of a photograph says and browsers do not heed, or not all of them.
+// Reads headers of photographs that some browsers ignore.
 
 const ORIENTATION = 0x0112; // tag of EXIF
 
 /**
  * @param {Uint8Array} bytes of an encoded image
- * @returns {boolean} whether it is a WebP file: some browsers turn those by their EXIF orientation, Chromium does not
+ * @returns {boolean} whether it is a WebP file; Chromium ignores the EXIF orientation of those, other browsers apply it
  */
 export function isWebp(bytes) {
   return textAt(bytes, 0, 4) === "RIFF" && textAt(bytes, 8, 4) === "WEBP";
 }
 
-/** The EXIF orientation of a WebP file, 1 to 8; 1 where it says nothing that can be read. */
+/** The EXIF orientation of a WebP file, 1 to 8; 1 if there is none that can be read. */
 export function webpOrientation(bytes) {
   const view = viewOf(bytes);
   try {
@@ -20,7 +20,7 @@ export function webpOrientation(bytes) {
       at += 8 + size + (size % 2);
     }
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error; // what DataView throws where the file ends too soon
+    if (!(error instanceof RangeError)) throw error; // DataView throws it where the file ends too early
   }
   return 1;
 }
@@ -39,18 +39,18 @@ function orientationOf(exif) {
 }
 
 /**
- * Whether an image is a JPEG of four inks with a profile for them. Chromium adds the black ink to the other three
- * before it applies the profile, which makes dark colours wrong.
+ * Whether an image is a CMYK JPEG with a colour profile. Chromium adds the black ink to the other three before it
+ * applies the profile, which makes dark colours wrong.
  *
  * @param {Uint8Array} bytes of an encoded image
  */
-export function isJpegOfPress(bytes) {
+export function isCmykJpegWithProfile(bytes) {
   if (bytes[0] !== 0xff || bytes[1] !== 0xd8) return false;
   let [inks, space] = [0, ""];
   for (let at = 2; at + 4 < bytes.length; ) {
     const marker = bytes[at + 1];
     if (bytes[at] !== 0xff || marker === 0xff) {
-      at += 1; // stray or filling bytes
+      at += 1; // stray or fill bytes
       continue;
     }
     if (marker === 0xda) break; // the pixels

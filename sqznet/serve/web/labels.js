@@ -1,8 +1,8 @@
-// The class names of a `.sqz` file for people to read: WordNet ids become words, as in sqznet/network/labels.py.
+// Readable class names of a `.sqz` file: converts WordNet ids to words, as sqznet/network/labels.py does.
 
 /**
  * @param {object} network of sqz.decode
- * @returns {Promise<string[]>} a label for each output; "class 7" where the file, or this page, knows no name
+ * @returns {Promise<string[]>} a label for each output; "class 7" if neither the file nor this page has a name
  */
 export async function labelsOf({ class_names: names, classes }) {
   const numbered = Array.from({ length: classes }, (_, index) => `class ${index}`);
@@ -14,7 +14,7 @@ export async function labelsOf({ class_names: names, classes }) {
   return names.map((name) => words.get(name) ?? name);
 }
 
-// WordNet id to words, in the order of ImageNet's labels; empty where the list does not lie beside the page.
+// Words by WordNet id, in the order of ImageNet's labels; empty if the list is not beside the page.
 async function imagenet() {
   const response = await fetch(new URL("imagenet_classes.txt", document.baseURI));
   const lines = response.ok ? (await response.text()).trimEnd().split("\n") : [];

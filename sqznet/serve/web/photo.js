@@ -1,6 +1,6 @@
-// From an image file, or a camera, to the pixels that the network sees.
+// Converts an image file or a camera picture to the input pixels of the network.
 
-import { isJpegOfPress, isWebp, webpOrientation } from "./headers.js";
+import { isCmykJpegWithProfile, isWebp, webpOrientation } from "./headers.js";
 import { centralBox, resize } from "./resize.js";
 
 /**
@@ -10,14 +10,14 @@ import { centralBox, resize } from "./resize.js";
 export async function decode(blob) {
   const name = blob.name ?? "this file";
   const bytes = new Uint8Array(await blob.arrayBuffer());
-  if (isJpegOfPress(bytes)) {
-    throw new Error(`${name} is in the inks of a press (CMYK with a profile), which browsers get wrong; save it as sRGB`);
+  if (isCmykJpegWithProfile(bytes)) {
+    throw new Error(`${name} is a CMYK image with a colour profile, which browsers convert wrongly; save it as sRGB`);
   }
   const turns = isWebp(bytes);
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, {
-      colorSpaceConversion: "default", // by the file's profile, as in training
+      colorSpaceConversion: "default", // uses the file's profile, as in training
       premultiplyAlpha: "none",
       imageOrientation: turns ? "none" : "from-image",
     });
@@ -27,7 +27,7 @@ export async function decode(blob) {
   return turns ? turned(bitmap, webpOrientation(bytes)) : bitmap;
 }
 
-// An image as its EXIF orientation says.
+// Rotates or mirrors an image by its EXIF orientation.
 function turned(image, orientation) {
   const { width, height } = image;
   const transform = {
@@ -62,7 +62,7 @@ export function preprocess(image, width, height, preprocessing) {
   return resize(rgba, box.width, box.height, preprocessing);
 }
 
-// RGBA of a part of an image, at its own size; transparency goes onto white.
+// RGBA pixels of a part of an image, without scaling, composited on white.
 function pixelsOf(image, { left, top, width, height }) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];

@@ -1,13 +1,13 @@
-// A photograph's pixels to the square that the network sees, as sqznet/images/crop.py makes it.
+// Crops and resizes a photograph to the square input of the network, as sqznet/images/crop.py does.
 //
-// Browsers' own scaling (canvas, createImageBitmap) is not the one the network was trained with, and differs between
-// them. This is TensorFlow's `tf.image.resize`: half-pixel centres, weights that add up to 1, float32 throughout and,
-// where antialiased, a kernel that widens with the downscale.
+// The scaling of browsers (canvas, createImageBitmap) differs from that of training and between browsers. This code
+// computes TensorFlow's `tf.image.resize`: half-pixel centres, weights that add up to 1, float32 throughout and, with
+// antialiasing, a kernel that is wider the more the image shrinks.
 
 const triangle = (x) => Math.max(0, 1 - x);
 const KERNELS = {
   bilinear: { radius: 1, weight: triangle, offset: 0.5 },
-  bilinear_corner: { radius: 1, weight: triangle, offset: 0 }, // pixel x looks at x * scale, as TensorFlow 1 did
+  bilinear_corner: { radius: 1, weight: triangle, offset: 0 }, // pixel x is at x * scale, as in TensorFlow 1
   bicubic: { radius: 2, weight: keysCubic, offset: 0.5 },
 };
 
@@ -19,7 +19,7 @@ function keysCubic(x) {
 }
 
 /**
- * The part of a photograph that becomes the network's square, in its own pixels.
+ * The part of a photograph that becomes the input of the network, in pixels of the photograph.
  *
  * @param {number} width of the photograph
  * @param {number} height of the photograph
@@ -41,7 +41,7 @@ export function centralBox(width, height, preprocessing) {
 }
 
 /**
- * Scales RGBA pixels to a square of RGB pixels. Alpha is left out.
+ * Scales RGBA pixels to a square of RGB pixels; alpha is ignored.
  *
  * @param {Uint8ClampedArray|Uint8Array} rgba (height, width, 4), as of ImageData
  * @param {number} width
@@ -82,7 +82,7 @@ export function resize(rgba, width, height, preprocessing) {
   return square;
 }
 
-// For each pixel of the result: the first pixel it is made of, and the weights of that one and those that follow.
+// For each pixel of the result: the first source pixel, and the weights of that one and the following ones.
 function spans(from, to, kernel, antialias) {
   const inverse = Math.fround(1 / Math.fround(to / from));
   const widened = antialias ? Math.max(1, inverse) : 1;

@@ -1,30 +1,30 @@
-// One face for both runtimes: pixels in, raw outputs out. Each is loaded when the first file asks for it.
+// One interface to both runtimes, from pixels to raw outputs. Each runtime is loaded with the first file that needs it.
 
 const MODULES = new URL("node_modules/", document.baseURI).href;
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
 
 /**
- * Loads a model file into the runtime that is made for it.
+ * Loads a model file into its runtime.
  *
  * @param {string} name of the file
  * @param {ArrayBuffer} bytes its content
- * @param {object} entry what manifest.json says of it
+ * @param {object} entry of the file in manifest.json
  * @returns {Promise<{runtime: string, run: Function, release: Function}>}
- *   `run` takes RGB pixels (size, size, 3), 0..255, and gives the file's own output (classes,).
+ *   `run` takes RGB pixels (size, size, 3), 0..255, and returns the raw output (classes,).
  */
 export async function load(name, bytes, entry) {
   for (const [port, { dtype }] of [["input", entry.input], ["output", entry.output]]) {
-    if (!(dtype in ARRAYS)) throw new Error(`${name} has an ${port} of ${dtype}; this page knows float32 and uint8`);
+    if (!(dtype in ARRAYS)) throw new Error(`${name} has an ${port} of ${dtype}; this page supports float32 and uint8`);
   }
   return name.endsWith(".tflite") ? loadTflite(name, bytes, entry) : loadOnnx(bytes, entry);
 }
 
-/** Probabilities (classes,) of a file's raw output. */
+/** Converts a raw output to probabilities (classes,). */
 export function probabilities(raw, { scale, zero_point: zeroPoint }) {
   return Float32Array.from(raw, (value) => scale * (value - zeroPoint));
 }
 
-/** Reads `pixels` (size, size, 3) into the file's layout and dtype. */
+/** Converts `pixels` (size, size, 3) to the layout and dtype of the file's input. */
 export function toInput(pixels, { layout, dtype }) {
   const values = new ARRAYS[dtype](pixels.length);
   if (layout === "NHWC") {
@@ -42,7 +42,7 @@ function shapeOf(input) {
   return [1, ...input.shape.slice(1)];
 }
 
-let liteRt; // promise of the module, once it is asked for
+let liteRt; // promise of the module, after the first use
 
 async function startLiteRt() {
   const core = await import("@litertjs/core");
@@ -75,7 +75,7 @@ let ort;
 async function startOrt() {
   const module = await import("onnxruntime-web");
   module.env.wasm.wasmPaths = `${MODULES}onnxruntime-web/dist/`;
-  module.env.wasm.numThreads = 1; // more need headers (COOP, COEP) that a plain file server does not send
+  module.env.wasm.numThreads = 1; // more threads need headers (COOP, COEP) that a plain file server does not send
   return module;
 }
 
@@ -96,7 +96,7 @@ async function loadOnnx(bytes, entry) {
   };
 }
 
-// As package.json pins it, which is what npm ci installs.
+// The version that package.json pins and npm ci installs.
 async function versionOf(name) {
   const wanted = await fetch("package.json").then((response) => response.json());
   return wanted.dependencies[name];

@@ -1,7 +1,7 @@
-// Decodes `.sqz` files: sqznet/network/sqz/decoder.py once more, beside docs/sqz.md, which has the format byte by byte.
+// Decodes `.sqz` files as sqznet/network/sqz/decoder.py does. docs/sqz.md describes the format byte by byte.
 //
-// Weights come out as the same float32 numbers, bit for bit. A file that is damaged is refused by its checksum before
-// anything else of it is believed, and whatever it claims, no more is allocated than its architecture can have.
+// The weights are the same float32 numbers, bit for bit. The checksum is verified first, so that a damaged file is
+// refused. No more memory is allocated than the architecture can need, whatever the file says.
 
 const MAGIC = [0x89, 0x53, 0x51, 0x5a, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION = 1;
@@ -11,28 +11,28 @@ const ACTIVATIONS = ["relu", "elu"];
 const BYPASSES = ["none", "simple", "complex"];
 const RESIZES = ["short", "squash"];
 const INTERPOLATIONS = ["bilinear", "bicubic", "bilinear_corner"];
-const NAMED = [null, "imagenet", "listed"]; // what the class names are
+const NAMED = [null, "imagenet", "listed"]; // how the class names are stored
 const MOST_CLASSES = 16384;
 const MOST_SYMBOLS = 4096;
 const MOST_TABLES = 8;
-const LANES = 128; // coder states that take turns
+const LANES = 128; // interleaved coder states
 const BITS = 14; // of a probability
 const TOTAL = 1 << BITS;
-const STATE_FLOOR = 1 << 16; // a state is 32 bits wide and takes in 16 when it falls below
+const STATE_FLOOR = 1 << 16; // a state has 32 bits and reads 16 more when it falls below
 const MOST_INTEGER = (1 << 15) - 1;
-const LARGEST_STEP = 1e33; // with which the largest integer still makes a finite float32
+const LARGEST_STEP = 1e33; // times the largest integer it is still a finite float32
 
 /**
- * The network in a `.sqz` file. Its fields, but for `layers`, are those of decoder.py's `Network`, so that it can stand
- * for the `preprocessing` of manifest.json.
+ * The content of a `.sqz` file. Its fields, except `layers`, have the names of the `preprocessing` of manifest.json and
+ * of decoder.py, so that it can be used as `preprocessing`.
  *
  * @param {Uint8Array} bytes the file's content
  * @returns {{arch: string, activation: string, bypass: string, conv10_padding: number, classes: number,
  *   class_names: string[]|"imagenet"|null, image_size: number, resize: string, resize_to: number,
  *   interpolation: string, antialias: boolean, channel_means: number[], channel_deviations: number[], note: string,
  *   layers: Object<string, {shape: number[], kernel: Float32Array, bias: Float32Array}>}}
- *   kernels are (height, width, in, out), which `shape` has, in the order in which they are stored
- * @throws {Error} the bytes are not a whole file, or of a later version
+ *   kernels are (height, width, in, out), which is their `shape`, in the order of the file
+ * @throws {Error} the bytes are not a whole file, or the file is of a later version
  */
 export function decode(bytes) {
   checkEnvelope(bytes);
@@ -49,7 +49,7 @@ export function decode(bytes) {
   return { ...header, class_names, note, layers: Object.fromEntries(layers) };
 }
 
-// Name and kernel (height, width, in, out) of each convolution, in the order in which they are stored.
+// Name and kernel shape (height, width, in, out) of each convolution, in the order of the file.
 function shapes(arch, bypass, classes) {
   let [filters, side] = { "v1.0": [96, 7], "v1.1": [64, 3] }[arch];
   const found = [["conv1", [side, side, 3, filters]]];
@@ -78,7 +78,7 @@ function checkEnvelope(bytes) {
   }
 }
 
-// Takes numbers and bytes from the front, and says where they end too early.
+// Reads numbers and bytes one after the other; an error names the byte where the file ends too early.
 class Reader {
   constructor(bytes, place) {
     this.bytes = bytes;
@@ -86,7 +86,7 @@ class Reader {
     this.place = place;
   }
 
-  // Where the bytes are that it steps over.
+  // Skips bytes and returns the position of the first one.
   step(count) {
     const { place } = this;
     if (place + count > this.bytes.length) {
@@ -121,7 +121,7 @@ class Reader {
     return this.view.getFloat32(this.step(4), true);
   }
 
-  // Not DataView's own getFloat16, which browsers have had only since 2025.
+  // Without DataView.getFloat16, which browsers have only since 2025.
   f16() {
     const bits = this.u16();
     const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
@@ -130,7 +130,7 @@ class Reader {
     return bits >> 15 ? -size : size;
   }
 
-  // Seven bits a byte, the lowest first; the last byte is below 128.
+  // Seven bits per byte, the lowest first; the last byte is below 128.
   number() {
     let value = 0;
     for (const shift of [0, 7, 14]) {
@@ -195,7 +195,7 @@ function namesOf(named, bytes, classes) {
   return names;
 }
 
-// How the symbols of one kernel are coded, and its bias.
+// The code tables of the symbols of one kernel, and its bias.
 function readCode(reader, [height, width, channels, filters]) {
   const [step, lowest, symbols, tables] = [reader.f32(), reader.i16(), reader.u16(), reader.u8()];
   const counted = symbols >= 1 && symbols <= MOST_SYMBOLS && tables >= 1 && tables <= MOST_TABLES;
@@ -203,7 +203,7 @@ function readCode(reader, [height, width, channels, filters]) {
     const where = grouped(reader.place);
     throw new Error(`a layer has a step of ${step}, ${symbols} symbols and ${tables} tables, at ${where}`);
   }
-  // The table of each input channel.
+  // The number of the table of each input channel.
   const ofChannels = tables > 1 ? reader.take(channels) : new Uint8Array(channels);
   if (ofChannels.some((table) => table >= tables)) {
     throw new Error(`an input channel has a table that there is not, before byte ${grouped(reader.place)}`);
@@ -220,8 +220,8 @@ function readCode(reader, [height, width, channels, filters]) {
   return { taps: height * width, channels, filters, step, lowest, symbols, tables, ofChannels, frequencies, bias };
 }
 
-// The kernels, by range variant of asymmetric numeral systems (Duda 2013, arXiv 1311.2540). Weight number i of a
-// kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
+// Decodes the kernels with rANS, range asymmetric numeral systems (Duda 2013, arXiv 1311.2540). Lane i modulo LANES
+// holds weight number i of a kernel, in the order of (height, width, in, out).
 function readKernels(reader, codes) {
   const states = Uint32Array.from({ length: LANES }, () => reader.u32());
   const { bytes } = reader;
@@ -237,7 +237,7 @@ function readKernels(reader, codes) {
 function readKernel(reader, code, states) {
   const { taps, channels, filters, step, lowest, symbols, ofChannels, frequencies } = code;
   const { symbolAt, starts } = lookups(code);
-  // The product is exact in float64, and is rounded once, to float32.
+  // The product is exact in float64 and rounded once, to float32.
   const weights = Float32Array.from({ length: symbols }, (_, symbol) => (lowest + symbol) * step);
   const kernel = new Float32Array(taps * channels * filters);
   const { view } = reader;
@@ -251,7 +251,7 @@ function readKernel(reader, code, states) {
       const low = state & (TOTAL - 1);
       const symbol = symbolAt[table * TOTAL + low];
       const entry = table * symbols + symbol;
-      // Below 2 ** 32 with and without a word; `<<` and `|` would make it a signed number.
+      // Below 2 ** 32 with and without a word; `<<` and `|` would give a signed number.
       let next = frequencies[entry] * (state >>> BITS) + low - starts[entry];
       if (next < STATE_FLOOR) {
         if (place === view.byteLength) throw new Error("its symbols end too early");
@@ -266,7 +266,7 @@ function readKernel(reader, code, states) {
   return kernel;
 }
 
-// By table and low bits of a state the symbol, and by table and symbol the sum of the frequencies before it.
+// The symbol by table and low bits of a state, and the sum of the frequencies before a symbol by table and symbol.
 function lookups({ symbols, tables, frequencies }) {
   const symbolAt = new Uint16Array(tables * TOTAL);
   const starts = new Uint16Array(tables * symbols);
@@ -282,7 +282,7 @@ function lookups({ symbols, tables, frequencies }) {
   return { symbolAt, starts };
 }
 
-// That of PNG, gzip and zlib.
+// The CRC-32 of PNG, gzip and zlib.
 function crc32(bytes) {
   const table = Uint32Array.from({ length: 256 }, (_, byte) => {
     for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;

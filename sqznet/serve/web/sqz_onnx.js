@@ -1,10 +1,10 @@
-// A decoded `.sqz` file as an ONNX model, so that ONNX Runtime Web can run it: sqznet/network/model.py and the softmax, in
-// protocol buffers written by hand.
+// Writes a decoded `.sqz` file as an ONNX model, which ONNX Runtime Web can run: the network of sqznet/network/model.py
+// with its softmax. The protocol buffers are written by hand.
 //
-// Input `image`, float32 RGB pixels 0..255 (1, 3, size, size): the page can turn pixels to planes, and so the graph
-// has nothing to transpose. Output `probabilities`, float32 (1, classes).
+// Input `image`, float32 RGB pixels 0..255 (1, 3, size, size): the page converts pixels to planes, so the graph has no
+// transpose. Output `probabilities`, float32 (1, classes).
 
-const IR_VERSION = 8; // goes with the opset
+const IR_VERSION = 8; // of the opset's release
 const OPSET = 17;
 const FLOAT = 1; // TensorProto.DataType
 const POOLED_AFTER = { "v1.0": ["conv1", "fire4", "fire8"], "v1.1": ["conv1", "fire3", "fire5"] };
@@ -13,7 +13,7 @@ const SIMPLY_BYPASSED = ["fire3", "fire5", "fire7", "fire9"];
 const ACTIVATIONS = { relu: "Relu", elu: "Elu" };
 
 /**
- * What manifest.json would say of the ports of a network's ONNX model.
+ * The input and output of a network's ONNX model, in the form of manifest.json.
  *
  * @param {object} network of sqz.decode
  */
@@ -34,7 +34,7 @@ export function portsOf({ image_size: size, classes }) {
 /**
  * @param {object} network of sqz.decode
  * @returns {Uint8Array} the bytes of an .onnx file
- * @throws {Error} its images are so small that a pool would have nothing to pool
+ * @throws {Error} the images are too small for the pooling layers
  */
 export function toOnnx(network) {
   const { input, output } = portsOf(network);
@@ -53,7 +53,7 @@ export function toOnnx(network) {
 function graphOf(network, image, probabilities) {
   const { arch, activation, bypass, layers, image_size: size } = network;
   const [nodes, weights] = [[], []];
-  let side = Math.floor((size - layers.conv1.shape[0]) / 2) + 1; // of the map between two pools
+  let side = Math.floor((size - layers.conv1.shape[0]) / 2) + 1; // of the feature map between two pools
 
   const add = (type, inputs, output, attributes = {}) => {
     nodes.push(node(type, inputs, output, attributes));
@@ -78,7 +78,7 @@ function graphOf(network, image, probabilities) {
     if (!POOLED_AFTER[arch].includes(after)) return x;
     if (side < 3) throw new Error(`images of ${size} pixels leave too little to pool after ${after}`);
     side = Math.floor(side / 2);
-    // Caffe's ceil mode: on an even side the last window hangs over the end; on an odd one the rim is not reached.
+    // Caffe's ceil mode: on an even side the last window reaches into the padding; on an odd side no window does.
     return add("MaxPool", [x], `${after}_pool`, { kernel_shape: [3, 3], strides: [2, 2], pads: [0, 0, 1, 1] });
   };
   const fire = (x, name) => {
@@ -102,7 +102,7 @@ function graphOf(network, image, probabilities) {
   return { nodes, weights };
 }
 
-// Kernels (height, width, in, out) to ONNX's (out, in, height, width).
+// Transposes kernels (height, width, in, out) to ONNX's (out, in, height, width).
 function outermost(kernel, channels, filters) {
   const turned = new Float32Array(kernel.length);
   const taps = kernel.length / channels / filters;
@@ -117,7 +117,7 @@ function outermost(kernel, channels, filters) {
   return turned;
 }
 
-// Protocol buffers. A message is a list of pieces, which are joined once, at the end: weights are not copied before.
+// Protocol buffers. A message is a list of byte arrays, joined once at the end, so that weights are copied once.
 
 function node(type, inputs, output, attributes) {
   return [
@@ -137,7 +137,7 @@ function attribute(name, value) {
 }
 
 function tensor(name, dims, values) {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength); // little-endian, as machines are
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength); // little-endian, as on every machine with a browser
   return [...dims.flatMap((each) => integer(1, each)), ...integer(2, FLOAT), ...text(8, name), ...message(9, [bytes])];
 }
 

@@ -17,48 +17,48 @@ import org.tensorflow.lite.Tensor
 
 data class Answer(val label: String, val probability: Float)
 
-/** A model file that runs. Not for the main thread: loading takes tens of milliseconds. */
+/** A loaded model file. Do not load it on the main thread: that takes tens of milliseconds. */
 interface Classifier : AutoCloseable {
     val model: ModelFile
 
     /**
-     * @param pixels IMAGE_SIZE x IMAGE_SIZE x 3 bytes: rows of red, green, blue, each 0..255 without a sign
+     * @param pixels IMAGE_SIZE x IMAGE_SIZE x 3 bytes: rows of red, green, blue, each an unsigned 0..255
      * @return the probability of each class, in the order of labels.txt
      */
     fun probabilities(pixels: ByteArray): FloatArray
 }
 
 /**
- * A photograph as the contract wants it: upright and in sRGB. Of an animation, the first picture. From Android 9 on.
+ * Decodes a photograph as the contract requires: upright and in sRGB; of an animation, the first picture. Android 9 on.
  *
  * @param source of ImageDecoder.createSource: a file, a Uri, an asset or a buffer
  */
 @TargetApi(Build.VERSION_CODES.P)
 fun decodePhoto(source: ImageDecoder.Source): Bitmap = ImageDecoder.decodeBitmap(source) { decoder, _, _ ->
-    decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE // bitmaps of the graphics memory cannot be read
+    decoder.allocator = ImageDecoder.ALLOCATOR_SOFTWARE // bitmaps in graphics memory cannot be read
     decoder.setTargetColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
 }
 
 /**
- * What is seen in a photograph, the most probable first.
+ * Classifies a photograph; the most probable class comes first.
  *
- * @param photo upright, as `decodePhoto` gives it; transparency is put onto white
- * @param labels as `labels(assets)` reads them
+ * @param photo upright, as `decodePhoto` returns it; transparency is composited on white
+ * @param labels from `labels(assets)`
  */
 fun Classifier.classify(photo: Bitmap, labels: List<String>, count: Int = 5): List<Answer> {
     val probabilities = probabilities(networkPixels(photo))
     return ranked(probabilities).take(count).map { Answer(labels[it], probabilities[it]) }
 }
 
-/** The classes, the most probable first; of equals, the one that comes first in labels.txt (the sort is stable). */
+/** Classes by probability, the highest first; equal ones in the order of labels.txt (the sort is stable). */
 fun ranked(probabilities: FloatArray): List<Int> = probabilities.indices.sortedByDescending { probabilities[it] }
 
-/** The pixels that the network sees of a photograph. */
+/** The input pixels of the network for a photograph. */
 fun networkPixels(photo: Bitmap): ByteArray {
     val inGraphicsMemory = Build.VERSION.SDK_INT >= Build.VERSION_CODES.O && photo.config == Bitmap.Config.HARDWARE
     val readable = if (inGraphicsMemory) photo.copy(Bitmap.Config.ARGB_8888, false) else photo
     return contractResize().centre(readable.width, readable.height) { left, y, into ->
-        // Whatever the bitmap's configuration and colour space are, this gives sRGB, not multiplied by alpha.
+        // getPixels returns sRGB, not premultiplied, for every configuration and colour space of the bitmap.
         readable.getPixels(into, 0, into.size, left, y, into.size, 1)
     }
 }
@@ -79,23 +79,23 @@ fun contractResize(): Resize {
 
 fun labels(assets: AssetManager): List<String> {
     val text = assets.open(ModelContract.LABELS).use { it.readBytes() }.decodeToString()
-    // Not readLines(), for which a carriage return within a name is the end of a line.
+    // Not readLines(): it also splits at a carriage return within a name.
     val labels = text.removeSuffix("\n").split("\n").map { it.removeSuffix("\r") }
     check(labels.size == ModelContract.CLASSES) {
-        "${ModelContract.LABELS} has ${labels.size} lines, expected ${ModelContract.CLASSES}: not of one bundle"
+        "${ModelContract.LABELS} has ${labels.size} lines, expected ${ModelContract.CLASSES}: not from the same bundle"
     }
     return labels
 }
 
-/** A model file of the assets, if it is the one that was proved. */
+/** Reads a model file from the assets and checks its SHA-256: it must be the file that was verified at the export. */
 fun readModel(assets: AssetManager, model: ModelFile): ByteBuffer {
     val content = assets.open(model.name).use { it.readBytes() }
     val sha256 = MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) }
-    check(sha256 == model.sha256) { "${model.name} is $sha256, expected ${model.sha256}: not of one bundle" }
+    check(sha256 == model.sha256) { "${model.name} is $sha256, expected ${model.sha256}: not from the same bundle" }
     return ByteBuffer.allocateDirect(content.size).order(ByteOrder.nativeOrder()).put(content).apply { rewind() }
 }
 
-/** On the processor: any .tflite file of the bundle, with float32 or uint8 ports. One thread at a time. */
+/** Runs any .tflite file of the bundle on the CPU, with float32 or uint8 input and output. One thread at a time. */
 class InterpreterClassifier(
     assets: AssetManager,
     override val model: ModelFile = ModelContract.file("model.tflite"),
@@ -134,8 +134,8 @@ class InterpreterClassifier(
 }
 
 /**
- * On the graphics processor (or, `Accelerator.NPU`, where the device and its Gradle dependencies have one): a .tflite
- * file with float32 ports, because CompiledModel documents no uint8 buffers.
+ * Runs a .tflite file on the GPU, or with `Accelerator.NPU` on an NPU, if the device and the Gradle dependencies
+ * support it. Input and output must be float32, because CompiledModel documents no uint8 buffers.
  */
 class CompiledClassifier(
     assets: AssetManager,
@@ -146,8 +146,8 @@ class CompiledClassifier(
 
     init {
         requireUsable(model)
-        require(model.inputType == "float32" && model.outputType == "float32") { "${model.name} has other ports" }
-        readModel(assets, model) // for its sha256 alone: CompiledModel opens the asset itself
+        require(model.inputType == "float32" && model.outputType == "float32") { "${model.name} is no float32 file" }
+        readModel(assets, model) // checks its SHA-256; CompiledModel opens the asset itself
         compiled = CompiledModel.create(assets, model.name, CompiledModel.Options(accelerator))
     }
 
@@ -185,7 +185,7 @@ internal fun requireUsable(model: ModelFile) {
     }
 }
 
-/** A shape for one image: a file that takes any number (-1) starts with one. */
+/** The shape for one image: a free batch size (-1) becomes 1. */
 private fun oneImage(shape: List<Int>): List<Int> = if (shape[0] == -1) listOf(1) + shape.drop(1) else shape
 
 internal fun requireSize(pixels: ByteArray) {

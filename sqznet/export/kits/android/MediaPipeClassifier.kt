@@ -8,10 +8,10 @@ import com.google.mediapipe.tasks.vision.core.RunningMode
 import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier
 
 /**
- * The same answers from MediaPipe Tasks, for an app that uses it anyway.
+ * Gives the same answers with MediaPipe Tasks, for apps that use it anyway.
  *
- * MediaPipe gets a bitmap that has the size of the network already, so that its own resize (which squashes, without
- * antialiasing) has nothing left to do. It reads from the model's metadata that pixels are 0..255 as they are.
+ * MediaPipe gets a bitmap of the network's input size, so that its own resize (which squashes, without antialiasing)
+ * changes nothing. The model's metadata tell it that the pixels are 0..255 without normalization.
  */
 class MediaPipeClassifier(
     context: Context,
@@ -22,7 +22,7 @@ class MediaPipeClassifier(
     init {
         requireUsable(model)
         val base = BaseOptions.builder().setModelAssetBuffer(readModel(context.assets, model)).build()
-        // No limit of results and no threshold: every class is wanted.
+        // No limit of results and no threshold, to get every class.
         val options = ImageClassifier.ImageClassifierOptions.builder()
             .setBaseOptions(base)
             .setRunningMode(RunningMode.IMAGE)
@@ -35,7 +35,7 @@ class MediaPipeClassifier(
         requireSize(pixels)
         val result = classifier.classify(BitmapImageBuilder(bitmap(pixels)).build())
         val probabilities = FloatArray(ModelContract.CLASSES)
-        // By index, not by name: it is the line of labels.txt, whatever the names in the metadata are.
+        // By index, which is the line of labels.txt; the names in the metadata may differ.
         for (category in result.classificationResult().classifications()[0].categories()) {
             probabilities[category.index()] = category.score()
         }

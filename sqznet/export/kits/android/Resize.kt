@@ -9,25 +9,25 @@ import kotlin.math.min
 /** The pixels of a photograph, row by row. */
 fun interface Rows {
     /**
-     * Fills `into` with the pixels of row `y` from column `left` on, each 0xAARRGGBB in sRGB, colours not multiplied by
-     * alpha, as Bitmap.getPixels does.
+     * Fills `into` with the pixels of row `y` from column `left` on, each 0xAARRGGBB in sRGB, not premultiplied, as
+     * Bitmap.getPixels does.
      */
     fun read(left: Int, y: Int, into: IntArray)
 }
 
 /**
- * A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle, with
- * transparency on white, scaled once (weights that add up to 1; in float, lines before columns) and rounded half to
- * even.
+ * Crops and resizes a photograph to the square input of the network, as in training: takes a centred box of whole
+ * pixels, composites transparency on white, scales once (weights that add up to 1; in float, rows before columns) and
+ * rounds half to even.
  *
- * It computes what tf.image.resize computes. Bitmap.createScaledBitmap and MediaPipe do something else.
- * Pure arithmetic, so that it can be tested on any JVM.
+ * It computes the same as tf.image.resize. Bitmap.createScaledBitmap and MediaPipe compute something else.
+ * It uses no Android classes, so that it can be tested on any JVM.
  *
  * @param imageSize side of the result in pixels
- * @param resizeTo side that the photograph would be scaled to as a whole, of which imageSize is the middle
+ * @param resizeTo side of the whole scaled photograph, from whose centre imageSize pixels are taken
  * @param resize "short" scales the short side to resizeTo, "squash" both sides
  * @param interpolation one of KERNELS
- * @param antialias the kernel is widened where pixels are thrown away; else most of them are passed over
+ * @param antialias whether the kernel is widened when the photograph shrinks; otherwise most pixels are skipped
  */
 class Resize(
     private val imageSize: Int,
@@ -39,12 +39,12 @@ class Resize(
     private val kernel = known("interpolation", interpolation, KERNELS)
     private val squash = known("resize", resize, mapOf("short" to false, "squash" to true))
 
-    /** The pixels of one side of the photograph that a pixel of the result is made of. */
+    /** The source pixels, along one side, of a pixel of the result, and their weights. */
     private class Span(val start: Int, val weights: FloatArray) {
         val end get() = start + weights.size
     }
 
-    /** @return imageSize x imageSize x 3 bytes: rows of red, green, blue, each 0..255 without a sign. */
+    /** @return imageSize x imageSize x 3 bytes: rows of red, green, blue, each an unsigned 0..255. */
     fun centre(width: Int, height: Int, rows: Rows): ByteArray {
         require(width > 0 && height > 0) { "expected a photograph, got $width x $height pixels" }
         val boxWidth = part(if (squash) width else min(width, height))
@@ -54,13 +54,13 @@ class Resize(
         return columns(lines(left, top, boxWidth, boxHeight, rows), boxWidth)
     }
 
-    /** How much of a side becomes imageSize pixels. */
+    /** The pixels of a side that are scaled to imageSize pixels. */
     private fun part(side: Int): Int {
         val share = (imageSize.toDouble() / resizeTo).toFloat()
         return Math.rint((side.toFloat() * share).toDouble()).toInt().coerceIn(1, side)
     }
 
-    /** Scales the height, reading each row once: imageSize x boxWidth x 3. */
+    /** Scales the height and reads each row once; returns imageSize x boxWidth x 3. */
     private fun lines(left: Int, top: Int, boxWidth: Int, boxHeight: Int, rows: Rows): FloatArray {
         val spans = spans(boxHeight)
         val sums = FloatArray(imageSize * boxWidth * 3)
@@ -87,7 +87,7 @@ class Resize(
         return sums
     }
 
-    /** Scales the width and rounds: imageSize x imageSize x 3. */
+    /** Scales the width and rounds; returns imageSize x imageSize x 3. */
     private fun columns(lines: FloatArray, boxWidth: Int): ByteArray {
         val spans = spans(boxWidth)
         val result = ByteArray(imageSize * imageSize * 3)
@@ -125,7 +125,7 @@ class Resize(
     }
 }
 
-/** @param offset pixel `i` of the result looks at `(i + offset) * scale - offset` */
+/** @param offset the centre of pixel `i` of the result is at `(i + offset) * scale - offset` */
 class Kernel(val radius: Float, val offset: Float, val weight: (Float) -> Float)
 
 val KERNELS = mapOf(
@@ -143,7 +143,7 @@ private fun cubic(x: Float): Float = when {
     else -> (1.5f * x - 2.5f) * x * x + 1f
 }
 
-/** A pixel 0xAARRGGBB, whose colours are not multiplied by alpha, over white. */
+/** Composites a pixel 0xAARRGGBB, not premultiplied, on white. */
 fun onWhite(pixel: Int): Int {
     val alpha = pixel ushr 24
     if (alpha == 0xFF) return pixel
@@ -151,6 +151,6 @@ fun onWhite(pixel: Int): Int {
     return 0xFF shl 24 or over(16) or over(8) or over(0)
 }
 
-/** What the bundle's contract says, in terms of this code. */
+/** The value of this code for a value of the bundle's contract. */
 fun <T : Any> known(name: String, value: String, values: Map<String, T>): T =
-    checkNotNull(values[value]) { "$name is $value, this code knows ${values.keys}: it is older than the bundle" }
+    checkNotNull(values[value]) { "$name is $value, this code supports ${values.keys}: it is older than the bundle" }

@@ -1,6 +1,6 @@
 package sqznet
 
-/** Whether `Resize` makes of a drawn picture exactly what TensorFlow makes of it; no decoder is involved. */
+/** Whether `Resize` gives exactly the pixels of TensorFlow for a computed picture; no decoder is involved. */
 fun resizeIsExact(): Boolean =
     BILINEAR contentEquals drawn("short", "bilinear", antialias = true) &&
         BICUBIC contentEquals drawn("squash", "bicubic", antialias = true) &&

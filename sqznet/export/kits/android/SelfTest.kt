@@ -11,7 +11,7 @@ import kotlin.math.max
 import org.json.JSONArray
 import org.json.JSONObject
 
-/** Proves on the device what was proved at the export. Call it from an instrumented test; see README.md. */
+/** Verifies on the device what was verified at the export. Call it from an instrumented test; see README.md. */
 class SelfTest(private val golden: AssetManager) {
     private val content = JSONObject(text("golden.json"))
 
@@ -19,7 +19,7 @@ class SelfTest(private val golden: AssetManager) {
         val passed get() = largestDifference <= tolerance // false for NaN
     }
 
-    /** Runs the golden inputs: the largest difference of any probability may be the tolerance of the file. */
+    /** Runs the golden inputs. The largest difference of a probability must not exceed the tolerance of the file. */
     fun model(classifier: Classifier): Result {
         val model = classifier.model
         val expected = content.getJSONObject("expected").getJSONObject(model.name)
@@ -38,7 +38,7 @@ class SelfTest(private val golden: AssetManager) {
         return Result(model.name, largest, expected.getDouble("tolerance"), same)
     }
 
-    /** Mean difference, in steps of 1/255, between golden/photo.jpg as this app prepares it and as training did. */
+    /** Mean difference, in steps of 1/255, between golden/photo.jpg preprocessed by this app and by training. */
     fun photo(): Double {
         val photo = bytes(content.getString("photo"))
         val decoded = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) {

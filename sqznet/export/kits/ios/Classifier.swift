@@ -12,15 +12,15 @@ struct Answer {
     let probability: Float
 }
 
-/// Any .tflite file of the bundle, with float32 or uint8 ports. One thread at a time, and not the main thread.
+/// Runs any .tflite file of the bundle, with float32 or uint8 input and output. One thread at a time, not the main one.
 final class Classifier {
     let model: ModelFile
     private let interpreter: Interpreter
 
     /// - Parameters:
-    ///   - folder: where the model file lies, for example `Bundle.main.resourceURL!`.
+    ///   - folder: the folder of the model file, for example `Bundle.main.resourceURL!`.
     ///   - model: for example `ModelContract.file("model.tflite")!`.
-    ///   - delegates: none for the processor; `[MetalDelegate()]` for the graphics processor (float32 ports).
+    ///   - delegates: none for the CPU; `[MetalDelegate()]` for the GPU (float32 files).
     init(folder: URL, model: ModelFile, threads: Int = 2, delegates: [Delegate] = []) throws {
         guard model.format == "tflite", model.inputLayout == "NHWC" else {
             throw ClassifierError("\(model.name) is for another runtime")
@@ -34,7 +34,7 @@ final class Classifier {
         let sha256 = SHA256.hash(data: try Data(contentsOf: path)).map { String(format: "%02x", $0) }.joined()
         guard sha256 == model.sha256 else {
             throw ClassifierError(
-                "\(model.name) has the sha256 \(sha256), expected \(model.sha256): not of one bundle")
+                "\(model.name) has the sha256 \(sha256), expected \(model.sha256): not from the same bundle")
         }
         var options = Interpreter.Options()
         options.threadCount = threads
@@ -46,11 +46,11 @@ final class Classifier {
         try Classifier.check(try interpreter.output(at: 0), shape: output, type: model.outputType)
     }
 
-    /// What is seen in a photograph, the most probable first.
+    /// Classifies a photograph; the most probable class comes first.
     ///
     /// - Parameters:
-    ///   - photo: upright; see `UIImage.upright` below. Its colours become sRGB, transparency is put onto white.
-    ///   - labels: as `labels(in:)` reads them.
+    ///   - photo: upright; see `UIImage.upright` below. It is converted to sRGB and composited on white.
+    ///   - labels: from `labels(in:)`.
     func classify(_ photo: CGImage, labels: [String], count: Int = 5) throws -> [Answer] {
         let probabilities = try probabilities(of: try networkPixels(photo))
         return ranked(probabilities).prefix(count).map { Answer(label: labels[$0], probability: probabilities[$0]) }
@@ -73,7 +73,7 @@ final class Classifier {
         return probabilitiesOf(try interpreter.output(at: 0).data, type: model.outputType, model: model)
     }
 
-    /// A shape for one image: a file that takes any number (-1) starts with one.
+    /// The shape for one image: a free batch size (-1) becomes 1.
     private static func oneImage(_ shape: [Int]) -> [Int] {
         return shape[0] == -1 ? [1] + shape.dropFirst() : shape
     }
@@ -87,7 +87,7 @@ final class Classifier {
     }
 }
 
-/// The numbers that a model puts out (float32, or uint8 with a scale), as probabilities.
+/// Converts the output of a model (float32, or uint8 with a scale) to probabilities.
 func probabilitiesOf(_ data: Data, type: String, model: ModelFile) -> [Float] {
     var values: [Float]
     if type == "uint8" {
@@ -99,7 +99,7 @@ func probabilitiesOf(_ data: Data, type: String, model: ModelFile) -> [Float] {
     return values.map { ($0 - Float(model.outputZeroPoint)) * Float(model.outputScale) }
 }
 
-/// The classes, the most probable first; of equals, the one that comes first in labels.txt.
+/// Classes by probability, the highest first; equal ones in the order of labels.txt.
 func ranked(_ probabilities: [Float]) -> [Int] {
     return probabilities.indices.sorted {
         probabilities[$0] == probabilities[$1] ? $0 < $1 : probabilities[$0] > probabilities[$1]
@@ -111,12 +111,12 @@ func labels(in folder: URL) throws -> [String] {
     guard labels.count == ModelContract.classes else {
         throw ClassifierError(
             "\(ModelContract.labels) has \(labels.count) lines, the model \(ModelContract.classes) classes: "
-                + "not of one bundle")
+                + "not from the same bundle")
     }
     return labels
 }
 
-/// As bytes, because Swift takes "\r\n" for one character, at which "\n" does not split.
+/// Splits bytes, because "\r\n" is one character in Swift and "\n" does not split it.
 func lines(of text: Data) -> [String] {
     let (lineFeed, carriageReturn) = (UInt8(ascii: "\n"), UInt8(ascii: "\r"))
     var lines = text.split(separator: lineFeed, omittingEmptySubsequences: false)
@@ -124,7 +124,7 @@ func lines(of text: Data) -> [String] {
     return lines.map { String(decoding: $0.last == carriageReturn ? $0.dropLast() : $0, as: UTF8.self) }
 }
 
-/// The pixels that the network sees of a photograph.
+/// The input pixels of the network for a photograph.
 func networkPixels(_ photo: CGImage) throws -> [UInt8] {
     return try contractResize().centre(width: photo.width, height: photo.height, rgba: try rgba(photo))
 }
@@ -142,7 +142,7 @@ func contractResize() throws -> Resize {
         antialias: ModelContract.antialias)
 }
 
-/// The pixels of an image at its own size, on white: red, green, blue and an unused byte each, in sRGB.
+/// The pixels of an image without scaling, on white: red, green, blue and an unused byte each, in sRGB.
 func rgba(_ image: CGImage) throws -> [UInt8] {
     var pixels = [UInt8](repeating: 0, count: image.width * image.height * 4)
     let drawn: Bool = pixels.withUnsafeMutableBytes { buffer in
@@ -165,7 +165,7 @@ func rgba(_ image: CGImage) throws -> [UInt8] {
 
 #if canImport(UIKit)
     extension UIImage {
-        /// The pixels as a person sees the photograph, on white: `cgImage` alone holds them as the sensor lay.
+        /// The photograph upright and on white: `cgImage` has the pixels in the orientation of the sensor.
         var upright: CGImage? {
             guard imageOrientation != .up else { return cgImage }
             let pixels = CGSize(width: size.width * scale, height: size.height * scale)

@@ -1,8 +1,8 @@
-/// A photograph to the square of pixels that the network sees, as in training: a box of whole pixels in the middle,
-/// scaled once (weights that add up to 1; in Float, lines before columns) and rounded half to even.
+/// Crops and resizes a photograph to the square input of the network, as in training: takes a centred box of whole
+/// pixels, scales once (weights that add up to 1; in Float, rows before columns) and rounds half to even.
 ///
-/// It computes what tf.image.resize computes. vImage, Core Graphics and Vision do something else.
-/// The same steps, in the same order, as android/Resize.kt.
+/// It computes the same as tf.image.resize. vImage, Core Graphics and Vision compute something else.
+/// The steps and their order are those of android/Resize.kt.
 struct Resize {
     private let imageSize: Int
     private let resizeTo: Int
@@ -12,10 +12,10 @@ struct Resize {
 
     /// - Parameters:
     ///   - imageSize: side of the result in pixels.
-    ///   - resizeTo: side that the photograph would be scaled to as a whole, of which imageSize is the middle.
+    ///   - resizeTo: side of the whole scaled photograph, from whose centre imageSize pixels are taken.
     ///   - resize: "short" scales the short side to resizeTo, "squash" both sides.
     ///   - interpolation: "bilinear", "bilinear_corner" or "bicubic".
-    ///   - antialias: the kernel is widened where pixels are thrown away; else most of them are passed over.
+    ///   - antialias: whether the kernel is widened when the photograph shrinks; otherwise most pixels are skipped.
     init(imageSize: Int, resizeTo: Int, resize: String, interpolation: String, antialias: Bool) throws {
         self.imageSize = imageSize
         self.resizeTo = resizeTo
@@ -26,7 +26,7 @@ struct Resize {
 
     private struct Kernel {
         let radius: Float
-        /// Pixel i of the result looks at (i + offset) * scale - offset.
+        /// The centre of pixel i of the result is at (i + offset) * scale - offset.
         let offset: Float
         let weight: (Float) -> Float
 
@@ -48,7 +48,7 @@ struct Resize {
         }
     }
 
-    /// The pixels of one side of the photograph that a pixel of the result is made of.
+    /// The source pixels, along one side, of a pixel of the result, and their weights.
     private struct Span {
         let start: Int
         let weights: [Float]
@@ -65,13 +65,13 @@ struct Resize {
         return columns(lines, boxWidth: boxWidth)
     }
 
-    /// How much of a side becomes imageSize pixels.
+    /// The pixels of a side that are scaled to imageSize pixels.
     private func part(_ side: Int) -> Int {
         let share = Float(Double(imageSize) / Double(resizeTo))
         return min(max(Int((Float(side) * share).rounded(.toNearestOrEven)), 1), side)
     }
 
-    /// Scales the height: imageSize * boxWidth * 3.
+    /// Scales the height; returns imageSize * boxWidth * 3.
     private func lines(_ rgba: [UInt8], from corner: Int, width: Int, boxWidth: Int, boxHeight: Int) -> [Float] {
         let spans = self.spans(boxHeight)
         var result = [Float](repeating: 0, count: imageSize * boxWidth * 3)
@@ -95,7 +95,7 @@ struct Resize {
         return result
     }
 
-    /// Scales the width and rounds: imageSize * imageSize * 3.
+    /// Scales the width and rounds; returns imageSize * imageSize * 3.
     private func columns(_ lines: [Float], boxWidth: Int) -> [UInt8] {
         let spans = self.spans(boxWidth)
         var result = [UInt8]()
@@ -135,17 +135,17 @@ struct Resize {
     }
 }
 
-/// What the bundle's contract says, in terms of this code.
+/// The value of this code for a value of the bundle's contract.
 @discardableResult
 func known<Value>(_ name: String, _ value: String, _ values: [String: Value]) throws -> Value {
     guard let found = values[value] else {
         throw ClassifierError(
-            "\(name) is \(value), this code knows \(values.keys.sorted()): it is older than the bundle")
+            "\(name) is \(value), this code supports \(values.keys.sorted()): it is older than the bundle")
     }
     return found
 }
 
-/// What is wrong with the files or with what the classifier was given, in words.
+/// An error in the files or in the input of the classifier.
 struct ClassifierError: Error, CustomStringConvertible {
     let description: String
 

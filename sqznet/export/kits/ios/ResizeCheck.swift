@@ -1,4 +1,4 @@
-/// Whether `Resize` makes of a drawn picture exactly what TensorFlow makes of it; no decoder is involved.
+/// Whether `Resize` gives exactly the pixels of TensorFlow for a computed picture; no decoder is involved.
 func resizeIsExact() -> Bool {
     let (width, height) = (23, 17)
     var drawn = [UInt8]()

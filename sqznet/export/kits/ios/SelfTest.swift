@@ -2,7 +2,7 @@ import CoreGraphics
 import Foundation
 import ImageIO
 
-/// Proves on the device what was proved at the export. Call it from a unit test; see README.md.
+/// Verifies on the device what was verified at the export. Call it from a unit test; see README.md.
 struct SelfTest {
     struct Result {
         let model: String
@@ -41,10 +41,10 @@ struct SelfTest {
         inputs = try Data(contentsOf: folder.appendingPathComponent(golden.inputs.file))
     }
 
-    /// Runs the golden inputs: the largest difference of any probability may be the tolerance of the file.
+    /// Runs the golden inputs. The largest difference of a probability must not exceed the tolerance of the file.
     func model(_ classifier: Classifier) throws -> Result {
         guard let expected = golden.expected[classifier.model.name] else {
-            throw ClassifierError("golden.json expects nothing of \(classifier.model.name)")
+            throw ClassifierError("golden.json has no outputs of \(classifier.model.name)")
         }
         let data = try Data(contentsOf: folder.appendingPathComponent(expected.file))
         let wanted = probabilitiesOf(data, type: expected.dtype, model: classifier.model)
@@ -62,7 +62,7 @@ struct SelfTest {
             model: classifier.model.name, largestDifference: largest, tolerance: expected.tolerance, sameTop1: same)
     }
 
-    /// Mean difference, in steps of 1/255, between golden/photo.jpg as this app prepares it and as training did.
+    /// Mean difference, in steps of 1/255, between golden/photo.jpg preprocessed by this app and by training.
     func photo() throws -> Double {
         let url = folder.appendingPathComponent(golden.photo)
         guard

@@ -1,9 +1,9 @@
-"""Ends contestants whose race has ended without them: killed, it can no longer do so itself.
+"""Kills the workloads of a benchmark that was killed and can no longer do so itself.
 
-  python -m sqznet.benchmark.keeper 4711 4712
+  python -m benchmarks.watchdog 4711 4712
       waits for the end of its standard input, then kills these process groups
 
-Stopped contestants cannot notice that their parent has gone; this process is never stopped.
+The benchmark holds the other end of that input. Stopped workloads cannot notice that it has gone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 
 def main() -> None:
-    sys.stdin.buffer.read()  # the race holds the other end, and never writes to it
+    sys.stdin.buffer.read()  # the benchmark never writes to it
     for group in map(int, sys.argv[1:]):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)

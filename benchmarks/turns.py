@@ -1,7 +1,7 @@
-"""Contestants in processes of their own, taking turns, so that a noisy machine is noisy to all of them alike.
+"""Runs workloads in processes of their own, which take turns, so that other programs disturb all of them alike.
 
-While one has its turn the others are stopped: an input pipeline would use the time to read ahead. A stopped process
-does not notice that its parent has gone, so `keeper` does that for all.
+While one runs, the others are stopped: an input pipeline would use the time to read ahead. A stopped process does not
+notice that its parent has gone; `watchdog` kills it then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqznet.core.errors import InputError
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant of `contestants` by name, and what it is told."""
+    """A workload of `workloads` by name, its settings, and its label in the table."""
 
     name: str
     settings: dict[str, Any]
@@ -31,13 +31,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Result:
-    """What one contestant did, round by round."""
+    """The figures of one workload, round by round."""
 
     entry: Entry
     rounds: list[dict[str, float]]
-
-    def median(self, key: str) -> float:
-        return statistics.median(each[key] for each in self.rounds)
 
     @property
     def images_per_second(self) -> float:
@@ -59,7 +56,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "contestant": self.entry.name,
+            "workload": self.entry.name,
             "settings": self.entry.settings,
             "images_per_second": self.images_per_second,
             "images_per_core_second": self.images_per_core_second,
@@ -70,18 +67,18 @@ class Result:
 
 
 def run(entries: list[Entry], rounds: int, label: str) -> list[Result]:
-    """All entries, `rounds` rounds each, one round of each in turn.
+    """Runs all entries, `rounds` rounds each, one round of each in turn.
 
-    Each has run once, to warm up, before the first round that counts.
+    Each runs one round to warm up before the rounds that count.
 
     Raises:
-        InputError: a contestant failed; with the last thing it said.
+        InputError: a workload failed; with the last line of its output.
     """
     runners: list[_Runner] = []
-    keeper = None
+    watchdog = None
     try:
         runners += map(_Runner, entries)
-        keeper = _keep([runner.process for runner in runners])
+        watchdog = _watch([runner.process for runner in runners])
         with console.progress("rounds") as bar:
             task = bar.add_task(label, total=(rounds + 1) * len(runners))
             taken: list[list[dict[str, float]]] = [[] for _ in runners]
@@ -94,22 +91,22 @@ def run(entries: list[Entry], rounds: int, label: str) -> list[Result]:
     finally:
         for runner in runners:
             runner.end()
-        if keeper:
-            keeper.kill()  # before its standard input closes: the numbers may be those of others by then
-            keeper.communicate()
+        if watchdog:
+            watchdog.kill()  # before its standard input closes: the numbers may be those of others by then
+            watchdog.communicate()
     return [Result(entry, mine) for entry, mine in zip(entries, taken, strict=True)]
 
 
-def _keep(processes: list[subprocess.Popen]) -> subprocess.Popen:
+def _watch(processes: list[subprocess.Popen]) -> subprocess.Popen:
     """A process that kills these, and all of their groups, when this process is gone, however it ends."""
-    command = [sys.executable, "-m", "sqznet.benchmark.keeper", *(str(each.pid) for each in processes)]
+    command = [sys.executable, "-m", "benchmarks.watchdog", *(str(each.pid) for each in processes)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 
 
 class _Runner:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        command = [sys.executable, "-m", "sqznet.benchmark.contestants", entry.name, json.dumps(entry.settings)]
+        command = [sys.executable, "-m", "benchmarks.workloads", entry.name, json.dumps(entry.settings)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -131,13 +128,13 @@ class _Runner:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = self.process.stderr.read().strip().splitlines() or ["without a word"]
+            said = self.process.stderr.read().strip().splitlines() or ["no output"]
             raise InputError(f"{self.entry.label} failed: {said[-1].removeprefix('error: ')}")
         measured: dict[str, float] = json.loads(line)
         return measured
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has failed; that is said elsewhere
+        with contextlib.suppress(ProcessLookupError):  # it has failed; `round` reports that
             os.killpg(self.process.pid, number)
 
     def end(self) -> None:

@@ -1,10 +1,10 @@
-"""What is measured, each in a process of its own: ours, and the peers it is compared with.
+"""The workloads that are timed, each in a process of its own: ours, and the other programs it is compared with.
 
-  python -m sqznet.benchmark.contestants train-sqznet '{"arch": "v1.0", "image_size": 227, "batch": 32}'
-      does a round for every line it reads, and answers each with a line of JSON
+  python -m benchmarks.workloads train-sqznet '{"arch": "v1.0", "image_size": 227, "batch": 32}'
+      does one round for each line of its input, and answers with one line of JSON
 
-A contestant is a function of its settings that prepares, and returns a function that does one round and returns the
-images it went through. Peers are written as their own documentation would have it, at their defaults.
+A workload is a function of its settings. It prepares, and returns a function that does one round and returns the number
+of images. The other programs are used as their own documentation shows, with their defaults.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqznet.predict import latency
 
 Round = Callable[[], int]
 STEPS = 5  # of training, in a round
-IMAGES = 5_120  # of input, in a round: what was read ahead while the others had their turn must not count
+IMAGES = 5_120  # of input, in a round: many, so that what was read ahead before the round counts little
 MATRIX = 2048  # side of the matrices whose product is taken for the machine's limit
 
 
@@ -162,7 +162,7 @@ def input_pytorch(data: str, image_size: int, batch: int) -> Round:
     return _reading(iter(batches), batch)
 
 
-CONTESTANTS: dict[str, Callable[..., Round]] = {
+WORKLOADS: dict[str, Callable[..., Round]] = {
     "train-sqznet": train_sqznet,
     "train-keras": train_keras,
     "train-pytorch": train_pytorch,
@@ -311,8 +311,8 @@ def _core_seconds() -> float:
 def main() -> int:
     name, settings = sys.argv[1], json.loads(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    go = CONTESTANTS[name](**settings)
+    os.dup2(2, 1)  # the libraries' output must not mix with the answers
+    go = WORKLOADS[name](**settings)
     for _ in sys.stdin:
         used, started = _core_seconds(), time.perf_counter()
         images = go()

@@ -1,9 +1,24 @@
-"""The races: a training step, the input pipeline, start-up; each prints its table and returns its figures."""
+"""How fast this machine trains, reads photographs, exports, and starts commands. Run it in the repository's root.
+
+  python -m benchmarks.speed --what=train --compare
+      images/s of a training step, beside stock Keras and, if it is installed, PyTorch
+  python -m benchmarks.speed --what=input --data=data/imagenette --compare
+      images per core-second through the input pipeline, beside the plain one and PyTorch's
+  python -m benchmarks.speed --what=export --data=data/imagenette --model=runs/NAME
+      seconds an export takes, format by format
+  python -m benchmarks.speed --what=startup
+      seconds that --help of each command takes
+
+Each workload runs in a process of its own. They take turns, one round each, after a round to warm up. Figures are
+medians of the rounds; "spread" is the fastest less the slowest round in per cent of the median.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
+import platform
 import statistics
 import subprocess
 import sys
@@ -12,9 +27,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqznet.benchmark import race
-from sqznet.benchmark.race import Entry, Result
-from sqznet.core import console, startup
+from benchmarks import turns
+from benchmarks.turns import Entry, Result
+from sqznet.core import cli, console, files, startup
 from sqznet.core.errors import InputError
 from sqznet.data import manifest
 from sqznet.network import architecture
@@ -32,6 +47,7 @@ COMMANDS = (
     "data", "weights", "train", "tune", "launch", "runs",
     "evaluate", "predict", "export", "compress", "benchmark", "serve",
 )  # fmt: skip
+WHATS = ("train", "input", "export", "startup", "all")
 EXPORTS = {
     "savedmodel": ["--format=savedmodel"],
     "tflite": ["--format=tflite"],
@@ -41,13 +57,56 @@ EXPORTS = {
 }
 
 
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser("benchmarks.speed", __doc__)
+    parser.add_argument("--what", choices=WHATS, default="all", help="what to time; all: what the other flags allow")
+    parser.add_argument("--compare", action="store_true", help="train, input: time other programs too")
+    parser.add_argument("--data", type=Path, help="input, export, train: a built set; train also reads from it")
+    parser.add_argument("--model", type=Path, help="export: a run folder or a .keras file")
+    parser.add_argument("--archs", default="v1.0,v1.1", help="train: SqueezeNet versions")
+    parser.add_argument(
+        "--sizes", type=cli.positives, default="227,96", help="train: sides of the images, in pixels; input: the first"
+    )
+    parser.add_argument("--batch", type=cli.positive, default=32, help="train, input: images in a batch")
+    parser.add_argument("--rounds", type=cli.positive, default=5, help="rounds that count")
+    parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    if args.out and args.out.is_dir():
+        raise InputError(f"--out={args.out} is a folder; name a file, such as {args.out / 'figures.json'}")
+    for what, name in (("input", "data"), ("export", "data"), ("export", "model")):
+        if args.what == what and getattr(args, name) is None:
+            raise InputError(f"--what={what} needs --{name}")
+    figures: dict[str, Any] = {"processor": latency.processor(), "python": platform.python_version()}
+    wanted = WHATS[:-1] if args.what == "all" else (args.what,)
+    if "train" in wanted:
+        figures["train"] = train(args.archs.split(","), args.sizes, args.batch, args.rounds, args.compare, args.data)
+    if "input" in wanted and args.data:
+        figures["input"] = read(args.data, args.sizes[0], args.batch, args.rounds, args.compare)
+    if "export" in wanted and args.data and args.model:
+        figures["export"] = export(args.model, args.data, args.rounds)
+    if "startup" in wanted:
+        figures["startup"] = start(args.rounds)
+    if args.out:
+        files.write_json(args.out, figures)
+        console.result(f"figures: {args.out}")
+    return 0
+
+
 def train(
     archs: list[str], sizes: tuple[int, ...], batch: int, rounds: int, compare: bool, data: Path | None
 ) -> list[dict[str, Any]]:
-    """A training step for each version and size, with peers if asked, on `data` too if given (all with its classes).
+    """A training step for each version and size; all networks have the classes of `data`, where it is given.
+
+    Args:
+        compare: time other programs too.
+        data: time the step on batches read from it too.
 
     Raises:
-        InputError: no such version, too small a size, or a contestant failed.
+        InputError: no such version, too small a size, or a workload failed.
     """
     unknown = sorted(set(archs) - set(architecture.ARCHS))
     if unknown:
@@ -68,12 +127,12 @@ def train(
             if compare:
                 entries.append(Entry("train-keras", settings, "Keras fit, float32"))
                 entries += [
-                    dataclasses.replace(peer, label=f"{peer.label}, {each['precision']}")
+                    dataclasses.replace(other, label=f"{other.label}, {each['precision']}")
                     for each in told
-                    for peer in _pytorch("train-pytorch", each)
+                    for other in _pytorch("train-pytorch", each)
                 ]
             entries.append(Entry("matrix-product", {}, "matrix product"))
-            *results, matrices = race.run(entries, rounds, f"training {arch}, {size} px")
+            *results, matrices = turns.run(entries, rounds, f"training {arch}, {size} px")
             ours = results[0]
             # Every convolution's input has a gradient but conv1's.
             work = architecture.multiply_adds(architecture.Network(classes, arch=arch, image_size=size))
@@ -111,13 +170,13 @@ def read(data: Path, size: int, batch: int, rounds: int, compare: bool) -> dict[
     """The input pipeline on the training split of a set.
 
     Raises:
-        InputError: no such set, or a contestant failed.
+        InputError: no such set, or a workload failed.
     """
     settings = {"data": str(data), "image_size": size, "batch": batch}
     entries = [Entry("input-sqznet", settings, "sqznet")]
     if compare:
         entries += [Entry("input-decode-jpeg", settings, "decode_jpeg"), *_pytorch("input-pytorch", settings)]
-    results = race.run(entries, rounds, f"reading {data}")
+    results = turns.run(entries, rounds, f"reading {data}")
     ours = results[0]
     console.table(
         ["input", "images/s", "images per core-second", "of ours", "spread", "peak MiB"],
@@ -153,7 +212,7 @@ def start(rounds: int) -> dict[str, float]:
 
 
 def export(source: Path, data: Path, rounds: int) -> dict[str, float]:
-    """Seconds from the shell to the end of an export: written, proved on records of `data`, timed, described.
+    """Seconds from the shell to the end of an export, with the verification on `data`, latencies and report.
 
     Raises:
         InputError: an export failed; with the last thing it said.
@@ -179,6 +238,10 @@ def export(source: Path, data: Path, rounds: int) -> dict[str, float]:
 
 def _pytorch(name: str, settings: dict[str, Any]) -> list[Entry]:
     if importlib.util.find_spec("torch") is None:
-        console.say("PyTorch is not installed (pip install torch): it does not take part")
+        console.say("PyTorch is not installed (pip install torch): it is left out")
         return []
     return [Entry(name, settings, "PyTorch")]
+
+
+if __name__ == "__main__":
+    cli.run(main)
