@@ -48,16 +48,17 @@ def fitted(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) 
     return recipe.replace(global_batch_size=batch, learning_rate=rate)
 
 
-def tell(before: Recipe, after: Recipe, records: int) -> None:
-    """Says what `fitted` has changed, if anything."""
-    if after == before:
-        return
-    rate = f", and a learning rate of {after.learning_rate:.4g} in place of {before.learning_rate:.4g}"
-    console.say(
-        f"fitted to {console.counted(records, 'training record')}: batches of {after.global_batch_size} in place of "
-        f"{before.global_batch_size}{rate if after.learning_rate != before.learning_rate else ''} "
-        "(--global_batch_size and --learning_rate set others)"
-    )
+def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> Recipe:
+    """Returns `fitted`, and prints what it has changed."""
+    after = fitted(recipe, records, replicas, chosen)
+    if after != recipe:
+        rate = f", and a learning rate of {after.learning_rate:.4g} in place of {recipe.learning_rate:.4g}"
+        console.say(
+            f"fitted to {console.counted(records, 'training record')}: batches of {after.global_batch_size} in place "
+            f"of {recipe.global_batch_size}{rate if after.learning_rate != recipe.learning_rate else ''} "
+            "(--global_batch_size and --learning_rate set others)"
+        )
+    return after
 
 
 def searchable(space: dict[str, Any], records: int) -> dict[str, Any]:

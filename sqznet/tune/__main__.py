@@ -100,8 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     shards = manifest.load(args.data)  # raises where it is no set
     records = shards.records("train")
     if args.recipe in recipes.RECIPES:  # a file is taken as it is, here as in a training
-        named, recipe = recipe, fitting.fitted(recipe, records, args.replicas or 1, ())
-        fitting.tell(named, recipe, records)
+        recipe = fitting.fit(recipe, records, args.replicas or 1, ())
     if args.space in space.SPACES:
         searched = fitting.searchable(searched, records)
     origin = None

@@ -78,7 +78,7 @@ def conclude(
     found = search.recipe_of(recipe, first.values).replace(name=f"{recipe.name}-tuned")
     if origin:
         found = origin.adapt(found, ())
-    from_where = {"data": str(data.folder), "init_weights": origin.stored() if origin else None, "teacher": None}
+    from_where = {"data": str(data.folder), "init_weights": origin.to_dict() if origin else None, "teacher": None}
     files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # as a run's config.json has it
     console.result(
         f"best: trial {first.name}, val top-1 {console.percent(top1)} after "

@@ -6,7 +6,7 @@ import pytest
 
 from sqznet.runs import __main__ as runs
 from sqznet.runs import best
-from sqznet.train.run import Progressed
+from sqznet.train.state import RunState
 
 
 def line(epoch: int, top1: float, loss: float) -> dict[str, float]:
@@ -59,10 +59,10 @@ def test_a_hundred_photographs_of_val_are_enough():
 def test_a_checkpoint_of_version_0_2_says_which_epoch_it_kept():
     """It kept the first epoch with the highest top-1, so that is the one that best.keras is of."""
     old = {"step": 30, "sums": {"loss": 0.0, "top1": 0.0, "top5": 0.0, "count": 0.0}, "seconds": 0.0}
-    restored = Progressed.from_json({**old, "best_top1": 1.0, "history": TIED})
+    restored = RunState.from_json({**old, "best_top1": 1.0, "history": TIED})
     assert restored.kept["epoch"] == 2
-    assert Progressed.from_json({**old, "best_top1": -1.0, "history": []}).kept is None
-    assert Progressed.from_json(restored.to_json()) == restored
+    assert RunState.from_json({**old, "best_top1": -1.0, "history": []}).kept is None
+    assert RunState.from_json(restored.to_json()) == restored
 
 
 def test_runs_goes_by_the_same_rule(tmp_path):

@@ -11,6 +11,7 @@ from sqznet import recipes
 from sqznet.core.errors import InputError
 from sqznet.runs import __main__ as runs
 from sqznet.train import __main__ as train
+from sqznet.train import settings
 from sqznet.train.finetune import load
 from sqznet.tune import results, search
 from tests.conftest import TINY
@@ -77,9 +78,9 @@ def test_the_best_settings_are_trained_on_the_data_and_weights_of_the_search(out
     )
     path = out / results.BEST
     args = train.make_parser().parse_args([f"--recipe={path}"])
-    data, recipe, _, teacher = train._fresh(args, {})
-    assert (data, args.init_weights, teacher) == (shard_set.folder, trained_run, None)
-    assert recipe.bypass == TINY.bypass  # of the weights, which decide the network
+    found = settings.fresh(args, {})
+    assert (found.data, found.init_weights, found.teacher) == (shard_set.folder, trained_run, None)
+    assert found.recipe.bypass == TINY.bypass  # of the weights, which decide the network
     said = capsys.readouterr()
     assert f"from {path}: --data={shard_set.folder} --init_weights={trained_run}" in said.err
     assert f"python -m sqznet.train --recipe={path};" in "".join(said.out.splitlines())
