@@ -27,7 +27,7 @@ from pathlib import Path
 from sqznet.core import cli, console, files, remote, startup
 from sqznet.core.errors import InputError
 from sqznet.images import geometry
-from sqznet.images.preprocessing import RUNTIMES
+from sqznet.images.preprocessing import RUNTIME_RESIZES
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
     parser.add_argument(
         "--resize_as",
-        choices=RUNTIMES,
+        choices=RUNTIME_RESIZES,
         help="scale photographs in the way of that runtime, not of the model, to measure the loss",
     )
     parser.add_argument(

@@ -11,7 +11,7 @@ from sqznet.core import console, metrics, remote
 from sqznet.core.errors import InputError
 from sqznet.core.metrics import Score
 from sqznet.data.manifest import Manifest
-from sqznet.images.preprocessing import RUNTIMES
+from sqznet.images.preprocessing import RUNTIME_RESIZES
 from sqznet.predict.inference import Predictor
 
 BATCH = 64
@@ -42,8 +42,8 @@ def at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
-    """The same model with the preprocessing of one of RUNTIMES."""
-    preprocessing = RUNTIMES[runtime].at(predictor.image_size)
+    """The same model with the preprocessing of one of RUNTIME_RESIZES."""
+    preprocessing = RUNTIME_RESIZES[runtime].at(predictor.image_size)
     return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
 
 

@@ -98,7 +98,7 @@ def _print_next_step(model: Path) -> None:
 
     if (model / run_folder.CONFIG).is_file():
         console.next_step("sqznet.export", f"--model={model}")
-    elif (model.parent / exported.MANIFEST).is_file():
+    elif (model.parent / exported.BUNDLE_MANIFEST).is_file():
         console.next_step("sqznet.serve", f"--model={model.parent}")
     elif inference.is_keras(model):
         console.next_step("sqznet.train", "--recipe=finetune", f"--init_weights={model}", "--data=SHARDS")

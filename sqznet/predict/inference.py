@@ -128,7 +128,7 @@ def load_keras(path: Path) -> tuple[keras.Model, Card]:
             raise InputError(f"{path} has no {run_folder.BEST}: no epoch of that run is finished")
         return keras_file.load(path / run_folder.BEST)
     _refuse_other_kinds(path)
-    kind = exported.kind(path)
+    kind = exported.suffix_of(path)
     if kind == ".keras":
         return _load_keras_file(path)
     if kind == decoder.SUFFIX:
@@ -152,7 +152,7 @@ def _load_keras_file(path: Path) -> tuple[keras.Model, Card]:
 def _refuse_other_kinds(path: Path) -> None:
     """Raises InputError for a file whose content contradicts its suffix, such as an error page saved as model.onnx."""
     suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in (*FILE_RUNTIMES, ".keras", decoder.SUFFIX) or exported.by_content(path):
+    if not path.is_file() or suffix not in (*FILE_RUNTIMES, ".keras", decoder.SUFFIX) or exported.content_suffix(path):
         return  # weights.load handles other suffixes
     content = path.read_bytes()
     if suffix == ".keras" and content.startswith(b"PK"):
@@ -168,24 +168,25 @@ def file_of(path: Path) -> Path:
     Raises:
         InputError: the bundle's manifest cannot be read, or none of its files is there.
     """
-    named = exported.bundled(path)
+    named = exported.bundle_files(path)
     if named is None:
         return path
     there = [name for name in named if (path / name).exists()]
     if not there:
-        raise InputError(f"{path / exported.MANIFEST} lists {', '.join(named) or 'no file'}, and none of them is there")
+        listed = ", ".join(named) or "no file"
+        raise InputError(f"{path / exported.BUNDLE_MANIFEST} lists {listed}, and none of them is there")
     console.say(f"of the bundle {path}: {there[0]}")
     return path / there[0]
 
 
 def is_keras(path: Path) -> bool:
     """Whether `load_keras` can load it, so that it can be trained further."""
-    return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.kind(path) not in FILE_RUNTIMES)
+    return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.suffix_of(path) not in FILE_RUNTIMES)
 
 
 def needs_tensorflow(path: Path) -> bool:
     """Whether `load` will import TensorFlow, which takes seconds; TFLite and ONNX files do not need it."""
-    return exported.kind(path) not in FILE_RUNTIMES or path.is_dir()
+    return exported.suffix_of(path) not in FILE_RUNTIMES or path.is_dir()
 
 
 def load(path: Path, threads: int | None = None) -> Predictor:
@@ -201,17 +202,17 @@ def load(path: Path, threads: int | None = None) -> Predictor:
     path = file_of(path)
     if path.name == "saved_model.pb" and path.is_file():
         raise InputError(f"{path} is one file of a SavedModel; give its folder: {path.parent}")
-    runtime_of_file = FILE_RUNTIMES.get(exported.kind(path))
+    runtime_of_file = FILE_RUNTIMES.get(exported.suffix_of(path))
     if runtime_of_file and path.is_file():
         _refuse_other_kinds(path)
         runtime = runtime_of_file(path, threads)
-        found = exported.statements(path, runtime.card_text)
-        return Predictor(path, runtime, exported.agreed(path, found, runtime))
+        found = exported.find_cards(path, runtime.card_text)
+        return Predictor(path, runtime, exported.consistent_card(path, found, runtime))
     if (path / "saved_model.pb").is_file():
         # Read before the model is loaded: a SavedModel can run any code.
-        found = exported.statements(path, metadata.card_in_saved_model(path))
+        found = exported.find_cards(path, metadata.card_in_saved_model(path))
         loaded = SavedModelRuntime(path)
-        return Predictor(path, loaded, exported.agreed(path, found, loaded))
+        return Predictor(path, loaded, exported.consistent_card(path, found, loaded))
     if path.exists() or str(path) in CATALOGUE:
         if path.is_dir() and not (path / run_folder.CONFIG).is_file():
             what = foreign.folder(path)

@@ -95,7 +95,7 @@ class TfliteRuntime:
         self.classes = int(self._output["shape"][-1])
         if self._input["dtype"] == np.uint8 and self._input["quantization"] != (1.0, 0):
             why = f"its input has the scale and zero point {self._input['quantization']}, expected (1.0, 0)"
-            raise exported.not_ours(path, why)
+            raise exported.foreign_file(path, why)
         self.step, self._zero = self._output["quantization"]
         self._scale = self.step or 1.0
         self.card_text = metadata.card_in_tflite(path)
@@ -163,7 +163,7 @@ def _check_ports(path: Path, ports: list[list[Port]], types: tuple[str, ...] = (
     inputs, outputs = ports
     fits = len(inputs) == 1 and len(outputs) == 1 and _is_image(*inputs[0][1:], types)
     if not fits or outputs[0][1] not in types or len(outputs[0][2]) != 2 or not isinstance(outputs[0][2][1], int):
-        raise exported.not_ours(
+        raise exported.foreign_file(
             path,
             f"expected one input, {' or '.join(types)} (batch, size, size, 3), and one output, {' or '.join(types)} "
             f"(batch, classes); found {inputs} and {outputs}",

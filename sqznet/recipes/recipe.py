@@ -90,7 +90,7 @@ class Recipe:
     mixup: float = _setting(0.0, "alpha of mixup, which blends pairs of images; 0 turns mixup off", _NON_NEGATIVE)
     cutmix: float = _setting(
         0.0,
-        "alpha of CutMix, which pastes a part of another image; with mixup, a batch uses one; 0: off",
+        "alpha of CutMix, which pastes part of another image; an image gets CutMix or mixup; 0: off",
         _NON_NEGATIVE,
     )
     shuffle_mib: int = _setting(1_024, "memory of the shuffle buffer, which holds encoded records, in MiB", _POSITIVE)

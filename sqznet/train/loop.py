@@ -104,10 +104,10 @@ def make_train_steps(
         sums = tf.TensorArray(tf.float32, size=steps, element_shape=[4])
         for step in tf.range(steps):
             optimizer.learning_rate.assign(learning_rates[step])
-            alive = sparse_weights.alive(model) if recipe.sparsity else []
+            alive = sparse_weights.nonzero_masks(model) if recipe.sparsity else []
             parts = strategy.run(replica_step, args=next(iterator))
             if recipe.sparsity:
-                sparse_weights.hold(model, alive, sparse[step])
+                sparse_weights.apply_masks(model, alive, sparse[step])
             if averaged is not None:
                 average(averaged, model, recipe.ema, optimizer.iterations)
             total = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)

@@ -68,7 +68,7 @@ def test_both_models_see_what_the_flags_say(bundle, trained_run, shard_set, tmp_
         (["--resize_as=android", "--no-antialias"], "leave out --no-antialias, or --resize_as"),
         (
             ["--resize_to=31"],
-            r"--resize_to=31 is too small: the model sees 32 x 32 pixels, .*; give --resize_to=32 or more",
+            r"--resize_to=31 is too small: the model takes 32 x 32 pixels, .*; give --resize_to=32 or more",
         ),
         (["--resize_to=0"], "--resize_to=0 is too small"),
     ],

@@ -171,11 +171,8 @@ def test_a_thousand_classes_stay_under_five_mebibytes(arch, limit, tmp_path):
     tflite.write(folded, tmp_path / "model.tflite", "none")
     onnx.write(folded, tmp_path / "model.onnx", "none")
     card = Card(tuple(labels.imagenet()), Preprocessing(227, 256, "squash", "bicubic"), None, weights.IMAGENET_TRAIN)
-    metadata.add_to_saved_model(tmp_path / "savedmodel", card)
-    metadata.add_to_onnx(tmp_path / "model.onnx", card)
-    words = labels.readable(card.classes or ())
-    path, steps = tmp_path / "model.tflite", card.preprocessing.steps
-    metadata.add(path, name="x", description=steps, licence="x", labels=words, image_size=227, card=card)
+    for name, format_name in (("savedmodel", "savedmodel"), ("model.tflite", "tflite"), ("model.onnx", "onnx")):
+        metadata.add_card(tmp_path / name, format_name, card, "x")
     sizes = {path.name: files.size_of(path) for path in tmp_path.iterdir()}
     assert max(sizes.values()) < limit, sizes
 
@@ -242,9 +239,9 @@ def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_se
     assert proofs["model.onnx"].agreement == 1.0
 
 
-def test_the_program_of_the_readme_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
-    readme = Path(__file__).parents[2] / "export" / "README.md"
-    program = readme.read_text().split("```python\n")[1].split("```")[0]
+def test_the_program_of_the_document_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "app.md"
+    program = page.read_text().split("```python\n")[1].split("```")[0]
     for name in ("manifest.json", "labels.txt", "model.tflite"):
         shutil.copy(bundle / name, tmp_path)
     shutil.copy(photographs / "val" / "star" / "000.jpg", tmp_path / "photo.jpg")

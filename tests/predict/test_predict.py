@@ -14,8 +14,7 @@ from PIL import Image
 
 from sqznet.core import metrics, plots
 from sqznet.core.errors import InputError, Reject
-from sqznet.images import decode as images
-from sqznet.images import signatures
+from sqznet.images import decode, signatures
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network.keras_file import Card
 from sqznet.predict import __main__ as predict
@@ -154,7 +153,7 @@ def heic(holiday) -> Path:
 
 
 def test_heic_is_read_where_its_package_is(heic):
-    pixels, _ = images.decode(heic.read_bytes())
+    pixels, _ = decode.decode(heic.read_bytes())
     with Image.open(heic.with_name("a.jpg")) as image:
         assert np.abs(pixels.astype(int) - np.asarray(image)).mean() < 4
 
@@ -162,7 +161,7 @@ def test_heic_is_read_where_its_package_is(heic):
 def test_heic_names_its_package_where_that_is_missing(heic, monkeypatch):
     monkeypatch.setattr(signatures, "reads_heif", lambda: False)
     with pytest.raises(Reject, match="HEIC .* which pillow-heif reads: pip install pillow-heif"):
-        images.decode(heic.read_bytes())
+        decode.decode(heic.read_bytes())
 
 
 def test_photographs_in_other_colours_are_answered_alike(bundle, holiday, capsys):

@@ -18,8 +18,7 @@ from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, keras_file, labels, model
 from sqznet.network.architecture import Network
 from sqznet.network.keras_file import Card
-from sqznet.network.sqz import convert as compressed
-from sqznet.network.sqz import encoder
+from sqznet.network.sqz import convert, encoder
 from sqznet.predict import inference
 from sqznet.runs import checkpoint
 from sqznet.train import __main__ as train
@@ -175,7 +174,7 @@ def as_run(folder: Path, classes: tuple[str, ...]) -> Path:
 
 def as_sqz(folder: Path, classes: tuple[str, ...]) -> Path:
     trained, card = keras_file.load(as_keras(folder, classes))
-    stored = compressed.of_keras(trained, card)
+    stored = convert.of_keras(trained, card)
     integers = {
         name: encoder.Integers(np.round(kernel * 100).astype(np.int32), np.float32(0.01))
         for name, (kernel, _) in stored.layers.items()

@@ -1,9 +1,9 @@
-"""What each stage of `sqznet.compress` is worth: the same network at the same size, stage after stage.
+"""Measures what each stage of `sqznet.compress` is worth: the same network at the same size, with one more stage a row.
 
-  python benchmarks/compression.py --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
+  python -m benchmarks.experiments.compression --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
 
-Prints a table: bytes, points of top-1 lost with their paired 95 % interval, and divergence. Then the integers of the
-last line but the learnt one, as other coders pack them.
+Prints a table: bytes, points of top-1 lost with their paired 95 % interval, and divergence. Then
+prints the bytes that other coders need for the integers of the row "+ bits counted".
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from sqznet.core import sizes as budget
 from sqznet.data import manifest as manifests
 from sqznet.predict import inference
 
-STAGES = {  # each line adds a stage to the one before
-    "the same step in deviations, nearest step": {"measure": False, "compensate": False, "count_bits": False},
+STAGES = {  # each row adds a stage to the row before
+    "one step in deviations, nearest integer": {
+        "measure": False,
+        "compensate": False,
+        "count_bits": False,
+    },
     "+ steps by measured sensitivity": {"compensate": False, "count_bits": False},
-    "+ errors made up for": {"count_bits": False},
+    "+ error compensation": {"count_bits": False},
     "+ bits counted": {},
     "+ half of the weights pruned first": {"sparsity": 0.5},
     "bits counted, + learning": {},
@@ -38,22 +42,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning")
     args = parser.parse_args()
     startup.load_tensorflow()
-    from sqznet.compress import compressor, rate_search
+    from sqznet.compress import compressor, curve
 
     trained, card = inference.load_keras(args.model)
     rows, packed = [], b""
     for name, flags in STAGES.items():
-        stages = compressor.Stages(**flags, finetune_minutes=args.minutes if "learning" in name else 0.0)
-        made = compressor.Compressor(
-            args.model,
-            trained,
-            card,
-            manifests.load(args.data),
-            stages=stages,
-            split=args.split,
-            records=None,
-            calibration_records=256,
-        )
+        minutes = args.minutes if "learning" in name else 0.0
+        settings = compressor.Settings(**flags, finetune_minutes=minutes, split=args.split)
+        made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
         target = budget.parse(args.target)
         points, chosen = made.compress(target, None)
         chosen = chosen or min(points, key=lambda each: each.bytes)
@@ -61,7 +57,7 @@ def main() -> None:
             packed = _integers(made, chosen)
             ours = chosen.bytes
         rows.append(_row(name, chosen))
-        rate_search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
+        curve.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
     console.table(["stages", "bytes", "points lost", "95 % interval", "divergence, nats"], rows, title=str(args.model))
     console.table(["coder", "bytes"], _coders(packed, ours), title="the same integers")
 
