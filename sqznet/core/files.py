@@ -29,17 +29,13 @@ REMEDIES = {
     errno.EROFS: "make it writable, or name another folder",
     errno.EACCES: "get the rights to it, or name another folder",
     errno.EPERM: "get the rights to it, or name another folder",
-    errno.EEXIST: "a file stands in its way; name another",
-    errno.ENOTDIR: "a file stands in its way; name another",
-    errno.EISDIR: "a folder stands in its way; name another",
+    errno.EEXIST: "a file exists where a folder is needed; name another",
+    errno.ENOTDIR: "a file exists where a folder is needed; name another",
+    errno.EISDIR: "a folder exists where a file is needed; name another",
     errno.ENAMETOOLONG: "give it a shorter name",
 }
-_OF_NAMES = (
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-)  # errors of names, which may come from reading too
+# Errors of names, which may come from reading too.
+_OF_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager

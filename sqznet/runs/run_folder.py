@@ -8,7 +8,7 @@ checkpoints/     the last checkpoints, to resume from
 curve.png        loss and accuracy by epoch
 events/          the same for TensorBoard
 logs/            the output of each worker
-bad_records.csv  records that the run goes on without, if there are any; mended/ holds their shards
+bad_records.csv  corrupt records that the run leaves out, if there are any; mended/ holds their shards
 lock             the process that trains there; after a kill it stays until the next training
 """
 
