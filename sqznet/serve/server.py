@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.core.files import TEMPORARY_PREFIX
+from sqznet.network.exported import MANIFEST
 
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost")
 ARTIFACTS = Path("export/artifacts")
-MANIFEST = "manifest.json"
 WEB = Path(__file__).resolve().parent / "web"
 PAGE = "index.html"
 PACKAGES = ("onnxruntime-web", "@litertjs/core", "@litertjs/wasm-utils")
