@@ -140,7 +140,7 @@ def test_bytes_that_change_from_one_conversion_to_the_next_are_refused(trained_r
         path.write_bytes(proto.SerializeToString())
 
     monkeypatch.setattr(variants, "VARIANTS", (variants.Variant(real.file_name, "onnx", "none", restless),))
-    with pytest.raises(InputError, match="comes out with other bytes each time"):
+    with pytest.raises(InputError, match="has other bytes after each conversion"):
         export(trained_run, shard_set, tmp_path / "out", files="onnx")
 
 

@@ -38,8 +38,8 @@ def test_moves_that_end_where_they_began_are_left_out(side, reshaped, left):
     proto = graph_of(side, reshaped)
     images = np.arange(2 * side * side * 4, dtype=np.float32).reshape(2, side, side, 4) - 3
     (expected,) = ReferenceEvaluator(proto).run(None, {"image": images})
-    writer._drop_moves_of_nothing(proto)
-    writer._put_in_order(proto)
+    writer._remove_identity_moves(proto)
+    writer._sort(proto)
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node] == left
     assert bool(proto.graph.initializer) == ("Reshape" in left)
