@@ -39,7 +39,7 @@ def test_each_file_equals_the_keras_model_in_its_own_runtime(bundle, trained_run
     keras_model, exported = inference.load(trained_run), inference.load(bundle / variant.file_name)
     images = images_of(shard_set, keras_model)
     expected, given = keras_model.predict(images), exported.predict(images)
-    if variant.quantize == "int8":  # how far a single answer moves depends on how so small a network was trained
+    if variant.quantize == "int8":  # single answers of so small a network may change
         assert np.abs(given - expected).mean() < np.abs(expected - expected.mean(axis=0)).mean() / 3
     else:
         assert np.abs(given - expected).max() <= TOLERANCES[variant.quantize]
@@ -136,7 +136,7 @@ def test_a_bundle_is_what_its_manifest_says(bundle):
     assert max(difference for _, _, difference in results) < 1e-5  # the same runtime on the same machine
 
 
-def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
+def test_golden_pictures_are_the_golden_inputs(bundle, trained_run):
     from PIL import Image
 
     golden = json.loads((bundle / "golden" / "golden.json").read_text())
@@ -192,7 +192,7 @@ def test_an_unknown_format_lists_the_known_ones(format, quantize, message):
         variants.choose(format, quantize)
 
 
-def test_all_means_every_format_that_can():
+def test_all_means_every_format_that_has_the_quantization():
     assert [each.format for each in variants.choose("all", "none")] == ["savedmodel", "tflite", "onnx", "onnx_nchw"]
     assert [each.format for each in variants.choose("all", "float16")] == ["tflite", "onnx", "onnx_nchw"]
     assert variants.choose("all", "all") == list(variants.VARIANTS)
