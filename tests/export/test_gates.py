@@ -82,7 +82,7 @@ def test_a_file_that_is_not_equal_is_not_written(trained_run, shard_set, tmp_pat
 
 @pytest.fixture(scope="module")
 def always_the_rarest(trained_run, shard_set):
-    """A change of the last biases after which the network always predicts the class that it otherwise predicts least."""
+    """A change of the last biases that makes the network always predict the class that it predicts least."""
     batches = verify.answers(inference.load(trained_run), shard_set, "val", None, "asking")
     answers = np.concatenate([probabilities.argmax(axis=1) for _, _, probabilities in batches])
     rarest = np.bincount(answers, minlength=3).argmin()

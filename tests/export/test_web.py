@@ -359,7 +359,7 @@ def test_resizing_gives_the_pixels_of_tensorflow(tmp_path):
         expected = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy().astype(int)
         found = np.fromfile(tmp_path / f"{number}.out", np.uint8).reshape(expected.shape)
         assert np.abs(found - expected).max() <= 1, cases[number]
-        # TensorFlow takes the weights of kernels without antialiasing from a table of 1,024 entries: more levels differ.
+        # TensorFlow takes the weights of kernels without antialiasing from a table of 1,024 entries: more differ.
         assert (found != expected).mean() <= (0.005 if smooth else 0.05), cases[number]
 
 
