@@ -1,12 +1,12 @@
-"""How fast exported files are on this machine, and how much memory they add.
+"""The time and the memory that exported files need on this machine.
 
-Each file runs in its own runtime, on the processor, with one photograph at a time (batch 1), in a process of its own
-for each number of threads: 5 runs to warm up, then those that count. The time is from uint8 pixels in memory to
-probabilities; decoding and scaling of the photograph are not in it.
+Each file runs in its own runtime, on the processor, with batch 1, in a process of its own for each number of threads: 5
+runs to warm up, then those that count. The time is from uint8 pixels in memory to probabilities. Decoding and resizing
+the photograph are not included.
 
-"peak memory" is how far the resident memory of that process rose at most, by importing the runtime, loading the file
-and running it; "of it runtime" is what the import alone took. What Python and NumPy took before is not in it. The
-figures compare files on this machine: a phone has another processor and other builds of the runtimes.
+"peak memory" is the largest increase of that process's resident memory while it imports the runtime, loads the file and
+runs it; "of it runtime" is the part of the import. The memory of Python and NumPy is not included. The figures compare
+files on this machine: a phone has another processor and other builds of the runtimes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLUMNS = ["file", "bytes", "threads", "median ms", "p90 ms", "peak memory MiB",
 
 
 def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
-    """Prints the table of a bundle's files, or of one model, and returns its figures.
+    """Measures a bundle's files, or one model; prints the table and returns the figures.
 
     Raises:
         InputError: no such model, or one that cannot be run.
@@ -54,10 +54,10 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
 
 
 def models_of(model: Path) -> list[Path]:
-    """The model files of an exported bundle, in the order of their names, or the one model that is named; a run's best.
+    """The files of a bundle, sorted by name, or the one model that is named; of a run its best model.
 
     Raises:
-        InputError: no such path, or a manifest.json that cannot be read, or lists what is not there.
+        InputError: no such path, or a manifest.json that cannot be read or lists missing files.
     """
     if not model.exists():
         raise InputError(
@@ -66,7 +66,7 @@ def models_of(model: Path) -> list[Path]:
     manifest = model / "manifest.json"
     if not manifest.is_file():
         best = model / run_folder.BEST
-        return [best if best.is_file() else model]  # of a run, the model without checkpoint and events
+        return [best if best.is_file() else model]  # a run folder also has checkpoints and events
     try:
         names = sorted(json.loads(manifest.read_text())["files"])
     except (ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from sqznet.benchmark import __main__ as benchmark
-from sqznet.benchmark import contestants, infer, race, speed
+from sqznet.benchmark import infer
 from sqznet.core import files
 from sqznet.core.errors import InputError
 from sqznet.export import onnx, saved_model, tflite
@@ -95,7 +94,7 @@ def test_the_warm_up_does_not_count():
 
 def test_the_complete_bundle_is_measured(bundle, tmp_path):
     out = tmp_path / "latency.json"
-    assert benchmark.main(["--what=infer", f"--model={bundle}", "--threads=1", "--runs=2", f"--out={out}"]) == 0
+    assert benchmark.main([f"--model={bundle}", "--threads=1", "--runs=2", f"--out={out}"]) == 0
     named = json.loads((bundle / "manifest.json").read_text())["files"]
     assert [row["file"] for row in json.loads(out.read_text())["infer"]["measured"]] == sorted(named)
 
@@ -161,109 +160,8 @@ def test_multiply_adds_are_those_of_the_paper():
     assert architecture.multiply_adds(architecture.Network(1000, arch="v1.1"))["conv10"] == 14 * 14 * 512 * 1000
 
 
-@pytest.mark.slow
-def test_ours_and_keras_train_in_turns(shard_set, tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    flags = ["--what=train", "--compare", "--archs=v1.1", "--sizes=64", "--batch=2", "--rounds=1"]
-    assert benchmark.main([*flags, f"--data={shard_set.folder}", f"--out={out}"]) == 0
-    (written,) = json.loads(out.read_text())["train"]
-    names = [each["contestant"] for each in written["results"]]
-    precisions = [each["settings"]["precision"] for each in written["results"] if "data" not in each["settings"]
-                  and each["contestant"] == "train-sqznet"]  # fmt: skip
-    assert precisions in (["float32"], ["bfloat16", "float32"])
-    assert names[: len(precisions) + 2] == ["train-sqznet"] * (len(precisions) + 1) + ["train-keras"]
-    for each in written["results"]:
-        (round_,) = each["rounds"]
-        assert round_["images"] == contestants.STEPS * 2
-        assert each["images_per_second"] == pytest.approx(round_["images"] / round_["seconds"])
-        assert each["peak_mib"] > 100
-    assert written["limit_gflops"] > 0
-    shown = capsys.readouterr().out
-    assert "Keras fit" in shown and "V100 (article)" in shown
-
-
-@pytest.mark.slow
-def test_ours_and_the_plain_pipeline_read_in_turns(shard_set, tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    flags = ["--what=input", "--compare", "--sizes=32", "--batch=8", "--rounds=1"]
-    assert benchmark.main([*flags, f"--data={shard_set.folder}", f"--out={out}"]) == 0
-    results = json.loads(out.read_text())["input"]["results"]
-    assert [each["contestant"] for each in results][:2] == ["input-sqznet", "input-decode-jpeg"]
-    assert all(each["rounds"][0]["images"] == contestants.IMAGES for each in results)
-    assert "images per core-second" in capsys.readouterr().out
-
-
-def test_a_contestant_that_fails_is_named_with_its_reason(tmp_path):
-    entry = race.Entry("input-sqznet", {"data": str(tmp_path), "image_size": 32, "batch": 8}, "sqznet")
-    with pytest.raises(InputError, match=r"^sqznet failed: .* has no manifest.json"):
-        race.run([entry], 1, "reading")
-
-
-RACE = """
-import subprocess, sys, time
-from sqznet.benchmark import race
-
-class Runner:  # one that is stopped, and deaf to SIGHUP, which Linux sends to stopped orphans
-    def __init__(self, entry):
-        command = ["sh", "-c", "trap '' HUP; kill -STOP $$; sleep 600"]
-        self.process = subprocess.Popen(command, process_group=0)
-
-    def round(self):
-        print("racing", flush=True)
-        time.sleep(600)
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
-race._Runner = Runner
-race.run([race.Entry("none", {}, "none")] * 2, 1, "racing")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_contestant_outlives_its_race(number):
-    race_itself = subprocess.Popen(
-        [sys.executable, "-c", RACE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert race_itself.stdout is not None and race_itself.stdout.readline() == "racing\n"
-        race_itself.send_signal(number)
-        race_itself.communicate(timeout=60)  # until none of them holds the other end of its standard output
-    finally:
-        race_itself.kill()
-
-
-def test_the_seconds_of_a_command_are_those_of_its_help(capsys):
-    seconds = speed.start(1)
-    assert set(seconds) == {f"{name} --help" for name in speed.COMMANDS}
-    assert all(0 < each < 10 for each in seconds.values())
-    assert "serve --help" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--what=input"], "--what=input needs --data"),
-        (["--what=infer"], "--what=infer needs --model"),
-        (["--what=train", "--archs=v2"], "no SqueezeNet 'v2'; there are v1.0, v1.1"),
-        (["--what=train", "--sizes=big"], "argument --sizes: 'big' is not a list of different whole numbers"),
-        (["--what=train", "--rounds=0"], "argument --rounds: '0' is not a whole number of 1 or more"),
-    ],
-)
-def test_flags_of_races_that_make_no_sense_are_refused(flags, message):
+@pytest.mark.parametrize("what", ["train", "input", "export", "startup", "all"])
+def test_what_the_repository_measures_is_named_with_its_command(what):
+    message = f"{what} is measured in the project's repository: python -m benchmarks.speed --what={what}"
     with pytest.raises(InputError, match=message):
-        benchmark.main(flags)
-
-
-@pytest.mark.slow
-def test_exports_are_timed_format_by_format(trained_run, shard_set, tmp_path, capsys):
-    out = tmp_path / "figures.json"
-    flags = [f"--model={trained_run}", f"--data={shard_set.folder}", "--rounds=1", f"--out={out}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "EXPORTS", {"tflite": ["--format=tflite"]})  # the others take as long
-        assert benchmark.main(["--what=export", *flags]) == 0
-        assert 1 < json.loads(out.read_text())["export"]["tflite"] < 120
-        with pytest.raises(InputError, match=r"--format=tflite .* failed: .*no such"):
-            speed.export(trained_run, tmp_path / "nowhere", 1)
-    assert "tflite" in capsys.readouterr().out
+        benchmark.main([f"--what={what}", "--compare", "--model=."])
