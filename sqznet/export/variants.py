@@ -12,10 +12,10 @@ import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.export import onnx, onnx_int8, saved_model, tflite
-from sqznet.network.exported import QUANTIZATIONS
 from sqznet.network.quantization import int8
 
 FORMATS = ("savedmodel", "tflite", "onnx", "onnx_nchw")
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 
 @dataclass
