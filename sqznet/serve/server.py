@@ -80,16 +80,14 @@ def newest(artifacts: Path = ARTIFACTS) -> Path:
     Raises:
         InputError: there is none.
     """
-    finished = (
-        path for path in artifacts.glob(f"*/{BUNDLE_MANIFEST}") if not path.parent.name.startswith(TEMPORARY_PREFIX)
-    )
-    found = sorted(finished, key=lambda path: path.stat().st_mtime)
-    if not found:
+    manifests = artifacts.glob(f"*/{BUNDLE_MANIFEST}")
+    finished = [path for path in manifests if not path.parent.name.startswith(TEMPORARY_PREFIX)]
+    if not finished:
         raise InputError(
-            f"no bundle with a {BUNDLE_MANIFEST} in {artifacts}/: write one first (python -m sqznet.export), or name its "
-            "folder with --model"
+            f"no bundle with a {BUNDLE_MANIFEST} in {artifacts}/: write one first (python -m sqznet.export), or name "
+            "its folder with --model"
         )
-    return found[-1].parent
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
 def find_site(bundle: Path, web: Path) -> Site:
