@@ -50,7 +50,7 @@ class Kit:
         assert done.returncode == 0, done.stderr
 
     def network_pixels(self, photographs: list[np.ndarray], size: int, *more: str) -> list[np.ndarray]:
-        """The kit's input of the network for straight RGBA pixels, uint8 (height, width, 4): uint8 (size, size, 3) each."""
+        """The network's input for straight RGBA pixels, uint8 (height, width, 4): uint8 (size, size, 3) each."""
         jobs = []
         for number, rgba in enumerate(photographs):
             before, after = self.folder / f"{number}.rgba", self.folder / f"{number}.rgb"

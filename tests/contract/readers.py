@@ -171,7 +171,7 @@ def kit(language: str, pictures: list[Picture], folder: Path) -> Squares:
 
 
 def straight_rgba(content: bytes) -> np.ndarray:
-    """An image as the documentation of phones says that it is decoded: upright, sRGB, 8 bits, alpha beside the colours."""
+    """An image as phones decode it by their documentation: upright, sRGB, 8 bits, alpha beside the colours."""
     image = Image.open(io.BytesIO(content))
     image.load()
     orientation, profile = image.getexif().get(0x0112, 1), image.info.get("icc_profile", b"")
