@@ -25,8 +25,10 @@ tf.config.set_logical_device_configuration(
 
 from sqznet import recipes  # noqa: E402
 from sqznet.core import files  # noqa: E402
-from sqznet.data import build, manifest, shards, sources, synthetic  # noqa: E402
+from sqznet.data import build, manifest  # noqa: E402
 from sqznet.data.manifest import Manifest  # noqa: E402
+from sqznet.data.shard_plan import BuildOptions  # noqa: E402
+from sqznet.data.sources import synthetic  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
 from sqznet.images.preprocessing import Preprocessing  # noqa: E402
@@ -91,21 +93,12 @@ def draw_photographs(root: Path) -> None:
 
 
 def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **options) -> Manifest:
-    """What `python -m sqznet.data` does, without the command line."""
-    listing = {name: options.pop(name) for name in ("holdout_per_class", "blacklist", "test_files") if name in options}
-    shard_records, beam_flags = options.pop("shard_records", 16), options.pop("beam_flags", None)
-    source = sources.open_source(spec, seed=seed, **listing)
-    return build.build(
-        source,
-        out,
-        spec=spec,
-        seed=seed,
-        options=shards.Options(**options),
-        listing_options=listing,
-        shard_records=shard_records,
-        workers=workers,
-        beam_flags=beam_flags,
-    )
+    """A set as `python -m sqznet.data` builds it. Options are of `build.build` or BuildOptions."""
+    of_build = ("holdout_per_class", "blacklist", "test_files", "beam_flags")
+    chosen = {name: options.pop(name) for name in of_build if name in options}
+    shard_records = options.pop("shard_records", 16)
+    processing = BuildOptions(**options)
+    return build.build(spec, out, seed=seed, options=processing, shard_records=shard_records, workers=workers, **chosen)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
-"""Damages photographs and shards in every way, and looks at what becomes of them.
+"""Fuzzes the readers of photographs and shards with random damage.
 
   python -m tests.fuzz --mutations=10000
-  python -m tests.fuzz --mutations=6000 --door=exif --door=profile --door=tiff
+  python -m tests.fuzz --mutations=6000 --target=exif --target=profile --target=tiff
 
-Four doors take what comes from outside: `data` (photographs; shards of other builders), `train`'s reader, `predict`.
-Each mutation must be accepted, and then be what an independent reader makes of it, or be refused with its place,
-without a hang and without an end of the process.
+The targets are the readers of files from outside: `data` (photographs; shards of other builders), `train`'s reader, and
+`predict`. Each mutation must be accepted, with the result of an independent reader, or refused with a message that
+names the place. No mutation may make a reader hang or crash.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pathlib import Path
 
 import numpy as np
 
-HANG = 5.0  # seconds; those doors that set up TensorFlow's pipelines on the way, five of them, have five times that
+HANG = 5.0  # seconds for one mutation; targets that build a TensorFlow pipeline have five times that
 Check = Callable[[random.Random, Path], str]
 
 
 class Defect(AssertionError):
-    """What must not happen."""
+    """A reader did something wrong."""
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Some bytes changed, lost, doubled or moved; one to three times."""
+    """Changes, removes, repeats or moves some bytes, one to three times."""
     changed = bytearray(content)
     for _ in range(rng.randint(1, 3)):
         at, length = rng.randrange(len(changed) + 1), rng.choice([1, 2, 4, 16, 100, 1000])
@@ -53,7 +53,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
                 changed[at:at] = piece
             case 5:
                 changed[at : at + length] = bytes([rng.choice([0, 0xFF, 0x7F])]) * len(piece)
-            case 6:  # lengths and sizes live near the beginning
+            case 6:  # most length fields are near the beginning
                 near = rng.randrange(min(len(changed), 700) + 1)
                 changed[near : near + 4] = struct.pack(
                     rng.choice(["<I", ">I"]), rng.choice([0, 1, 2**16, 2**31, 2**32 - 1])
@@ -64,10 +64,10 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
 
 
 def photograph(rng: random.Random) -> bytes:
-    """Of any format, by the name of JPEG."""
+    """A photograph in a random format."""
     from PIL import Image
 
-    from sqznet.data import synthetic
+    from sqznet.data.sources import synthetic
 
     jpeg = synthetic.draw(f"fuzz/{rng.randrange(50)}", rng.randrange(10), seed=0)
     form = rng.choice(["JPEG"] * 6 + ["PNG", "GIF", "BMP", "WEBP", "TIFF", "progressive", "grey"])
@@ -85,7 +85,7 @@ def photograph(rng: random.Random) -> bytes:
 
 
 def data_photograph(rng: random.Random, _folder: Path) -> str:
-    """`data --source=folder:`: what is accepted is decoded alike by Pillow and by TensorFlow."""
+    """`data --source=folder:`: Pillow and TensorFlow decode an accepted photograph to the same pixels."""
     import tensorflow as tf
     from PIL import Image
 
@@ -104,16 +104,16 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
     other = np.asarray(Image.open(io.BytesIO(jpeg.content)).convert("RGB")).astype(int)
     if pixels.shape != (jpeg.height, jpeg.width, 3) or other.shape != pixels.shape:
         raise Defect(f"accepted as {jpeg.height}x{jpeg.width}, decoded as {pixels.shape} and {other.shape}")
-    if np.abs(pixels - other).mean() > 6:  # their transforms and their scaling of colours differ a little
-        return "accepted, damage to the picture that both decoders conceal, each in its way"
+    if np.abs(pixels - other).mean() > 6:  # their inverse DCTs and chroma upsampling differ a little
+        return "accepted, damaged pixels that the two decoders conceal differently"
     return "accepted, pixels agree"
 
 
 def predict_photograph(rng: random.Random, folder: Path) -> str:
-    """`predict`: there is a reason, or pixels come out."""
+    """`predict`: the photograph is refused with a reason, or decoded."""
     from sqznet.core.errors import Reject
     from sqznet.images.preprocessing import Preprocessing
-    from sqznet.predict import __main__ as predict
+    from sqznet.predict import photographs
 
     class Predictor:
         class card:
@@ -122,7 +122,7 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
     path = folder / "photo.jpg"
     path.write_bytes(mutate(photograph(rng), rng))
     try:
-        image, _ = predict.read(path, Predictor)  # type: ignore[arg-type]
+        image, _ = photographs.read(path, Predictor)  # type: ignore[arg-type]
     except Reject as reason:
         return _refused(str(reason))
     if image.shape != (64, 64, 3) or image.dtype != np.uint8:
@@ -131,7 +131,8 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
 
 
 def shard_of(rng: random.Random, count: int = 6) -> list[bytes]:
-    from sqznet.data import records, synthetic
+    from sqznet.data import records
+    from sqznet.data.sources import synthetic
 
     names = [f"fuzz/{rng.randrange(50)}" for _ in range(count)]
     labels = [rng.randrange(3) for _ in names]
@@ -159,7 +160,7 @@ def framed(stored: list[bytes], path: Path) -> None:
 
 
 def damaged_shard(rng: random.Random, path: Path) -> list[bytes]:
-    """A shard whose file is damaged, or whose checksums are right and a record is not; the records as made."""
+    """Writes a shard with random damage, or with a bad record and correct checksums; returns the original records."""
     stored = shard_of(rng)
     if rng.random() < 0.5:
         framed(stored, path)
@@ -187,7 +188,7 @@ def _relabelled(record: bytes, rng: random.Random) -> bytes:
 
 
 def train_reader(rng: random.Random, folder: Path) -> str:
-    """`train`: of a damaged shard every slot is the record as it was stored, or is known to be bad, and why."""
+    """`train`: each record of a damaged shard is read as it was written, or reported with a reason."""
     import tensorflow as tf
 
     from sqznet.data import corruption, manifest, pipeline, records
@@ -202,25 +203,25 @@ def train_reader(rng: random.Random, folder: Path) -> str:
     try:
         batches = list(pipeline.training_batches(made, plan, replicas=1).as_numpy_iterator())
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        if not corruption.is_of_reading(error):
+        if not corruption.is_read_error(error):
             raise
-        bad = {*corruption.at_first_sight(made), *corruption.find(made, pipeline.order(made, plan))}
+        bad = {*corruption.in_shards_of_wrong_size(made), *corruption.find_ahead(made, pipeline.order(made, plan))}
         if not bad:
-            raise Defect(f"reading fails ({type(error).__name__}) and nothing is found bad") from None
+            raise Defect(f"reading fails ({type(error).__name__}) and no bad record is found") from None
         for each in bad:
-            if not each.reason or path.name not in each.in_words(folder):
+            if not each.reason or path.name not in each.message(folder):
                 raise Defect(f"not named: {each}") from None
-        mended = corruption.mended(made, bad, folder / "mended")
+        copied = corruption.without_bad_records(made, bad, folder / "copied")
         wrong = {each.record for each in bad}
-        read = list(tf.data.TFRecordDataset(str(mended.shards[0].path)).as_numpy_iterator())
+        read = list(tf.data.TFRecordDataset(str(copied.shards[0].path)).as_numpy_iterator())
         if [number for number, record in enumerate(read) if record == records.UNUSABLE] != sorted(wrong):
             raise Defect(f"{wrong} are bad, and others are left out") from None
         changed = [n for n, record in enumerate(read) if n not in wrong and record != original[n]]
-        if len(changed) > 1:  # one may be another with its own checksum, as good as it was
-            raise Defect(f"records {changed} are read as others than were written") from None
-        batches = list(pipeline.training_batches(mended, plan, replicas=1).as_numpy_iterator())
+        if len(changed) > 1:  # one may be a replacement with a correct checksum
+            raise Defect(f"records {changed} are read differently from how they were written") from None
+        batches = list(pipeline.training_batches(copied, plan, replicas=1).as_numpy_iterator())
         if sum((labels == -1).sum() for _, labels in batches) != len(wrong):
-            raise Defect("a bad record counts, or a good one does not") from None
+            raise Defect("the number of records without a label is wrong") from None
         return "refused, with shard and record"
     labels = sorted(int(label) for _, some in batches for label in some)
     if len(labels) != len(original) or not set(labels) <= {0, 1, 2}:
@@ -232,35 +233,31 @@ def data_shard(rng: random.Random, folder: Path) -> str:
     """`data --source=tfrecord:`: a set that verifies, or an error that names the shard."""
     from sqznet.core.errors import InputError
     from sqznet.data import build, records
-    from sqznet.data import shards as sqznet_shards
-    from sqznet.data.sources import open_source
+    from sqznet.data.shard_plan import BuildOptions
 
     there, out = folder / "there", folder / "out"
     there.mkdir()
     path = there / "train-00000-of-00001"
     damaged_shard(rng, path)
     try:
-        source = open_source(f"tfrecord:{there}", seed=0)
-        made = build.build(
-            source, out, spec="fuzz", seed=0, options=sqznet_shards.Options(max_pixels=4_000_000), listing_options={},
-        )  # fmt: skip
+        made = build.build(f"tfrecord:{there}", out, options=BuildOptions(max_pixels=4_000_000))
     except InputError as error:
         return _named(error, str(there), str(out))
     build.verify(out)
     kept = [features for shard in made.shards for features in records.read(shard.path)]
     if len(kept) + made.content["rejected"] != sum(1 for _ in records.read(path)):
-        raise Defect("records went missing in silence")
+        raise Defect("records are missing without a message")
     return "accepted, the built set verifies"
 
 
 def metadata(kind: str, rng: random.Random, _folder: Path) -> str:
-    """`data` and `predict` agree on a photograph whose EXIF block, profile or directory is damaged."""
+    """`data` and `predict` agree on a photograph with a damaged EXIF block, colour profile or TIFF directory."""
     from tests import fuzz_metadata
 
     return fuzz_metadata.outcome(kind, rng)
 
 
-DOORS: dict[str, tuple[Check, int, float]] = {  # with their part of the mutations, and their time
+TARGETS: dict[str, tuple[Check, int, float]] = {  # check, relative number of mutations, time limit in seconds
     "data, photographs": (data_photograph, 5, HANG),
     "predict": (predict_photograph, 3, HANG),
     "exif": (functools.partial(metadata, "exif"), 1, HANG),
@@ -279,17 +276,17 @@ def _refused(reason: str) -> str:
 
 def _named(error: Exception, *places: str) -> str:
     if not any(place in str(error) for place in places):
-        raise Defect(f"an error without its place: {error}")
-    return "refused, with its place"
+        raise Defect(f"the message does not name the place: {error}")
+    return "refused, with the place"
 
 
-def _work(door: str, seeds: list[int], pipe: Connection) -> None:
+def _work(target: str, seeds: list[int], pipe: Connection) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     from sqznet.core import startup
 
     startup.load_tensorflow()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # bars, and what libjpeg thinks of it
-    check = DOORS[door][0]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hides progress bars and libjpeg's warnings
+    check = TARGETS[target][0]
     pipe.send("ready")
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -302,21 +299,21 @@ def _work(door: str, seeds: list[int], pipe: Connection) -> None:
         pipe.send(outcome)
 
 
-def outcomes(door: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
-    """What becomes of each mutation, made in a process of its own that may crash or hang."""
+def outcomes(target: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
+    """Yields each seed with its outcome. The checks run in another process, which may crash or hang."""
     context, rest = multiprocessing.get_context("spawn"), list(seeds)
     while rest:
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(door, rest, there), daemon=True)
+        process = context.Process(target=_work, args=(target, rest, there), daemon=True)
         process.start()
         there.close()
         try:
             assert here.poll(120) and here.recv() == "ready"
             while rest:
-                if not here.poll(DOORS[door][2]):
-                    yield rest.pop(0), f"DEFECT: no end within {DOORS[door][2]:g} s"
+                if not here.poll(TARGETS[target][2]):
+                    yield rest.pop(0), f"DEFECT: no end within {TARGETS[target][2]:g} s"
                     break
-                outcome = here.recv()  # before the next seed is taken: the process may end in it
+                outcome = here.recv()  # before the next seed is taken: the process may crash while it checks that seed
                 yield rest.pop(0), outcome
         except (EOFError, ConnectionResetError):
             process.join()
@@ -326,21 +323,23 @@ def outcomes(door: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
             process.join()
 
 
-def fuzz(mutations: int, seed: int, doors: Sequence[str] = tuple(DOORS)) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """How often each outcome came, by door, and what is wrong."""
+def fuzz(
+    mutations: int, seed: int, targets: Sequence[str] = tuple(TARGETS)
+) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """The number of each outcome by target, and the defects."""
     from sqznet.core import console
 
     counts, defects = Counter[tuple[str, str]](), []
-    shares = sum(DOORS[door][1] for door in doors)
+    shares = sum(TARGETS[target][1] for target in targets)
     with console.progress("mutations/s") as bar:
-        for door in doors:
-            number = mutations * DOORS[door][1] // shares
+        for target in targets:
+            number = mutations * TARGETS[target][1] // shares
             seeds = [seed * 1_000_000 + index for index in range(number)]
-            for each, outcome in bar.track(outcomes(door, seeds), total=number, description=door):
+            for each, outcome in bar.track(outcomes(target, seeds), total=number, description=target):
                 if outcome.startswith("DEFECT"):
-                    defects.append(f"{door}, seed {each}: {outcome}")
+                    defects.append(f"{target}, seed {each}: {outcome}")
                     outcome = "DEFECT"
-                counts[door, outcome] += 1
+                counts[target, outcome] += 1
     return counts, defects
 
 
@@ -350,10 +349,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--door", choices=DOORS, action="append", help="only this one; may be given several times")
+    parser.add_argument(
+        "--target", "--door", choices=TARGETS, action="append", help="only this target; may be repeated"
+    )
     args = parser.parse_args()
-    counts, defects = fuzz(args.mutations, args.seed, args.door or tuple(DOORS))
-    console.table(["door", "outcome", "mutations"], [(*key, count) for key, count in sorted(counts.items())])
+    counts, defects = fuzz(args.mutations, args.seed, args.target or tuple(TARGETS))
+    console.table(["target", "outcome", "mutations"], [(*key, count) for key, count in sorted(counts.items())])
     for defect in defects:
         console.result(defect)
     return 1 if defects else 0

@@ -1,6 +1,6 @@
 """Photographs whose EXIF block, colour profile or TIFF structure is damaged, for `python -m tests.fuzz`.
 
-Only the block is damaged, not the pixels: decoders that trust it fail, and the photograph is good.
+Only the block is damaged; the pixels are intact.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sqznet.core.errors import Reject
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import decode
 from tests import icc, tiff
 
@@ -25,7 +25,7 @@ PICTURE = Image.open(io.BytesIO(JPEG)).convert("RGB")
 
 
 def exif_block() -> bytes:
-    """What a phone writes: strings, fractions, lists, a place, a maker's note and a thumbnail's directory."""
+    """An EXIF block as phones write it: strings, fractions, lists, GPS, a maker's note and nested directories."""
     exif = Image.Exif()
     exif.update({271: "Maker", 272: "Phone 7", 282: 72.0, 283: 72.0, 296: 2, 305: "1.2.3", 306: "2024:05:06 07:08:09"})
     exif[decode.EXIF_ORIENTATION] = 6
@@ -45,7 +45,7 @@ def exif_block() -> bytes:
 
 
 def damage(block: bytes, rng: random.Random) -> bytes:
-    """The same number of bytes, some of them changed: single bits, a type, a count, an offset."""
+    """Changes some bytes, and keeps the length: single bits, a type, a count, an offset."""
     changed = bytearray(block)
     for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
         at = rng.randrange(len(changed))
@@ -71,13 +71,13 @@ def _saved(image: Image.Image, format_name: str, **options) -> bytes:
 
 def _replaced(content: bytes, block: bytes, changed: bytes) -> bytes:
     if block not in content:
-        raise AssertionError("the block is not in the file as it was given")
+        raise AssertionError("the file does not contain the block unchanged")
     content = content.replace(block, changed)
     return with_checksums(content) if content.startswith(b"\x89PNG") else content
 
 
 def with_checksums(png: bytes) -> bytes:
-    """A PNG file whose chunks have the checksums of what they hold now."""
+    """A PNG file with the checksums of its chunks recomputed."""
     fixed, at = bytearray(png[:8]), 8
     while at < len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4], "big")
@@ -95,7 +95,7 @@ def damaged_exif(rng: random.Random) -> bytes:
 
 def damaged_profile(rng: random.Random) -> bytes:
     mode, profile = rng.choice(_profiles())
-    # WebP and TIFF hold the profile as it is; PNG compresses it, and what is compressed wrongly is not a profile.
+    # PNG compresses the profile; JPEG, WebP and TIFF store it as it is.
     formats = ["JPEG", "TIFF", "PNG"] if mode == "CMYK" else ["JPEG", "WEBP", "TIFF", "PNG"]
     name = rng.choice(formats)
     if name == "PNG":
@@ -121,12 +121,12 @@ def damaged_tiff(rng: random.Random) -> bytes:
             [tiff.Page(pixels[..., 0].astype(np.float32) / 255)],
         ]
     )
-    if rng.random() < 0.3:  # compressed, which another library reads; Pillow writes no EXIF block into these
+    if rng.random() < 0.3:  # compressed files are read by another library; Pillow writes no EXIF block into them
         compression = rng.choice([None, "tiff_lzw", "jpeg", "tiff_adobe_deflate"])
         options = {"compression": compression} if compression else {"exif": exif_block()}
         return damage(_saved(PICTURE, "TIFF", **options), rng)
     content = tiff.write(pages, rng.choice("<>"))
-    # The directories alone: of these files most bytes are pixels.
+    # Only the directories at the beginning or the end: most bytes of these files are pixels.
     at = rng.choice([0, len(content) - 200])
     return content[:at] + damage(content[at : at + 200], rng) + content[at + 200 :]
 
@@ -139,12 +139,12 @@ DAMAGED: dict[str, Callable[[random.Random], bytes]] = {
 
 
 def outcome(kind: str, rng: random.Random) -> str:
-    """`to_jpeg`, which builds call, and `to_pixels`, which predictions call, agree on it or both refuse it."""
+    """Checks that `to_jpeg` (used by `data`) and `to_pixels` (used by `predict`) agree, or both refuse the file."""
     content = DAMAGED[kind](rng)
     results: list[np.ndarray | str] = []
-    for door in (decode.to_pixels, decode.to_jpeg):
+    for read in (decode.to_pixels, decode.to_jpeg):
         try:
-            made = door(content, max_pixels=4_000_000)
+            made = read(content, max_pixels=4_000_000)
         except Reject as reason:
             results.append(str(reason))
         else:
@@ -159,4 +159,4 @@ def outcome(kind: str, rng: random.Random) -> str:
         raise AssertionError(f"predict sees {pixels.shape}, data stores {stored.shape}")
     if kind == "exif" and pixels.shape[2] != 3:
         raise AssertionError(f"pixels are {pixels.shape}")
-    return "accepted, both see the same"
+    return "accepted, both decode the same pixels"

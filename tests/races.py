@@ -1,16 +1,16 @@
-"""Starts two commands at once on one folder, again and again, and checks what they leave.
+"""Tests concurrency: starts two commands at once on one folder, repeatedly, and checks the result.
 
   python -m tests.races --rounds=50
       all cases, as two processes and as process 1 of two PID namespaces: a night on two idle cores
-  python -m tests.races --rounds=50 --case=builds --case=mended --setting=processes
-      some of it
+  python -m tests.races --rounds=50 --case=builds --case=bad_records --setting=processes
+      some of the cases
 
 Cases: two builds of one set (builds) or of two (other_builds), two trainings (trainings), a build and a training on it
 (build_and_training), two exports (exports), two compressions (compressions), two searches (searches), two workers
-that leave out the same bad record (mended), and two processes that write the same file and folder (replaced). Whatever
-is finished must be whole, and each process must end with 0 or with a message that names the other.
+that leave out the same bad record (bad_records), and two processes that write the same file and folder (replaced). The
+results must be complete, and each process must exit with 0 or with a message that names the other.
 
-Each process is a fork of this one, which has imported TensorFlow and run nothing of it. Namespaces need root on Linux.
+Each process is a fork of this one, which has imported TensorFlow but not used it. Namespaces need root on Linux.
 """
 
 from __future__ import annotations
@@ -47,30 +47,30 @@ _NEWPID = 0x20000000  # CLONE_NEWPID of sched.h
 
 
 @dataclass
-class Contestant:
-    """A command that runs, or has run."""
+class Process:
+    """A command that is running or has ended."""
 
-    process: int
-    said_in: Path
+    pid: int
+    log: Path
     code: int | None = None
 
     @property
-    def said(self) -> str:
-        return self.said_in.read_text(errors="replace")
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
 
     def wait(self) -> None:
-        self.code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def can_have_namespaces() -> bool:
     return sys.platform == "linux" and os.geteuid() == 0
 
 
-def start(run: Callable[[], None], said_in: Path, setting: str = "processes") -> Contestant:
-    """A fork that runs a function; in the setting `namespaces` as process 1 of a PID namespace of its own."""
-    process = os.fork()
-    if process:
-        return Contestant(process, said_in)
+def start(run: Callable[[], None], log: Path, setting: str = "processes") -> Process:
+    """Runs a function in a fork; in the setting `namespaces` as process 1 of its own PID namespace."""
+    pid = os.fork()
+    if pid:
+        return Process(pid, log)
     code = 70
     try:
         if setting == "namespaces":
@@ -81,7 +81,7 @@ def start(run: Callable[[], None], said_in: Path, setting: str = "processes") ->
                 code = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
                 os._exit(code if code >= 0 else 128 - code)
             assert os.getpid() == 1
-        output = os.open(said_in, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for each in (1, 2):
             os.dup2(output, each)
         run()
@@ -97,26 +97,26 @@ def start(run: Callable[[], None], said_in: Path, setting: str = "processes") ->
 
 
 def command(module: str, *flags: str) -> Callable[[], None]:
-    """`python -m MODULE FLAGS` without another import of TensorFlow."""
+    """A function that does `python -m MODULE FLAGS` without importing TensorFlow again."""
 
     def run() -> None:
         command = module.removesuffix(".__main__") + ".__main__"
-        sys.modules["__main__"].__spec__ = importlib.util.find_spec(command)  # which a lock says of its holder
+        sys.modules["__main__"].__spec__ = importlib.util.find_spec(command)  # a lock file names the command by it
         sys.argv = [module, *flags]
         cli.run(importlib.import_module(command).main)
 
     return run
 
 
-def checked(run: Callable[[], None], said_in: Path) -> None:
-    """Runs a check in a fork: it computes with TensorFlow, and forks of a process that has done so may hang."""
-    contestant = start(run, said_in)
-    contestant.wait()
-    assert contestant.code == 0, f"{said_in}: {contestant.said[-2000:]}"
+def checked(run: Callable[[], None], log: Path) -> None:
+    """Runs a check in a fork. The check uses TensorFlow, and forks of a process that has used it may hang."""
+    process = start(run, log)
+    process.wait()
+    assert process.code == 0, f"{log}: {process.output[-2000:]}"
 
 
 def prepare(folder: Path, cases: list[str]) -> None:
-    """What the cases begin with: photographs, a set, a trained run. Imports TensorFlow once for all forks."""
+    """Makes the photographs, the set and the trained run for the cases. Imports TensorFlow once for all forks."""
     if set(cases) <= {"replaced"}:
         return
     startup.load_tensorflow()
@@ -139,7 +139,7 @@ def prepare(folder: Path, cases: list[str]) -> None:
             folder / "run.txt")  # fmt: skip
 
 
-# Each case: two commands on a folder, and the check of what they leave.
+# Each case: two commands on a folder, and the check of the result.
 
 
 def builds(base: Path, folder: Path):
@@ -172,12 +172,11 @@ def trainings(base: Path, folder: Path):
 
 def is_trained(run_dir: Path) -> None:
     from sqznet.network import keras_file
-    from sqznet.runs import __main__ as runs
-    from sqznet.runs import checkpoint
+    from sqznet.runs import checkpoint, history
 
     _, _, progress = checkpoint.load_last(run_dir)
     assert progress["step"] == 8
-    epochs = [line["epoch"] for line in runs.read(run_dir).metrics]
+    epochs = [line["epoch"] for line in history.read(run_dir).metrics]
     assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) == 4, epochs
     keras_file.load(run_dir / "best.keras")
     hidden = [path for path in run_dir.rglob("*") if path.name.startswith(".") or path.name == "lock"]
@@ -243,20 +242,20 @@ def searches(base: Path, folder: Path):
     return one, one, check
 
 
-def mended(base: Path, folder: Path):
+def bad_records(base: Path, folder: Path):
     shutil.copytree(base / "set", folder / "set")
 
-    def mend_it() -> None:
+    def leave_out() -> None:
         from sqznet.data import corruption, manifest
 
         made = manifest.load(folder / "set")
         shards = made.shards_of("train")
         for number in range(20):
             bad = [corruption.BadRecord(shard.path.name, number % shard.records, "test") for shard in shards]
-            copied = corruption.mended(made, bad, folder / f"mended-{number}")
+            copied = corruption.without_bad_records(made, bad, folder / f"copies-{number}")
             corruption.save(folder, bad)
             for shard in copied.shards_of("train"):
-                list(corruption.slots(shard.path, shard.records))
+                list(corruption.expected_records(shard.path, shard.records))
 
     def check() -> None:
         from sqznet.data import corruption, manifest, records
@@ -264,13 +263,13 @@ def mended(base: Path, folder: Path):
         made = manifest.load(folder / "set")
         for number in range(20):
             for shard in made.shards_of("train"):
-                slots = list(corruption.slots(folder / f"mended-{number}" / shard.path.name, shard.records))
-                assert [slot == records.UNUSABLE for slot in slots].count(True) == 1
-                assert slots[number % shard.records] == records.UNUSABLE
+                read = list(corruption.expected_records(folder / f"copies-{number}" / shard.path.name, shard.records))
+                assert [each == records.UNUSABLE for each in read].count(True) == 1
+                assert read[number % shard.records] == records.UNUSABLE
         assert len(corruption.load(folder)) == sum(min(20, shard.records) for shard in made.shards_of("train"))
-        assert not list(folder.rglob(".*")), "locks and temporary files are left"
+        assert not list(folder.rglob(".*")), "locks or temporary files remain"
 
-    return mend_it, mend_it, check
+    return leave_out, leave_out, check
 
 
 def replaced(base: Path, folder: Path):
@@ -301,44 +300,44 @@ def replaced(base: Path, folder: Path):
 
 
 CASES = {each.__name__: each for each in (
-    builds, other_builds, trainings, build_and_training, exports, compressions, searches, mended,
+    builds, other_builds, trainings, build_and_training, exports, compressions, searches, bad_records,
     replaced,
 )}  # fmt: skip
 
 
-def names_the_other(case: str, contestant: Contestant) -> str | None:
-    """How a process has ended that did not succeed; None if its message does not say why."""
-    last = (contestant.said.strip().splitlines() or [""])[-1]
+def reason_of_failure(case: str, process: Process) -> str | None:
+    """Why a process did not succeed; None if its message does not give an allowed reason."""
+    last = (process.output.strip().splitlines() or [""])[-1]
     if NAMED.search(last):
         return "named the other"
     if case == "other_builds" and "was built from seed" in last:
         return "found another set"
     if case == "trainings" and "holds a run already" in last:
         return "found a run"
-    # Before the build has begun there is nobody to name, and in its last moment nobody any more.
+    # Before the build has started and after it has ended, there is no process to name.
     if case == "build_and_training" and re.search("no such folder|has no manifest.json", last):
         return "found no set"
     return None
 
 
 def one_round(case: str, setting: str, base: Path, folder: Path, rng: random.Random) -> list[str]:
-    """Starts both, waits and checks; how the two have ended."""
+    """Starts both commands, waits for them and checks the result. Returns how they ended."""
     folder.mkdir(parents=True)
     *both, check = CASES[case](base, folder)
     rng.shuffle(both)
-    contestants = []
+    processes = []
     for number, run in enumerate(both):
-        contestants.append(start(run, folder / f"{number}.txt", setting))
+        processes.append(start(run, folder / f"{number}.txt", setting))
         time.sleep(rng.choice([0.0, 0.0, rng.uniform(0, 0.1), rng.uniform(0, 2)]))
-    for each in contestants:
+    for each in processes:
         each.wait()
     ways = []
-    for each in contestants:
-        way = "succeeded" if each.code == 0 else names_the_other(case, each)
-        assert way, f"{each.said_in}: ended with {each.code}: {each.said[-2000:]}"
+    for each in processes:
+        way = "succeeded" if each.code == 0 else reason_of_failure(case, each)
+        assert way, f"{each.log}: ended with {each.code}: {each.output[-2000:]}"
         ways.append(way)
-        if "waiting: " in each.said:
-            assert NAMED.search(each.said), each.said
+        if "waiting: " in each.output:
+            assert NAMED.search(each.output), each.output
             ways.append("waited")
     assert "succeeded" in ways, ways
     checked(check, folder / "check.txt")
@@ -346,7 +345,7 @@ def one_round(case: str, setting: str, base: Path, folder: Path, rng: random.Ran
 
 
 def run(cases: list[str], settings: list[str], rounds: int, seed: int, folder: Path) -> dict[tuple[str, str], Counter]:
-    """All rounds, each case in turn; counts how the processes have ended."""
+    """Runs all rounds, and counts how the processes ended."""
     prepare(folder / "base", cases)
     rng = random.Random(seed)
     ended: dict[tuple[str, str], Counter] = {(case, setting): Counter() for case in cases for setting in settings}
@@ -369,10 +368,10 @@ def main() -> int:
         prog="python -m tests.races", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=50, help="of each case in each setting")
-    parser.add_argument("--case", action="append", choices=CASES, help="may be given more than once; default all")
+    parser.add_argument("--rounds", type=int, default=50, help="rounds of each case in each setting")
+    parser.add_argument("--case", action="append", choices=CASES, help="may be repeated; default all")
     parser.add_argument("--setting", choices=SETTINGS, help="default both")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the start times")
     args = parser.parse_args()
     settings = [args.setting] if args.setting else list(SETTINGS)
     if "namespaces" in settings and not can_have_namespaces():

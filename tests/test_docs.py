@@ -17,7 +17,7 @@ import pytest
 import sqznet
 from benchmarks import speed
 from sqznet import recipes
-from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report, scoring
 from sqznet.predict import inference
 from tests import commands
 
@@ -197,7 +197,7 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
     text = (ROOT / "docs/evaluate.md").read_text()
     for path, stem in ((trained_run, "SPLIT"), (bundle / "model.tflite", "SPLIT-MODEL")):
         predictor = inference.load(path)
-        evaluate.report(evaluate.evaluate(predictor, shard_set, "val"), predictor, shard_set, "val", tmp_path)
+        accuracy_report.report(scoring.evaluate(predictor, shard_set, "val"), predictor, shard_set, "val", tmp_path)
         for name in (f"evaluation-{stem}.json", f"confusion-{stem}.png"):
             assert f"`{name}`" in text
             written = name.replace("SPLIT", "val").replace("MODEL", path.name)

@@ -1,12 +1,12 @@
-"""Kills a training run again and again and compares it with one that was left alone.
+"""Kills a training run repeatedly, and compares the result with an uninterrupted run.
 
   python -m tests.torture --kills=50
   python -m tests.torture --kills=20 --workers=2
 
 Every kill is a SIGKILL: at a random step, while a checkpoint is being written, or while the process is starting. The
-run goes on with `--resume`. In the end its weights, optimizer slots and metrics.csv must be those of the uninterrupted
-run to the last bit, and the records that its steps were made of the same, each once in every epoch. With several
-workers one of them is killed, and the others have to end by themselves within 60 seconds.
+run continues with `--resume`. In the end its weights, optimizer slots and metrics.csv must be bit-identical to those of
+the uninterrupted run. Its steps must have used the same records, each once in every epoch. With several workers one of
+them is killed, and the others must end by themselves within 60 seconds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pathlib import Path
 import numpy as np
 
 from sqznet.core import console
-from sqznet.launch import __main__ as launch
+from sqznet.launch import local_cluster
 
 BATCH = 8
 FLAGS = [
     "--recipe=imagenette", "--image_size=32", f"--global_batch_size={BATCH}", "--dropout=0.3",
     "--learning_rate=0.005", "--warmup_epochs=1", "--steps_per_call=2", "--save_minutes=0", "--resume",
 ]  # fmt: skip
-LOST_WITHIN = 60  # seconds until the workers that are left have ended, too
+LOST_WITHIN = 60  # seconds in which the remaining workers must end
 _START = b"== start\n"
 _RECORD = np.dtype([("epoch", "<i8"), ("place", "<i8"), ("shard", "<i8"), ("number", "<i8")])
 
 
 def child(order_log: Path, argv: list[str]) -> int:
-    """sqznet.train, keeping in `order_log` what it reads: a line for each start, then records in their order."""
+    """Runs sqznet.train, and writes the order of its records to `order_log`, one file for each start."""
     from sqznet.core import startup
     from sqznet.train import __main__ as train
 
@@ -49,27 +49,27 @@ def child(order_log: Path, argv: list[str]) -> int:
 
     real = pipeline.order
 
-    def tapped(manifest, schedule, start_step=0):
+    def logged_order(manifest, schedule, start_step=0):
         path = order_log / f"from-{start_step:06d}-{time.time_ns()}"
         order_log.mkdir(parents=True, exist_ok=True)
         file = path.open("ab", buffering=0)
 
-        def keep(*fields):
+        def write(*fields):
             file.write(np.array(fields, np.int64).tobytes())
             return np.int64(0)
 
-        def tap(*element):
-            with tf.control_dependencies([tf.numpy_function(keep, element[:4], tf.int64)]):
+        def log(*element):
+            with tf.control_dependencies([tf.numpy_function(write, element[:4], tf.int64)]):
                 return tuple(tf.identity(each) for each in element)
 
-        return real(manifest, schedule, start_step).map(tap, num_parallel_calls=1, deterministic=True)
+        return real(manifest, schedule, start_step).map(log, num_parallel_calls=1, deterministic=True)
 
-    pipeline.order = tapped
+    pipeline.order = logged_order
     return train.main(argv)
 
 
 def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subprocess.Popen]:
-    addresses = ",".join(f"127.0.0.1:{port}" for port in launch.free_ports(workers))
+    addresses = ",".join(f"127.0.0.1:{port}" for port in local_cluster.free_ports(workers))
     processes = []
     for index in range(workers):
         cluster = ["--strategy=one"]
@@ -77,12 +77,12 @@ def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subproce
             cluster = ["--strategy=multiworker", f"--workers={addresses}", f"--worker_index={index}"]
         log = run_dir.with_name(f"{run_dir.name}-order-{index}")
         command = [sys.executable, "-m", "tests.torture", f"--child={log}", "--", *FLAGS, *cluster]
-        with run_dir.with_name(f"{run_dir.name}-{index}.txt").open("ab", buffering=0) as said:
-            said.write(_START)
+        with run_dir.with_name(f"{run_dir.name}-{index}.txt").open("ab", buffering=0) as output:
+            output.write(_START)
             processes.append(
                 subprocess.Popen(
                     [*command, f"--epochs={epochs}", f"--data={data}", f"--run_dir={run_dir}"],
-                    stdout=said,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                 )
             )
@@ -96,13 +96,13 @@ def last_step(run_dir: Path) -> int:
 
 
 def has_met_the_others(run_dir: Path, worker: int) -> bool:
-    """Whether the worker that was started last has got beyond waiting for the cluster."""
+    """Whether the last start of this worker has joined the cluster."""
     said = run_dir.with_name(f"{run_dir.name}-{worker}.txt").read_text()
     return "SqueezeNet v1.1" in said.rpartition(_START.decode())[2]
 
 
 def kill_one(processes: list[subprocess.Popen], run_dir: Path, target: int, rng: random.Random) -> str:
-    """Waits for the moment and kills one process; says what it was doing."""
+    """Waits for a random time and kills one process. Returns what it was doing."""
     way = rng.choice(["at a step", "at a step", "while writing", "while starting"])
     if way == "while starting":
         time.sleep(rng.uniform(0, 8))
@@ -124,9 +124,9 @@ def kill_one(processes: list[subprocess.Popen], run_dir: Path, target: int, rng:
 
 
 def records_of_steps(run_dir: Path, worker: int, total_steps: int) -> np.ndarray:
-    """The records that the steps which count were made of: of each start, those before the step of the next start.
+    """The records of all steps in the final result: from each start, those before the first step of the next start.
 
-    A start that repeats steps does so because their results were lost with the process.
+    A later start repeats the steps whose results were lost.
     """
     logs = sorted(
         run_dir.with_name(f"{run_dir.name}-order-{worker}").glob("from-*"), key=lambda path: path.name.split("-")[2]
@@ -142,7 +142,7 @@ def records_of_steps(run_dir: Path, worker: int, total_steps: int) -> np.ndarray
 
 
 def torture(data: Path, folder: Path, kills: int, *, workers: int = 1, epochs: int = 20, seed: int = 0) -> Counter[str]:
-    """Runs it all in `folder`; raises AssertionError where the runs differ. Returns how the kills were made."""
+    """Runs the test in `folder`, and counts the kinds of kills. Raises AssertionError if the runs differ."""
     from sqznet.data import manifest
     from sqznet.runs import checkpoint
 
@@ -164,7 +164,7 @@ def torture(data: Path, folder: Path, kills: int, *, workers: int = 1, epochs: i
             since = time.monotonic()
             for index, process in enumerate(processes):
                 if workers > 1 and not has_met_the_others(killed, index):
-                    process.kill()  # as sqznet.launch does: those who wait for one that has not come yet wait long
+                    process.kill()  # as sqznet.launch does: workers wait long for one that has not started
                 try:
                     code = process.wait(timeout=LOST_WITHIN)
                 except subprocess.TimeoutExpired:
@@ -199,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__, allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the times of the kills")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("flags", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -222,8 +222,8 @@ def main() -> int:
 
 
 def make_set(out: Path, records: int = 115) -> None:
-    """Shards of drawings, their number no multiple of the batch."""
-    from sqznet.data import synthetic
+    """Writes shards of drawings; the number of records is not a multiple of the batch size."""
+    from sqznet.data.sources import synthetic
     from tests.conftest import build_set
 
     photographs = out.with_name("photographs")

@@ -1,6 +1,6 @@
 """Photographs to TFRecord shards, and shards to batches.
 
-`sources` says which photographs there are, `images` makes each a JPEG that every decoder reads, `shards` plans and
-writes the shards, `build` runs that over processes, `manifest` describes the result, `records` is the schema,
-`preprocess` and `pipeline` turn records into batches.
+`sources` lists photographs, `shard_plan` assigns them to shards, `shards` writes one shard, `build` writes all shards
+and the manifest, `records` is the TFRecord schema, `pipeline` reads batches, `augment` and `randaugment` change
+training images, and `corruption` handles corrupt records.
 """

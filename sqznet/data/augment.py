@@ -1,38 +1,33 @@
-"""What training does to crops beside cutting them: RandAugment, colours, erased rectangles, two photographs in one.
+"""Augmentation of training crops: RandAugment, colour jitter, random erasing, mixup and CutMix.
 
-Images are uint8 RGB, 0..255, and stay so; all randomness is in the draws, so the same draws give the same image.
+Images are uint8 RGB, 0..255. All randomness comes from the draws, so the same draws give the same image.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tensorflow as tf
 
 from sqznet.data import randaugment
+from sqznet.data.randaugment import luma, to_uint8
+from sqznet.recipes import Recipe
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from sqznet.recipes import Recipe
-
-ERASED_AREA = (0.02, 0.33)  # of the crop, and aspect ratios (Zhong et al. 2017, arXiv 1708.04896, section 4.1)
+# Shares of the crop's area, and aspect ratios (Zhong et al. 2017, arXiv 1708.04896, section 4.1).
+ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECTS = (0.3, 3.3)
-_LUMA = (0.299, 0.587, 0.114)  # of R, G, B in a grey pixel (ITU-R BT.601)
 
 
 def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
-    """What is random in the augmentation of `count` crops.
+    """The random numbers for the augmentation of `count` crops.
 
     Args:
         seed: int64, (2,); the same seed gives the same draws.
-        recipe: its mixup and cutmix decide how shares are distributed.
+        recipe: its mixup and cutmix set the distribution of the shares.
 
     Returns:
-        float32, (count, 12 + randaugment.DRAWS), in 0..1: three for colours, five for erasing, then the share that is
-        left of a mixed image's own pixels, whether it is cut (1) or blended (0), and the place of what is cut; last
-        those of RandAugment.
+        float32, (count, 12 + randaugment.DRAWS), in 0..1: three numbers for colours, five for erasing; the share of a
+        mixed image's own pixels, whether it is cut (1) or blended (0), top and left of the box that is cut; last the
+        numbers for RandAugment.
     """
-    import tensorflow as tf
-
     uniform = tf.random.stateless_uniform([count, 11], seed)
     cuts = tf.cast(uniform[:, 8] < _cut_share(recipe), tf.float32)
     alphas = tf.where(cuts > 0, recipe.cutmix or 1.0, recipe.mixup or 1.0)
@@ -43,16 +38,16 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 
 
 def _cut_share(recipe: Recipe) -> float:
-    """How many of the mixed images are cut rather than blended."""
+    """The share of the mixed images to which CutMix is applied, not mixup."""
     return 0.5 if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
 
 
 def augment(image: tf.Tensor, draws: tf.Tensor, recipe: Recipe) -> tf.Tensor:
-    """One crop after RandAugment, its colours changed and a rectangle of it erased, where the recipe says so.
+    """Applies RandAugment, colour jitter and random erasing to a crop, as the recipe sets them.
 
     Args:
         image: uint8, (size, size, 3).
-        draws: one row of what `draw` gives.
+        draws: one row from `draw`.
     """
     if recipe.randaugment:
         image = randaugment.randaugment(image, draws[12:], recipe.randaugment)
@@ -64,23 +59,19 @@ def augment(image: tf.Tensor, draws: tf.Tensor, recipe: Recipe) -> tf.Tensor:
 
 
 def jitter(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
-    """Brightness, contrast and saturation, each multiplied by 1 - strength to 1 + strength, in this order."""
-    import tensorflow as tf
-
+    """Multiplies brightness, contrast and saturation, in this order, by 1 - strength to 1 + strength each."""
     brightness, contrast, saturation = tf.unstack(1 + strength * (2 * draws - 1))
     pixels = tf.cast(image, tf.float32) * brightness
-    grey = tf.tensordot(pixels, tf.constant(_LUMA), 1)[..., tf.newaxis]
+    grey = luma(pixels)
     mean = tf.reduce_mean(grey)
     # Contrast about the mean grey, then saturation about each pixel's own grey, in one expression.
     grey = mean + contrast * (grey - mean)
     pixels = grey + saturation * (mean + contrast * (pixels - mean) - grey)
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+    return to_uint8(pixels)
 
 
 def erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
-    """Fills a rectangle with the crop's mean colour, `probability` of the time (Zhong et al. 2017)."""
-    import tensorflow as tf
-
+    """Fills a rectangle with the crop's mean colour, with this probability (random erasing, Zhong et al. 2017)."""
     size = tf.cast(tf.shape(image)[0], tf.float32)
     area = ERASED_AREA[0] + draws[1] * (ERASED_AREA[1] - ERASED_AREA[0])
     low, high = (tf.math.log(each) for each in ERASED_ASPECTS)
@@ -92,9 +83,7 @@ def erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
 
 
 def _box(size: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Which pixels of a square lie in a box: bool, (size, size, 1); the box may be of any shape (...) in front."""
-    import tensorflow as tf
-
+    """A mask of the pixels inside a box: bool, (..., size, size, 1), where the box's values have the shape (...)."""
     along = tf.range(size)
     rows, columns = (
         (along >= tf.floor(first)[..., tf.newaxis]) & (along < tf.floor(first + length)[..., tf.newaxis])
@@ -104,22 +93,20 @@ def _box(size: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, wi
 
 
 def mix(images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Each image with its neighbour, blended (mixup, Zhang et al. 2017, arXiv 1710.09412) or a part of it cut out and
-    replaced by the neighbour's (CutMix, Yun et al. 2019, arXiv 1905.04899).
+    """Mixes each image with its neighbour: blends both (mixup, Zhang et al. 2017, arXiv 1710.09412), or replaces a box
+    by the neighbour's pixels (CutMix, Yun et al. 2019, arXiv 1905.04899).
 
-    Neighbours are the first and the second, the third and the fourth and so on, so that a batch that is divided evenly
-    among replicas is mixed as a whole one is. A record that could not be used, label -1, is not mixed.
+    Neighbours are the first and second image, the third and fourth, and so on. So the number of replicas among which a
+    batch is divided does not change the result. Corrupt records, label -1, are not mixed.
 
     Args:
         images: uint8, (batch, size, size, 3).
         labels: int64, (batch,).
-        draws: rows of what `draw` gives, (batch, 12 or more).
+        draws: rows from `draw`, (batch, 12 or more).
 
     Returns:
         images, labels, the neighbours' labels, int64, and the share of each image's own label, float32, all (batch,).
     """
-    import tensorflow as tf
-
     count, size = tf.shape(labels)[0], tf.cast(tf.shape(images)[1], tf.float32)
     neighbours = tf.minimum(tf.bitwise.bitwise_xor(tf.range(count), 1), count - 1)
     others, other_images = tf.gather(labels, neighbours), tf.gather(images, neighbours)

@@ -1,29 +1,26 @@
-"""Building shards with Apache Beam: the same writer of one shard, mapped over a cluster."""
+"""Builds shards with Apache Beam: maps the writer of one shard over a cluster."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sqznet.core import startup
 from sqznet.core.errors import InputError
+from sqznet.data import build_pool
+from sqznet.data.shard_plan import BuildOptions, PlannedShard
+from sqznet.data.sources import Source
 
-if TYPE_CHECKING:
-    from sqznet.data import shards
-    from sqznet.data.sources import Source
 
+def write(reader: Source, missing: list[PlannedShard], out: Path, options: BuildOptions, flags: str) -> None:
+    """Writes shards with the runner that Beam's own flags name; without flags in this process.
 
-def write(reader: Source, missing: list[shards.Shard], out: Path, options: shards.Options, flags: str) -> None:
-    """Writes shards with the runner that Beam's own flags name (none: in this process).
-
-    Workers see the source and `out` under the same paths as this process does. A shard that a lost worker was writing
-    is written again by another; it appears by rename, so that does no harm.
+    Workers must see the source and `out` under the same paths as this process. If a worker is lost, another one writes
+    its shard again; writes are atomic.
 
     Raises:
-        InputError: Beam is not installed, does not take the flags, or a shard could not be written.
+        InputError: Beam is not installed, rejects the flags, or could not write a shard.
     """
     try:
         import apache_beam as beam
@@ -37,33 +34,23 @@ def write(reader: Source, missing: list[shards.Shard], out: Path, options: shard
         raise InputError(f"--beam_options={flags}: {error}") from None
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(given))
-        # Reshuffle, or Beam fuses listing and writing, and one worker does it all.
+        # Without Reshuffle, Beam fuses listing and writing, and one worker writes all shards.
         _ = (
             pipeline
             | "shards to write" >> beam.Create(missing)
             | "shuffle" >> beam.Reshuffle()
-            | "write" >> beam.Map(_writer(reader, str(out.absolute()), options))
+            | "write" >> beam.Map(functools.partial(build_pool.write_shard, reader, out.absolute(), options))
         )
         pipeline.run().wait_until_finish()
-    except SystemExit:  # argparse of Beam, which has said why
+    except SystemExit:  # Beam's argparse has printed the reason
         raise InputError(f"Apache Beam does not take --beam_options={flags!r}; see above") from None
-    except Exception as error:  # of a worker: it comes as the runner wraps it
+    except Exception as error:  # a worker's error, wrapped by the runner
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise InputError(str(cause).split(" [while running")[0]) from None
         raise InputError(
-            f"Beam could not write all shards ({type(error).__name__}: {str(error).splitlines()[0]}); those that are "
-            "finished stand: run the same command again"
+            f"Beam could not write all shards ({type(error).__name__}: {str(error).splitlines()[0]}); the "
+            "finished shards stay: run the same command again"
         ) from error
-
-
-def _writer(reader: Source, out: str, options: shards.Options) -> Callable[[shards.Shard], str]:
-    def write_one(shard: shards.Shard) -> str:
-        from sqznet.data import shards
-
-        startup.load_tensorflow()
-        return str(shards.write(reader, shard, Path(out), options)["file"])
-
-    return write_one

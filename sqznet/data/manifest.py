@@ -1,4 +1,4 @@
-"""manifest.json: what a built set of shards holds. Written by `build`, read by everything else."""
+"""manifest.json describes a built set: classes, shards, counts. `build` writes it; all other commands read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqznet.core import locks, typed
 from sqznet.core.errors import InputError
 
 FILE = "manifest.json"
-LOCK = ".lock"  # held while a set is built; it is in the folder, which may be all that containers share
+LOCK = ".lock"  # held while a set is built; inside the folder, because containers may share nothing else
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 
@@ -29,17 +29,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A built set: its classes in the order of their labels, its shards, its counts."""
+    """A built set; classes are in the order of their labels."""
 
     folder: Path
     classes: tuple[str, ...]
-    channel_means: tuple[float, float, float]  # R, G, B, 0..255, of the training split, or of all where there is none
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255; of train, or of all splits if there is no train
     shards: tuple[Shard, ...]
     content: dict[str, Any]  # the whole file
 
     @property
     def decoded(self) -> bool:
-        """Whether the records hold pixels, not JPEGs."""
+        """Whether the records hold pixels instead of JPEGs."""
         return bool(self.content.get("options", {}).get("decoded"))
 
     @property
@@ -71,11 +71,11 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
 
     Args:
         folder: local, or a `remote.Remote`.
-        whole: whether every shard must be there.
+        whole: whether every shard must exist.
 
     Raises:
-        InputError: no such folder, no manifest, one of another format, missing shards, labels not from 0, names of
-            classes that no file of labels could hold.
+        InputError: the folder, the manifest or a shard is missing; the manifest has another format, labels that do not
+            start at 0, or class names that a file of labels cannot hold.
     """
     path = folder / FILE
     if not folder.is_dir():
@@ -83,17 +83,14 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
     if not path.is_file():
         unfinished = (folder / ".build").is_dir()
         builder = locks.holder(folder / LOCK) if isinstance(folder, Path) else None
-        raise InputError(
-            f"{folder} has no {FILE}: "
-            + (
-                f"another process builds it now: {builder}; wait for its end, then run this command again"
-                if builder
-                else "its build is unfinished; run the same `python -m sqznet.data` command again"
-                if unfinished
-                else f"build it first: python -m sqznet.data --source=folder:PHOTOGRAPHS --out={folder} "
-                "(shards made by another tool: --source=tfrecord:FOLDER)"
-            )
-        )
+        if builder:
+            remedy = f"another process builds it now: {builder}; wait for its end, then run this command again"
+        elif unfinished:
+            remedy = "its build is unfinished; run the same `python -m sqznet.data` command again"
+        else:
+            remedy = f"build it first: python -m sqznet.data --source=folder:PHOTOGRAPHS --out={folder} "
+            remedy += "(shards made by another tool: --source=tfrecord:FOLDER)"
+        raise InputError(f"{folder} has no {FILE}: {remedy}")
     with _naming(path):
         content = typed.parse_json(path.read_text(), str(path))
         typed.require(content, {"format": int, "label_base": int}, str(path))
@@ -121,7 +118,7 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Around the reading of a manifest: its errors then say what to do."""
+    """Adds the path and the remedy to errors that reading a manifest raises."""
     try:
         yield
     except (InputError, OSError, UnicodeDecodeError) as error:
@@ -130,10 +127,10 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _check_form(content: dict[str, Any], where: str) -> None:
-    """Refuses a manifest with a value of another type, or with counts that contradict each other.
+    """Checks the types of a manifest's values, and that its counts agree.
 
     Raises:
-        InputError: names the first, with what was expected, or with both numbers.
+        InputError: names the first error, with the expected type or both numbers.
     """
     kinds = {"classes": list[str], "channel_means": tuple[float, float, float], "splits": dict, "shards": list[dict]}
     typed.require(content, kinds, where)
@@ -159,27 +156,18 @@ def _check_form(content: dict[str, Any], where: str) -> None:
 
 
 def require_class_names(classes: Sequence[str], where: str) -> None:
-    """Refuses names that a file of labels, a line each, would give back as others; bundles have such a file.
+    """Refuses names that would change in a file of labels, which has one name a line and is part of a bundle.
 
     Raises:
-        InputError: names the first, and what is wrong with it.
+        InputError: names the first such class, and what is wrong with it.
     """
     for label, name in enumerate(classes):
-        wrong = _wrong_with(name)
-        if wrong:
-            raise InputError(f"{where}: the name of class {label}, {name!r}, {wrong}; rename the class and build again")
-
-
-def _wrong_with(name: str) -> str | None:
-    if not isinstance(name, str):
-        return "is no text"
-    if not name.strip():
-        return "is empty"
-    kinds = {unicodedata.category(each) for each in name}
-    if "Cs" in kinds:
-        return "is not UTF-8 (an archive of another system may have been unpacked in its own encoding)"
-    if kinds & {"Cc", "Zl", "Zp"}:
-        return "has a line break, a tab or another control character in it"
-    if name != name.strip():
-        return "begins or ends with a blank"
-    return None
+        kinds = {unicodedata.category(each) for each in name}
+        wrong = {
+            "is empty": not name.strip(),
+            "is not UTF-8 (an archive from another system may have been unpacked in the wrong encoding)": "Cs" in kinds,
+            "contains a line break, a tab or another control character": kinds & {"Cc", "Zl", "Zp"},
+            "begins or ends with a space": name != name.strip(),
+        }
+        for fault in (each for each, found in wrong.items() if found):
+            raise InputError(f"{where}: the name of class {label}, {name!r}, {fault}; rename the class and build again")

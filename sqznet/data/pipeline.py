@@ -1,8 +1,7 @@
-"""Shards to batches of uint8 images, with tf.data.
+"""Reads shards as batches of uint8 images, with tf.data.
 
-Order and crops depend on (seed, epoch, place in the epoch) only: not on threads, replicas or workers, nor on
-whether the run was stopped and resumed on the way. Records that a resumed run has already used are skipped
-before they are decoded.
+Order and crops depend only on (seed, epoch, place in the epoch): not on threads, replicas or workers, nor on whether
+the run was stopped and resumed. A resumed run skips the records that it has used before it decodes them.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
 
 from sqznet.core import console, startup
 from sqznet.core.errors import InputError
@@ -23,46 +23,37 @@ from sqznet.data import augment, corruption, records
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import Preprocessing
+from sqznet.recipes import Recipe
 from sqznet.recipes.schedule import Schedule
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from sqznet.recipes import Recipe
-
-READERS = 16  # shards read at a time
-_DRAWN = 1_024  # training crops whose random numbers are drawn at once
+READERS = 16  # shards that are read at a time
+_DRAW_BLOCK = 1_024  # training crops whose random numbers are drawn in one call
 VERIFY = "compare the shards with their manifest: python -m sqznet.data --verify --out=FOLDER"
-_CALL = 32  # examples that a data service sends at a time
-_HELD = 4_096  # examples that a worker may have taken from a data service and not used yet
+_SERVICE_BATCH = 32  # examples in a message of a data service
+_SERVICE_BUFFER = 4_096  # examples that a worker may have received from a data service and not used yet
 
 
 class Teacher(Protocol):
-    """A model that a student learns from: a `predict.inference.Predictor`, which this layer does not import."""
+    """A model that a student learns from: a `predict.inference.Predictor`, which this layer must not import."""
 
     @property
     def image_size(self) -> int:
-        """Side of the images that it takes, in pixels."""
-        ...
+        """Side of the input images in pixels."""
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
-        """The output that stands for each class of a data set, int64 (classes,)."""
-        ...
+        """The index of the output for each class of a data set, int64 (classes,)."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, size, size, 3) to float32 probabilities (n, outputs)."""
-        ...
 
 
 def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
-    """Which record comes when, from a step to the end of the run: the same for any number of replicas and workers.
+    """The records in training order, from a step to the end of the run. Replicas and workers do not change it.
 
     Returns:
-        (epoch, place in the epoch, shard of the training split, record in the shard, the record as stored), the first
-        four int64; all 0 first. Records that earlier steps have used are read past, not decoded.
+        (epoch, place in the epoch, shard of the training split, record in the shard, the stored record). The first four
+        are int64 and start at 0. Records that earlier steps have used are read, not decoded.
     """
-    import tensorflow as tf
-
     recipe, records = schedule.recipe, schedule.records
     shards = manifest.shards_of("train")
     files = tf.constant([str(shard.path) for shard in shards])
@@ -74,14 +65,14 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
         return numbered.map(lambda number, record: (shard, number, record))
 
     def epoch_records(epoch):
-        epoch_seed = _seed_of(recipe, epoch)
+        epoch_seed = _epoch_seed(recipe, epoch)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(len(shards), dtype=tf.int64), epoch_seed)
         stream = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
             read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        # A shard that ends too early, at the end of a record, is no error to TensorFlow.
+        # TensorFlow raises no error if a shard ends too early, at the end of a record.
         stream = stream.apply(tf.data.experimental.assert_cardinality(records))
-        stream = stream.shuffle(_shuffled(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = stream.shuffle(_shuffle_buffer(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
         stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
         return stream.map(lambda place, record: (epoch, place, *record))
 
@@ -89,16 +80,14 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
     return epochs.flat_map(epoch_records).take(end - start)
 
 
-def _shuffled(manifest: Manifest, recipe: Recipe) -> int:
-    """How many records fit into the memory that the recipe gives the shuffling; all of a smaller set."""
+def _shuffle_buffer(manifest: Manifest, recipe: Recipe) -> int:
+    """The size of the shuffle buffer in records: as many as fit into the recipe's `shuffle_mib`."""
     records = manifest.records("train")
     mean_bytes = sum(shard.bytes for shard in manifest.shards_of("train")) / records
     return max(1, min(records, int(recipe.shuffle_mib * 2**20 / mean_bytes)))
 
 
-def _seed_of(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
+def _epoch_seed(recipe: Recipe, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.constant([recipe.seed, 0], tf.int64), epoch)
 
 
@@ -114,42 +103,40 @@ def training_batches(
     service: str | None = None,
     job: str | None = None,
 ) -> tf.data.Dataset:
-    """All batches of a run from `start_step` on: one after the other, epoch after epoch.
+    """All batches of a run from `start_step` on, over all epochs.
 
     Args:
-        replicas: over all workers; the global batch is split evenly among them, in order.
-        worker: number of the machine this runs on, of `workers`; each takes its replicas' part of every batch.
-        teacher: a model that is shown the same crops, at the size that it was made for.
-        service: grpc://host:port of a data service that decodes; the order is then as it comes (see `_served`).
-        job: of the service, shared by the workers; None for one that no other process shares.
+        replicas: the replicas of all workers; the global batch is split evenly among them, in order.
+        worker: number of this machine among `workers`; each reads its replicas' part of every batch.
+        teacher: a model that gets the same crops, at its own input size.
+        service: grpc://host:port of a data service that decodes; the order is then not fixed (see `_from_service`).
+        job: name of a job of the service that the workers share; None for a job of this process alone.
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
-        follows the recipe's train_sizes. With a teacher, its probabilities come third: float32 (batch, classes). Where
-        the recipe mixes images, third and fourth are the neighbours' labels, int64, and the share of each image's own
-        label, float32, both (batch,).
-        A record that `mend` has taken out is a black image with the label -1.
+        follows the recipe's train_sizes. With a teacher, the third element is its probabilities, float32 (batch,
+        classes). If the recipe mixes images, the third and fourth are the neighbours' labels, int64, and the share of
+        each image's own label, float32, both (batch,).
+        A record that was found corrupt is a black image with the label -1.
     """
-    import tensorflow as tf
-
     recipe = schedule.recipe
     batch = recipe.global_batch_size
     if recipe.mixes and teacher is not None:
-        raise InputError("a --teacher sees whole photographs: leave out --mixup and --cutmix")
+        raise InputError("--teacher does not support mixed images: leave out --mixup and --cutmix")
     if recipe.mixes and batch // replicas % 2:
         raise InputError(
             f"mixup and cutmix take images in pairs, and each replica's share of the batch is {batch // replicas}: "
             f"choose a --global_batch_size that is a multiple of {2 * replicas}"
         )
     if service:
-        stream = _served(manifest, schedule, start_step, workers, teacher, service, job)
+        stream = _from_service(manifest, schedule, start_step, workers, teacher, service, job)
     else:
         stream = _in_order(manifest, schedule, start_step, worker, workers, teacher)
     stream = stream.batch(batch // replicas, drop_remainder=True)
     if recipe.mixes:
         stream = stream.map(augment.mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if teacher is not None:
-        stream = stream.map(_asking(teacher, manifest))  # one call at a time: not every runtime bears more
+        stream = stream.map(_with_teacher(teacher, manifest))  # one call at a time: not every runtime is thread-safe
     return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
@@ -157,54 +144,49 @@ def _in_order(
     manifest: Manifest, schedule: Schedule, start_step: int, worker: int, workers: int, teacher: Teacher | None
 ) -> tf.data.Dataset:
     """This worker's examples of every batch, in the order of `order`."""
-    import tensorflow as tf
-
     recipe, batch = schedule.recipe, schedule.recipe.global_batch_size
     sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)], tf.int32)
 
     def position(epoch, place):
         return epoch * schedule.records + place
 
-    def mine(epoch, place, *_):
+    def is_mine(of_order, _draws):
+        epoch, place, *_ = of_order
         return position(epoch, place) % batch // (batch // workers) == worker
 
     def example(of_order, draws):
         epoch, place, _shard, _number, record = of_order
-        # All of a batch has the size of the epoch that it begins in.
+        # All images of a batch have the size of the epoch in which the batch begins.
         size = sizes[position(epoch, place) // batch * batch // schedule.records]
         return _example(manifest, recipe, record, draws, size, teacher)
 
     stream = tf.data.Dataset.zip(order(manifest, schedule, start_step), _draws(schedule, start_step))
     if workers > 1:
-        stream = stream.filter(lambda of_order, _draws: mine(*of_order))
+        stream = stream.filter(is_mine)
     return stream.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
-    """What is random in each example of `order`: a row of `_draw`."""
-    import tensorflow as tf
-
+    """The random numbers for each example of `order`: a row of `_draw`."""
     recipe, records = schedule.recipe, schedule.records
     start_epoch, used = divmod(start_step * recipe.global_batch_size, records)
 
     def epoch_draws(epoch):
         fold = tf.random.experimental.stateless_fold_in
-        blocks = tf.data.Dataset.range(-(-records // _DRAWN))
-        blocks = blocks.map(lambda block: _draw(fold(_seed_of(recipe, epoch), block), _DRAWN, recipe))
+        blocks = tf.data.Dataset.range(-(-records // _DRAW_BLOCK))
+        blocks = blocks.map(lambda block: _draw(fold(_epoch_seed(recipe, epoch), block), _DRAW_BLOCK, recipe))
         return blocks.unbatch().take(records).skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
 
     return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(epoch_draws)
 
 
 def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
-    """Rows of `preprocess.draw`, each followed by one of `augment.draw` where the recipe augments."""
-    import tensorflow as tf
-
+    """Rows of `crop.draw`, each followed by a row of `augment.draw` if the recipe augments."""
     crops = crop.draw(seed, count, recipe.min_crop_area)
     return tf.concat([crops, augment.draw(seed + 2, count, recipe)], axis=1) if recipe.augments else crops
 
 
-def _served(
+def _from_service(
     manifest: Manifest,
     schedule: Schedule,
     start_step: int,
@@ -213,17 +195,14 @@ def _served(
     service: str,
     job: str | None,
 ) -> tf.data.Dataset:
-    """Examples from a data service, in the order in which its workers have them ready.
+    """Examples from a data service, in the order in which its workers finish them.
 
-    A shard in an epoch is the unit that is dealt out, each to one data worker, so an uninterrupted run sees every
-    record once in every epoch, but neighbouring epochs overlap by the shards that are being read. A run that is resumed
-    begins with the shard in which it stopped, so up to that many records are repeated. A data worker that dies takes
-    the shards that it was reading with it: their records are missed in that epoch. Several workers take what comes, one
-    sooner than the other; so that none of them is left without at the run's end, the shards of further epochs are dealt
-    out there, and some records of the last epoch give way to others.
+    The unit of work is one shard in one epoch, which goes to one data worker. An uninterrupted run reads every record
+    once in each epoch, but neighbouring epochs overlap by the shards that are being read. A resumed run starts with the
+    shard in which it stopped, so it repeats at most one shard. If a data worker dies, the shards that it was reading
+    are missing in that epoch. Several training workers receive examples at different rates. So that each has enough at
+    the end of the run, shards of further epochs follow, and these replace some records of the last epoch.
     """
-    import tensorflow as tf
-
     recipe, shards = schedule.recipe, manifest.shards_of("train")
     sizes = {schedule.image_size(epoch) for epoch in range(schedule.epochs)}
     if len(sizes) > 1:
@@ -234,13 +213,13 @@ def _served(
     (size,) = sizes
     files = tf.constant([str(shard.path) for shard in shards])
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
-    supply = end + (_HELD * workers if workers > 1 else 0)
-    dealt, passed = [], 0  # (epoch, shard); records up to there
+    supply = end + (_SERVICE_BUFFER * workers if workers > 1 else 0)
+    units, passed = [], 0  # (epoch, shard); records up to there
     for epoch in range(-(-supply // schedule.records)):
         for shard in np.random.default_rng([recipe.seed, epoch]).permutation(len(shards)):
             passed += shards[shard].records
             if start < passed < supply + shards[shard].records:
-                dealt.append((epoch, shard))
+                units.append((epoch, shard))
 
     def read(unit):
         numbered = tf.data.TFRecordDataset(files[unit[1]]).enumerate()
@@ -248,15 +227,15 @@ def _served(
 
     def example(unit, number, record):
         fold = tf.random.experimental.stateless_fold_in
-        seed = fold(fold(_seed_of(recipe, unit[0]), unit[1]), number)
+        seed = fold(fold(_epoch_seed(recipe, unit[0]), unit[1]), number)
         return _example(manifest, recipe, record, _draw(seed, 1, recipe)[0], size, teacher)
 
-    stream = tf.data.Dataset.from_tensor_slices(tf.constant(dealt, tf.int64))
+    stream = tf.data.Dataset.from_tensor_slices(tf.constant(units, tf.int64))
     stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
-    stream = stream.shuffle(_shuffled(manifest, recipe), seed=recipe.seed).map(
+    stream = stream.shuffle(_shuffle_buffer(manifest, recipe), seed=recipe.seed).map(
         example, num_parallel_calls=tf.data.AUTOTUNE
     )
-    stream = stream.batch(_CALL)
+    stream = stream.batch(_SERVICE_BATCH)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     stream = stream.apply(tf.data.experimental.service.distribute(dynamic, service, job_name=job))
     return stream.unbatch().take((end - start) // workers)
@@ -270,9 +249,7 @@ def _example(
     size: tf.Tensor | int,
     teacher: Teacher | None,
 ) -> tuple[tf.Tensor, ...]:
-    """(image, label), then with a teacher the same crop at its size, or what `augment.mix` has to know."""
-    import tensorflow as tf
-
+    """(image, label), then with a teacher the same crop at its size, or for `augment.mix` the random numbers."""
     cut = functools.partial(crop.preprocess_for_train, crop=recipe.crop, preprocessing=recipe.preprocessing)
 
     def crops(photograph):
@@ -281,10 +258,9 @@ def _example(
             image = augment.augment(image, draws[5:], recipe)
         if teacher is None:
             return (image,)
-        shown = teacher.image_size
-        # The same draws are the same crop.
-        again = functools.partial(cut, photograph, draws[:5], size=shown)
-        return image, tf.cond(tf.equal(size, shown), lambda: image, again)
+        # The same draws give the same crop.
+        again = functools.partial(cut, photograph, draws[:5], size=teacher.image_size)
+        return image, tf.cond(tf.equal(size, teacher.image_size), lambda: image, again)
 
     def usable():
         photograph, label = records.parse(record, manifest.decoded)
@@ -294,35 +270,33 @@ def _example(
         blanks = [size] if teacher is None else [size, teacher.image_size]
         return *(tf.zeros([side, side, 3], tf.uint8) for side in blanks), tf.constant(-1, tf.int64)
 
-    image, *shown, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
-    return (image, label, draws[5:]) if recipe.mixes else (image, label, *shown)
+    image, *for_teacher, label = tf.cond(tf.equal(record, records.UNUSABLE), unusable, usable)
+    return (image, label, draws[5:]) if recipe.mixes else (image, label, *for_teacher)
 
 
-def _asking(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Replaces the images that are the teacher's by its probabilities of the data's classes.
+def _with_teacher(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """A function for `map` that replaces the teacher's images by its probabilities of the data's classes.
 
     Raises:
-        InputError: the teacher does not know these classes.
+        InputError: the teacher lacks some of these classes.
     """
-    import tensorflow as tf
-
     outputs = teacher.outputs_of(manifest.classes, manifest.folder)
 
-    def ask(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         probabilities = teacher.predict(images)[:, outputs]
         return probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
-    def answer(images, labels, shown):
-        probabilities = tf.numpy_function(ask, [shown], tf.float32)
+    def replace(images, labels, for_teacher):
+        probabilities = tf.numpy_function(predict, [for_teacher], tf.float32)
         return images, labels, tf.ensure_shape(probabilities, [None, len(outputs)])
 
-    return answer
+    return replace
 
 
-def said_by_teacher(error: Exception) -> str | None:
-    """What a teacher raised as InputError, of TensorFlow's error about it; None where that is about something else."""
-    said = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
-    return said[1] if said else None
+def teacher_error(error: Exception) -> str | None:
+    """The message of an InputError that a teacher raised inside TensorFlow; None for any other error."""
+    found = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
+    return found[1] if found else None
 
 
 def evaluation_batches(
@@ -338,16 +312,13 @@ def evaluation_batches(
     """Every record of a split once, in the order of the shards, in full batches.
 
     Args:
-        batch_size: images in a batch.
-        multiple_of: pad with blank images until the number of batches is a multiple of this (replicas need
-            as many batches each).
+        multiple_of: pad with blank images until the number of batches is a multiple of this, so that each replica gets
+            the same number of batches.
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,), weights float32 (batch,)); weight 1 for a
         record, 0 for padding.
     """
-    import tensorflow as tf
-
     files = [str(shard.path) for shard in manifest.shards_of(split)]
     classes = len(manifest.classes)
     size = preprocessing.image_size
@@ -359,9 +330,9 @@ def evaluation_batches(
         return image, _checked(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
-    # Padded before decoding, so that each worker decodes its own batches only.
+    # Padding comes before decoding, so that each worker decodes its own batches only.
     stored = tf.data.TFRecordDataset(files)
-    # Else a file that ends too early, or has records too many, would only make the score one of other records.
+    # TensorFlow raises no error if a file has too few or too many records; the score would be of other records.
     stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
     stream = stored.concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
     stream = stream.batch(batch_size, drop_remainder=True).shard(workers, worker).unbatch()
@@ -375,45 +346,39 @@ def evaluation_batches(
 
 
 def _checked(label: tf.Tensor, classes: int) -> tf.Tensor:
-    import tensorflow as tf
-
     message = f"a label is outside 0..{classes - 1}, the manifest's classes; do the labels start at 1?"
     with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [message, label])]):
         return tf.identity(label)
 
 
 def _options() -> tf.data.Options:
-    import tensorflow as tf
-
     options = tf.data.Options()
     options.deterministic = True
-    if startup.threads():  # TensorFlow would divide the work as if it had the whole machine
+    if startup.threads():  # else TensorFlow starts a thread for each core of the machine
         options.autotune.cpu_budget = startup.threads()
-    options.threading.max_intra_op_parallelism = 1  # one image's operations are too small to be worth dividing
-    # The datasets above already hold this worker's part; TensorFlow must not divide them again.
+    options.threading.max_intra_op_parallelism = 1  # the operations on one image are too small to divide
+    # The datasets already hold this worker's part only; TensorFlow must not divide them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options
 
 
 @contextlib.contextmanager
 def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
-    """Around the use of a dataset: TensorFlow says that some record is corrupt; this finds and names it.
+    """A context for reading a dataset: replaces TensorFlow's error by one that names the corrupt record.
 
     Raises:
-        InputError: instead of TensorFlow's error, if a record of the split cannot be used.
+        InputError: a record of the split cannot be used.
     """
-    import tensorflow as tf
-
     try:
         yield
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        if not corruption.is_of_reading(error):
+        if not corruption.is_read_error(error):
             raise
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {manifest.folder}")
-        bad = corruption.first(manifest, split)
+        bad = corruption.find_first(manifest, split)
         if bad is not None:
-            raise InputError(bad.in_words(manifest.folder)) from None
-        if isinstance(error, tf.errors.FailedPreconditionError):  # of `assert_cardinality`, which says both numbers
+            raise InputError(bad.message(manifest.folder)) from None
+        if isinstance(error, tf.errors.FailedPreconditionError):  # of `assert_cardinality`; has both numbers
             raise InputError(f"{split} of {manifest.folder}: {corruption.first_line(error)} {VERIFY}") from None
         raise
 
@@ -421,7 +386,7 @@ def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
 def examples(
     manifest: Manifest, split: str, preprocessing: Preprocessing, count: int | None, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (images, labels) as numpy arrays for the first `count` records of a split (None: all), unpadded.
+    """Yields (images, labels) as NumPy arrays for the first `count` records of a split (None: all), unpadded.
 
     Raises:
         InputError: a record is corrupt; names it.

@@ -1,36 +1,31 @@
-"""RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few operations on a crop, drawn at random, all equally strong.
+"""RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few operations on a crop, chosen at random, of equal strength.
 
-Images are uint8 RGB, 0..255, and stay so. The operations and their ranges are those of AutoAugment (Cubuk et al. 2018,
-arXiv 1805.09501, table 6); what is strongest there is reached at a strength of `STRONGEST`. Pixels that a movement
-brings in from outside are mid-grey.
+Images are uint8 RGB, 0..255. The operations and their ranges are those of AutoAugment (Cubuk et al. 2018, arXiv
+1805.09501, table 6), whose limits are reached at a strength of `STRONGEST`. Pixels from outside the image are mid-grey.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tensorflow as tf
 
 from sqznet.recipes import STRONGEST
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 OPERATIONS = 2  # an image; N in the paper, which found 2 best for ResNets on ImageNet (section 4.4)
-DRAWS = 2 * OPERATIONS  # which operation, and in which direction, for each
-_LUMA = (0.299, 0.587, 0.114)  # of R, G, B in a grey pixel (ITU-R BT.601)
+DRAWS = 2 * OPERATIONS  # for each operation: which one, and its direction
+_LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B in a grey pixel (ITU-R BT.601)
 _GREY = 128
-_DEGREES, _SHEAR, _SHIFT, _ENHANCED = 30.0, 0.3, 0.45, 0.9  # at the strongest; shifts as a share of the side
+_DEGREES, _SHEAR, _SHIFT, _ENHANCED = 30.0, 0.3, 0.45, 0.9  # the limits; shifts as a share of the side
+_PI = 3.141592653589793
 
 
 def randaugment(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
-    """One crop after `OPERATIONS` operations.
+    """Applies `OPERATIONS` operations to a crop.
 
     Args:
         image: uint8, (size, size, 3).
         draws: float32, (DRAWS,), 0 to below 1.
         strength: of each operation, above 0 to STRONGEST.
     """
-    import tensorflow as tf
-
     for which, direction in (tf.unstack(each) for each in tf.split(draws, OPERATIONS)):
         number = tf.cast(which * len(NAMES), tf.int32)
         sign = tf.where(direction < 0.5, -1.0, 1.0)
@@ -39,33 +34,31 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tenso
 
 
 def apply(image: tf.Tensor, number: tf.Tensor | int, amount: tf.Tensor | float) -> tf.Tensor:
-    """The operation of that number of `NAMES`; `amount` is -1 to 1, its sign a direction where there are two."""
-    import tensorflow as tf
-
+    """Applies the operation with this index in `NAMES`. The amount is -1 to 1; its sign is the direction, if any."""
     number, amount = tf.convert_to_tensor(number), tf.cast(amount, tf.float32)
     changed = tf.switch_case(number, [lambda each=each: each(image, amount) for each in _OPERATIONS.values()])
     return tf.ensure_shape(changed, image.shape)
 
 
-def _identity(image, _amount):
-    import tensorflow as tf
+def luma(image: tf.Tensor) -> tf.Tensor:
+    """The grey image, float32 (..., 1)."""
+    return tf.tensordot(tf.cast(image, tf.float32), tf.constant(_LUMA), 1)[..., None]
 
-    return tf.identity(image)
+
+def to_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
 
 
 def _auto_contrast(image, _amount):
-    """Each channel stretched to 0..255."""
-    import tensorflow as tf
-
+    """Stretches each channel to 0..255."""
     pixels = tf.cast(image, tf.float32)
     low, high = tf.reduce_min(pixels, axis=[0, 1]), tf.reduce_max(pixels, axis=[0, 1])
     stretched = (pixels - low) * 255 / tf.maximum(high - low, 1)
-    return _to_uint8(tf.where(high > low, stretched, pixels))
+    return to_uint8(tf.where(high > low, stretched, pixels))
 
 
 def _equalize(image, _amount):
-    """Each channel's levels spread so that all are about as frequent."""
-    import tensorflow as tf
+    """Equalizes the histogram of each channel."""
 
     def equalized(channel):
         counts = tf.math.bincount(tf.reshape(channel, [-1]), minlength=256, maxlength=256)
@@ -79,41 +72,19 @@ def _equalize(image, _amount):
 
 
 def _posterize(image, amount):
-    """Fewer bits a channel, down to 4."""
-    import tensorflow as tf
-
+    """Drops up to 4 bits of each channel."""
     dropped = tf.cast(tf.round(4 * tf.abs(amount)), tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, dropped), dropped)
 
 
 def _solarize(image, amount):
-    """Levels from a threshold on are inverted."""
-    import tensorflow as tf
-
+    """Inverts the levels above a threshold."""
     threshold = 256 * (1 - tf.abs(amount))
     return tf.where(tf.cast(image, tf.float32) >= threshold, 255 - image, image)
 
 
-def _brightness(image, amount):
-    import tensorflow as tf
-
-    return _blended(tf.zeros_like(image, tf.float32), image, amount)
-
-
-def _contrast(image, amount):
-    import tensorflow as tf
-
-    return _blended(tf.reduce_mean(_luma(image)), image, amount)
-
-
-def _color(image, amount):
-    return _blended(_luma(image), image, amount)
-
-
 def _sharpness(image, amount):
-    """Away from, or towards, an image blurred by a kernel of 3 x 3; the rim stays as it is."""
-    import tensorflow as tf
-
+    """Sharpens or blurs with a kernel of 3 x 3; the outermost pixels stay unchanged."""
     pixels = tf.cast(image, tf.float32)
     kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
     kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])
@@ -123,53 +94,19 @@ def _sharpness(image, amount):
     return _blended(blurred, image, amount)
 
 
-def _luma(image):
-    import tensorflow as tf
-
-    return tf.tensordot(tf.cast(image, tf.float32), tf.constant(_LUMA), 1)[..., None]  # (size, size, 1)
-
-
 def _blended(other, image, amount):
-    """From `other` towards the image, and past it: 1 - _ENHANCED to 1 + _ENHANCED of the way."""
-    import tensorflow as tf
-
-    return _to_uint8(other + (1 + _ENHANCED * amount) * (tf.cast(image, tf.float32) - other))
-
-
-def _to_uint8(pixels):
-    import tensorflow as tf
-
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+    """Interpolates from `other` to the image, or extrapolates: 1 - _ENHANCED to 1 + _ENHANCED of the way."""
+    return to_uint8(other + (1 + _ENHANCED * amount) * (tf.cast(image, tf.float32) - other))
 
 
 def _rotate(image, amount):
-    import tensorflow as tf
-
-    angle = amount * _DEGREES * 3.141592653589793 / 180
+    angle = amount * _DEGREES * _PI / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
-    return _moved(image, [[cosine, -sine], [sine, cosine]], [0.0, 0.0])
+    return _transformed(image, [[cosine, -sine], [sine, cosine]])
 
 
-def _shear_x(image, amount):
-    return _moved(image, [[1.0, amount * _SHEAR], [0.0, 1.0]], [0.0, 0.0])
-
-
-def _shear_y(image, amount):
-    return _moved(image, [[1.0, 0.0], [amount * _SHEAR, 1.0]], [0.0, 0.0])
-
-
-def _translate_x(image, amount):
-    return _moved(image, [[1.0, 0.0], [0.0, 1.0]], [amount * _SHIFT, 0.0])
-
-
-def _translate_y(image, amount):
-    return _moved(image, [[1.0, 0.0], [0.0, 1.0]], [0.0, amount * _SHIFT])
-
-
-def _moved(image, matrix, shift):
-    """The pixel at (x, y), measured from the middle, comes from matrix (x, y) + shift, which is in sides."""
-    import tensorflow as tf
-
+def _transformed(image, matrix=((1.0, 0.0), (0.0, 1.0)), shift=(0.0, 0.0)):
+    """The pixel at (x, y) from the centre comes from matrix (x, y) + shift, where the shift is a share of the side."""
     side = tf.shape(image)[0]
     middle, matrix = (tf.cast(side, tf.float32) - 1) / 2, tf.convert_to_tensor(matrix)
     offset = middle - tf.reduce_sum(matrix, axis=1) * middle + tf.convert_to_tensor(shift) * tf.cast(side, tf.float32)
@@ -185,19 +122,19 @@ def _moved(image, matrix, shift):
 
 
 _OPERATIONS = {
-    "identity": _identity,
+    "identity": lambda image, _: tf.identity(image),
     "auto_contrast": _auto_contrast,
     "equalize": _equalize,
     "posterize": _posterize,
     "solarize": _solarize,
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "color": _color,
+    "brightness": lambda image, amount: _blended(tf.zeros_like(image, tf.float32), image, amount),
+    "contrast": lambda image, amount: _blended(tf.reduce_mean(luma(image)), image, amount),
+    "color": lambda image, amount: _blended(luma(image), image, amount),
     "sharpness": _sharpness,
     "rotate": _rotate,
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translate_x,
-    "translate_y": _translate_y,
+    "shear_x": lambda image, amount: _transformed(image, [[1.0, amount * _SHEAR], [0.0, 1.0]]),
+    "shear_y": lambda image, amount: _transformed(image, [[1.0, 0.0], [amount * _SHEAR, 1.0]]),
+    "translate_x": lambda image, amount: _transformed(image, shift=[amount * _SHIFT, 0.0]),
+    "translate_y": lambda image, amount: _transformed(image, shift=[0.0, amount * _SHIFT]),
 }
 NAMES = tuple(_OPERATIONS)

@@ -1,4 +1,4 @@
-"""The TFRecord schema: the keys that ImageNet builders have used since TF-Slim, labels 0-based."""
+"""The TFRecord schema: the keys that ImageNet builders use since TF-Slim; labels are 0-based."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from sqznet.core.remote import Remote
 if TYPE_CHECKING:
     import tensorflow as tf
 
-
-UNUSABLE = b"sqznet: this record cannot be used"  # in its place; no tf.train.Example
+UNUSABLE = b"sqznet: this record cannot be used"  # replaces a bad record; not a tf.train.Example
 
 
 def encode(
@@ -25,11 +24,11 @@ def encode(
     """One record: a serialized tf.train.Example.
 
     Args:
-        photograph: its JPEG, RGB or greyscale; or, `decoded`, its pixels, RGB, a byte each, row by row.
+        photograph: a JPEG, RGB or greyscale; if `decoded`, RGB pixels, one byte a channel, row by row.
         label: 0-based.
-        synset: the class's name in the manifest (for ImageNet its WordNet id).
-        filename: where the photograph came from, relative to its source.
-        height: in pixels, of the decoded photograph; `width` likewise.
+        synset: the class name in the manifest (for ImageNet the WordNet id).
+        filename: path of the photograph, relative to its source.
+        height: of the decoded photograph in pixels, like `width`.
     """
     import tensorflow as tf
 
@@ -44,45 +43,53 @@ def encode(
         feature[name].bytes_list.value.append(content)
     for name, number in (("image/class/label", label), ("image/height", height), ("image/width", width)):
         feature[name].int64_list.value.append(number)
-    # Protobuf maps may be serialized in any order; the same photograph must give the same bytes.
+    # By default the order of a Protobuf map may vary; the same photograph must give the same bytes.
     return example.SerializeToString(deterministic=True)
 
 
 def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    """A serialized record to (photograph, label as int64).
+    """Parses a serialized record into (photograph, label as int64).
 
-    The photograph is a JPEG, a scalar string; or, of a `decoded` set, uint8 (height, width, 3).
+    The photograph is a JPEG, a scalar string; in a `decoded` set uint8 (height, width, 3).
     """
     import tensorflow as tf
 
-    def scalar(kind: tf.DType) -> tf.io.FixedLenFeature:
-        return tf.io.FixedLenFeature([], kind)
+    integers = ["image/class/label", *(["image/height", "image/width"] if decoded else [])]
+    kinds = {"image/encoded": tf.string, **dict.fromkeys(integers, tf.int64)}
+    features = tf.io.parse_single_example(
+        serialized, {name: tf.io.FixedLenFeature([], kind) for name, kind in kinds.items()}
+    )
+    photograph = features["image/encoded"]
+    if decoded:
+        shape = [features["image/height"], features["image/width"], 3]
+        photograph = tf.reshape(tf.io.decode_raw(photograph, tf.uint8), shape)
+    return photograph, features["image/class/label"]
 
-    names = {"image/encoded": scalar(tf.string), "image/class/label": scalar(tf.int64)}
-    if not decoded:
-        features = tf.io.parse_single_example(serialized, names)
-        return features["image/encoded"], features["image/class/label"]
-    sides = {"image/height": scalar(tf.int64), "image/width": scalar(tf.int64)}
-    features = tf.io.parse_single_example(serialized, {**names, **sides})
-    shape = [features["image/height"], features["image/width"], 3]
-    pixels = tf.reshape(tf.io.decode_raw(features["image/encoded"], tf.uint8), shape)
-    return pixels, features["image/class/label"]
+
+def wrong_label(label: int, classes: int) -> str | None:
+    """The error message for a label outside 0..classes-1."""
+    if 0 <= label < classes:
+        return None
+    return (
+        f"its label is {label}; the manifest has {classes} classes, 0 to {classes - 1}. Do the labels start at 1? "
+        "Rebuild with --source=tfrecord:FOLDER and --label_offset"
+    )
 
 
 def read(path: Path) -> Iterator[Any]:
     """The features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
 
-    The file may be compressed, with gzip or zlib, whatever its name.
+    The file may be compressed with gzip or zlib, whatever its name.
 
     Raises:
-        InputError: a record's checksum is wrong, it is cut short, or it is no tf.train.Example; names it.
+        InputError: a record has a wrong checksum, is truncated, or is not a tf.train.Example; names it.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
-    if isinstance(path, Remote):  # of a set of ours, which is never compressed; opening it here would fetch all of it
+    if isinstance(path, Remote):  # sqznet's own set, never compressed; `_compression` would fetch the whole file
         stream = iter(tf.data.TFRecordDataset(str(path)))
-    else:  # bytes, because TensorFlow takes no text that is not UTF-8
+    else:  # bytes, because the path may not be UTF-8
         stream = iter(tf.data.TFRecordDataset(os.fsencode(path), compression_type=_compression(path)))
     for number in itertools.count():
         try:
@@ -95,17 +102,17 @@ def read(path: Path) -> Iterator[Any]:
 
 
 def _compression(path: Path) -> str:
-    """What TensorFlow calls a file's compression: GZIP, ZLIB, or nothing."""
+    """TensorFlow's name for the compression of a file: GZIP, ZLIB, or an empty string."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        start = zlib.decompressobj(wbits=47).decompress(head, 12)  # 47: gzip or zlib, as its head says
+        start = zlib.decompressobj(wbits=47).decompress(head, 12)  # 47: gzip or zlib, by the header
     except zlib.error:
         return ""
-    # A record's length that looks like the head of such a file is followed by no data that can be decompressed.
+    # The length field of a record may look like such a header, but the data after it cannot be decompressed.
     if len(start) < 12:
         return ""
     return "GZIP" if head.startswith(b"\x1f\x8b") else "ZLIB"

@@ -1,14 +1,14 @@
-"""Decode photographs on other machines: TensorFlow's data service, one dispatcher and any number of data workers.
+"""Decode photographs on other machines with TensorFlow's data service: one dispatcher, any number of data workers.
 
   python -m sqznet.data.service --listen=10.0.0.1:5050
-      the dispatcher, which deals out the work
+      starts the dispatcher, which distributes the work
   python -m sqznet.data.service --dispatcher=10.0.0.1:5050 --listen=10.0.0.2:5051
-      a data worker; start as many as it takes, also while training runs
+      starts a data worker; more can be added while training runs
   python -m sqznet.train --data_service=grpc://10.0.0.1:5050 --data=data/imagenet
-      training that decodes nothing itself
+      trains without decoding on this machine
 
-Data workers read the shards under the same path as training does. TensorFlow's servers take connections from any
-address and ask nobody who they are: run them where only your own machines can reach them.
+Data workers read the shards under the same path as training does. TensorFlow's servers accept connections from any
+address, without authentication: run them where only your own machines can reach them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import argparse
 import socket
 import time
 
-from sqznet.core import cli, console
+from sqznet.core import cli, console, startup
 from sqznet.core.errors import InputError, TryAgain
 
-TIMEOUT = 60  # seconds to wait for a dispatcher that is just being started
+TIMEOUT = 60  # seconds to wait for a dispatcher to start
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.data.service", __doc__)
     parser.add_argument(
-        "--listen", default="127.0.0.1:0", help="host:port under which the others reach this process; port 0: any"
+        "--listen", default="127.0.0.1:0", help="host:port at which others reach this process; port 0: any free port"
     )
     parser.add_argument("--dispatcher", help="host:port of the dispatcher; makes this process a data worker")
     return parser
@@ -35,9 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     host, port = address(args.listen, "--listen")
-
-    from sqznet.core import startup
-
     startup.load_tensorflow()
     from tensorflow.data.experimental import service
 
@@ -66,10 +63,10 @@ def address(text: str, flag: str) -> tuple[str, int]:
 
 
 def await_dispatcher(text: str, flag: str = "--dispatcher") -> None:
-    """Returns when something listens there.
+    """Waits until a server listens at this address.
 
     Raises:
-        InputError: nothing does within TIMEOUT; TensorFlow would try for ever.
+        InputError: none does within TIMEOUT. TensorFlow would wait without a limit.
     """
     where, deadline = address(text, flag), time.monotonic() + TIMEOUT
     while True:

@@ -1,110 +1,61 @@
-"""A shard is the unit of work: `plan` says which photograph goes into which, `write` makes one, whole or not at all."""
+"""Writes and checks single shards. The write is atomic, so a shard is complete or absent."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from sqznet.core import files
 from sqznet.core.errors import InputError, Reject
 from sqznet.data import records
+from sqznet.data.shard_plan import BuildOptions, PlannedShard
 from sqznet.data.sources import Photo, Source
 from sqznet.images import decode
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-SHARD_RECORDS = 1024  # about 110 MB of full-size ImageNet, 1,200 shards for its training split
 _BLOCK = 64  # photographs that are decoded in one call
 
 
-@dataclass(frozen=True)
-class Shard:
-    """What one shard is to hold."""
-
-    file: str
-    split: str
-    photos: tuple[Photo, ...]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is done to each photograph."""
-
-    max_pixels: int = decode.MAX_PIXELS
-    short_side: int | None = None
-    decoded: bool = False
-    strict: bool = False
-
-
-def plan(source: Source, *, seed: int, shard_records: int | None = None, tag: str = "") -> list[Shard]:
-    """All shards of a set; a pure function of the listing, the seed and the shard size.
-
-    Photographs are shuffled over the shards of their split, so that each shard is a fair sample.
-
-    Args:
-        shard_records: photographs in a shard, about; None chooses 16 shards of 64 or more in small sets and
-            SHARD_RECORDS a shard in large ones.
-        tag: stands in the files' names, after the split.
-    """
-    shards = []
-    for number, (split, photos) in enumerate(sorted(source.splits.items())):
-        size = shard_records or min(SHARD_RECORDS, max(64, math.ceil(len(photos) / 16)))
-        count = math.ceil(len(photos) / size)
-        order = np.arange(len(photos))
-        if not source.in_order:
-            np.random.default_rng([seed, number]).shuffle(order)
-        for index, chosen in enumerate(np.array_split(order, count)):
-            name = f"{split}{tag}-{index:05d}-of-{count:05d}.tfrecord"
-            shards.append(Shard(name, split, tuple(photos[i] for i in chosen)))
-    return shards
-
-
-def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[str, Any]:
-    """Writes one shard, by rename.
+def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptions) -> dict[str, Any]:
+    """Writes one shard.
 
     Returns:
-        What the manifest needs to know of it: file, split, records, bytes, sha256, per_class (records by label),
-        sum_of_means (R, G, B: each image's channel means, summed), colours (records by what was done to their colours)
-        and rejects ([key, reason] pairs).
+        The description for the manifest: file, split, records, bytes, sha256, per_class (records by label),
+        sum_of_means (R, G, B: sum of the images' channel means), colours (records by colour conversion) and rejects
+        ([key, reason] pairs).
 
     Raises:
         InputError: an image was rejected and options.strict is set.
     """
-    import tensorflow as tf
-
     per_class: Counter[int] = Counter()
     colours: Counter[str] = Counter()
     rejects: list[tuple[str, str]] = []
     sum_of_means = np.zeros(3)
     with files.replacing(folder / shard.file) as path:
         with tf.io.TFRecordWriter(str(path)) as writer:
-            for photo, stored in _stored(source, shard, options):
-                if isinstance(stored, Reject):
+            for photo, photograph, means in _processed(source, shard, options):
+                rejected = next((each for each in (photograph, means) if isinstance(each, Reject)), None)
+                if rejected is not None:
                     if options.strict:
-                        raise InputError(f"{photo.key}: {stored} (--strict stops at the first such file)")
-                    rejects.append((photo.key, str(stored)))
+                        raise InputError(f"{photo.key}: {rejected} (--strict stops at the first such file)")
+                    rejects.append((photo.key, str(rejected)))
                     continue
-                photograph, means = stored
-                writer.write(
-                    records.encode(
-                        photograph.content,
-                        label=photo.label,
-                        synset=source.classes[photo.label],
-                        filename=photo.filename,
-                        height=photograph.height,
-                        width=photograph.width,
-                        decoded=options.decoded,
-                    )
+                record = records.encode(
+                    photograph.content,
+                    label=photo.label,
+                    synset=source.classes[photo.label],
+                    filename=photo.filename,
+                    height=photograph.height,
+                    width=photograph.width,
+                    decoded=options.decoded,
                 )
+                writer.write(record)
                 per_class[photo.label] += 1
                 colours[photograph.colours] += 1
                 sum_of_means += means
@@ -119,41 +70,35 @@ def write(source: Source, shard: Shard, folder: Path, options: Options) -> dict[
             "colours": dict(sorted(colours.items())),
             "rejects": rejects,
         }
-        # The description goes first: where the shard stands, its description does too.
-        files.write_json(description_path(folder, shard), description)
+        # Written before the shard itself, so that each complete shard has its description.
+        files.write_json(shard.description_path(folder), description)
     return description
 
 
-def _stored(
-    source: Source, shard: Shard, options: Options
-) -> Iterator[tuple[Photo, tuple[decode.Encoded, np.ndarray] | Reject]]:
-    """For each photograph what its record is to hold, and its channel means; or why it cannot be used."""
+def _processed(source: Source, shard: PlannedShard, options: BuildOptions) -> Iterator[tuple[Photo, Any, Any]]:
+    """Yields each photograph with its decode.Encoded and its channel means; a Reject replaces either."""
     pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
-        checked = [_checked(content, options) for _, content in block]
-        good = [each for each in checked if isinstance(each, decode.Encoded)]
-        means = iter(_means_of_pixels(good) if options.decoded else channel_means([each.content for each in good]))
-        for (photo, _), each in zip(block, checked, strict=True):
-            if isinstance(each, Reject):
-                yield photo, each
-            else:
-                found = next(means)
-                yield photo, found if isinstance(found, Reject) else (each, found)
+        encoded = [_encoded(content, options) for _, content in block]
+        usable = [each for each in encoded if isinstance(each, decode.Encoded)]
+        means = iter(_means_of_pixels(usable) if options.decoded else channel_means([each.content for each in usable]))
+        for (photo, _), each in zip(block, encoded, strict=True):
+            yield photo, each, None if isinstance(each, Reject) else next(means)
 
 
-def _read(source: Source, shard: Shard) -> Iterator[tuple[Photo, bytes | OSError]]:
+def _read(source: Source, shard: PlannedShard) -> Iterator[tuple[Photo, bytes | OSError]]:
     contents = iter(source.read(list(shard.photos)))
     for count, photo in enumerate(shard.photos):
         content = next(contents, None)
         if content is None:
             raise InputError(
-                f"{count:,} of {len(shard.photos):,} photographs of {shard.file} could be read: what the source had "
-                "listed has been changed; build again"
+                f"{count:,} of {len(shard.photos):,} photographs of {shard.file} could be read: the source has changed "
+                "since it was listed; build again"
             )
         yield photo, content
 
 
-def _checked(content: bytes | OSError, options: Options) -> decode.Encoded | Reject:
+def _encoded(content: bytes | OSError, options: BuildOptions) -> decode.Encoded | Reject:
     try:
         if isinstance(content, OSError):
             raise Reject(content.strerror or str(content))
@@ -171,13 +116,11 @@ def _means_of_pixels(photographs: list[decode.Encoded]) -> list[np.ndarray]:
 
 
 def channel_means(jpegs: list[bytes]) -> list[np.ndarray | Reject]:
-    """Means of R, G, B in 0..255, float32 (3,), of each JPEG that training can decode, to about a level; or why not.
+    """Means of R, G, B in 0..255, float32 (3,), to about one level; a Reject for each JPEG that TensorFlow refuses.
 
-    TensorFlow decodes them, because that refuses some damaged ones that Pillow makes do with; at an eighth of their
-    size, for which the decoder reads every bit but computes only the mean of each block of 8 x 8 pixels.
+    TensorFlow refuses some damaged JPEGs that Pillow decodes. Decoding at an eighth of the size reads every bit, but
+    computes only the mean of each block of 8 x 8 pixels.
     """
-    import tensorflow as tf
-
     try:
         return list(_decoded_means()(tf.constant(jpegs, tf.string, [len(jpegs)])).numpy())
     except tf.errors.InvalidArgumentError:
@@ -188,33 +131,24 @@ def channel_means(jpegs: list[bytes]) -> list[np.ndarray | Reject]:
 
 @functools.cache
 def _decoded_means() -> Callable[[tf.Tensor], tf.Tensor]:
-    import tensorflow as tf
-
     def means(jpeg: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(tf.io.decode_jpeg(jpeg, channels=3, ratio=8), tf.float32)
         height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(jpeg))
-        # The last block of a row or column may stick out of the photograph.
+        # The last block of a row or column may extend beyond the photograph.
         rows, columns = (
             tf.cast(tf.minimum(8, length - tf.range(0, length, 8)), tf.float32) for length in (height, width)
         )
         return tf.einsum("h,w,hwc->c", rows, columns, pixels) / tf.cast(height * width, tf.float32)
 
-    # One call for many: calling an operation from Python takes as long as decoding does.
+    # One call for many photographs: calling an operation from Python takes as long as decoding.
     return tf.function(
         lambda jpegs: tf.map_fn(means, jpegs, fn_output_signature=tf.float32),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
 
 
-def description_path(folder: Path, shard: Shard) -> Path:
-    return folder / ".build" / f"{shard.file}.json"
-
-
 def check(path: Path, classes: int) -> int:
-    """Reads every record of a shard.
-
-    Returns:
-        The number of records.
+    """Reads every record of a shard, and returns their number.
 
     Raises:
         InputError: a record is corrupt, cannot be parsed, or has a label outside 0..classes-1; names it.
@@ -224,10 +158,7 @@ def check(path: Path, classes: int) -> int:
         labels = features["image/class/label"].int64_list.value
         if not labels or not features["image/encoded"].bytes_list.value:
             raise InputError(f"{path}, record {number} (0 first), lacks image/encoded or image/class/label")
-        if not 0 <= labels[0] < classes:
-            raise InputError(
-                f"{path}, record {number} (0 first), has label {labels[0]}; the manifest has {classes} classes, 0 to "
-                f"{classes - 1}. Do the labels start at 1? Rebuild with --source=tfrecord:FOLDER and --label_offset"
-            )
+        if wrong := records.wrong_label(labels[0], classes):
+            raise InputError(f"{path}, record {number} (0 first): {wrong}")
         number += 1
     return number

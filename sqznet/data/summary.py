@@ -1,4 +1,4 @@
-"""What ends a build: how many photographs there are of each class, and what is to be known of the set."""
+"""Prints the result of a build: the photographs of each class, and warnings about the set."""
 
 from __future__ import annotations
 
@@ -9,89 +9,78 @@ from sqznet.images import colour
 from sqznet.network import labels
 from sqznet.runs import best
 
-NAMED = 10  # classes in the line of names
-LISTED = 20  # classes in the table: of more, the smallest, which are where a set is weak
+MOST_NAMES = 10  # class names in one line
+MOST_ROWS = 20  # classes in the table; of more classes, the table has those with the fewest photographs
 
 
 def print_counts(manifest: Manifest) -> None:
-    classes = console.counted(len(manifest.classes), "class", "classes")
-    console.table(
-        ["split", "records", "per class", "shards", "bytes"],
+    splits, classes = {split: manifest.content["splits"][split] for split in manifest.splits}, manifest.classes
+    rows = [
         [
-            [
-                split,
-                f"{counts['records']:,}",
-                _range(counts["per_class"], manifest.classes),
-                len(manifest.shards_of(split)),
-                f"{counts['bytes']:,}",
-            ]
-            for split, counts in _counts(manifest).items()
-        ],
-        title=f"{manifest.folder}: {classes}",
-    )
-    more = f", ... and {len(manifest.classes) - NAMED:,} more" if len(manifest.classes) > NAMED else ""
-    console.result(f"classes: {', '.join(manifest.classes[:NAMED])}{more}")
-    _print_classes(manifest)
+            split,
+            f"{counts['records']:,}",
+            _range(counts["per_class"], classes),
+            len(manifest.shards_of(split)),
+            f"{counts['bytes']:,}",
+        ]
+        for split, counts in splits.items()
+    ]
+    title = f"{manifest.folder}: {console.counted(len(classes), 'class', 'classes')}"
+    console.table(["split", "records", "per class", "shards", "bytes"], rows, title=title)
+    more = f", ... and {len(classes) - MOST_NAMES:,} more" if len(classes) > MOST_NAMES else ""
+    console.result(f"classes: {', '.join(classes[:MOST_NAMES])}{more}")
+    _print_classes(splits, classes)
     red, green, blue = manifest.channel_means
-    of = "train" if "train" in manifest.splits else " and ".join(manifest.splits)
+    of = "train" if "train" in splits else " and ".join(splits)
     console.result(f"channel means of {of}: R {red:.3f}, G {green:.3f}, B {blue:.3f}")
-    colours = manifest.content.get("colours", {})  # sets of earlier versions do not say
-    _print_colours(colours.get(colour.CONVERTED, 0), "converted from another colour profile to sRGB", "")
-    _print_colours(colours.get(colour.BROKEN, 0), "taken as sRGB", "have a broken colour profile and ")
-    for note in manifest.content.get("notes", ()):
-        console.say(f"note: {note}")
-    for note in _warnings(manifest):
+    colours = manifest.content.get("colours", {})  # missing in sets of earlier versions
+    if count := colours.get(colour.CONVERTED, 0):
+        were = "was" if count == 1 else "were"
+        console.result(f"{console.counted(count, 'photograph')} {were} converted from another colour profile to sRGB")
+    if count := colours.get(colour.BROKEN, 0):
+        have, were = ("has", "was") if count == 1 else ("have", "were")
+        photographs = console.counted(count, "photograph")
+        console.result(f"{photographs} {have} a broken colour profile and {were} taken as sRGB")
+    for note in (*manifest.content.get("notes", ()), *_warnings(manifest)):
         console.say(f"note: {note}")
     rejected = manifest.content["rejected"]
     if rejected:
         console.result(f"{console.counted(rejected, 'file')} rejected: see {manifest.folder / 'rejects.csv'}")
 
 
-def _counts(manifest: Manifest) -> dict[str, dict]:
-    return {split: manifest.content["splits"][split] for split in manifest.splits}
-
-
-def _print_classes(manifest: Manifest) -> None:
-    """A line a class; of many classes, those with the fewest photographs in the first split."""
-    splits = _counts(manifest)
+def _print_classes(splits: dict[str, dict], classes: tuple[str, ...]) -> None:
+    """One row for each class; of many classes, those with the fewest photographs in the first split."""
     columns = [counts["per_class"] for counts in splits.values()]
-    order = list(range(len(manifest.classes)))
+    order = list(range(len(classes)))
     title = "photographs of each class"
-    if len(manifest.classes) > LISTED:
-        order = sorted(order, key=lambda label: (columns[0][label], label))[:LISTED]
-        title = f"the {LISTED} smallest of {len(manifest.classes):,} classes, by photographs in {next(iter(splits))}"
+    if len(classes) > MOST_ROWS:
+        order = sorted(order, key=lambda label: (columns[0][label], label))[:MOST_ROWS]
+        title = f"the {MOST_ROWS} smallest of {len(classes):,} classes, by photographs in {next(iter(splits))}"
     rows = []
     for label in order:
-        name, words = manifest.classes[label], labels.readable([manifest.classes[label]])[0]
-        shown = name if words == name else f"{name} ({words})"
-        rows.append([shown, *(f"{column[label]:,}" for column in columns)])
+        name, words = classes[label], labels.readable([classes[label]])[0]
+        rows.append([name if words == name else f"{name} ({words})", *(f"{column[label]:,}" for column in columns)])
     console.table(["class", *splits], rows, title=title)
 
 
 def _warnings(manifest: Manifest) -> list[str]:
-    """What of the set will be felt in training."""
-    notes, said = [], manifest.content.get("notes", ())
+    """Properties of the set that affect training."""
+    notes, known = [], manifest.content.get("notes", ())
     for split in manifest.splits:
         without = manifest.classes_without(split)
-        # The source has said so already, unless all photographs of a class were rejected.
-        if without and not any(note.startswith(f"{split}: ") and "no photographs" in note for note in said):
+        # The source has noted such classes, unless all photographs of a class were rejected.
+        if without and not any(note.startswith(f"{split}: ") and "no photographs" in note for note in known):
             verb = "has" if len(without) == 1 else "have"
             notes.append(
                 f"{split}: {len(without):,} of {len(manifest.classes):,} classes {verb} no photographs "
-                f"({listing.listed(without)})"
+                f"({listing.abbreviated(without)})"
             )
-    coarse = best.coarseness(manifest.records("val")) if {"train", "val"} <= set(manifest.splits) else None
+    coarse = best.small_split_warning(manifest.records("val")) if {"train", "val"} <= set(manifest.splits) else None
     return [*notes, coarse] if coarse else notes
 
 
-def _print_colours(count: int, what: str, because: str) -> None:
-    if count:
-        have = because.replace("have", "has") if count == 1 else because
-        console.result(f"{console.counted(count, 'photograph')} {have}{'was' if count == 1 else 'were'} {what}")
-
-
 def _range(per_class: list[int], classes: tuple[str, ...]) -> str:
-    """`357 (n03394916) to 419 (n03028079)`: the smallest class and the largest."""
+    """The smallest class and the largest: `357 (n03394916) to 419 (n03028079)`."""
     low, high = min(per_class), max(per_class)
     if low == high:
         return f"{low:,} each"

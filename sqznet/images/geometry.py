@@ -32,6 +32,12 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
 
 
+def as_flags(given: dict[str, Any]) -> list[str]:
+    """The fields that `given` has found, as on the command line."""
+    antialias = {True: "--antialias", False: "--no-antialias"}
+    return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in given.items()]
+
+
 def applied(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing:
     """The preprocessing with the fields from `given` replaced.
 

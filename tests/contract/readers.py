@@ -26,7 +26,7 @@ from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
-from sqznet.predict import __main__ as predicting
+from sqznet.predict import photographs as predicting
 from sqznet.serve import server as web_server
 from tests.conftest import build_set
 from tests.contract import kits

@@ -1,4 +1,4 @@
-"""The CLS-LOC layout of ImageNet, in miniature, of Imagenette's photographs."""
+"""A small copy of ImageNet's CLS-LOC layout, with photographs of Imagenette."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 WNIDS = ("n01440764", "n02102040", "n02979186")
-DEVKIT_IDS = {"n02979186": 1, "n01440764": 2, "n02102040": 3}  # the devkit counts in an order of its own, from 1
+DEVKIT_IDS = {"n02979186": 1, "n01440764": 2, "n02102040": 3}  # the devkit numbers the classes differently, from 1
 
 
 def make_ilsvrc(root: Path, photographs: dict[str, list[Path]], val: dict[str, list[Path]]) -> Path:

@@ -43,7 +43,7 @@ def test_a_recipe_without_augmentation_leaves_a_crop_as_it_is():
     assert not TINY.augments and not TINY.mixes
 
 
-def test_jitter_at_its_middle_changes_nothing_and_at_its_ends_as_it_says():
+def test_jitter_scales_the_colours_by_its_strength_and_not_at_the_middle():
     image = np.clip(photograph(), 60, 150)
     assert (augment.jitter(tf.constant(image), tf.constant([0.5, 0.5, 0.5]), 0.4).numpy() == image).all()
     grey = image.astype(float) @ [0.299, 0.587, 0.114]
@@ -56,7 +56,7 @@ def test_jitter_at_its_middle_changes_nothing_and_at_its_ends_as_it_says():
     assert np.abs(jittered(0.5, 0.5, 1) - (grey[..., None] + 1.4 * (image - grey[..., None])).clip(0, 255)).max() < 0.51
 
 
-def test_erasing_fills_one_rectangle_and_only_as_often_as_it_says():
+def test_erasing_fills_one_rectangle_with_the_given_probability():
     recipe, image = TINY.replace(erasing=0.3), photograph(40)
     image[..., 0] |= 1  # so that no pixel is of the mean colour
     image[..., 0][image[..., 0] == round(image[..., 0].mean())] += 2
@@ -93,25 +93,25 @@ def test_labels_are_mixed_as_the_pixels_are(mode):
     assert 0.4 < np.mean(seen) < 0.6 and np.std(seen) > 0.2  # Beta(1, 1) is uniform
 
 
-def test_small_alphas_leave_most_images_nearly_whole():
+def test_small_alphas_give_mostly_shares_near_0_and_1():
     shares = augment.draw(SEED, 2000, TINY.replace(mixup=0.2)).numpy()[:, 8]
     assert 0.45 < np.mean(shares > 0.5) < 0.55
     assert np.mean(np.minimum(shares, 1 - shares) < 0.1) > 0.5
 
 
-def test_both_together_take_turns():
+def test_mixup_and_cutmix_together_are_each_applied_to_half_of_the_images():
     cuts = augment.draw(SEED, 1000, MIXED).numpy()[:, 9]
     assert set(np.unique(cuts)) == {0, 1} and 0.45 < cuts.mean() < 0.55
 
 
-def test_what_could_not_be_used_is_not_mixed_in():
+def test_corrupt_records_are_not_mixed():
     images = np.stack([np.full((8, 8, 3), 90, np.uint8), np.zeros((8, 8, 3), np.uint8)])
     mixed, _, _, shares = augment.mix(images, tf.constant([3, -1], tf.int64), augment.draw(SEED, 2, MIXED))
     np.testing.assert_array_equal(mixed, images)
     assert shares.numpy().tolist() == [1, 1]
 
 
-def test_the_pipeline_mixes_the_same_whoever_computes_it(shard_set):
+def test_the_number_of_replicas_and_workers_does_not_change_mixed_images(shard_set):
     plan = schedule.plan(ALL.replace(epochs=1), shard_set.records("train"))
 
     def batches(**options):
@@ -129,7 +129,7 @@ def test_the_pipeline_mixes_the_same_whoever_computes_it(shard_set):
     assert all((a[0] != b[0]).any() for a, b in zip(whole, unmixed, strict=True))
 
 
-def test_pairs_need_an_even_share_of_the_batch(shard_set):
+def test_mixing_needs_an_even_number_of_images_in_each_replica(shard_set):
     plan = schedule.plan(MIXED, shard_set.records("train"))
     odd = dataclasses.replace(plan, recipe=MIXED.replace(global_batch_size=10))
     with pytest.raises(InputError, match="each replica's share of the batch is 5: choose .* multiple of 4"):

@@ -7,7 +7,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
-from sqznet.data import shards, sources
+from sqznet.data import shard_plan, shards, sources
 from tests.conftest import build_set
 from tests.data.test_build import tree
 
@@ -19,7 +19,7 @@ def test_beam_writes_the_bytes_that_a_local_build_writes(photographs, shard_set,
     assert "Warning" not in capfd.readouterr().err
 
 
-def test_beam_finishes_a_build_that_broke_off(photographs, shard_set, tmp_path, monkeypatch):
+def test_beam_finishes_an_interrupted_build(photographs, shard_set, tmp_path, monkeypatch):
     out, real = tmp_path / "set", shards.write
 
     def write_some(reader, shard, *args):
@@ -56,12 +56,12 @@ def test_a_file_that_cannot_be_used_is_listed_or_named(photographs, tmp_path):
         (["--beam_options=--runner=DirectRunner"], "--beam_options goes with --runner=beam"),
     ],
 )
-def test_flags_that_make_no_sense_are_refused(flags, message, tmp_path):
+def test_invalid_flags_of_beam_are_refused(flags, message, tmp_path):
     with pytest.raises(InputError, match=message):
         command.main(["--source=synthetic", f"--out={tmp_path}", *flags])
 
 
-def test_a_runner_that_is_not_there_is_said(photographs, tmp_path):
+def test_an_unknown_runner_gives_an_error(photographs, tmp_path):
     with pytest.raises(InputError, match=r"Beam could not write all shards .*run the same command again"):
         build_set(f"folder:{photographs}", tmp_path / "set", beam_flags="--runner=NoSuchRunner")
 
@@ -78,10 +78,9 @@ def test_flags_that_beam_cannot_read_are_refused(photographs, tmp_path, flags, m
         build_set(f"folder:{photographs}", tmp_path / "set", beam_flags=flags)
 
 
-def test_a_worker_that_does_not_see_the_photographs_ends_the_build(photographs, tmp_path):
-    """Instead of a set that lacks them all."""
+def test_a_worker_that_cannot_see_the_photographs_stops_the_build(photographs, tmp_path):
     reader = sources.open_source(f"folder:{photographs}", seed=0)
-    (shard, *_) = shards.plan(reader, seed=0)
+    (shard, *_) = shard_plan.plan_shards(reader, seed=0)
     reader.root = tmp_path / "elsewhere"
     with pytest.raises(InputError, match=r"no such folder on \S+: \S+elsewhere; every worker has to see it"):
-        shards.write(reader, shard, tmp_path, shards.Options())
+        shards.write(reader, shard, tmp_path, shard_plan.BuildOptions())

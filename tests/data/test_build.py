@@ -29,7 +29,7 @@ from tests.conftest import CLASSES, COUNTS, TINY, build_set
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by its checksum."""
+    """The checksum of every file below a folder."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -37,7 +37,7 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_manifest_counts_what_is_there(shard_set):
+def test_the_manifest_has_the_counts_of_the_shards(shard_set):
     assert shard_set.classes == CLASSES
     for split, per_class in COUNTS.items():
         counts = shard_set.content["splits"][split]
@@ -134,7 +134,7 @@ def test_a_folder_that_holds_something_else_is_refused(photographs, tmp_path):
 
 @pytest.fixture
 def flawed(photographs, tmp_path) -> Path:
-    """The photographs, one of them cut short and one a text."""
+    """The photographs, one of them truncated and one a text file."""
     root = tmp_path / "flawed"
     shutil.copytree(photographs, root)
     cut = root / "train" / "ball" / "003.jpg"
@@ -285,7 +285,7 @@ def labels_by_content(built: manifest.Manifest) -> dict[bytes, int]:
     }
 
 
-def test_a_hold_out_from_foreign_shards_keeps_label_and_photograph_together(shard_set, tmp_path):
+def test_a_hold_out_from_shards_of_another_builder_keeps_each_photographs_label(shard_set, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     for shard in shard_set.shards:
@@ -321,7 +321,7 @@ def test_a_decoded_set_gives_the_pixels_of_its_jpegs(photographs, tmp_path):
         sides = [next(pipeline.training_batches(each, grown, replicas=1).as_numpy_iterator()) for each in made.values()]
         assert (sides[0][1] == sides[1][1]).all()
         assert np.abs(sides[0][0].astype(int) - sides[1][0]).mean() < 6
-    assert corruption.first(made[True], "train") is None
+    assert corruption.find_first(made[True], "train") is None
 
 
 def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
@@ -333,12 +333,12 @@ def test_a_decoded_record_of_another_size_is_named(photographs, tmp_path):
             if number == 3:
                 features["image/height"].int64_list.value[0] += 1
             writer.write(tf.train.Example(features=tf.train.Features(feature=dict(features))).SerializeToString())
-    bad = corruption.first(made, "train")
+    bad = corruption.find_first(made, "train")
     assert bad is not None and (bad.shard, bad.record) == (shard.path.name, 3)
 
 
-def test_two_builds_of_one_set_at_once_take_turns(photographs, tmp_path):
-    """`python -m tests.races` does it with two processes."""
+def test_of_two_builds_at_once_the_second_waits_and_finds_the_set(photographs, tmp_path):
+    """In two threads; `python -m tests.races` does it with two processes."""
     with concurrent.futures.ThreadPoolExecutor() as threads:
         both = [threads.submit(build_set, f"folder:{photographs}", tmp_path / "set") for _ in range(2)]
         one, other = (each.result() for each in both)
@@ -347,7 +347,7 @@ def test_two_builds_of_one_set_at_once_take_turns(photographs, tmp_path):
     assert {path.name for path in (tmp_path / "set").iterdir()} == {*names, "manifest.json", "rejects.csv"}
 
 
-def test_who_reads_a_set_that_is_being_built_is_told_by_whom(tmp_path):
+def test_the_error_about_an_unfinished_set_names_the_process_that_builds_it(tmp_path):
     told = pytest.raises(InputError, match=rf"another process builds it now: .*\(process {os.getpid()} on host ")
     with locks.locked(tmp_path / "set" / manifest.LOCK), told:
         manifest.load(tmp_path / "set")

@@ -1,4 +1,4 @@
-"""Folders of photographs as people have them. Listing reads no content, so most files here hold a word."""
+"""The layouts of folders that users have. Listing does not read content, so most files here are not photographs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def note(source, part: str) -> str:
         ("cat", None), ("training shoes", None), ("test tube", None), ("trainer", None), ("contest", None), ("", None),
     ],
 )  # fmt: skip
-def test_a_name_is_of_a_split_in_any_spelling(name, split):
+def test_names_of_splits_are_recognized_in_any_spelling(name, split):
     assert split_of(name) == split
 
 
@@ -127,7 +127,7 @@ def test_a_class_of_photographs_without_endings_is_a_class(tmp_path):
     assert folder(tmp_path).classes == ["bird", "cat", "dog"]
 
 
-def test_a_doubled_level_is_followed_and_said(tmp_path):
+def test_a_repeated_folder_level_is_skipped_and_noted(tmp_path):
     for split, inner in (("training_set", "training_set"), ("test_set", "test_set")):
         touch(tmp_path, *(f"dataset/{split}/{inner}/{c}/{n}.jpg" for c in ("cats", "dogs") for n in range(20)))
     source = folder(tmp_path)
@@ -166,25 +166,25 @@ def test_a_doubled_level_is_followed_and_said(tmp_path):
         (["1.jpg", "2.png", "x.txt"], "has no folders in it, but 2 photographs; expected train/<class>/"),
     ],
 )
-def test_folders_that_could_be_read_in_two_ways_are_refused_with_the_place(files, message, tmp_path):
+def test_ambiguous_folders_are_refused_with_the_place(files, message, tmp_path):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=message):
         folder(tmp_path)
 
 
-def test_a_class_called_train_stands_inside_a_split(tmp_path):
+def test_a_class_may_be_called_train_inside_a_split(tmp_path):
     touch(tmp_path, *(f"{split}/{c}/1.jpg" for split in ("train", "val") for c in ("car", "train")))
     assert folder(tmp_path).classes == ["car", "train"]
 
 
-def test_photographs_that_lie_elsewhere_are_counted_with_an_example(tmp_path):
+def test_files_outside_class_folders_are_counted_with_an_example(tmp_path):
     touch(tmp_path, *(f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(9)))
     touch(tmp_path, "cat/2019/a.jpg", "cat/2019/b.jpg", "lost.jpg", "read me.txt")
     source = folder(tmp_path)
     assert sum(counts(source)[split]["cat"] for split in source.splits) == 11
-    assert "2 files lie deeper than <class>/*" in note(source, "cat/2019/a.jpg")
-    assert "1 photograph lies beside the class folders and was not read" in note(source, "lost.jpg")
-    assert "1 other file lies beside the class folders" in note(source, "read me.txt")
+    assert "files deeper than <class>/*, read as photographs of <class>: 2" in note(source, "cat/2019/a.jpg")
+    assert "photographs beside the class folders, not read: 1" in note(source, "lost.jpg")
+    assert "other files beside the class folders, not read: 1" in note(source, "read me.txt")
 
 
 # Sets for evaluation, and splits without class folders
@@ -195,7 +195,7 @@ def test_a_set_that_is_only_val_or_test_can_be_listed(tmp_path):
         touch(tmp_path / split, *(f"{split}/{c}/1.jpg" for c in "ab"))
         source = folder(tmp_path / split)
         assert counts(source) == {split: {"a": 1, "b": 1}}
-        assert note(source, "no train split: enough to evaluate on, not to train")
+        assert note(source, "no train split: the set can be used for evaluation, not for training")
 
 
 def test_test_files_of_any_name_make_one_split_of_a_folder_of_classes(tmp_path):
@@ -232,10 +232,10 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
     assert counts(source) == {"train": each, "val": {"n01443537": 2, "n01629819": 2}}
     assert {source.classes[photo.label] for photo in source.splits["val"] if "val_1" in photo.key} == {"n01629819"}
     assert not any(photo.key.endswith(".txt") for photo in source.splits["train"])
-    assert note(source, "2 files of annotations were not read")
+    assert note(source, "annotation files, not read: 2")
     assert "3 photographs" in note(source, "test was left out")
     assert note(source, "val: classes are from").endswith("val_annotations.txt")
-    assert note(source, "10 files lie deeper")
+    assert note(source, "files deeper than <class>/*, read as photographs of <class>: 10")
 
 
 def imagenet_as_unpacked(root: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_flat_val_folder_beside_train_is_refused_with_what_it_needs(tmp_path):
         ("val_labels.tsv", "ILSVRC2012_val_0000000{}.JPEG\t{}"),
     ],
 )
-def test_a_file_of_labels_says_the_classes_of_a_flat_folder(file, line, tmp_path):
+def test_a_file_of_labels_gives_the_classes_of_a_flat_folder(file, line, tmp_path):
     imagenet_as_unpacked(tmp_path)
     wnids = ("n01440764", "n01443537", "n01443537")
     lines = [line.format(n, wnid) for n, wnid in enumerate(wnids, start=1)]
@@ -270,13 +270,13 @@ def test_a_file_of_labels_says_the_classes_of_a_flat_folder(file, line, tmp_path
     assert counts(folder(tmp_path))["val"] == {"n01440764": 1, "n01443537": 2}
 
 
-def test_a_file_of_labels_that_does_not_fit_is_named(tmp_path):
+def test_a_wrong_file_of_labels_is_refused_by_name(tmp_path):
     imagenet_as_unpacked(tmp_path)
     (tmp_path / "val/labels.csv").write_text("ILSVRC2012_val_00000001.JPEG,n09999999\n")
-    with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train has not"):
+    with pytest.raises(InputError, match=r"labels.csv: .* has class 'n09999999', which train lacks"):
         folder(tmp_path)
     (tmp_path / "val/labels.csv").write_text("another.JPEG,n01440764\n")
-    with pytest.raises(InputError, match=r"labels.csv names no photograph of .*val; expected lines as"):
+    with pytest.raises(InputError, match=r"labels.csv names no photograph of .*val; expected lines such"):
         folder(tmp_path)
     (tmp_path / "val/labels.csv").write_text("ILSVRC2012_val_00000001,n01440764\n")
     assert "2 photographs are not in it" in note(folder(tmp_path), "val: classes are from")
@@ -333,34 +333,39 @@ def test_a_class_in_quotes_may_have_the_delimiter_in_it(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("0.jpg,cat,12", r"'0.jpg,cat,12' does not say which column is the class; expected .* such as filename,class"),
-        ("0.jpg,bird, big", "does not say which column"),
-        ("image,MEL,NV\n0.jpg,1,0", "'image,MEL,NV' does not say which column"),
-        ("0.jpg", "has class '', which train has not"),
+        ("0.jpg,cat,12", r"'0.jpg,cat,12' does not show which column is the class; expected .* such as filename,class"),
+        ("0.jpg,bird, big", "does not show which column"),
+        ("image,MEL,NV\n0.jpg,1,0", "'image,MEL,NV' does not show which column"),
+        ("0.jpg", "has class '', which train lacks"),
         ("0.jpg,cat\n0.jpg,dog", "0.jpg has two classes, 'cat' and 'dog'"),
-        ("filename,class\n0.jpg,cat, big", "'0.jpg,cat, big' has 3 cells and the headline 2; put what has a delimiter"),
-        ("filename,class\n0.jpg", "has class '', which train has not"),
-        ("filename,class\n0.jpg,", "has class '', which train has not"),
+        (
+            "filename,class\n0.jpg,cat, big",
+            "'0.jpg,cat, big' has 3 cells and the header 2; put cells that",
+        ),
+        ("filename,class\n0.jpg", "has class '', which train lacks"),
+        ("filename,class\n0.jpg,", "has class '', which train lacks"),
         ("0.jpg\x00,cat", "names no photograph"),
         ("", "found nothing"),
     ],
 )
-def test_a_file_of_labels_that_could_be_read_in_two_ways_is_refused(lines, message, tmp_path):
+def test_an_ambiguous_file_of_labels_is_refused(lines, message, tmp_path):
     touch(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/0.jpg")
     (tmp_path / "val/labels.csv").write_text(lines)
     with pytest.raises(InputError, match=message):
         folder(tmp_path)
 
 
-def test_a_flat_split_of_files_without_endings_is_refused_or_read_with_its_file_of_labels(tmp_path):
+def test_a_flat_split_of_files_without_suffix_needs_a_file_of_labels(tmp_path):
     touch(tmp_path, "train/cat/1", "train/dog/1", "val/photo1", "val/photo2", "val/read me.md")
-    with pytest.raises(InputError, match=r"val has 2 files \(photo1, without an ending .* and no class folders; put"):
+    with pytest.raises(
+        InputError, match=r"val has 2 files \(photo1, without a known file suffix.* and no class folders"
+    ):
         folder(tmp_path)
     (tmp_path / "val.csv").write_text("photo1,cat\nphoto2,dog\n")
     assert counts(folder(tmp_path))["val"] == {"cat": 1, "dog": 1}
     (tmp_path / "other/val").mkdir(parents=True)
     touch(tmp_path / "other", *(f"train/{c}/{n}.jpg" for c in "ab" for n in range(9)), "val/notes.txt")
-    assert "1 other file lies beside" in note(folder(tmp_path / "other"), "val/notes.txt")
+    assert "other files beside" in note(folder(tmp_path / "other"), "val/notes.txt")
 
 
 # What is not read
@@ -374,13 +379,13 @@ def test_hidden_and_system_files_are_not_read_but_counted(tmp_path):
     source = folder(tmp_path)
     assert source.classes == ["cat", "dog"]
     assert sum(len(photos) for photos in source.splits.values()) == 18
-    assert "3 hidden folders were not read, with 4 files" in note(source, ".git")
-    assert "2 folders of thumbnails or of the system were not read" in note(source, "__MACOSX")
-    assert "2 hidden files were not read, the first of them cat/.DS_Store" in source.notes
-    assert note(source, "2 files of the system were not read, the first of them cat/Thumbs.db")
+    assert "hidden folders, not read: 3 with 4 files" in note(source, ".git")
+    assert "system and thumbnail folders, not read: 2" in note(source, "__MACOSX")
+    assert "hidden files, not read: 2 (cat/.DS_Store, ...)" in source.notes
+    assert note(source, "system files, not read: 2 (cat/Thumbs.db, ...)")
 
 
-def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
+def test_links_are_counted_and_add_no_photograph_twice(tmp_path):
     root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
     touch(root, *(f"train/{c}/{n}.jpg" for c in ("cat", "dog") for n in range(9)))
     touch(elsewhere, "birds/1.jpg", "birds/2.jpg", "3.jpg")
@@ -396,14 +401,14 @@ def test_links_are_counted_and_none_brings_a_photograph_twice(tmp_path):
     source = folder(root, test_files="3.jpg")
     total = Counter(source.classes[photo.label] for photos in source.splits.values() for photo in photos)
     assert total == {"bird": 2, "cat": 10, "dog": 9}
-    assert note(source, "1 link leads nowhere, namely train/cat/gone.jpg")
-    assert note(source, "1 linked folder inside a class was not read").endswith("namely train/cat/more")
-    assert note(source, "2 links lead back to folders above them or to themselves")
-    assert "train/dog/again.jpg" in note(source, "2 links lead to what the set has already and were not read")
-    assert note(source, "2 links lead out of the folder and were read, the first of them train/bird")
+    assert note(source, "links without a target: 1 (train/cat/gone.jpg)")
+    assert note(source, "linked folders inside classes, not read").endswith(": 1 (train/cat/more)")
+    assert note(source, "links to themselves or to a folder above them, not followed: 2")
+    assert "train/dog/again.jpg" in note(source, "links to files or folders that are in the set already, not read: 2")
+    assert note(source, "links out of the folder, read: 2 (train/bird")
 
 
-def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
+def test_two_links_to_one_file_add_it_once(tmp_path):
     root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
     touch(root, *(f"{split}/{c}/{n}.jpg" for split in ("train", "val") for c in ("cat", "dog") for n in range(2)))
     touch(elsewhere, "3.jpg", "birds/1.jpg", "birds/2.jpg", "annex/.git/annex/4.jpg")
@@ -414,8 +419,8 @@ def test_two_links_to_one_file_elsewhere_bring_it_once(tmp_path):
     (root / "train/dog/4.jpg").symlink_to(elsewhere / "annex/.git/annex/4.jpg")
     source = folder(root)
     assert counts(source) == {"train": {"cat": 3, "dog": 3, "bird": 2}, "val": {"cat": 2, "dog": 2}}
-    assert "train/dog/bird.jpg" in note(source, "3 links lead to what the set has already and were not read")
-    assert note(source, "3 links lead out of the folder and were read, the first of them train/bird")
+    assert "train/dog/bird.jpg" in note(source, "links to files or folders that are in the set already, not read: 3")
+    assert note(source, "links out of the folder, read: 3 (train/bird")
 
 
 # Names
@@ -428,18 +433,18 @@ def test_a_file_name_that_is_not_utf8_is_listed(tmp_path):
     (tmp_path / os.fsdecode(b"loose\xe9.jpg")).write_bytes(b"content")
     source = folder(tmp_path)
     assert os.fsdecode(b"a/caf\xe9.jpg") in {photo.key for photos in source.splits.values() for photo in photos}
-    assert note(source, "beside the class folders").endswith(r"loose\xe9.jpg")
+    assert note(source, "beside the class folders").endswith(r"(loose\xe9.jpg)")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("two\nlines", r"'two\\nlines', has a line break, a tab or another control"),
+        ("two\nlines", r"'two\\nlines', contains a line break, a tab or another control"),
         ("a\ttab", "control character"),
         ("ring\x07", "control character"),
         ("next\x85line", "control character"),
         ("sep\u2028arated", "line break"),
-        ("cat ", "begins or ends with a blank"),
+        ("cat ", "begins or ends with a space"),
         (os.fsdecode(b"\xc4pfel"), "is not UTF-8"),
     ],
 )
@@ -460,10 +465,10 @@ def test_one_name_in_two_spellings_is_one_class(tmp_path):
         folder(tmp_path / "twins")
 
 
-# The end of a build
+# The summary of a build
 
 
-def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, tmp_path, capsys):
+def test_the_summary_names_the_classes_and_the_files_that_were_not_read(photographs, tmp_path, capsys):
     root = tmp_path / "photos"
     for number in range(12):
         (root / f"class{number:02d}").mkdir(parents=True)
@@ -476,8 +481,8 @@ def test_the_closing_table_names_the_classes_and_what_was_not_read(photographs, 
     assert "12 classes" in printed.out
     assert f"classes: {', '.join(f'class{number:02d}' for number in range(10))}, ... and 2 more" in printed.out
     assert "1 (class00) to 2 (class07)" in printed.out
-    assert "note: 1 hidden file was not read, namely class03/.hidden" in printed.err
-    assert printed.err.count("hidden file") == 1
+    assert "note: hidden files, not read: 1 (class03/.hidden)" in printed.err
+    assert printed.err.count("hidden files") == 1
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -501,7 +506,7 @@ def test_names_that_are_not_utf8_survive_the_build(workers, photographs, tmp_pat
         data_command.main([f"--source=folder:{root}", f"--out={tmp_path / 'other'}", "--workers=1", "--strict"])
 
 
-def test_a_set_for_evaluation_has_the_means_of_what_it_has(photographs, tmp_path, capsys):
+def test_a_set_without_train_has_channel_means_of_its_splits(photographs, tmp_path, capsys):
     root = tmp_path / "photos"
     root.mkdir()
     (root / "val").symlink_to(photographs / "val")
@@ -515,5 +520,5 @@ def test_a_manifest_with_a_class_that_no_file_of_labels_could_hold_is_refused(sh
         (tmp_path / shard.path.name).symlink_to(shard.path)
     content = {**shard_set.content, "classes": ["ball", "ho\nuse", "star"]}
     (tmp_path / manifest.FILE).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"manifest.json: the name of class 1, 'ho\\nuse', has a line break"):
+    with pytest.raises(InputError, match=r"manifest.json: the name of class 1, 'ho\\nuse', contains a line break"):
         manifest.load(tmp_path)

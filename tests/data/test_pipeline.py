@@ -27,7 +27,7 @@ def assert_same(first, second) -> None:
 
 
 def joined(parts) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Batches of replicas, put together again to global batches."""
+    """Joins the batches of the replicas to global batches."""
     return [
         tuple(np.concatenate(each) for each in zip(*replicas, strict=True)) for replicas in zip(*parts, strict=True)
     ]
@@ -41,8 +41,8 @@ def test_an_epoch_has_every_record_once(shard_set):
         assert np.bincount(labels).tolist() == [40, 40, 40]
 
 
-def test_an_epoch_visits_each_photograph_once(shard_set):
-    """With crops of the whole photograph, mirrored or not, each can be told apart."""
+def test_an_epoch_contains_each_photograph_once(shard_set):
+    """Crops are of the whole photograph, mirrored or not, so each photograph can be identified."""
     whole = TINY.replace(crop="window", epochs=1)
     seen = {
         min(image.tobytes(), image[:, ::-1].tobytes()) for images, _ in batches(shard_set, whole) for image in images
@@ -66,8 +66,8 @@ def test_the_same_seed_gives_the_same_batches_and_another_does_not(shard_set):
 def test_the_shuffle_buffer_is_bounded_in_bytes(shard_set):
     large = [dataclasses.replace(shard, bytes=shard.records * 2**20) for shard in shard_set.shards]
     photographs_of_a_mib = dataclasses.replace(shard_set, shards=tuple(large))
-    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=5)) == 5
-    assert pipeline._shuffled(photographs_of_a_mib, TINY.replace(shuffle_mib=1000)) == 120
+    assert pipeline._shuffle_buffer(photographs_of_a_mib, TINY.replace(shuffle_mib=5)) == 5
+    assert pipeline._shuffle_buffer(photographs_of_a_mib, TINY.replace(shuffle_mib=1000)) == 120
     assert_same(batches(shard_set), batches(shard_set, TINY.replace(shuffle_mib=1000)))
 
 
@@ -78,7 +78,7 @@ def test_epochs_differ_in_order(shard_set):
 
 
 @pytest.mark.parametrize("start_step", [1, 7, STEPS, STEPS + 4])
-def test_a_resumed_stream_goes_on_where_it_stopped(shard_set, start_step):
+def test_a_resumed_stream_continues_where_it_stopped(shard_set, start_step):
     assert_same(batches(shard_set, start_step=start_step), batches(shard_set)[start_step:])
 
 
@@ -92,7 +92,7 @@ def test_two_workers_share_the_global_batch_of_one(shard_set):
     assert_same(joined(parts), batches(shard_set))
 
 
-def test_sizes_grow_as_the_recipe_says(shard_set):
+def test_image_sizes_follow_the_recipe(shard_set):
     growing = TINY.replace(train_sizes=((0, 24), (2, 40)))
     sides = [images.shape[1] for images, _ in batches(shard_set, growing)]
     assert sides == [24] * 2 * STEPS + [40] * STEPS

@@ -1,4 +1,4 @@
-"""RandAugment: each operation against Pillow's where Pillow has it."""
+"""Compares the operations of RandAugment with Pillow's, if Pillow has them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def moved(x: float, y: float):
         ("translate_y", -1.0, moved(0, -18)),
     ],
 )
-def test_an_operation_does_what_pillows_does(photograph, name, amount, pillows):
+def test_an_operation_gives_pillows_result(photograph, name, amount, pillows):
     expected = np.asarray(pillows(Image.fromarray(photograph)), int)
     assert np.abs(applied(photograph, name, amount) - expected).max() <= 2  # of rounding
 
@@ -62,8 +62,8 @@ def test_an_operation_does_what_pillows_does(photograph, name, amount, pillows):
         ("shear_y", [[1, 0], [0.15, 1]]),
     ],
 )
-def test_a_movement_is_about_the_middle(photograph, name, matrix):
-    """Pixel by pixel, from four neighbours, where none of them is outside."""
+def test_rotation_and_shear_are_about_the_centre(photograph, name, matrix):
+    """Checks each pixel against the interpolation of its four neighbours, if none of them is outside."""
     got, photograph = applied(photograph, name, 0.5), photograph.astype(float)
     y, x = np.mgrid[:40, :40] - 19.5
     from_x, from_y = (a * x + b * y + 19.5 for a, b in matrix)
@@ -87,7 +87,7 @@ def test_the_same_draws_give_the_same_image_and_type_range_and_shape_stay(photog
     assert len(set(made)) > 50  # two in 196 pairs are the identity twice
 
 
-def test_it_runs_in_a_graph_with_a_size_that_is_not_known(photograph):
+def test_it_runs_in_a_graph_with_an_unknown_size(photograph):
     recipe = TINY.replace(randaugment=5.0)
     draws = augment.draw(tf.constant([3, 4], tf.int64), 20, recipe)
 
@@ -110,7 +110,7 @@ def test_every_operation_is_drawn_in_both_directions(photograph, monkeypatch):
     }
 
 
-def test_a_strength_that_makes_no_sense_is_refused():
+def test_a_strength_out_of_range_is_refused():
     for strength in (-1.0, 11.0):
         with pytest.raises(InputError, match=f"randaugment is {strength}; it must be 0 to 10"):
             recipes.ARTICLE.replace(randaugment=strength)

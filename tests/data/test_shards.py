@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sqznet.data import shards, synthetic
+from sqznet.data import shards
+from sqznet.data.sources import synthetic
 from sqznet.images.decode import Reject
 
 

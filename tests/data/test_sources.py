@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqznet.core.errors import InputError
-from sqznet.data import synthetic
-from sqznet.data.sources import open_source
+from sqznet.data.sources import open_source, synthetic
 from tests.conftest import CLASSES, COUNTS, build_set
 from tests.data.conftest import WNIDS
 
@@ -39,7 +38,7 @@ def test_a_folder_of_classes_is_split_by_seed(tmp_path):
     assert open_source(f"folder:{tmp_path}", seed=2).splits != source.splits
 
 
-def test_a_source_without_val_gives_some_of_train_for_it(tmp_path):
+def test_a_source_without_val_gets_one_from_train(tmp_path):
     touch(tmp_path, *(f"train/{name}/{index}.jpg" for name in "ab" for index in range(20)))
     touch(tmp_path, "test/a/1.jpg", "test/b/1.jpg")
     (tmp_path / "val").mkdir()
@@ -68,7 +67,7 @@ def test_hold_out_takes_its_test_split_from_train(tmp_path):
         (["train/a/1.jpg", "train/b/1.jpg", "notes/x.txt"], "has notes beside train; is it a class"),
     ],
 )
-def test_a_folder_that_does_not_hold_together_is_refused(files, message, tmp_path):
+def test_an_inconsistent_folder_is_refused(files, message, tmp_path):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=message):
         open_source(f"folder:{tmp_path}", seed=0)
@@ -88,7 +87,7 @@ def test_an_unknown_source_is_refused(spec, message):
         open_source(spec, seed=0)
 
 
-# The CLS-LOC layout, in miniature
+# The CLS-LOC layout
 
 
 def test_ilsvrc_holds_out_50_of_each_class(ilsvrc):
@@ -118,7 +117,7 @@ def test_ilsvrc_blacklist_is_left_out_on_request_and_counted(ilsvrc):
     assert any("2 blacklisted photographs excluded" in note for note in source.notes)
 
 
-def test_ilsvrc_refuses_a_hold_out_that_leaves_nothing(ilsvrc):
+def test_ilsvrc_refuses_a_hold_out_of_all_photographs(ilsvrc):
     with pytest.raises(InputError, match="has 62 training photographs; holding out 62 of each class"):
         open_source(f"ilsvrc:{ilsvrc}", seed=0, holdout_per_class=62)
 
@@ -130,10 +129,10 @@ def test_ilsvrc_refuses_a_hold_out_that_leaves_nothing(ilsvrc):
         ("ImageSets/CLS-LOC/val.txt", "ILSVRC2012_val_00000001 1\n", "lists 1 photographs, .* has 12 labels"),
         ("ImageSets/CLS-LOC/train_cls.txt", "n09999999/x 1\n", "names a class that map_clsloc.txt does not have"),
         ("ImageSets/CLS-LOC/train_cls.txt", "n01440764/../../../secret 1\n", "leads out of the folder"),
-        ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt is nowhere below"),
+        ("devkit/data/map_clsloc.txt", None, "map_clsloc.txt was not found below"),
     ],
 )
-def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
+def test_ilsvrc_names_the_wrong_file(ilsvrc, tmp_path, file, content, message):
     copy = tmp_path / "copy"
     shutil.copytree(ilsvrc, copy)
     if content is None:
@@ -145,7 +144,7 @@ def test_ilsvrc_names_what_is_wrong(ilsvrc, tmp_path, file, content, message):
 
 
 def as_from_kaggle(ilsvrc: Path, root: Path) -> Path:
-    """The same photographs as Kaggle's competition hands them out: no devkit, val's labels in an order of their own."""
+    """The same photographs in the layout of Kaggle's competition: no devkit, val's labels in another order."""
     shutil.copytree(ilsvrc, root / "ILSVRC", ignore=shutil.ignore_patterns("devkit"))
     (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a name, another name\n" for wnid in WNIDS))
     val = [f"ILSVRC2012_val_{n:08d},{WNIDS[(n - 1) // 4]} 85 1 499 272 " for n in range(1, 13)]
@@ -160,7 +159,7 @@ def test_ilsvrc_as_from_kaggle_is_the_same_without_the_devkit(ilsvrc, tmp_path):
         source = open_source(f"ilsvrc:{where}", seed=0)
         assert (source.classes, source.splits) == (from_devkit.classes, from_devkit.splits)
         assert len(next(source.read(source.splits["val"][:1]))) > 1000
-    with pytest.raises(InputError, match=r"blacklist.txt is nowhere below .*: put the ILSVRC devkit there"):
+    with pytest.raises(InputError, match=r"blacklist.txt was not found below .*: put the ILSVRC devkit there"):
         open_source(f"ilsvrc:{root}", seed=0, blacklist=True)
     (root / "LOC_val_solution.csv").write_text("ILSVRC2012_val_00000001,n09999999 1 2 3 4\n")
     with pytest.raises(InputError, match=r"LOC_val_solution.csv, line 1: class 'n09999999' is not in LOC_synset"):
@@ -203,7 +202,7 @@ def test_tfds_reads_the_encoded_bytes_undecoded(photographs, tmp_path):
     assert [originals[content] for content in contents] == [CLASSES[photo.label] for photo in some]
 
 
-def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photographs, tmp_path):
+def test_tfds_keeps_file_names_and_notes_the_splits_that_it_leaves_out(photographs, tmp_path):
     import tensorflow_datasets as tfds
 
     paths = sorted((photographs / "val").rglob("*.jpg"))
@@ -229,7 +228,7 @@ def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photograph
     source = open_source(f"tfds:{builder.data_dir}", seed=0)
     assert {split: len(photos) for split, photos in source.splits.items()} == {"train": 33, "val": 33}
     assert "test: 33 photographs not labelled, left out" in source.notes
-    assert "extra, with 33 photographs, was left out: it is no train, validation or test split" in source.notes
+    assert "extra, with 33 photographs, was left out: it is not a train, validation or test split" in source.notes
     chosen = open_source(f"tfds:{builder.data_dir}", seed=0, test_files="*_1?.jpg").splits["test"]
     assert {photo.name for photo in chosen} == {f"{s}_{n}.jpg" for s in ("train", "validation") for n in range(10, 20)}
     originals = {path.read_bytes(): path.parent.name for path in paths}
@@ -237,7 +236,7 @@ def test_tfds_keeps_file_names_and_tells_of_splits_that_it_leaves_out(photograph
 
 
 def test_files_of_an_image_folder_can_be_chosen_for_testing(photographs):
-    """No test split is drawn from a folder without splits where --test_files says which files are for it."""
+    """With --test_files, no other test split is drawn from a folder without splits."""
     source = open_source(f"tfds:{photographs / 'train'}", seed=0, test_files="00?.jpg")
     assert len(source.splits["test"]) == 10 * len(CLASSES)
     assert {Path(photo.filename).name for photo in source.splits["test"]} == {f"00{number}.jpg" for number in range(10)}
@@ -295,12 +294,12 @@ def test_the_demo_set_has_the_counts_it_says():
 # Files chosen by name
 
 
-def test_files_of_a_name_make_up_the_test_split(photographs):
+def test_test_files_are_refused_if_the_source_has_a_test_split(photographs):
     with pytest.raises(InputError, match="the source has a test split of its own: leave out --test_files"):
         open_source(f"folder:{photographs}", seed=0, test_files="00*")
 
 
-def test_files_of_a_name_are_taken_from_every_split(photographs, tmp_path):
+def test_test_files_are_taken_from_every_split(photographs, tmp_path):
     shutil.copytree(photographs, tmp_path / "copy", ignore=shutil.ignore_patterns("test"))
     source = open_source(f"folder:{tmp_path / 'copy'}", seed=0, test_files="003.*")
     assert keys(source, "test") == {f"{s}/{c}/003.jpg" for s in ("train", "val") for c in source.classes}
@@ -328,8 +327,8 @@ def test_one_photograph_a_class_is_enough_to_evaluate_on(photographs, tmp_path):
     source = open_source(f"folder:{tmp_path}", seed=0)
     assert set(source.splits) == {"train"}
     assert source.notes == [
-        "no val split: the classes have too few photographs to spare any; enough to evaluate on, not to train, for "
-        "which each class needs two or more (some dozens to be learned well)"
+        "no val split, and the classes have too few photographs to make one: the set can be used for evaluation, not "
+        "for training. Training needs two or more of each class (some dozens for good accuracy)"
     ]
     built = build_set(f"folder:{tmp_path}", tmp_path / "set")
     assert built.splits == ["train"] and built.records("train") == 3

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from sqznet.data import __main__ as command
-from sqznet.data import synthetic
-from sqznet.train import __main__ as train
+from sqznet.data import build
+from sqznet.data.sources import synthetic
 
 
 def test_a_drawing_is_the_same_for_the_same_key_and_seed():
@@ -29,7 +29,7 @@ def pixels(split: str, per_class: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_linear_model_on_pixels_stays_below_60_per_cent():
-    """Ridge regression at the best of several strengths, chosen on the test drawings, which favours it."""
+    """Ridge regression with the best of several strengths, chosen on the test split in the model's favour."""
     (train, train_labels), (test, test_labels) = pixels("train", 150), pixels("test", 60)
     mean = train.mean(axis=0)
     train, test = train - mean, test - mean
@@ -43,10 +43,9 @@ def test_a_linear_model_on_pixels_stays_below_60_per_cent():
 
 
 @pytest.mark.slow
-def test_the_demo_recipe_comes_next_and_nothing_within_a_training(tmp_path, capsys, monkeypatch):
+def test_a_build_suggests_the_demo_recipe_unless_training_built_the_set(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(synthetic, "PER_CLASS", dict.fromkeys(synthetic.PER_CLASS, 2))
-    monkeypatch.setattr(train, "DEMO", tmp_path / "demo")
-    train._build_demo()
+    build.build_demo(tmp_path / "demo")
     assert "next:" not in capsys.readouterr().err
     assert command.main(["--source=synthetic", f"--out={tmp_path / 'demo'}"]) == 0
     assert f"next: python -m sqznet.train --data={tmp_path / 'demo'} --recipe=demo" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from sqznet.images.preprocessing import Preprocessing
 
 @pytest.fixture
 def folder(photographs, tmp_path):
-    """Twelve photographs of each class, which were built, and one more of the first class."""
+    """A built set of twelve photographs of each class, and a new photograph of the first class."""
     for name in ("ball", "house", "star"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(12):
@@ -31,16 +31,16 @@ def labels(made: manifest.Manifest) -> list[int]:
     return [int(label) for _, some in batches for label in some]
 
 
-def test_one_photograph_more_is_said_and_update_offered(folder):
+def test_an_added_photograph_is_reported_with_the_update_flag(folder):
     with pytest.raises(
         InputError, match=r"built from other photographs: 36, and now there are 37 \(1 photograph more\)"
     ):
         run(folder)
-    with pytest.raises(InputError, match="add --update to build it anew in the same folder"):
+    with pytest.raises(InputError, match="add --update to rebuild it in the same folder"):
         run(folder)
 
 
-def test_one_photograph_fewer_and_one_renamed_are_said(folder):
+def test_a_removed_and_a_renamed_photograph_are_reported(folder):
     photos = folder / "photos" / "ball"
     (photos / "039.jpg").rename(photos / "a new name.jpg")
     (photos / "000.jpg").unlink()
@@ -53,7 +53,7 @@ def test_one_photograph_fewer_and_one_renamed_are_said(folder):
 
 def test_an_updated_set_holds_what_a_fresh_one_would(folder, capfd):
     run(folder, "--update")
-    assert "36, and now there are 37 (1 photograph more); building it anew" in capfd.readouterr().err
+    assert "36, and now there are 37 (1 photograph more); rebuilding it" in capfd.readouterr().err
     updated = build.verify(folder / "set")
     fresh = folder / "fresh"
     command.main([f"--source=folder:{folder / 'photos'}", f"--out={fresh}", "--workers=1"])
@@ -63,7 +63,7 @@ def test_an_updated_set_holds_what_a_fresh_one_would(folder, capfd):
     assert not (folder / "set" / ".build").exists()
 
 
-def test_a_training_that_reads_the_old_set_goes_on_with_it(folder):
+def test_a_running_training_continues_with_the_old_set(folder):
     old = manifest.load(folder / "set")
     before = labels(old)
     run(folder, "--update")
@@ -75,7 +75,7 @@ def test_a_training_that_reads_the_old_set_goes_on_with_it(folder):
 
 
 @pytest.mark.parametrize("at", ["_described", "_finish"])
-def test_an_update_that_is_cut_short_leaves_the_old_set_and_goes_on(folder, monkeypatch, at):
+def test_an_interrupted_update_keeps_the_old_set_and_can_be_finished(folder, monkeypatch, at):
     old = manifest.load(folder / "set").content
 
     def cut(*_):
@@ -113,7 +113,7 @@ def test_the_classes_and_their_counts_are_printed(folder, capfd):
     assert "next: python -m sqznet.train --data=" in printed.err
 
 
-def test_a_build_that_was_stopped_begins_anew_with_a_photograph_more(folder, photographs, monkeypatch, capfd):
+def test_an_interrupted_build_restarts_with_update_if_photographs_were_added(folder, photographs, monkeypatch, capfd):
     def stopped(*_):
         raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import crop, resize
 from sqznet.images.preprocessing import CORNER, Preprocessing
 from sqznet.network import labels

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import crop
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, labels

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import colour, decode
 from tests import icc
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import crop, decode
 from sqznet.images.preprocessing import CORNER, RUNTIME_RESIZES, Preprocessing
 from sqznet.images.resize import prepare

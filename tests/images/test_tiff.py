@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sqznet.core.errors import Reject
-from sqznet.data import synthetic
+from sqznet.data.sources import synthetic
 from sqznet.images import decode
 from tests import tiff
 from tests.tiff import Page

@@ -18,6 +18,7 @@ from sqznet import weights
 from sqznet.core import files
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import scoring
 from sqznet.export import variants
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import exported, metadata
@@ -399,7 +400,7 @@ def test_our_onnx_file_runs_when_a_tool_has_fixed_its_batch(bundle, shard_set, t
     onnx.save(model, tmp_path / "fixed.onnx")
     fixed, free = inference.load(tmp_path / "fixed.onnx"), inference.load(bundle / "model.onnx")
     assert fixed.runtime.batch == batch
-    scores = [evaluate.evaluate(each, shard_set, "val") for each in (fixed, free)]
+    scores = [scoring.evaluate(each, shard_set, "val") for each in (fixed, free)]
     assert np.array_equal(scores[0].hits, scores[1].hits)
 
 
@@ -418,7 +419,7 @@ def test_evaluate_says_which_records_were_answered_with_logits(shard_set, tmp_pa
     path = foreign_onnx(tmp_path / "logits.onnx")
     metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     with pytest.raises(InputError, match=r"does not put out probabilities: .* \(records 0 to 32, 0 first, of val of "):
-        evaluate.evaluate(inference.load(path), shard_set, "val")
+        scoring.evaluate(inference.load(path), shard_set, "val")
 
 
 def test_a_teacher_that_answers_with_logits_ends_training_with_one_line(shard_set, tmp_path):

@@ -57,7 +57,7 @@ def test_evaluation_finds_the_outputs_by_any_name(trained_run, tmp_path):
     ("names", "classes", "message"),
     [
         (("n02012849", "n03126707", "cat"), ("crane",), r"several outputs of .*: 0 \('crane \(bird\)'\), 1 \('crane"),
-        (("n03417042", "cat", "dog"), ("garbage trck",), "does not know 'garbage trck'; .*: 'garbage truck'"),
+        (("n03417042", "cat", "dog"), ("garbage trck",), "has no class 'garbage trck'; .*: 'garbage truck'"),
         (("n03417042 garbage truck, dustcart", "cat", "dog"), ("dustcart", "garbage truck"), "both output 0 of"),
         (("a", "a", "b"), ("a",), r"several outputs of .*: 0 \('a'\), 1 \('a'\)"),
         (("a", "b", "c"), ("c", "a", "b"), "order their classes differently: class 0 is 'a' in the model and 'c'"),
@@ -70,6 +70,6 @@ def test_evaluation_refuses_names_that_could_be_several_or_none(names, classes, 
 
 def test_fine_tuning_suggests_outputs_for_a_new_class():
     assert finetune.hints(("tench", "crane", "garbage trck", "my cat"), IMAGENET) == [
-        "'crane' may be 'crane (bird)' or 'crane (machine)': name it so",
-        "'garbage trck' is almost 'garbage truck'",
+        "'crane' may be 'crane (bird)' or 'crane (machine)': use one of these names",
+        "'garbage trck' is similar to 'garbage truck'",
     ]

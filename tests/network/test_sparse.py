@@ -50,7 +50,7 @@ def test_weights_are_zero_in_the_sparse_epochs_and_only_then_also_when_resumed(s
             run.save()
     assert held
     run.resume()
-    assert run.progressed.step == first + 2
+    assert run.state.step == first + 2
     run._train_call(iterator, range(first + 2, first + 3))
     for name, each in zeros(checkpoint.read(run.variables)).items():
         np.testing.assert_array_equal(each, held[name], err_msg=f"resumed: {name}")

@@ -18,6 +18,7 @@ from sqznet.images import decode, signatures
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network.keras_file import Card
 from sqznet.predict import __main__ as predict
+from sqznet.predict.answers import answer
 from sqznet.predict.inference import Predictor
 from tests import icc
 
@@ -46,9 +47,9 @@ def test_predict_ranks_ties_as_evaluation_does(holiday):
             return np.tile(np.array([0.1, 0.4, 0.4, 0.1], np.float32), (len(images), 1))
 
     predictor = Predictor(Path("tied"), Tied(), Card(("a", "b", "c", "d"), Preprocessing(8, 8)))
-    (answer,), _ = predict.answer({holiday / "a.jpg": True}, predictor, top=3)
-    assert answer.best == [1, 2, 0]
-    assert metrics.score(Tied()(answer.pixels[None]), np.array([1])).top1 == 1
+    (tied,), _ = answer({holiday / "a.jpg": True}, predictor, top=3)
+    assert [each["index"] for each in tied.predictions] == [1, 2, 0]
+    assert metrics.score(Tied()(tied.pixels[None]), np.array([1])).top1 == 1
 
 
 def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypatch):
@@ -61,7 +62,7 @@ def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypat
     monkeypatch.setattr(plots, "SHEET", 2)
     predictor = Predictor(Path("sure"), Sure(), Card(("a", "b"), Preprocessing(8, 8)))
     photos = {holiday / name: True for name in ("a.jpg", "b.jpg", "day 2/c.jpg")}
-    answers, _ = predict.answer(photos, predictor, top=1)
+    answers, _ = answer(photos, predictor, top=1)
     assert [each.pixels is not None for each in answers] == [True, True, False]
 
 
@@ -97,8 +98,8 @@ def test_of_a_folder_what_should_be_a_photograph_is_named_and_links_are_told_of(
     content = json.loads(printed.out)
     assert len(content["photographs"]) == 3
     assert list(content["errors"]) == [str(holiday / "page.jpg")]
-    assert "1 link leads nowhere, namely gone.jpg" in printed.err
-    assert "hidden folder was not read" in printed.err
+    assert "links without a target: 1 (gone.jpg)" in printed.err
+    assert "hidden folders, not read" in printed.err
 
 
 def test_names_that_are_not_text_or_too_long_take_no_answers_along(bundle, holiday, capsysbinary):
@@ -185,5 +186,5 @@ def test_only_a_model_that_can_be_trained_further_is_offered_for_it(
     bundle, trained_run, tmp_path, capsys, name, offered
 ):
     model = shutil.copy(next(iter(bundle.glob(f"*{Path(name).suffix}")), trained_run / "best.keras"), tmp_path / name)
-    predict._tell_next(model)
+    predict._print_next_step(model)
     assert ("--init_weights=" in capsys.readouterr().err) == offered

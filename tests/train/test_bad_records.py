@@ -71,7 +71,7 @@ def run(manifest: Manifest, folder, **options) -> Run:
     ("change", "reason"),
     [
         (with_feature("image/encoded", b"GIF89a no photograph"), "is corrupt: "),
-        (with_feature("image/class/label", 3), r"is corrupt: its label is 3, and the manifest has 3 classes, 0 to 2"),
+        (with_feature("image/class/label", 3), r"is corrupt: its label is 3; the manifest has 3 classes, 0 to 2"),
         (with_feature("image/class/label", -1), "is corrupt: its label is -1"),
         (lambda record: b"", "is corrupt: .*image/class/label"),
         (lambda record: record[:40], "is corrupt: "),
@@ -84,9 +84,9 @@ def test_a_record_that_cannot_be_used_is_named(copied, change, reason):
     plan = schedule.plan(RECIPE, copied.records("train"))
     with pytest.raises((tf.errors.InvalidArgumentError, UnicodeDecodeError)) as raised:
         list(pipeline.training_batches(copied, plan, replicas=1))
-    assert corruption.is_of_reading(raised.value)
-    (found,) = corruption.find(copied, pipeline.order(copied, plan))
-    assert re.fullmatch(rf".*{shard.path.name}, record 5 \(0 first\), {reason}.*", found.in_words(copied.folder))
+    assert corruption.is_read_error(raised.value)
+    (found,) = corruption.find_ahead(copied, pipeline.order(copied, plan))
+    assert re.fullmatch(rf".*{shard.path.name}, record 5 \(0 first\), {reason}.*", found.message(copied.folder))
 
 
 def test_it_stops_the_run_unless_it_may_be_left_out(copied, tmp_path):
@@ -111,7 +111,7 @@ def test_bad_records_are_left_out_up_to_the_number_allowed(copied, tmp_path, cap
     made.train()
     expected = [(first.path.name, 3), (second.path.name, 5), (third.path.name, 14)]
     assert [(each.shard, each.record) for each in corruption.load(tmp_path / "run")] == expected
-    assert made.progressed.sums.count == 0 and made.progressed.history[0]["epoch"] == 1
+    assert made.state.sums.count == 0 and made.state.history[0]["epoch"] == 1
     assert capfd.readouterr().err.count("left out:") == 3
 
     stream = pipeline.order(made.readable, made.schedule)
@@ -154,7 +154,7 @@ def test_a_shard_that_ends_early_between_records_is_noticed(copied, tmp_path):
 def test_a_record_left_out_counts_for_nothing(shard_set, tmp_path):
     """Its label is -1: no loss, no hit, no count, no part in the gradient."""
     bad = [corruption.BadRecord(shard.path.name, 0, "test") for shard in shard_set.shards_of("train")]
-    without = corruption.mended(shard_set, bad, tmp_path / "mended")
+    without = corruption.without_bad_records(shard_set, bad, tmp_path / "mended")
     plan = schedule.plan(RECIPE, shard_set.records("train"))
     batches = list(pipeline.training_batches(without, plan, replicas=1).as_numpy_iterator())
     labels = np.concatenate([labels for _, labels in batches])
@@ -175,7 +175,7 @@ def test_workers_that_mend_the_same_shard_share_one_copy(shard_set, tmp_path):
     bad = [corruption.BadRecord(shard.path.name, 0, "test") for shard in shard_set.shards_of("train")]
 
     def mended() -> list[int]:
-        made = corruption.mended(shard_set, bad, tmp_path / corruption.FOLDER)
+        made = corruption.without_bad_records(shard_set, bad, tmp_path / corruption.FOLDER)
         return [shard.path.stat().st_ino for shard in made.shards_of("train")]
 
     with concurrent.futures.ThreadPoolExecutor() as workers:
@@ -225,7 +225,9 @@ def test_a_bad_record_is_found_however_far_ahead_a_call_reads(copied, tmp_path, 
     *_, (_, _, shard, number, _) = pipeline.order(copied, plan).take(copied.records("train")).as_numpy_iterator()
     last = copied.shards_of("train")[shard]
     rewrite(last, number, with_feature("image/encoded", b"no photograph"))
-    monkeypatch.setattr(run_module, "AHEAD", 1 - recipe.steps_per_call)  # one batch only: the split has to be searched
+    monkeypatch.setattr(
+        run_module, "READ_AHEAD", 1 - recipe.steps_per_call
+    )  # one batch only: the split has to be searched
     made = Run(copied, recipe, strategy.create("one"), tmp_path)
     with pytest.raises(InputError, match=rf"{last.path.name}, record {number} .* is corrupt"):
         made.train()

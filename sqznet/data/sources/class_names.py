@@ -1,49 +1,49 @@
-"""What the classes of shards are called: by labels.txt or its like beside them, else by the records or by number."""
+"""Class names for shards of other builders: from a labels.txt beside them, else from the records, else numbers."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqznet.core.console import counted
 from sqznet.core.errors import InputError
-from sqznet.data.sources.listing import same_name, shown, text_lines
+from sqznet.data.sources.listing import normalized, one_line, text_lines
 
-FILES = ("labels.txt", "label.labels.txt", "classes.txt")  # the second is of TensorFlow Datasets
-# "0:daisy", "0 daisy", "0,daisy": the number of a class before its name
+FILES = ("labels.txt", "label.labels.txt", "classes.txt")  # label.labels.txt is written by TensorFlow Datasets
+# The label before the name: "0:daisy", "0 daisy", "0,daisy"
 _NUMBERED = re.compile(r"(?P<label>\d+)\s*[:,;\t ]\s*(?P<name>\S.*)")
-_NUMBERED_AFTER = re.compile(r"(?P<name>\S.*?)\s*[:,;\t]\s*(?P<label>\d+)")  # "daisy:0"
-_BACKGROUND = ("background", "unused background", "unused", "dummy")  # what label 0 is called where classes begin at 1
+_NUMBERED_AFTER = re.compile(r"(?P<name>\S.*?)\s*[:,;\t]\s*(?P<label>\d+)")  # after it: "daisy:0"
+_BACKGROUND = ("background", "unused background", "unused", "dummy")  # names of label 0 where classes start at 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class InRecords:
-    """Names by label, as the records have them."""
+    """Names by label, from the records."""
 
-    synsets: dict[int, str]
-    texts: dict[int, str]
-    twofold: dict[int, str]  # another text of a label that has one
+    synsets: dict[int, str] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    second_texts: dict[int, str] = field(default_factory=dict)  # of labels that have two different texts
 
 
 def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) -> tuple[list[str], list[str]]:
-    """The names of the classes in the order of their labels, and notes about them.
+    """The class names in the order of the labels, and notes about them.
 
     Args:
-        folders: where labels.txt may be.
-        offset: what was added to the records' labels; a labels.txt with numbers may have it in them, or not.
-        highest: label.
+        folders: where to look for a labels.txt.
+        offset: the number that was added to the records' labels; the numbers in labels.txt may include it or not.
+        highest: the highest label, after the offset was added.
     """
     files = (folder / name for name in FILES for folder in folders)
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return _from_records(in_records, highest)
     named, has_numbers = read(file)
-    notes = [f"classes are from {shown(file)}"]
+    notes = [f"classes are from {one_line(file)}"]
     if not has_numbers and offset == -1 and len(named) > highest + 1:
         if named[0].lower().strip("_ ") in _BACKGROUND:
-            notes.append(f"{named[0]!r}, the first name of {shown(file)}, is of no class and was left out")
+            notes.append(f"{named[0]!r}, the first name of {one_line(file)}, is not a class and was left out")
             named = {label - 1: name for label, name in named.items() if label}
         elif len(named) == highest + 2:
             raise InputError(
@@ -52,40 +52,41 @@ def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) 
                 "or write the records' labels before the names (1:NAME)"
             )
     shifted = {label + offset: name for label, name in named.items() if label + offset >= 0}
-    if has_numbers and set(range(highest + 1)) <= set(shifted):  # the file numbers its classes as the records do
+    if has_numbers and set(range(highest + 1)) <= set(shifted):  # the file has the records' own labels
         named = shifted
-    lacking = next((label for label in range(highest + 1) if label not in named), None)
-    if lacking is not None:
-        raise InputError(
-            f"{file} names {len(named)} classes and none for label {lacking}; the records' labels run to {highest}"
-        )
+    for label in range(highest + 1):
+        if label not in named:
+            raise InputError(
+                f"{file} names {len(named)} classes and none for label {label}; the records' labels run to {highest}"
+            )
     texts, synsets = in_records.texts, in_records.synsets
     differ = [label for label in texts if named[label] not in (texts[label], synsets.get(label))]
     if differ:
         label = min(differ)
+        count = counted(len(differ), "class", "classes")
         notes.append(
-            f"{shown(file)} names {counted(len(differ), 'class', 'classes')} otherwise than the records do: {label} is "
-            f"{named[label]!r} there and {texts[label]!r} here. Are its lines in the order of the labels?"
+            f"{one_line(file)} names {count} differently from the records: {label} is "
+            f"{named[label]!r} there and {texts[label]!r} in the records. Are its lines in the order of the labels?"
         )
-    return _told_apart([named[label] for label in range(max(named) + 1)]), notes
+    return _unique([named[label] for label in range(max(named) + 1)]), notes
 
 
 def _from_records(in_records: InRecords, highest: int) -> tuple[list[str], list[str]]:
     known = {**in_records.texts, **in_records.synsets}
-    twofold = {label: text for label, text in in_records.twofold.items() if label not in in_records.synsets}
-    names = _told_apart([known.get(label, str(label)) for label in range(highest + 1)])
+    second = {label: text for label, text in in_records.second_texts.items() if label not in in_records.synsets}
+    names = _unique([known.get(label, str(label)) for label in range(highest + 1)])
     if not known:
-        return names, [f"no {FILES[0]} and no names in the records: the classes are called by their numbers"]
-    if not twofold:
+        return names, [f"no {FILES[0]} and no names in the records: the classes are named by their numbers"]
+    if not second:
         return names, []
-    label = min(twofold)
-    count = counted(len(twofold), "class has", "classes have")
-    return names, [f"{count} more than one name in the records: {label} is {known[label]!r} and {twofold[label]!r}"]
+    label = min(second)
+    count = counted(len(second), "class has", "classes have")
+    return names, [f"{count} more than one name in the records: {label} is {known[label]!r} and {second[label]!r}"]
 
 
 def read(file: Path) -> tuple[dict[int, str], bool]:
-    """Class names by label, and whether the file has the labels in it ("0:daisy") or they are the lines' places."""
-    lines = [same_name(line.strip()) for line in text_lines(file)]
+    """Class names by label, and whether the file has the labels ("0:daisy"); otherwise they are the line numbers."""
+    lines = [normalized(line.strip()) for line in text_lines(file)]
     while lines and not lines[-1]:
         lines.pop()
     for pattern in (_NUMBERED, _NUMBERED_AFTER):
@@ -99,7 +100,7 @@ def read(file: Path) -> tuple[dict[int, str], bool]:
     return dict(enumerate(lines)), False
 
 
-def _told_apart(names: list[str]) -> list[str]:
-    """Each name once: ImageNet has two classes called crane."""
+def _unique(names: list[str]) -> list[str]:
+    """Makes the names unique: ImageNet has two classes called crane."""
     counts = Counter(names)
     return [f"{name} ({label})" if counts[name] > 1 else name for label, name in enumerate(names)]

@@ -1,7 +1,7 @@
-"""What a record of another builder holds, whichever of the usual keys it has.
+"""Reads the photograph, label and names from a record of another builder, under any of the usual keys.
 
-The keys are those of TF-Slim and Inception (`image/encoded`, `image/class/label`), of TensorFlow's tutorials
-(`image_raw`, `label`), of TensorFlow Datasets (`image`, `label`) and of what people wrote after these.
+These are the keys of TF-Slim and Inception (`image/encoded`, `image/class/label`), TensorFlow's tutorials (`image_raw`,
+`label`), TensorFlow Datasets (`image`, `label`) and of variants that others have used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from sqznet.core.errors import InputError
-from sqznet.data.sources.listing import same_name
+from sqznet.data.sources.listing import normalized
 
 PHOTOGRAPH = (
     "image/encoded", "image_raw", "image/raw", "image", "image_encoded", "encoded_image", "encoded", "image_bytes",
@@ -39,7 +39,7 @@ def photograph_key(features: Any) -> str | None:
 
 
 def photograph(features: Any) -> bytes:
-    """The encoded photograph; pixels without any encoding become a PNG."""
+    """The encoded photograph; raw pixels are converted to PNG."""
     content: bytes = features[photograph_key(features)].bytes_list.value[0]
     is_raw = text(features, FORMAT).lower() == b"raw" or not content.startswith(_ENCODED)
     return (_from_pixels(content, features) if is_raw else None) or content
@@ -56,10 +56,10 @@ def _from_pixels(content: bytes, features: Any) -> bytes | None:
 
 
 def label(features: Any, where: str) -> int | str | None:
-    """The label as it is stored, or the name of the class where there is no number; None where there is neither.
+    """The label as it is stored; if there is none, the class name; None if the record has neither.
 
     Raises:
-        InputError: it is no single whole number.
+        InputError: the label is not a single whole number.
     """
     for key in LABEL:
         kind = features[key].WhichOneof("kind") if key in features else None
@@ -71,32 +71,28 @@ def label(features: Any, where: str) -> int | str | None:
         value = values[0]
         if isinstance(value, bytes):
             return int(value) if value.isdigit() else as_name(value)
-        if not float(value).is_integer():  # as NaN and infinity are not either
+        if not float(value).is_integer():  # false for NaN and infinity, too
             raise InputError(f"{where}: {key} is {value}; expected a whole number, the class of the photograph")
         return int(value)
     return as_name(text(features, TEXT) or text(features, SYNSET)) or None
 
 
 def text(features: Any, keys: tuple[str, ...]) -> bytes:
-    """What the first of the keys says that says something."""
-    for key in keys:
-        if key in features and features[key].bytes_list.value:
-            value: bytes = features[key].bytes_list.value[0].strip()
-            if value:
-                return value
-    return b""
+    """The value of the first of the keys that has one."""
+    values = (features[key].bytes_list.value for key in keys if key in features)
+    return next((stripped for value in values if value and (stripped := value[0].strip())), b"")
 
 
 def as_name(text: bytes) -> str:
-    """The name of a class, which older builders wrote in Latin-1."""
+    """A class name, decoded as UTF-8 or, as older builders wrote it, as Latin-1."""
     try:
-        return same_name(text.decode())
+        return normalized(text.decode())
     except UnicodeDecodeError:
-        return same_name(text.decode("latin-1"))
+        return normalized(text.decode("latin-1"))
 
 
-def what_is_there(features: Any) -> str:
-    """The keys of a record, each with its type, beside those that were expected."""
+def keys_in_words(features: Any) -> str:
+    """The keys that were expected, and the keys of the record with their types."""
     found = [
         f"{key} ({(features[key].WhichOneof('kind') or 'empty').removesuffix('_list')})" for key in sorted(features)
     ]
@@ -107,7 +103,5 @@ def what_is_there(features: Any) -> str:
 
 
 def _number(features: Any, keys: tuple[str, ...]) -> int | None:
-    for key in keys:
-        if key in features and features[key].int64_list.value:
-            return int(features[key].int64_list.value[0])
-    return None
+    values = (features[key].int64_list.value for key in keys if key in features)
+    return next((int(value[0]) for value in values if value), None)

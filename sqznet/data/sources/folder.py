@@ -1,4 +1,4 @@
-"""`folder:PATH`: <split>/<class>/*, or <class>/* alone, which is split by seed."""
+"""`folder:PATH`: folders <split>/<class>/*, or <class>/* alone, which are split by the seed."""
 
 from __future__ import annotations
 
@@ -9,37 +9,21 @@ from pathlib import Path
 
 from sqznet.core.console import counted
 from sqznet.core.errors import InputError
-from sqznet.data.sources import flat, walk
-from sqznet.data.sources.listing import (
-    VAL_FRACTION,
-    Photo,
-    Splits,
-    draw_val,
-    move,
-    same_name,
-    shown,
-    split_of,
-    splits_among,
-)
+from sqznet.data.manifest import SPLITS
+from sqznet.data.sources import flat, listing, walk
+from sqznet.data.sources.listing import Photo, Source, Splits, normalized, one_line, split_of
 from sqznet.data.sources.walk import Walk
 
 EXPECTED = "expected train/<class>/ and val/<class>/, or <class>/"
-DRAWN = "no train/ and val/ folders"  # how the note begins that says so
-ORDER = ("train", "val", "test")
+DRAWN = "no train/ and val/ folders"  # the beginning of the note about a split by seed
 
 
 @dataclass
-class FolderSource:
-    """Files below a folder. Splits and labels are known; the content is not."""
-
+class FolderSource(Source):
     root: Path
-    classes: list[str]
-    splits: Splits
-    notes: list[str]
-    in_order: bool = False
 
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
-        if not self.root.is_dir():  # or each photograph would be rejected, and the set smaller than it should be
+        if not self.root.is_dir():  # otherwise each photograph would be rejected, and the set incomplete
             raise InputError(f"no such folder on {socket.gethostname()}: {self.root}; every worker has to see it")
         for photo in photos:
             try:
@@ -48,59 +32,60 @@ class FolderSource:
                 yield error
 
 
-def open_folder(root: Path, seed: int, invent_test: bool = True) -> FolderSource:
-    """A folder of photographs; where it has no splits, a val split is drawn, and a test split if it is wanted."""
+def open_folder(root: Path, seed: int, draw_test: bool = True) -> FolderSource:
+    """Lists a folder of photographs. If it has no splits, a val split is drawn, and with `draw_test` a test split."""
     reading = Walk(root)
-    base = _below_doubled(reading, root)
+    base = _skip_repeated_levels(reading, root)
     top, loose = reading.entries(base)
-    followed = [] if base == root else [f"{shown(base)} was read: it is all that {shown(root)} holds"]
     if not top:
         photographs = walk.are_photographs(loose)
         but = f", but {counted(len(photographs), 'photograph')}" if photographs else ""
         raise InputError(f"{base} has no folders in it{but}; {EXPECTED}")
-    splits_of = splits_among([folder.name for folder in top])
-    strangers = [folder.name for folder in top if folder.name not in splits_of]
-    if splits_of:
-        named = [folder for folder in top if folder.name in splits_of]
-        if strangers:
-            raise InputError(
-                f"{base} has {', '.join(strangers)} beside {named[0].name}; is it a class? Move it out, or into "
-                f"{named[0].name}/. (Is {named[0].name!r} a class? Then make the splits: train/{named[0].name}/, "
-                f"train/{strangers[0]}/, ...)"
-            )
-        source = _open_split_folder(reading, base, named, splits_of)
+    splits_of = listing.splits_among([folder.name for folder in top])
+    others = [folder.name for folder in top if folder.name not in splits_of]
+    if not splits_of:
+        source = _open_class_folders(reading, base, top, seed, draw_test)
+    elif others:
+        named = next(folder.name for folder in top if folder.name in splits_of)
+        raise InputError(
+            f"{base} has {', '.join(others)} beside {named}; is it a class? Move it out, or into {named}/. "
+            f"(Is {named!r} a class? Then make the splits: train/{named}/, train/{others[0]}/, ...)"
+        )
     else:
-        source = _open_class_folder(reading, base, top, seed, invent_test)
-    _tell_loose(reading, loose)
-    source.notes = followed + source.notes + reading.notes()
+        source = _open_split_folders(reading, base, top, splits_of)
+    _note_loose(reading, loose)
+    notes = [] if base == root else [f"{one_line(base)} was read: it is all that {one_line(root)} holds"]
+    source.notes = notes + source.notes + reading.notes()
     return source
 
 
-def _open_class_folder(reading: Walk, base: Path, folders: list[Path], seed: int, invent_test: bool) -> FolderSource:
+def _open_class_folders(reading: Walk, base: Path, folders: list[Path], seed: int, draw_test: bool) -> FolderSource:
     by_name = _by_name(folders)
     for folder in folders:
-        for inner in splits_among(walk.names_in(folder)[0]):
+        for inner in listing.splits_among(walk.names_in(folder)[0]):
             raise InputError(
                 f"{folder / inner}: a folder named like a split inside a class; expected {inner}/{folder.name}/, the "
-                "split outside. Turn them round, or rename it if it is none"
+                "split outside. Swap the two levels, or rename the folder if it is not a split"
             )
     keys = _photographs_by_class(reading, by_name)
     photos = [Photo(key, label) for label, name in enumerate(by_name) for key in keys[name]]
     _require_photographs(reading.root, list(by_name), {"train": photos})
-    splits = draw_val({"train": photos}, [seed, 1])
-    share = f" ({100 * VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
+    splits = listing.draw_val({"train": photos}, [seed, 1])
+    share = f" ({100 * listing.VAL_FRACTION:.0f} % of each class)" if len(splits["val"]) > len(by_name) else ""
     note = f"{DRAWN}: {counted(len(splits['val']), 'photograph')}{share} went to val"
-    if invent_test:  # as many as for val, of what is left after val has been taken
-        splits = move(splits, "test", lambda count: round(count * VAL_FRACTION / (1 - VAL_FRACTION)), [seed, 2])
+    if draw_test:  # as many as val has, of the photographs that remain
+        splits = listing.move(
+            splits, "test", lambda count: round(count * listing.VAL_FRACTION / (1 - listing.VAL_FRACTION)), [seed, 2]
+        )
         note += f", {counted(len(splits['test']), 'photograph')} to test"
         if split_of(base.name):
-            note += f". {shown(base)} is named like a split: --test_files='*' makes one split of it"
-    return FolderSource(reading.root, list(by_name), splits, [note] if splits["val"] else [])
+            note += f". {one_line(base)} is named like a split: --test_files='*' makes one split of it"
+    return FolderSource(list(by_name), splits, [note] if splits["val"] else [], reading.root)
 
 
-def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path], splits_of: dict[str, str]) -> FolderSource:
+def _open_split_folders(reading: Walk, base: Path, folders: list[Path], splits_of: dict[str, str]) -> FolderSource:
     named: dict[str, Path] = {}
-    for folder in split_folders:
+    for folder in folders:
         split = splits_of[folder.name]
         if split in named:
             raise InputError(
@@ -109,42 +94,42 @@ def _open_split_folder(reading: Walk, base: Path, split_folders: list[Path], spl
             )
         named[split] = folder
     notes: list[str] = []
-    of_split: dict[str, dict[str, list[str]]] = {}  # split to class to keys
-    for split in (each for each in ORDER if each in named):
-        classes = of_split.get("train", {})
-        folder = _below_doubled(reading, named[split], split, classes)
+    keys: dict[str, dict[str, list[str]]] = {}  # split -> class -> keys
+    for split in (each for each in SPLITS if each in named):
+        classes = keys.get("train", {})
+        folder = _skip_repeated_levels(reading, named[split], split, classes)
         if folder != named[split]:
-            notes.append(f"{split} was read from {shown(folder)}: it is all that {shown(named[split])} holds")
+            notes.append(f"{split} was read from {one_line(folder)}: it is all that {one_line(named[split])} holds")
         inside, loose = reading.entries(folder)
         flat_folder = flat.folder_of(reading, folder, inside, loose, classes)
         if flat_folder is not None:
-            of_split[split], note = flat.read(reading, flat_folder, named[split], split, classes)
+            keys[split], note = flat.read(reading, flat_folder, named[split], split, classes)
             notes += [note] if note else []
             continue
         by_name = _by_name(inside)
         _require_no_splits(folder, by_name, split)
-        _require_known(folder, by_name, classes, named.get("train"))
-        of_split[split] = _photographs_by_class(reading, by_name)
-        _tell_loose(reading, loose)
-    names = sorted({name for classes in of_split.values() for name in classes})
+        _require_classes_of_train(folder, by_name, classes, named.get("train"))
+        keys[split] = _photographs_by_class(reading, by_name)
+        _note_loose(reading, loose)
+    names = sorted({name for by_class in keys.values() for name in by_class})
     splits = {
-        split: [Photo(key, label) for label, name in enumerate(names) for key in of_split[split].get(name, [])]
-        for split in of_split
+        split: [Photo(key, label) for label, name in enumerate(names) for key in by_class.get(name, [])]
+        for split, by_class in keys.items()
     }
     _require_photographs(reading.root, names, splits)
-    return FolderSource(reading.root, names, splits, notes)
+    return FolderSource(names, splits, notes, reading.root)
 
 
-def _below_doubled(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
-    """Below levels that hold nothing but one folder, as photos/photos/cat or training_set/training_set/cats do.
+def _skip_repeated_levels(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
+    """Skips levels that hold one folder and nothing else, as photos/photos/cat or training_set/training_set/cats.
 
     Args:
-        split: what the folder is named after; folders of other splits below it are not followed.
-        classes: names that are those of classes, which are not followed either.
+        split: the split that the folder is named after; folders of other splits below it are not entered.
+        classes: names of class folders, which are not entered either.
     """
     while True:
         inside, loose = reading.entries(folder)
-        if len(inside) != 1 or walk.are_photographs(loose) or same_name(inside[0].name) in classes:
+        if len(inside) != 1 or walk.are_photographs(loose) or normalized(inside[0].name) in classes:
             return folder
         deeper, files = reading.entries(inside[0])
         if not deeper or walk.are_photographs(files) or split_of(inside[0].name) not in (None, split):
@@ -153,16 +138,15 @@ def _below_doubled(reading: Walk, folder: Path, split: str | None = None, classe
 
 
 def _by_name(folders: list[Path]) -> dict[str, Path]:
-    """Folders of classes by name, sorted."""
+    """Class folders by class name, sorted."""
     by_name: dict[str, Path] = {}
     for folder in folders:
-        name = same_name(folder.name)
-        if name in by_name:
+        other = by_name.setdefault(normalized(folder.name), folder)
+        if other != folder:
             raise InputError(
-                f"{by_name[name]} and {folder} have one name in two spellings (its accents as one character or as "
-                "two): put their photographs into one of them"
+                f"{other} and {folder} have one name in two spellings (its accents as one character or as two): put "
+                "their photographs into one of them"
             )
-        by_name[name] = folder
     return dict(sorted(by_name.items()))
 
 
@@ -170,7 +154,7 @@ def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, 
     """The photographs of each class.
 
     Raises:
-        InputError: the folders are not those of classes but of splits or parts, or one is of annotations.
+        InputError: the folders look like splits or parts instead of classes, or one holds annotations.
     """
     _require_no_parts(list(by_name.values()))
     keys = {name: _photographs_of_class(reading, folder) for name, folder in by_name.items()}
@@ -188,7 +172,7 @@ def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, 
 
 def _require_no_parts(folders: list[Path]) -> None:
     """Refuses fold1/{cat,dog} and fold2/{cat,dog}, which look like splits or parts of one set."""
-    holders: dict[str, Path] = {}  # name of a folder inside to the folder that holds it
+    holders: dict[str, Path] = {}  # name of a folder inside -> the folder that holds it
     twice = None
     for folder in folders:
         inside, files = walk.names_in(folder)
@@ -197,7 +181,7 @@ def _require_no_parts(folders: list[Path]) -> None:
         for name in inside:
             if name.lower() not in flat.PICTURE_FOLDERS and holders.setdefault(name, folder) != folder:
                 twice = twice or (holders[name], folder, name)
-    if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are no splits, which would have one class
+    if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are not splits: these would have a single class
         first, second, name = twice
         part = next((each for each in (first, second) if walk.are_photographs(list(each.glob("*/*")))), first)
         raise InputError(
@@ -209,11 +193,10 @@ def _require_no_parts(folders: list[Path]) -> None:
 
 def _photographs_of_class(reading: Walk, folder: Path) -> list[str]:
     keys = reading.files(folder)
-    boxes = f"/{folder.name}_boxes.txt"  # of Tiny-ImageNet
-    for key in keys:
-        if key.endswith(boxes):
-            reading.tell(walk.ANNOTATION, reading.root / key)
-    return [key for key in keys if not key.endswith(boxes)]
+    boxes = [key for key in keys if key.endswith(f"/{folder.name}_boxes.txt")]  # of Tiny-ImageNet
+    for key in boxes:
+        reading.note(walk.ANNOTATION, reading.root / key)
+    return [key for key in keys if key not in boxes]
 
 
 def _require_no_splits(folder: Path, by_name: dict[str, Path], split: str) -> None:
@@ -226,27 +209,29 @@ def _require_no_splits(folder: Path, by_name: dict[str, Path], split: str) -> No
             )
 
 
-def _require_known(folder: Path, by_name: dict[str, Path], classes: Collection[str], train: Path | None) -> None:
+def _require_classes_of_train(
+    folder: Path, by_name: dict[str, Path], classes: Collection[str], train: Path | None
+) -> None:
     """Refuses classes that train has under other names.
 
-    A split may have more classes than train, as ImageNet's val beside Imagenette's train does. A class that is not in
-    train, where another is in train only, is taken for the same one misspelled.
+    A split may have more classes than train, as ImageNet's val with Imagenette's train. A class that train lacks, while
+    train has one that this split lacks, is taken for a misspelling.
     """
-    strangers = [name for name in by_name if name not in classes]
+    unknown = [name for name in by_name if name not in classes]
     missing = [name for name in classes if name not in by_name]
     alike = {name.casefold() for name in missing}
-    misspelled = next((name for name in strangers if name.casefold() in alike), None)
-    if train is None or not strangers or (misspelled is None and len(strangers) > len(missing)):
+    misspelled = next((name for name in unknown if name.casefold() in alike), None)
+    if train is None or not unknown or (misspelled is None and len(unknown) > len(missing)):
         return
     raise InputError(
-        f"{folder / by_name[misspelled or strangers[0]].name}: no class of that name in {train}, which has "
+        f"{folder / by_name[misspelled or unknown[0]].name}: no class of that name in {train}, which has "
         f"{', '.join(map(repr, missing[:3]))} that {folder.name} has not; rename one of them, or move it out"
     )
 
 
 def _require_photographs(root: Path, classes: list[str], splits: Splits) -> None:
-    there = {photo.label for photos in splits.values() for photo in photos}
-    empty = [name for label, name in enumerate(classes) if label not in there]
+    labels = {photo.label for photos in splits.values() for photo in photos}
+    empty = [name for label, name in enumerate(classes) if label not in labels]
     if empty:
         raise InputError(
             f"folder:{root}: class {empty[0]!r} has no photographs in {', '.join(splits)}"
@@ -255,7 +240,7 @@ def _require_photographs(root: Path, classes: list[str], splits: Splits) -> None
         )
 
 
-def _tell_loose(reading: Walk, loose: list[Path]) -> None:
+def _note_loose(reading: Walk, loose: list[Path]) -> None:
     photographs = set(walk.are_photographs(loose))
     for file in loose:
-        reading.tell(walk.LOOSE if file in photographs else walk.OTHER, file)
+        reading.note(walk.LOOSE if file in photographs else walk.OTHER, file)

@@ -1,6 +1,6 @@
-"""`ilsvrc:PATH`: ImageNet as it is unpacked, the CLS-LOC layout that the article used.
+"""`ilsvrc:PATH`: ImageNet in its original layout, CLS-LOC, which the SqueezeNet article used.
 
-The labels of val are the devkit's, or in the files of Kaggle's competition.
+The labels of val come from the devkit, or from the files of Kaggle's competition.
 """
 
 from __future__ import annotations
@@ -20,69 +20,68 @@ DEVKIT_CLASSES = "map_clsloc.txt"
 
 
 @dataclass(frozen=True)
-class _Truth:
-    """What the devkit or Kaggle's files say."""
+class _Labels:
+    """The content of the devkit's or Kaggle's files."""
 
-    classes: list[str]  # the usual order of ImageNet's 1,000 classes, sorted; the devkit's own ids run differently
-    val: list[tuple[str, str]]  # (ILSVRC2012_val_00000001, WordNet id), in the order of the names
-    file: str  # that names the classes
+    classes: list[str]  # WordNet ids, sorted, as is usual for ImageNet; the devkit numbers its classes differently
+    val: list[tuple[str, str]]  # (ILSVRC2012_val_00000001, WordNet id), sorted by name
+    file: str  # the file with the names of the classes
 
 
 def open_ilsvrc(root: Path, blacklist: bool) -> FolderSource:
     base = root if (root / "Data").is_dir() or not (root / "ILSVRC").is_dir() else root / "ILSVRC"
-    truth = _of_kaggle(root, base) or _of_devkit(root, base)
-    label_of = {wnid: label for label, wnid in enumerate(truth.classes)}
+    labels = _from_kaggle(root, base) or _from_devkit(root, base)
+    label_of = {wnid: label for label, wnid in enumerate(labels.classes)}
 
-    lists = base / "ImageSets" / "CLS-LOC"
+    train_list = base / "ImageSets" / "CLS-LOC" / "train_cls.txt"
     train = []
-    for line in lines(_required(lists / "train_cls.txt")):  # "n01440764/n01440764_10026 1"
+    for line in lines(_required(train_list)):  # "n01440764/n01440764_10026 1"
         name = line.split()[0]
         wnid = name.partition("/")[0]
         if ".." in name.split("/"):
-            raise InputError(f"{lists / 'train_cls.txt'}: {line!r} leads out of the folder")
+            raise InputError(f"{train_list}: {line!r} leads out of the folder")
         if wnid not in label_of:
-            raise InputError(f"{lists / 'train_cls.txt'}: {line!r} names a class that {truth.file} does not have")
+            raise InputError(f"{train_list}: {line!r} names a class that {labels.file} does not have")
         train.append(Photo(f"Data/CLS-LOC/train/{name}.JPEG", label_of[wnid]))
 
     excluded: set[int] = set()
     notes = []
     if blacklist:
         file = _find(root, "ILSVRC2015_clsloc_validation_blacklist.txt")
-        excluded = {int(line) for line in lines(file)}
+        excluded = {int(line) for line in lines(file)} & set(range(1, len(labels.val) + 1))
+        notes.append(f"val: {len(excluded)} blacklisted photographs excluded ({file.name})")
     val = [
         Photo(f"Data/CLS-LOC/val/{name}.JPEG", label_of[wnid])
-        for number, (name, wnid) in enumerate(truth.val, start=1)
+        for number, (name, wnid) in enumerate(labels.val, start=1)
         if number not in excluded
     ]
-    if blacklist:
-        notes.append(f"val: {len(truth.val) - len(val)} blacklisted photographs excluded ({file.name})")
-    return FolderSource(base, truth.classes, {"train": train, "val": val}, notes)
+    return FolderSource(labels.classes, {"train": train, "val": val}, notes, base)
 
 
-def _of_devkit(root: Path, base: Path) -> _Truth:
-    devkit = _find(root, DEVKIT_CLASSES).parent
+def _from_devkit(root: Path, base: Path) -> _Labels:
+    classes_file = _find(root, DEVKIT_CLASSES)
     classes_by_id = {}
-    for line in lines(devkit / DEVKIT_CLASSES):  # "n02119789 1 kit_fox"
+    for line in lines(classes_file):  # "n02119789 1 kit_fox"
         fields = line.split()
         if len(fields) < 2 or not fields[1].isdigit():
-            raise InputError(f"{devkit / DEVKIT_CLASSES}: expected 'WNID ID NAME', found {line!r}")
+            raise InputError(f"{classes_file}: expected 'WNID ID NAME', found {line!r}")
         classes_by_id[int(fields[1])] = fields[0]
-    truth_file = _find(root, "ILSVRC2015_clsloc_validation_ground_truth.txt")
-    truth = [int(line) for line in lines(truth_file)]
+    ids_file = _find(root, "ILSVRC2015_clsloc_validation_ground_truth.txt")
+    ids = [int(line) for line in lines(ids_file)]
     list_file = _required(base / "ImageSets" / "CLS-LOC" / "val.txt")
     names = [line.split()[0] for line in lines(list_file)]  # "ILSVRC2012_val_00000001 1"
     _require_bare(list_file, names)
-    if len(names) != len(truth):
-        raise InputError(f"{list_file} lists {len(names)} photographs, {truth_file} has {len(truth)} labels")
-    for number, class_id in enumerate(truth, start=1):
+    if len(names) != len(ids):
+        raise InputError(f"{list_file} lists {len(names)} photographs, {ids_file} has {len(ids)} labels")
+    for number, class_id in enumerate(ids, start=1):
         if class_id not in classes_by_id:
-            raise InputError(f"{truth_file}, line {number}: class {class_id} is not in {DEVKIT_CLASSES}")
-    val = [(name, classes_by_id[class_id]) for name, class_id in zip(names, truth, strict=True)]
-    return _Truth(sorted(classes_by_id.values()), val, DEVKIT_CLASSES)
+            raise InputError(f"{ids_file}, line {number}: class {class_id} is not in {DEVKIT_CLASSES}")
+    val = [(name, classes_by_id[class_id]) for name, class_id in zip(names, ids, strict=True)]
+    return _Labels(sorted(classes_by_id.values()), val, DEVKIT_CLASSES)
 
 
-def _of_kaggle(root: Path, base: Path) -> _Truth | None:
-    """From the files of Kaggle's competition, which lie beside ILSVRC/; None where there are none."""
+def _from_kaggle(root: Path, base: Path) -> _Labels | None:
+    """Labels from the files of Kaggle's competition, which lie beside ILSVRC/; None if there are none."""
     folder = next((each for each in (root, base.parent) if (each / KAGGLE_CLASSES).is_file()), None)
     if folder is None:
         return None
@@ -100,7 +99,7 @@ def _of_kaggle(root: Path, base: Path) -> _Truth | None:
             raise InputError(f"{file}, line {number}: class {wnid!r} is not in {KAGGLE_CLASSES}")
         val.append((name, wnid))
     _require_bare(file, [name for name, _ in val])
-    return _Truth(classes, sorted(val), KAGGLE_CLASSES)
+    return _Labels(classes, sorted(val), KAGGLE_CLASSES)
 
 
 def _require_bare(file: Path, names: list[str]) -> None:
@@ -115,11 +114,11 @@ def _required(path: Path) -> Path:
 
 
 def _find(root: Path, name: str) -> Path:
-    """The devkit is unpacked in different places; its files have unmistakable names."""
+    """A file of the devkit, wherever below the root the devkit was unpacked; Data/ is not searched."""
     for folder in (root, *(each for each in Walk(root).entries(root)[0] if each.name != "Data")):
         for found in [folder / name, *sorted(folder.glob(f"*/{name}")), *sorted(folder.glob(f"*/*/{name}"))]:
             if found.is_file():
                 return found
     raise InputError(
-        f"{name} is nowhere below {root}: put the ILSVRC devkit there, or {KAGGLE_CLASSES} and {KAGGLE_VAL} of Kaggle's"
+        f"{name} was not found below {root}: put the ILSVRC devkit there, or Kaggle's {KAGGLE_CLASSES} and {KAGGLE_VAL}"
     )

@@ -1,7 +1,7 @@
-"""A file that says the class of each photograph of a folder: a photograph's name and its class on each line.
+"""Reads a file of labels, which has the name of a photograph and its class on each line.
 
-Cells are parted by a tab, a comma or a semicolon, or the name by a blank from the class, which is the rest of the line.
-Columns are found by the headline, or by which of two cells names a photograph.
+Cells are separated by tabs, commas or semicolons; or the name ends at a blank and the rest of the line is the class.
+The columns are found by the header, or, of two columns, by which one has names of photographs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqznet.core.errors import InputError
-from sqznet.data.sources.listing import lines, same_name, shown
+from sqznet.data.sources.listing import lines, normalized, one_line
 
-# What columns are called, in lower case and without blanks and underlines; the first that is there is meant.
+# Column titles in lower case, without blanks, hyphens and underscores, in order of preference.
 _PHOTOGRAPH = (
     "filename", "file", "imagename", "image", "imagefile", "imagepath", "filepath", "path", "imageid", "img", "photo",
     "picture", "id", "name",
@@ -24,7 +24,7 @@ _CLASS = (
     "class", "classname", "label", "labelname", "labels", "category", "categoryname", "breed", "species", "synset",
     "wnid", "target", "predictionstring", "classid", "labelid", "name",
 )  # fmt: skip
-_BOX = re.compile(r"(.+?)((\s+-?\d+(\.\d+)?){4})+")  # "n03995372 85 1 499 272": where in the photograph it is
+_BOX = re.compile(r"(.+?)((\s+-?\d+(\.\d+)?){4})+")  # a class and bounding boxes: "n03995372 85 1 499 272"
 _EXPECTED = "expected a photograph's name, then the name of its class's folder"
 
 
@@ -35,108 +35,103 @@ class _Row:
 
 
 def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[str, str]:
-    """Class by file name, with or without its ending.
+    """The class of each photograph, by file name with or without its suffix.
 
     Args:
-        classes: those there may be; empty if any may be.
+        classes: the allowed classes; empty allows any.
 
     Raises:
-        InputError: the columns are not known, a class is not, or a photograph has two.
+        InputError: a column or a class is unknown, or a photograph has two classes.
     """
     names = {each.name for each in photographs} | {each.stem for each in photographs}
 
     def of_photographs(rows: list[_Row]) -> list[_Row]:
-        return [row for row in rows if any(_bare(cell) in names for cell in row.cells)]
+        return [row for row in rows if any(_file_name(cell) in names for cell in row.cells)]
 
-    # The delimiter is the one that leaves the names of photographs and something beside them.
+    # The right delimiter gives most rows with the name of a photograph and another cell.
     all_rows = (_rows(file, delimiter, names) for delimiter in ("\t", ",", ";", None))
     rows = max(all_rows, key=lambda rows: sum(len(row.cells) > 1 for row in of_photographs(rows)))
     named = of_photographs(rows)
     if not named:
-        found = repr(shown(rows[0].line)) if rows else "nothing"
-        raise InputError(
-            f"{file} names no photograph of {photographs[0].parent}; expected lines as {photographs[0].name},CLASS, "
-            f"found {found}"
-        )
-    headline = rows[0].cells if rows[0] not in named else []
+        folder, name = photographs[0].parent, photographs[0].name
+        found = repr(one_line(rows[0].line)) if rows else "nothing"
+        raise InputError(f"{file} names no photograph of {folder}; expected lines such as {name},CLASS, found {found}")
+    header = rows[0].cells if rows[0] not in named else []
     widest = max(rows, key=lambda row: len(row.cells))
-    if 1 < len(headline) < len(widest.cells):
+    if 1 < len(header) < len(widest.cells):
         raise InputError(
-            f"{file}: {shown(widest.line)!r} has {len(widest.cells)} cells and the headline {len(headline)}; put what "
-            "has a delimiter in it between quotes"
+            f"{file}: {one_line(widest.line)!r} has {len(widest.cells)} cells and the header {len(header)}; put cells "
+            "that contain a delimiter between quotes"
         )
     for row in rows:
         row.cells.extend([""] * (len(widest.cells) - len(row.cells)))
-    columns = _columns(headline, named, names, classes)
+    columns = _columns(header, named, names, classes)
     if columns is None:
         raise InputError(
-            f"{file}: {shown(widest.line)!r} does not say which column is the class; {_EXPECTED}, and nothing else, "
-            "or a headline such as filename,class"
+            f"{file}: {one_line(widest.line)!r} does not show which column is the class; {_EXPECTED}, and nothing "
+            "else, or a header such as filename,class"
         )
-    return _class_of(file, rows[1:] if headline else rows, columns, names, classes)
+    return _class_of(file, rows[1:] if header else rows, columns, names, classes)
 
 
 def _class_of(
     file: Path, rows: list[_Row], columns: tuple[int, int], names: set[str], classes: Collection[str]
 ) -> dict[str, str]:
-    of_photograph, of_class = columns
+    photograph_column, class_column = columns
     class_of: dict[str, str] = {}
     for row in rows:
-        name = _bare(row.cells[of_photograph])
+        name = _file_name(row.cells[photograph_column])
         if name not in names:
-            continue  # a photograph that is not there
-        label = _label(row.cells[of_class])
+            continue  # the folder lacks this photograph
+        label = _label(row.cells[class_column])
         if not label or (classes and label not in classes):
-            raise InputError(f"{file}: {shown(row.line)!r} has class {label!r}, which train has not; {_EXPECTED}")
+            raise InputError(f"{file}: {one_line(row.line)!r} has class {label!r}, which train lacks; {_EXPECTED}")
         if class_of.setdefault(name, label) != label:
             raise InputError(f"{file}: {name} has two classes, {class_of[name]!r} and {label!r}; expected one")
     return class_of
 
 
 def _rows(file: Path, delimiter: str | None, names: set[str]) -> list[_Row]:
-    """The lines of a file in cells; without a delimiter, a name that may have blanks in it and the rest."""
+    """Splits the lines of a file into cells; without a delimiter, into a name (it may have blanks) and the rest."""
     rows = []
     for line in lines(file):
         if delimiter is None:
             words = line.split()
-            known = (count for count in range(len(words) - 1, 0, -1) if _bare(" ".join(words[:count])) in names)
+            known = (count for count in range(len(words) - 1, 0, -1) if _file_name(" ".join(words[:count])) in names)
             count = next(known, 1)
             cells = [" ".join(words[:count]), " ".join(words[count:])]
         else:
             try:
                 cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
             except csv.Error as error:
-                raise InputError(f"{file}: {shown(line[:80])!r} cannot be read: {error}") from None
+                raise InputError(f"{file}: {one_line(line[:80])!r} cannot be read: {error}") from None
         rows.append(_Row(line, [re.sub(r"^(['\"])(.*)\1$", r"\2", cell.strip()) for cell in cells]))
     return rows
 
 
-def _columns(
-    headline: list[str], rows: list[_Row], names: set[str], classes: Collection[str]
-) -> tuple[int, int] | None:
-    """Where the photograph and its class are; None if that is not clear."""
+def _columns(header: list[str], rows: list[_Row], names: set[str], classes: Collection[str]) -> tuple[int, int] | None:
+    """The indices of the columns of the photograph and its class; None if they are ambiguous."""
     width = len(rows[0].cells)
-    hits = [sum(_bare(row.cells[column]) in names for row in rows) for column in range(width)]
-    titles = [re.sub(r"[\s_-]", "", cell.lower()) for cell in headline]
-    titled = [titles.index(title) for title in _PHOTOGRAPH if title in titles]  # the headline is as wide as the rows
-    of_photograph = next((each for each in titled if hits[each]), hits.index(max(hits)))
+    hits = [sum(_file_name(row.cells[column]) in names for row in rows) for column in range(width)]
+    titles = [re.sub(r"[\s_-]", "", cell.lower()) for cell in header]
+    titled = [titles.index(title) for title in _PHOTOGRAPH if title in titles]  # the header is as wide as the rows
+    photograph_column = next((each for each in titled if hits[each]), hits.index(max(hits)))
     candidates = [titles.index(title) for title in _CLASS if title in titles]
-    candidates = [each for each in candidates if each != of_photograph]
+    candidates = [each for each in candidates if each != photograph_column]
     fitting = [each for each in candidates if all(_label(row.cells[each]) in classes for row in rows)]
     if candidates:
-        return of_photograph, (fitting or candidates)[0]
+        return photograph_column, (fitting or candidates)[0]
     box = [cell for row in rows for cell in row.cells[2:]]
     is_boxed = width > 2 and width % 4 == 2 and all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in box)
-    if width < 2 or (width > 2 and not (is_boxed and of_photograph == 0)):
+    if width < 2 or (width > 2 and not (is_boxed and photograph_column == 0)):
         return None
-    return of_photograph, 1 - of_photograph
+    return photograph_column, 1 - photograph_column
 
 
-def _bare(cell: str) -> str:
-    """The file's name of a path."""
+def _file_name(cell: str) -> str:
     return re.split(r"[/\\]", cell)[-1]
 
 
 def _label(cell: str) -> str:
     boxed = _BOX.fullmatch(cell)
-    return same_name(boxed[1] if boxed else cell)
+    return normalized(boxed[1] if boxed else cell)

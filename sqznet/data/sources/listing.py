@@ -1,4 +1,4 @@
-"""What sources are made of: photographs, splits, and what several of them need to list them."""
+"""The types that all sources share (Photo, Splits, Source), and functions for listing photographs."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from sqznet.core import console
 from sqznet.core.errors import InputError
 
-VAL_FRACTION = 0.15  # of each class, where a source has no val split; as much again for test in a plain folder
+VAL_FRACTION = 0.15  # of each class, where a source has no val split; the same for test in a folder without splits
 SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "test": "test",
-    "testing": "test",
+    word: split
+    for split, words in {
+        "train": ("train", "training"),
+        "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+        "test": ("test", "testing"),
+    }.items()
+    for word in words
 }
-# Words that say nothing beside a split's: training_set, Test Images, seg_train, val2017.
+# Ignored beside the name of a split: training_set, Test Images, seg_train, val2017.
 _FILLERS = {"", "set", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "split", "seg"}
 _JOINED = re.compile(rf"^({'|'.join(SPLIT_WORDS)})(set|data|dataset|images|imgs)$")
 
@@ -38,29 +35,32 @@ _JOINED = re.compile(rf"^({'|'.join(SPLIT_WORDS)})(set|data|dataset|images|imgs)
 class Photo:
     """One labelled photograph, not yet read."""
 
-    key: str  # where it is, relative to its source: what rejects.csv says
+    key: str  # its path in the source; written to rejects.csv
     label: int  # 0-based
-    position: int = 0  # its place in a source that is read in order
-    name: str = ""  # its file name where it was packed, if the source is of records that have it
+    position: int = 0  # its number in a source that is read in order
+    name: str = ""  # the file name that a record holds
 
     @property
     def filename(self) -> str:
-        """What image/filename says."""
+        """The content of image/filename."""
         return self.name or self.key
 
 
 Splits = dict[str, list[Photo]]
 
 
-class Source(Protocol):
+@dataclass
+class Source:
+    """A data set whose photographs are listed. Each kind of source implements `read`."""
+
+    in_order: ClassVar[bool] = False  # reading is fastest in the listed order, so shards are cut without shuffling
     classes: list[str]
     splits: Splits
-    in_order: bool  # photographs are read fastest in the order listed: shards are cut from it without shuffling
-    notes: list[str]  # what the user should know about how the listing came about
+    notes: list[str]  # remarks about the listing, for the user
 
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
-        """The encoded bytes of each photograph, or why it could not be read, in the order asked for."""
-        ...
+        """Yields the encoded bytes of each photograph, or why it could not be read, in the given order."""
+        raise NotImplementedError
 
 
 def split_of(name: str) -> str | None:
@@ -70,10 +70,10 @@ def split_of(name: str) -> str | None:
 
 
 def splits_among(names: list[str]) -> dict[str, str]:
-    """Those of several folders that are named after splits, each with its split.
+    """The folder names that denote splits, each with its split.
 
-    Names that have another word too, as `flowers_train` and `flowers_val`, are of splits where every folder has such a
-    name and they speak of several splits. Else `train_station` may be a class.
+    Names with another word, as `flowers_train` and `flowers_val`, denote splits only if every name does and there are
+    two splits or more. Otherwise `train_station` may be a class.
     """
     loosely = {}
     for name in names:
@@ -86,11 +86,8 @@ def splits_among(names: list[str]) -> dict[str, str]:
 
 
 def _words(name: str) -> list[str]:
-    words = []
-    for word in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()):
-        joined = _JOINED.match(word)
-        words.append(joined[1] if joined else word)
-    return words
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return [_JOINED.sub(r"\1", word) for word in words]
 
 
 def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:
@@ -110,61 +107,59 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
 
 
 def draw_val(splits: Splits, seed: list[int]) -> Splits:
-    """Moves VAL_FRACTION of each class of train to val; where that is none, one photograph of each class.
+    """Moves VAL_FRACTION of each class of train to val; if that is none, one photograph of each class.
 
-    val stays empty where a class has a single photograph, too: it could not tell how well that class is known.
+    val stays empty if a class has a single photograph.
     """
     drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
     can_spare = min(Counter(photo.label for photo in splits["train"]).values(), default=0) > 1
     return move(splits, "val", lambda count: 1, seed) if can_spare and not drawn["val"] else drawn
 
 
-def listed(names: list[str], most: int = 10) -> str:
-    """`'cat', 'dog' and 3 more`: names for a message, those of some hundreds not all."""
+def abbreviated(names: list[str], most: int = 10) -> str:
+    """Names for a message, at most `most` of them: `'cat', 'dog' and 3 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
-def shown(name: str | Path) -> str:
-    """A file's name for a note: on one line, whatever its bytes are."""
+def one_line(name: str | Path) -> str:
+    """A file name for a message, with control characters and line breaks escaped."""
     return console.printable(str(name), keep="")
 
 
-def same_name(name: str) -> str:
-    """A class's name as it is stored: macOS unpacks `é` as two characters, other systems as one."""
+def normalized(name: str) -> str:
+    """A class name in Unicode's NFC form, as it is stored: macOS writes `é` as two characters, others as one."""
     return unicodedata.normalize("NFC", name)
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that say something.
+    """The lines of a text file that are not blank.
 
     Raises:
-        InputError: it is not UTF-8; names the line.
+        InputError: the file is not UTF-8; names the line.
     """
     return [line for line in text_lines(path) if line.strip()]
 
 
 def text_lines(path: Path) -> list[str]:
-    """All lines of a text file. A form feed, a NEL or a U+2028 ends none, as `str.splitlines` would have it."""
+    """All lines of a text file. Unlike `str.splitlines`, a form feed, a NEL or a U+2028 does not end a line."""
     content = path.read_bytes()
     try:
         return [line.rstrip("\r") for line in content.decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
-        where = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}, line {where}, is not UTF-8; save it as UTF-8") from None
+        number = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {number}, is not UTF-8; save it as UTF-8") from None
 
 
-def require_rising(positions: list[int]) -> None:
-    """Raises where photographs are asked for in another order than a source reads them: they would change places."""
+def require_ascending(positions: list[int]) -> None:
+    """Fails if photographs are requested in another order than the source reads them: they would be mixed up."""
     for before, after in itertools.pairwise(positions):
         if after <= before:
             raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")
 
 
-def require_unique(classes: Iterable[str], where: str) -> None:
-    """Raises an InputError where two classes have one name: a class is known by it."""
-    seen: set[str] = set()
-    for name in classes:
-        if name in seen:
-            raise InputError(f"{where} has two classes called {name!r}")
-        seen.add(name)
+def require_unique(classes: list[str], where: str) -> None:
+    """Raises InputError if two classes have the same name."""
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    if repeated:
+        raise InputError(f"{where} has two classes called {repeated[0]!r}")

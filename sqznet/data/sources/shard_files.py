@@ -1,10 +1,10 @@
-"""Which files of a folder are the shards of one set: those called `...-NNNNN-of-NNNNN`, with a split in their name or
-in that of their folder.
+"""Finds the shards of one set below a folder.
+
+Shards are called `...-NNNNN-of-NNNNN`; their own name or the name of a folder above contains the split.
 """
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import itertools
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from sqznet.core.console import counted
 from sqznet.core.errors import InputError
 from sqznet.data.sources import walk
-from sqznet.data.sources.listing import shown, split_of
+from sqznet.data.sources.listing import one_line, split_of
 from sqznet.data.sources.walk import Walk, are_photographs
 
 EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of-00008"
@@ -24,49 +24,52 @@ EXPECTED = "expected shards such as train-00000-of-00008 and validation-00000-of
 _NAME = re.compile(r"(?P<stem>.*?)[-_.]?(?P<index>\d+)-of-(?P<count>\d+)(?P<endings>(\.\w+)*)")
 _ENDINGS = {"tfrecord", "tfrecords", "tfrec", "tfr", "record", "records", "gz", "gzip", "zlib", "zz", "z"}
 
-LINKED_FOLDER = ("linked folder was not searched for shards", "linked folders were not searched for shards")
+LINKED_FOLDER = "linked folders, not searched for shards"
+
+
+Group = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class ShardFile:
     path: Path
     split: str  # train, val or test
-    folders: tuple[str, ...]  # those below the root that are not named after a split
-    words: tuple[str, ...]  # what else its name says
+    folders: tuple[str, ...]  # folders between root and file that are not named after a split
+    words: tuple[str, ...]  # the words of the file name beside the split
     index: int
     count: int
 
     @property
-    def group(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What tells the files of one set from those of another."""
+    def group(self) -> Group:
+        """Equal for all files of one set."""
         return self.folders, self.words
 
 
 def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], list[str]]:
-    """The shards of one set below a folder by split, in order, and notes of what was left out.
+    """The shards of one set below a folder by split, in order, and notes about files that were left out.
 
     Args:
-        pattern: of the file names that are meant, as in `*-fft-*`.
+        pattern: the file names must match it, as in `*-fft-*`.
 
     Raises:
-        InputError: there are none, or those of several sets.
+        InputError: there are no shards, or shards of several sets.
     """
     reading = Walk(root)
     found, others = _search(reading, pattern)
     notes = reading.notes()
     if not found:
-        raise InputError(_none(root, pattern, others, notes))
+        raise InputError(_not_found(root, pattern, others, notes))
     groups = sorted({file.group for file in found})
-    chosen = next((group for group in groups if all(_is_plainer(group, other) for other in groups)), None)
+    chosen = next((group for group in groups if all(_is_simpler(group, other) for other in groups)), None)
     if chosen is None:
-        sets = "; ".join(f"{_example(found, group)}: {_choice(root, found, group)}" for group in groups)
+        sets = "; ".join(f"{_example(found, group)}: {_source_flag(root, found, group)}" for group in groups)
         raise InputError(f"{root} has shards of {len(groups)} sets. Choose one. {sets}")
     for group in groups:
         if group != chosen:
             count = sum(file.group == group for file in found)
             notes.append(
-                f"{counted(count, 'shard')} of another set were not read, {_example(found, group)} first; these are "
-                f"{_choice(root, found, group)}"
+                f"shards of another set, not read: {count:,} ({_example(found, group)}, ...); to read them: "
+                f"{_source_flag(root, found, group)}"
             )
     shards: dict[str, list[ShardFile]] = {}
     for file in sorted((file for file in found if file.group == chosen), key=lambda file: (file.index, file.path)):
@@ -74,27 +77,25 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
     for split, files in shards.items():
         notes += _require_one_set(split, files)
     if others:
-        first = shown(others[0].relative_to(root))
-        what = counted(len(others), "file is no shard and was not read", "files are no shards and were not read")
-        notes.append(f"{what}, {first} first")
+        notes.append(walk.counted_paths("other files, not read", [str(path.relative_to(root)) for path in others]))
     return shards, notes
 
 
 def _search(reading: Walk, pattern: str) -> tuple[list[ShardFile], list[Path]]:
-    """Shards, and the other files in the folders that have some or may have been thought to."""
+    """All shards that match the pattern, and the files that are not shards."""
     root = reading.root
     found, others = [], []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if (Path(folder) / name).is_symlink():
-                reading.tell(LINKED_FOLDER, Path(folder) / name)
+                reading.note(LINKED_FOLDER, Path(folder) / name)
         for name in sorted(names):
             path = Path(folder) / name
             try:
                 path.stat()
             except OSError as error:  # a link of git-annex or DVC whose file has not been fetched
-                reading.tell(walk.LOOP if error.errno == errno.ELOOP else walk.NOWHERE, path)
+                reading.note_broken_link(str(path), error)
                 continue
             file = _parsed(path, root)
             if file is not None:
@@ -114,7 +115,7 @@ def _parsed(path: Path, root: Path) -> ShardFile | None:
     folders = path.parent.relative_to(root).parts
     if split is None:
         split = next((split_of(name) for name in reversed(folders) if split_of(name)), None)
-        rest = []  # part-00000-of-00004: the folder says all there is to say
+        rest = []  # part-00000-of-00004 in train/: the rest of the name has no meaning
     if split is None:
         return None
     outer = tuple(name for name in folders if split_of(name) is None)
@@ -122,7 +123,7 @@ def _parsed(path: Path, root: Path) -> ShardFile | None:
 
 
 def _split_in(words: list[str]) -> tuple[str | None, list[str]]:
-    """The split that the words of a name speak of, and the other words; None where they speak of none or two."""
+    """The split among the words of a name, and the other words; None if there is no split or more than one."""
     if split_of(" ".join(words)):
         return split_of(" ".join(words)), []
     splits = [word for word in words if split_of(word)]
@@ -132,62 +133,64 @@ def _split_in(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
-    """Raises where shards of one split do not belong together; notes those that are missing."""
+    """Raises InputError if shards of one split do not belong together; returns a note if some are missing."""
     first = files[0]
     other = next((file for file in files if file.count != first.count), None)
     if other is not None:
         raise InputError(
-            f"{split} has shards of two sets, {shown(first.path)} and {shown(other.path)}: move one set elsewhere, or "
-            f"choose by a pattern, as in --source='tfrecord:{shown(first.path.parent)}/*-of-*{first.count}*'"
+            f"{split} has shards of two sets, {one_line(first.path)} and {one_line(other.path)}: move one set away, or "
+            f"choose by a pattern, as in --source='tfrecord:{one_line(first.path.parent)}/*-of-*{first.count}*'"
         )
     for before, after in itertools.pairwise(files):
         if before.index == after.index:
-            raise InputError(f"{shown(before.path)} and {shown(after.path)} are the same shard twice: move one away")
+            raise InputError(
+                f"{one_line(before.path)} and {one_line(after.path)} are the same shard twice: move one away"
+            )
     start = int(files[-1].index == first.count)  # some count shards from 1
     missing = sorted(set(range(start, first.count + start)) - {file.index for file in files})
     if not missing:
         return []
     return [
-        f"{split} IS NOT WHOLE: {len(files):,} of its {first.count:,} shards are there "
-        f"(number {missing[0]:05d} is the first that is missing); the set has only the photographs of these"
+        f"{split} IS INCOMPLETE: {len(files):,} of its {first.count:,} shards are there (number {missing[0]:05d} is "
+        "the first that is missing); the set has the photographs of these only"
     ]
 
 
-def _is_plainer(group: tuple[tuple[str, ...], ...], other: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether one set is `train-*` where the other is `train-fft-*`, or lies in the folder above."""
+def _is_simpler(group: Group, other: Group) -> bool:
+    """Whether one set is `train-*` and the other `train-fft-*`, or lies in a folder below."""
     (folders, words), (other_folders, other_words) = group, other
     return folders == other_folders[: len(folders)] and set(words) <= set(other_words)
 
 
-def _example(files: Iterable[ShardFile], group: object) -> str:
-    return shown(next(file.path.name for file in files if file.group == group))
+def _example(files: Iterable[ShardFile], group: Group) -> str:
+    return one_line(next(file.path.name for file in files if file.group == group))
 
 
-def _choice(root: Path, files: Iterable[ShardFile], group: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
-    """The source that has this set only."""
+def _source_flag(root: Path, files: Iterable[ShardFile], group: Group) -> str:
+    """The flag that selects this set."""
     where = root.joinpath(*group[0])
     if not group[1]:
-        return f"--source='tfrecord:{shown(where)}'"
+        return f"--source='tfrecord:{one_line(where)}'"
     name = next(file.path.name for file in files if file.group == group)
     pattern = re.sub(r"\d+-of-.*", "*-of-*", name)
     for word in re.findall(r"[A-Za-z]+", name):
         if split_of(word):
             pattern = pattern.replace(word, "*", 1)
-    return f"--source='tfrecord:{shown(where)}/{pattern}'"
+    return f"--source='tfrecord:{one_line(where)}/{pattern}'"
 
 
-def _none(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str:
+def _not_found(root: Path, pattern: str, others: list[Path], notes: list[str]) -> str:
     what = f"{root} has no shards" + (f" called {pattern}" if pattern != "*" else "")
     if (root / "dataset_info.json").is_file():
         return f"{what} that this source reads: it is a set of TensorFlow Datasets, --source=tfds:{root}"
     if notes:
         return (
-            f"{what} that can be read; {'; '.join(notes)}. Fetch what links lead to (git annex get, dvc "
-            "pull), or give a linked folder itself as the source"
+            f"{what} that can be read; {'; '.join(notes)}. Fetch the targets of the links (git annex get, dvc pull), "
+            "or give a linked folder itself as the source"
         )
     if not others:
         return f"{what}; {EXPECTED}"
-    found = f"found {counted(len(others), 'file')} such as {shown(others[0].relative_to(root))}"
+    found = f"found {counted(len(others), 'file')} such as {one_line(others[0].relative_to(root))}"
     if are_photographs(others):
         return f"{what}; {EXPECTED}, {found}. Photographs are read by --source=folder:{root}"
     return f"{what}; {EXPECTED}, {found}. Rename them: a set in one file is train-00000-of-00001"

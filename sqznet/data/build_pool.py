@@ -1,0 +1,69 @@
+"""Writes shards in several processes. This module does not import TensorFlow, so that each process configures it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from sqznet.core import startup
+from sqznet.core.errors import TryAgain
+from sqznet.data.shard_plan import BuildOptions, PlannedShard
+from sqznet.data.sources import Source
+
+
+def write(
+    source: Source,
+    planned: list[PlannedShard],
+    folder: Path,
+    options: BuildOptions,
+    workers: int,
+    done: Callable[[PlannedShard], None],
+) -> None:
+    """Writes the shards in `workers` processes, or for 1 in this process, and calls `done` after each shard."""
+    if workers <= 1 or len(planned) <= 1:
+        for shard in planned:
+            write_shard(source, folder, options, shard)
+            done(shard)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
+    with concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(planned)), mp_context=context, initializer=_start_worker
+    ) as pool:
+        futures = {pool.submit(write_shard, source, folder, options, shard): shard for shard in planned}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                done(futures[future])
+        except BrokenProcessPool:
+            raise TryAgain(
+                "a worker process was killed, perhaps because the memory was full; the finished shards stay: run the "
+                f"same command again, after a lack of memory with fewer --workers than {workers}"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def write_shard(source: Source, folder: Path, options: BuildOptions, shard: PlannedShard) -> None:
+    startup.load_tensorflow()  # before `shards` imports it
+    from sqznet.data import shards
+
+    shards.write(source, shard, folder, options)
+
+
+def _start_worker() -> None:
+    """Starts a thread that ends the worker when its parent process has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
