@@ -239,9 +239,9 @@ def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_se
     assert proofs["model.onnx"].agreement == 1.0
 
 
-def test_the_program_of_the_readme_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
-    readme = Path(__file__).parents[2] / "export" / "README.md"
-    program = readme.read_text().split("```python\n")[1].split("```")[0]
+def test_the_program_of_the_document_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "app.md"
+    program = page.read_text().split("```python\n")[1].split("```")[0]
     for name in ("manifest.json", "labels.txt", "model.tflite"):
         shutil.copy(bundle / name, tmp_path)
     shutil.copy(photographs / "val" / "star" / "000.jpg", tmp_path / "photo.jpg")
