@@ -113,7 +113,7 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
     """`predict`: the photograph is refused with a reason, or decoded."""
     from sqznet.core.errors import Reject
     from sqznet.images.preprocessing import Preprocessing
-    from sqznet.predict import __main__ as predict
+    from sqznet.predict import photographs
 
     class Predictor:
         class card:
@@ -122,7 +122,7 @@ def predict_photograph(rng: random.Random, folder: Path) -> str:
     path = folder / "photo.jpg"
     path.write_bytes(mutate(photograph(rng), rng))
     try:
-        image, _ = predict.read(path, Predictor)  # type: ignore[arg-type]
+        image, _ = photographs.read(path, Predictor)  # type: ignore[arg-type]
     except Reject as reason:
         return _refused(str(reason))
     if image.shape != (64, 64, 3) or image.dtype != np.uint8:

@@ -172,7 +172,7 @@ def test_flags_and_tf_config_name_the_cluster(monkeypatch):
 @pytest.mark.parametrize(
     ("workers", "index", "tf_config", "message"),
     [
-        (None, None, None, "needs to know the machines: give --workers=host:port"),
+        (None, None, None, "needs the list of machines: give --workers=host:port"),
         ("a:1,b:2", None, None, "--workers=host:port,... and --worker_index=N go together"),
         ("a:1,b:2", 2, None, "the worker's number is 0 to 1, not 2"),
         ("a:1,b", 0, None, "'b' is not host:port"),
@@ -180,7 +180,7 @@ def test_flags_and_tf_config_name_the_cluster(monkeypatch):
         ("a:1, b:2", 0, None, "' b:2' is not host:port"),
         ("a:1,a:1", 0, None, "a worker is named twice"),
         (None, None, "{", "expected {"),
-        (None, None, '{"cluster": {"ps": []}, "task": {"type": "ps", "index": 0}}', "only workers are known here"),
+        (None, None, '{"cluster": {"ps": []}, "task": {"type": "ps", "index": 0}}', "only tasks of type worker"),
         (
             None,
             None,

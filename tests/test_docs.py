@@ -17,9 +17,9 @@ import pytest
 import sqznet
 from benchmarks import speed
 from sqznet import recipes
-from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report, scoring
 from sqznet.predict import inference
-from tests import commands
+from tests import commands, reference
 
 ROOT = commands.ROOT
 TEXTS = (".md", ".py", ".sh", ".yaml", "Dockerfile", "Makefile")
@@ -29,7 +29,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 TEST = re.compile(r"`(?:\w+\.py::)?(test_\w+)`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z_0-9]*)(?![\w-])")
 # Flags of other programs, which documents tell of.
-FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir"}
+FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir", "constraint", "editable"}
 WRITTEN = re.compile(r"^(data|export/artifacts|runs|tuning|compressed)/")  # by commands; not part of the project
 
 
@@ -120,15 +120,37 @@ def test_a_flag_or_a_value_that_no_command_takes_is_found():
     ]
 
 
+@functools.cache
+def known_flags() -> frozenset[str]:
+    modules = list(commands.MODULES)
+    modules += [
+        ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        for script in tracked()
+        if script.suffix == ".py" and script.relative_to(ROOT).parts[0] in ("tests", "benchmarks")
+    ]
+    return frozenset(flag.removeprefix("--") for module in modules for flag in flags_of(module))
+
+
+def unknown_flags(text: str) -> set[str]:
+    return set(FLAG.findall(text)) - known_flags() - FOREIGN
+
+
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_every_flag_that_a_document_names_is_a_flag_of_some_command(path):
-    known = {flag.removeprefix("--") for module in commands.MODULES for flag in flags_of(module)}
-    for script in tracked():
-        place = script.relative_to(ROOT)
-        if script.suffix == ".py" and (place.parts[0] == "benchmarks" or place.parent.name == "tests"):
-            known |= {flag.removeprefix("--") for flag in flags_of(".".join(place.with_suffix("").parts))}
-    unknown = set(FLAG.findall(path.read_text())) - known - FOREIGN
-    assert not unknown
+    assert not unknown_flags(path.read_text())
+
+
+def test_a_flag_that_is_renamed_in_a_document_only_is_found():
+    for flag in ("--max_drop", "--init_weights", "--save_minutes"):
+        paths = [path for path in (ROOT / "docs").glob("*.md") if flag in path.read_text()]
+        assert paths, flag
+        for path in paths:
+            renamed = path.read_text().replace(flag, f"{flag}_renamed")
+            assert unknown_flags(renamed) == {f"{flag}_renamed".removeprefix("--")}, path.name
+
+
+def test_the_reference_has_the_flags_that_the_parsers_have():
+    assert reference.PAGE.read_text() == reference.page(), "run python -m tests.reference"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -198,7 +220,7 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
     text = (ROOT / "docs/evaluate.md").read_text()
     for path, stem in ((trained_run, "SPLIT"), (bundle / "model.tflite", "SPLIT-MODEL")):
         predictor = inference.load(path)
-        evaluate.report(evaluate.evaluate(predictor, shard_set, "val"), predictor, shard_set, "val", tmp_path)
+        accuracy_report.report(scoring.evaluate(predictor, shard_set, "val"), predictor, shard_set, "val", tmp_path)
         for name in (f"evaluation-{stem}.json", f"confusion-{stem}.png"):
             assert f"`{name}`" in text
             written = name.replace("SPLIT", "val").replace("MODEL", path.name)
@@ -215,3 +237,25 @@ def test_the_table_of_layers_has_every_room():
 def test_every_page_of_a_folder_is_in_its_list(folder):
     pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
     assert {target for target, _ in LINK.findall((ROOT / folder / "README.md").read_text())} >= pages
+
+
+@functools.cache
+def texts_in_the_code() -> frozenset[str]:
+    """Every piece of text in the package's code; what stands in braces parts the pieces of an f-string."""
+    trees = [
+        ast.parse(path.read_text())
+        for path in tracked()
+        if path.is_relative_to(ROOT / "sqznet") and path.suffix == ".py"
+    ]
+    nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_every_message_that_troubleshooting_explains_is_one_of_the_package():
+    page = ROOT / "docs/troubleshooting.md"
+    messages = re.findall(
+        r"^\| `(.*?)` \|", re.sub(r"(?s)\| what you see \|.*?\n\n", "", page.read_text()), re.MULTILINE
+    )
+    assert len(messages) > 40
+    pieces = {(message, piece.strip()) for message in messages for piece in message.split("...") if piece.strip()}
+    assert not sorted(message for message, piece in pieces if not any(piece in text for text in texts_in_the_code()))

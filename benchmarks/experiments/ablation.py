@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqznet.core import cli, console
 from sqznet.core.errors import InputError
-from sqznet.runs import __main__ as runs
+from sqznet.runs import history
 
 VARIANTS = {  # name: flags that differ from the base
     "base": [],
@@ -77,11 +77,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(folder: Path, flags: list[str], epochs: int) -> float:
     """Trains unless that is done already; returns the last epoch's val top-1."""
-    metrics = runs.read(folder).metrics if (folder / "config.json").is_file() else []
+    metrics = history.read(folder).metrics if (folder / "config.json").is_file() else []
     if len(metrics) < epochs:
         command = [sys.executable, "-m", "sqznet.train", *flags, f"--run_dir={folder}", "--resume"]
         subprocess.run(command, check=True)
-        metrics = runs.read(folder).metrics
+        metrics = history.read(folder).metrics
     return metrics[-1]["val_top1"]
 
 

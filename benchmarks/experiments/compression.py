@@ -42,22 +42,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning")
     args = parser.parse_args()
     startup.load_tensorflow()
-    from sqznet.compress import compressor, rate_search
+    from sqznet.compress import compressor, curve
 
     trained, card = inference.load_keras(args.model)
     rows, packed = [], b""
     for name, flags in STAGES.items():
-        stages = compressor.Stages(**flags, finetune_minutes=args.minutes if "learning" in name else 0.0)
-        made = compressor.Compressor(
-            args.model,
-            trained,
-            card,
-            manifests.load(args.data),
-            stages=stages,
-            split=args.split,
-            records=None,
-            calibration_records=256,
-        )
+        minutes = args.minutes if "learning" in name else 0.0
+        settings = compressor.Settings(**flags, finetune_minutes=minutes, split=args.split)
+        made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
         target = budget.parse(args.target)
         points, chosen = made.compress(target, None)
         chosen = chosen or min(points, key=lambda each: each.bytes)
@@ -65,7 +57,7 @@ def main() -> None:
             packed = _integers(made, chosen)
             ours = chosen.bytes
         rows.append(_row(name, chosen))
-        rate_search.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
+        curve.print_table(points, chosen, made.reference.score.top1, made.reference.coverage)
     console.table(["stages", "bytes", "points lost", "95 % interval", "divergence, nats"], rows, title=str(args.model))
     console.table(["coder", "bytes"], _coders(packed, ours), title="the same integers")
 

@@ -1,1 +1,1 @@
-"""A trained network to a `.sqz` file of a fraction of its size, and back; docs/compress.md says how."""
+"""Compresses a trained network to a `.sqz` file, and decodes one; docs/compress.md explains the method."""

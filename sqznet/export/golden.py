@@ -20,12 +20,13 @@ from PIL import Image
 from sqznet.core import files
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import records
-from sqznet.data.sources import synthetic
 from sqznet.data.manifest import Manifest
+from sqznet.data.sources import synthetic
 from sqznet.export.verify import Reference
 from sqznet.images import crop
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.predict import inference
+from sqznet.predict.runtimes import TfliteRuntime
 
 FOLDER = "golden"
 INPUTS = "inputs.bin"
@@ -119,7 +120,7 @@ def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
     """The raw outputs of a file for uint8 pixels (n, size, size, 3): float32 probabilities, or uint8 steps of them."""
     predictor = inference.load(path)
     runtime = predictor.runtime
-    if isinstance(runtime, inference.TfliteRuntime):
+    if isinstance(runtime, TfliteRuntime):
         return np.concatenate([runtime.raw(image[None]).copy() for image in pixels])
     return predictor.predict(pixels)
 

@@ -1,7 +1,7 @@
-"""Colour profiles: a photograph in other colours than sRGB is converted to sRGB.
+"""Colour management: converts a photograph with an ICC profile to sRGB.
 
-Cameras, phones and scanners write the same colour as different numbers, and say in an embedded ICC profile how the
-numbers are meant. Networks are trained on sRGB, so the numbers are converted before anything else looks at them.
+Cameras, phones and scanners encode the same colour as different numbers; an embedded ICC profile defines the encoding.
+Networks are trained on sRGB.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-SRGB = "srgb"  # no profile, or one that says sRGB: the pixels are left as they are
+SRGB = "srgb"  # no profile, or one of sRGB: the pixels are not changed
 CONVERTED = "converted"  # from another profile
-BROKEN = "broken profile"  # the profile cannot be used, so the pixels are taken for sRGB
+BROKEN = "broken profile"  # the profile cannot be used; the pixels are taken for sRGB
 
-_TOLERANCE = 2  # levels of 255: a profile that moves no colour by more is one of sRGB's many spellings
+_TOLERANCE = 2  # levels of 255: a profile that changes no colour by more is a variant of sRGB
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # of a profile, by the mode of Pillow's image
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
-    """The image in mode RGB and in the colours of sRGB; and SRGB, CONVERTED or BROKEN.
+    """The image in mode RGB and in sRGB; and SRGB, CONVERTED or BROKEN.
 
     Args:
         image: mode RGB, L, CMYK or LAB.
-        profile: the content of the ICC profile that came with it, if one did.
+        profile: the content of its ICC profile, if it has one.
     """
-    if image.mode == "LAB":  # its colours are absolute, and need no profile
+    if image.mode == "LAB":  # absolute colours, which need no profile
         return _apply(_build(ImageCms.createProfile("LAB"), "LAB"), image), CONVERTED
     mode, transform = _for_mode(profile, image.mode)
     if isinstance(transform, str):
@@ -36,24 +36,24 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
 
 
 def kind(profile: bytes | None, mode: str) -> str:
-    """What `to_srgb` does with an image of mode RGB, L or CMYK: SRGB, CONVERTED or BROKEN."""
+    """The second result of `to_srgb` for an image of mode RGB, L or CMYK: SRGB, CONVERTED or BROKEN."""
     _, transform = _for_mode(profile, mode)
     return transform if isinstance(transform, str) else CONVERTED
 
 
 def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | str]:
-    """The mode to bring an image into, and what then converts it; or SRGB or BROKEN, where nothing does."""
+    """The mode to convert an image to, and the transform to apply then; or SRGB or BROKEN instead of a transform."""
     if profile is None:
         return mode, SRGB
     transform = _transform(profile, mode)
-    if transform == BROKEN and mode == "L":  # grey pixels with a profile for RGB, which is not allowed but happens
+    if transform == BROKEN and mode == "L":  # grey pixels with an RGB profile: invalid, but it happens
         return "RGB", _transform(profile, "RGB")
     return mode, transform
 
 
 @functools.lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str:
-    """What converts pixels of a mode from a profile to sRGB; or SRGB or BROKEN, where nothing is to be converted."""
+    """The transform from a profile to sRGB for pixels of a mode; SRGB or BROKEN if there is nothing to convert."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:
@@ -69,18 +69,18 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str:
 
 
 def _build(source: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile, mode: str) -> ImageCms.ImageCmsTransform:
-    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # colours that sRGB has stay what they are
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # keeps the colours that sRGB has
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent)
 
 
 def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
     converted = ImageCms.applyTransform(image, transform)
-    assert converted is not None  # None is for changes in place
+    assert converted is not None  # it is None for changes in place only
     return converted
 
 
 def _probe(mode: str) -> Image.Image | None:
-    """Pixels from all over the range of a mode. None where no profile of that mode can be one of sRGB."""
+    """Pixels from the whole range of a mode; None if no profile of that mode can equal sRGB."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
     if mode != "RGB":

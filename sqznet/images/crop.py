@@ -1,71 +1,60 @@
-"""One photograph to the square of pixels the network sees. The only copy: training, evaluation and the proofs share it.
+"""Scaling and cropping in TensorFlow: one photograph to the square of pixels that the network takes.
 
-Every function takes one image: a JPEG, as a scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes
-are (top, left, height, width) in pixels of the photograph. A region is cut out while the JPEG is decoded and resized
-once, so that what is thrown away is never computed.
+Training, evaluation, calibration and the checks of an export share these functions. Each takes one image: a JPEG, as a
+scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes are (top, left, height, width) in pixels of
+the photograph. A JPEG is decoded only inside the box.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
-from sqznet.images.preprocessing import CORNER
+import tensorflow as tf
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from sqznet.images.preprocessing import Preprocessing
+from sqznet.images.preprocessing import CORNER, Preprocessing
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
-# Photographs as small as these are as fine as their pixels. TensorFlow's default, the fast inverse DCT, is off by some
-# 2 levels of 255 there, the accurate one by 0.4. Larger ones differ by less, and are decoded as for all published
-# figures.
+# Up to this size a JPEG is decoded with the accurate inverse DCT (mean error 0.4 of 255), which keeps single pixels.
+# TensorFlow's default, the fast one, has an error of some 2 levels there and less in larger photographs.
 _SMALL_PIXELS = 64 * 64
-_RATIOS = (1, 2, 4, 8)  # at which a JPEG decoder scales down at no cost
+_RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder scales down at no cost
 
 
 def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
-    """What is random in `count` training crops, drawn at once because many small operations take as long as decoding.
+    """The random numbers of `count` training crops, in one operation: many small ones take as long as decoding.
 
     Args:
-        seed: int64, (2,); the same seed gives the same draws.
-        min_area: smallest area of a resized crop, as a share of the photograph, above 0 to 1.
+        seed: int64, (2,); the same seed gives the same numbers.
+        min_area: smallest area of a resized crop, as a fraction of the photograph's, above 0 to 1.
 
     Returns:
         float32, (count, 5): height and width of a resized crop as fractions of the square root of the photograph's
-        area, the place of its top and left edge in 0..1, and one number in 0..1 that mirrors it if below a half.
+        area, the position of its top and left edge in 0..1, and a number in 0..1: below 0.5 the crop is mirrored.
     """
-    import tensorflow as tf
-
     area, aspect, *rest = tf.unstack(tf.random.stateless_uniform([5, count], seed))
-    shares = resized_crop(area, aspect, min_area)
-    return tf.stack([*shares, *rest], axis=1)
+    return tf.stack([*resized_crop(area, aspect, min_area), *rest], axis=1)
 
 
 def preprocess_for_train(
     photograph: tf.Tensor, draws: tf.Tensor, crop: str, preprocessing: Preprocessing, size: tf.Tensor | int
 ) -> tf.Tensor:
-    """A random crop, mirrored half of the time.
+    """A random crop, mirrored with a probability of one half.
 
-    With bilinear interpolation, antialiasing is done in a cheaper way than in evaluation: the crop is halved, by the
-    decoder where there is one, as long as it stays as large as the result, and then averaged over areas.
+    Bilinear interpolation is antialiased in a cheaper way than in evaluation: the crop is halved, by the JPEG decoder
+    if possible, as long as it stays at least as large as the result, and then averaged over areas.
 
     Args:
         photograph: a JPEG or pixels.
-        draws: one row of what `draw` gives.
-        crop: "resized", a region of random area and aspect ratio, or "window", one of the size that evaluation cuts.
+        draws: one row of the result of `draw`.
+        crop: "resized" (a region of random area and aspect ratio) or "window" (a region as large as in evaluation).
         preprocessing: the interpolation, and the size of a window.
         size: side of the result in pixels.
 
     Returns:
         uint8, (size, size, 3).
     """
-    import tensorflow as tf
-
-    shape = _shape(photograph)
-    sides = tf.cast(shape, tf.float32)
+    sides = tf.cast(_shape(photograph), tf.float32)
     if crop == "resized":
         box = tf.clip_by_value(tf.round(draws[:2] * tf.sqrt(tf.reduce_prod(sides))), 1, sides)
     else:
@@ -82,10 +71,10 @@ def preprocess_for_train(
 
 
 def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The centre of the photograph.
+    """The central crop.
 
-    Equals scaling the short side (or, squashed, both) to `resize_to` and cutting `image_size` out of the middle, up to
-    the fraction of a pixel that rounding the box costs.
+    Equals scaling the short side (or both sides, if squashed) to `resize_to` and cutting the central square of
+    `image_size`, except that the box is rounded to whole pixels of the photograph.
 
     Args:
         photograph: a JPEG or pixels.
@@ -93,8 +82,6 @@ def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> 
     Returns:
         uint8, (image_size, image_size, 3).
     """
-    import tensorflow as tf
-
     shape = _shape(photograph)
     box = tf.cast(_window(tf.cast(shape, tf.float32), preprocessing), tf.int32)
     pixels = _cut(photograph, tf.concat([(shape - box) // 2, box], 0))
@@ -104,11 +91,12 @@ def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> 
 def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width of regions of random area and aspect ratio, over the square root of the photograph's area.
 
-    Area is uniform in min_area..1 of the photograph, aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et al. 2014,
-    section 6); both are drawn uniformly in 0..1, and of any shape. A side may come out longer than the photograph's.
-    """
-    import tensorflow as tf
+    The area is uniform in min_area..1 of the photograph's and the aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et
+    al. 2014, section 6). A side may come out longer than the photograph's.
 
+    Args:
+        area, aspect: uniform in 0..1, of any shape.
+    """
     low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
     area = min_area + area * (1 - min_area)
     aspect = tf.exp(low + aspect * (high - low))
@@ -116,39 +104,32 @@ def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[t
 
 
 def whole(photograph: tf.Tensor) -> tf.Tensor:
-    """All its pixels."""
-    import tensorflow as tf
-
+    """The whole photograph, decoded: uint8, (height, width, 3)."""
     return _cut(photograph, tf.concat([[0, 0], _shape(photograph)], 0))
 
 
 def _shape(photograph: tf.Tensor) -> tf.Tensor:
     """[height, width], int32; of a JPEG from its header."""
-    import tensorflow as tf
-
     return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 
 def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """[height, width], in the photograph's pixels, of what becomes image_size pixels square once it is scaled.
+    """[height, width] of the region that is scaled to image_size x image_size, in pixels of the photograph, float32.
 
     Args:
-        sides: [height, width] of the photograph, float32; the result is of that type, too.
+        sides: [height, width] of the photograph, float32.
     """
-    import tensorflow as tf
-
     if preprocessing.resize != "squash":
         sides = tf.fill([2], tf.reduce_min(sides))
     return tf.clip_by_value(tf.round(sides * (preprocessing.image_size / preprocessing.resize_to)), 1, sides)
 
 
 def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
-    """The pixels in `box`, which is in those of the photograph scaled down to 1/`ratio` (1, 2, 4 or 8).
+    """The pixels in a box of the photograph after scaling it down by `ratio` (1, 2, 4 or 8).
 
-    uint8, or float32 where there was something to average.
+    Returns:
+        uint8, or float32 where given pixels were averaged.
     """
-    import tensorflow as tf
-
     if photograph.dtype == tf.string:
         decode = functools.partial(tf.image.decode_and_crop_jpeg, photograph, box, channels=3, ratio=ratio)
         is_small = tf.reduce_prod(_shape(photograph)) <= _SMALL_PIXELS
@@ -161,8 +142,7 @@ def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
 
 
 def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-    """The pixels in `box`, float32, halved in number each way up to three times, while `size` or more are left."""
-    import tensorflow as tf
+    """The pixels in `box`, float32, with both sides halved up to three times while they stay at least `size`."""
 
     def cut(ratio: int) -> tf.Tensor:
         return tf.cast(_cut(photograph, box // ratio, ratio), tf.float32)
@@ -173,32 +153,27 @@ def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.
 
 
 def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tensor:
-    """Float pixels to uint8, (size, size, 3).
+    """Float pixels to uint8, (size, size, 3), bilinear.
 
-    Antialiased, averages over areas where there are more pixels than are wanted, which takes no longer than averages of
-    four neighbours. Four neighbours alone skip pixels, and lost two points of accuracy at 64 px
-    (docs/design/09-training-crops.md).
+    Antialiasing averages over areas when it scales down, which takes as long as interpolating between four neighbours.
+    Interpolating alone skips pixels, and cost two points of accuracy at 64 px (docs/design/09-training-crops.md).
     """
-    import tensorflow as tf
+    pixels = pixels[tf.newaxis] + 0.5  # the cast truncates, so this rounds
 
-    pixels = pixels[tf.newaxis] + 0.5  # so that cutting off the fraction rounds
-
-    def over_areas() -> tf.Tensor:
+    def average_areas() -> tf.Tensor:
         return tf.raw_ops.ResizeArea(images=pixels, size=[size, size])
 
-    def of_neighbours() -> tf.Tensor:
+    def interpolate() -> tf.Tensor:
         return tf.raw_ops.ResizeBilinear(images=pixels, size=[size, size], half_pixel_centers=True)
 
     if not antialias:
-        return tf.cast(of_neighbours()[0], tf.uint8)
+        return tf.cast(interpolate()[0], tf.uint8)
     is_larger = tf.reduce_min(tf.shape(pixels)[1:3]) >= size
-    return tf.cast(tf.cond(is_larger, over_areas, of_neighbours)[0], tf.uint8)
+    return tf.cast(tf.cond(is_larger, average_areas, interpolate)[0], tf.uint8)
 
 
 def _resize(pixels: tf.Tensor, size: tf.Tensor | int, interpolation: str, antialias: bool) -> tf.Tensor:
-    import tensorflow as tf
-
-    if interpolation == CORNER:  # what this operator does by default, as TensorFlow 1 did
+    if interpolation == CORNER:  # the default of this operator, which TensorFlow 1 used
         resized = tf.raw_ops.ResizeBilinear(images=pixels[tf.newaxis], size=[size, size])[0]
     else:
         resized = tf.image.resize(pixels, [size, size], interpolation, antialias=antialias)

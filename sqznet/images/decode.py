@@ -1,7 +1,7 @@
-"""A photograph in any format to upright 8-bit sRGB pixels, or to a JPEG that every decoder reads alike.
+"""Decodes a photograph in any format to upright 8-bit sRGB pixels, or to a JPEG that every decoder reads alike.
 
-File names are never trusted: the content decides. A photograph that cannot be used raises `Reject` with the reason.
-docs/resize.md has the rules in words: which picture of a file, which colours, what becomes of transparency.
+The content of a file decides, not its name. A photograph that cannot be used raises `Reject` with the reason.
+docs/resize.md has the rules: which picture of a file, which colours, how transparency is handled.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from sqznet.core.errors import Reject
 from sqznet.images import colour, signatures, tiff
 
-JPEG_QUALITY = 95  # for what has to be re-encoded
-SHRUNK_QUALITY = 90  # for what is shrunk, too: a fifth fewer bytes, read sooner
-SMALL_QUALITY = 100  # for small pictures, whose pixels are as fine as their content
+JPEG_QUALITY = 95  # of re-encoded images
+SHRUNK_QUALITY = 90  # of images that are shrunk as well: a fifth fewer bytes
+SMALL_QUALITY = 100  # of small pictures, in which single pixels matter
 SMALL_PIXELS = 128 * 128
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit
 MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
 EXIF_ORIENTATION = 0x0112
-# Named, so that no decoder is reached that starts other programs (EPS does) or was never meant for photographs.
+# A closed list: other decoders of Pillow start other programs (EPS does) or are not for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
-_TRANSPOSES = {
+_TRANSPOSES = {  # by the orientation in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -38,13 +38,13 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Frame headers of the JPEGs that every decoder reads: baseline, extended and progressive, with Huffman codes.
-# The others are lossless, arithmetic or hierarchical.
+# Frame headers of the JPEGs that every decoder reads: baseline, extended and progressive, with Huffman codes. Other
+# JPEGs are lossless, arithmetic or hierarchical.
 _PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-_BITS = (8, 10, 12, 14, 16, 24, 32)  # a channel, of what sensors and scanners write into 16 and 32 bits
-_SIGNED_BITS = (15, 31)  # where one of 16 or 32 is the sign
-_DARK_LEVELS = 64  # of 256: where all pixels of more than 8 bits lie below, white is somewhere else
+_BITS = (8, 10, 12, 14, 16, 24, 32)  # a channel, as sensors and scanners write them into 16 and 32 bits
+_SIGNED_BITS = (15, 31)  # if one of 16 or 32 is the sign
+_DARK_LEVELS = 64  # of 256: if all pixels of more than 8 bits are darker, the assumed white level is wrong
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class Encoded:
 
 
 def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Encoded:
-    """Checks an encoded image, and re-encodes it where it must be.
+    """Checks an encoded image, and re-encodes it if necessary.
 
-    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only its header is read: the caller finds out whether all
-    of it can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a rotation noted in
+    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only its header is read: the caller has to check whether
+    all of it can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a rotation in
     EXIF) becomes an upright RGB JPEG in sRGB.
 
     Args:
         content: the encoded image.
         max_pixels: larger images are rejected by their header, before they are decoded.
-        short_side: shrink images whose short side is longer than this, in pixels; None leaves sizes alone.
+        short_side: images whose short side is longer than this, in pixels, are shrunk to it; None keeps all sizes.
 
     Raises:
-        Reject: not an image or too large; broken or cut short, if it is re-encoded.
+        Reject: not an image or too large; broken or truncated, if it is re-encoded.
     """
     with _opened(content, max_pixels) as (image, orientation):
         shrinks = short_side is not None and min(image.size) > short_side
@@ -76,7 +76,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
             colours = colour.kind(_profile(image), image.mode)
             if colours != colour.CONVERTED:
                 return Encoded(content, image.height, image.width, colours)
-        has_halved_colours = JpegImagePlugin.get_sampling(image) == 2  # one colour for 2 x 2 pixels, as most JPEGs have
+        is_subsampled = JpegImagePlugin.get_sampling(image) == 2  # 4:2:0, one colour for 2 x 2 pixels
         rgb, colours = _upright_rgb(image, orientation)
         rgb = _shrunk(rgb, short_side)
         if max(rgb.size) > MAX_JPEG_SIDE:
@@ -86,7 +86,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
         elif rgb.width * rgb.height <= SMALL_PIXELS:
             options = {"quality": SMALL_QUALITY, "subsampling": 0}
         else:
-            options = {"quality": JPEG_QUALITY, "subsampling": 2 if has_halved_colours else 0}
+            options = {"quality": JPEG_QUALITY, "subsampling": 2 if is_subsampled else 0}
         buffer = io.BytesIO()
         rgb.save(buffer, "JPEG", **options)
     return Encoded(buffer.getvalue(), rgb.height, rgb.width, colours)
@@ -99,13 +99,13 @@ def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int |
         max_pixels, short_side: as of `to_jpeg`.
 
     Raises:
-        Reject: not an image, broken, cut short, or too large.
+        Reject: not an image, broken, truncated, or too large.
     """
     return decode(content, max_pixels=max_pixels, short_side=short_side)[0]
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> tuple[np.ndarray, str]:
-    """`to_pixels`, and what was done to the colours: colour.SRGB, CONVERTED or BROKEN."""
+    """The pixels as `to_pixels` gives them, and the colour conversion: colour.SRGB, CONVERTED or BROKEN."""
     with _opened(content, max_pixels) as (image, orientation):
         rgb, colours = _upright_rgb(image, orientation)
     return np.asarray(_shrunk(rgb, short_side)), colours
@@ -113,9 +113,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | No
 
 @contextlib.contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int | None]]:
-    """The image, of which only the header is read yet, and its orientation if it is a TIFF file's.
+    """The image, with only its header read, and its orientation if it is a TIFF file.
 
-    Rejects the image for whatever goes wrong while it is used.
+    Any error while it is used becomes a `Reject`.
     """
     if not content:
         raise Reject("empty file")
@@ -124,9 +124,9 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
         if tiff.is_tiff(content):
             content, orientation = tiff.main_picture(content)
         with warnings.catch_warnings():
-            # Pillow warns of large images and odd metadata; the limit below decides (Pillow's own is 179 megapixels).
+            # Pillow warns of large images and odd metadata; max_pixels is below Pillow's own limit of 179 megapixels.
             warnings.simplefilter("ignore")
-            Image.init()  # Pillow loads its decoders lazily, and trips over a named one that is not loaded yet
+            Image.init()  # Pillow loads its decoders lazily, and fails for a named one that is not loaded yet
             formats = (*FORMATS, "HEIF") if signatures.is_heif(content) and signatures.reads_heif() else FORMATS
             image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
             if image.width * image.height > max_pixels:
@@ -140,12 +140,12 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
         raise Reject(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on broken data
         raise Reject(f"broken: {error}") from None
-    except Exception as error:  # and whatever else they stumble over: no file may end a build
+    except Exception as error:  # no file may end a build
         raise Reject(f"broken: {type(error).__name__}: {error}") from None
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF has it; 1 where it does not say, or the block is damaged."""
+    """The orientation in EXIF, 1 to 8; 1 if there is none or the block is damaged."""
     block = image.info.get("exif")
     if not block:
         return 1
@@ -159,17 +159,17 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds than others."""
-    # MPO is a JPEG with more pictures behind it, such as a depth map, which other decoders do not look at.
+    """Whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds of JPEG than others."""
+    # MPO is a JPEG with more pictures appended, such as a depth map, which other decoders ignore.
     return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _frame(content) in _PLAIN_FRAMES
 
 
 def _frame(jpeg: bytes) -> int:
-    """The marker of the frame header, 0xC0 to 0xCF, which says how the pixels are coded; 0 where there is none."""
+    """The marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels; 0 if there is none."""
     at = 2
     while at + 4 <= len(jpeg):
         marker = jpeg[at + 1]
-        if jpeg[at] != 0xFF or marker == 0xFF:  # stray or filling bytes, which decoders skip
+        if jpeg[at] != 0xFF or marker == 0xFF:  # stray or fill bytes, which decoders skip
             at += 1
         elif marker in _FRAMES:
             return marker
@@ -188,14 +188,14 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
-    """The image as a person sees it: 8 bits, in sRGB, on white, upright; and what was done to the colours.
+    """The image with 8 bits, in sRGB, on white and upright; and the colour conversion.
 
     Args:
-        orientation: 1 to 8; None where the EXIF block has it.
+        orientation: 1 to 8; None if it has to be read from the EXIF block.
     """
     is_16_bits = _has_16_bits(image)
     image.load()
-    orientation = orientation or _orientation(image)  # now, because the EXIF block of a PNG may follow the pixels
+    orientation = orientation or _orientation(image)  # after load(): the EXIF block of a PNG may follow the pixels
     profile = _profile(image)
     image, alpha = _split(image)
     if is_16_bits and any(0 < np.asarray(each).max() < _DARK_LEVELS for each in (image, alpha) if each is not None):
@@ -212,31 +212,33 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Whether Pillow keeps the upper 8 of 16 bits of an image that it has not loaded yet, as it does of colours."""
+    """Whether an image that is not loaded yet has 16 bits of which Pillow keeps the upper 8, as it does for colours."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return False
     tiles = [tile[3] for tile in getattr(image, "tile", [])]
-    if image.format == "PPM":  # whose tiles have the largest value
+    if image.format == "PPM":  # the arguments of its tiles end with the largest value
         return any(isinstance(each, tuple) and isinstance(each[-1], int) and each[-1] > 255 for each in tiles)
     return any(";16" in str(each) for each in tiles)
 
 
 def _profile(image: Image.Image) -> bytes | None:
-    """The ICC profile; empty where there is one that cannot be put together, None where there is none."""
+    """The ICC profile; empty if its parts cannot be joined, None if there is none."""
     return (image.info["icc_profile"] or b"") if "icc_profile" in image.info else None
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours, 8 bits, mode RGB, L, CMYK or LAB; and opacity, mode L, where the image may have transparent pixels."""
+    """Colours, 8 bits, mode RGB, L, CMYK or LAB; and opacity, mode L, if the image may have transparent pixels."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        signed = _sample_format(image) == 2
-        if image.mode == "I" and not signed:  # Pillow has no other name for 32 bits without a sign
+        signed = (_tiff_tag(image, TiffImagePlugin.SAMPLEFORMAT) or (1,))[0] == 2  # 1: unsigned, 3: floating point
+        if image.mode == "I" and not signed:  # Pillow uses the same mode for 32 bits without a sign
             values = values.view(np.uint32)
         key = image.info.get("transparency")
         alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else None
         grey = _eight_bits(values, signed)
-        return Image.fromarray(255 - grey if _is_white_at_zero(image) else grey), alpha
+        # In TIFF files of document scanners 0 may be white; Pillow inverts only 8 bits.
+        is_inverted = _tiff_tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        return Image.fromarray(255 - grey if is_inverted else grey), alpha
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode in ("LA", "La"):
         return image.convert("LA").getchannel("L"), alpha
@@ -249,27 +251,20 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("RGB"), alpha
 
 
-def _sample_format(image: Image.Image) -> int:
-    """What the numbers of a TIFF file are: 1, as of other files, without a sign, 2 with one, 3 fractions."""
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
     tags = getattr(image, "tag_v2", None)
-    return tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] if tags is not None else 1
-
-
-def _is_white_at_zero(image: Image.Image) -> bool:
-    """Whether a TIFF file counts from white to black, as scanners of documents do; Pillow turns only 8 bits over."""
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return None if tags is None else tags.get(tag)
 
 
 def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
-    """Wide grey values to uint8.
+    """Grey values of more than 8 bits to uint8.
 
-    White is 1 in fractions up to 1, else the largest number of as many bits as the largest value needs: cameras and
-    scanners write 10, 12 and 14 bits into 16, and say so nowhere that can be relied on. Where all values lie in the
-    lowest quarter of that, white is the largest value.
+    White is 1 for fractions up to 1, else the largest integer of the smallest usual bit depth that holds all values:
+    cameras and scanners write 10, 12 and 14 bits into 16, without a reliable note of it. If all values lie in the
+    lowest quarter of that range, white is the largest value.
 
     Raises:
-        Reject: there are negative values, or some that are not numbers.
+        Reject: a value is negative or not a number.
     """
     if not np.isfinite(values).all() or values.min() < 0:
         raise Reject("pixels that are negative or not numbers: scale them to 0 to 255, and save 8 bits")

@@ -1,4 +1,4 @@
-"""The flags that override how a model's photographs are scaled and cut."""
+"""The flags that override how a model's photographs are scaled and cropped."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ FIELDS = ("resize", "resize_to", "interpolation", "antialias")  # of Preprocessi
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how photographs are made to fit, where the model's own way is wrong for them."""
     group = parser.add_argument_group(
-        "how photographs are scaled and cut",
-        "each overrides what the model asks for; pictures that are cropped already are not cropped again with "
+        "how photographs are scaled and cropped",
+        "each flag overrides the model's own setting; photographs that are cropped already keep their whole area with "
         "--resize=squash and --resize_to=SIDE of the model's input, such as 227",
     )
-    group.add_argument(
-        "--resize", choices=RESIZES, help="scale the short side to resize_to, or squash both sides to it"
-    )
+    group.add_argument("--resize", choices=RESIZES, help="scale the short side to resize_to, or both sides (squash)")
     group.add_argument(
         "--resize_to", type=cli.positive, help="side to scale to before the central square is cut out, in pixels"
     )
-    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how photographs are scaled")
-    group.add_argument(
-        "--antialias", action=argparse.BooleanOptionalAction, help="average pixels that fall together in scaling down"
-    )
+    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="interpolation between pixels")
+    group.add_argument("--antialias", action=argparse.BooleanOptionalAction, help="low-pass filter when scaling down")
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of Preprocessing that flags of `add_flags` have set."""
-    found = {name: getattr(args, name) for name in FIELDS}
-    return {name: value for name, value in found.items() if value is not None}
+    """The fields of Preprocessing that the flags of `add_flags` set."""
+    return {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
+
+
+def as_flags(given: dict[str, Any]) -> list[str]:
+    """The fields that `given` has found, as on the command line."""
+    antialias = {True: "--antialias", False: "--no-antialias"}
+    return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in given.items()]
 
 
 def applied(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing:
-    """A model's preprocessing with the fields that `given` has found.
+    """The preprocessing with the fields from `given` replaced.
 
     Raises:
-        InputError: they do not go together.
+        InputError: the settings contradict each other.
     """
     resize_to, size = given.get("resize_to"), preprocessing.image_size
     if resize_to is not None and resize_to < size:
         raise InputError(
-            f"--resize_to={resize_to} is too small: the model sees {size} x {size} pixels, cut out of the scaled "
+            f"--resize_to={resize_to} is too small: the model takes {size} x {size} pixels, cropped from the scaled "
             f"photograph; give --resize_to={size} or more"
         )
     return dataclasses.replace(preprocessing, **given)

@@ -1,7 +1,4 @@
-"""The input contract: how a photograph becomes the square that a network sees, and what runtimes do by themselves.
-
-`docs/resize.md` has it to the pixel; `data/preprocess.py` is what computes it.
-"""
+"""The settings of the input contract: how a photograph is scaled and cropped. `images/__init__.py` has the overview."""
 
 from __future__ import annotations
 
@@ -13,26 +10,26 @@ from sqznet.core.errors import InputError
 
 RESIZES = ("short", "squash")
 INTERPOLATIONS = ("bilinear", "bicubic")
-# As bilinear, but output pixel x looks at x * scale, not at (x + 0.5) * scale - 0.5: half a pixel from where it should.
-# Only to repeat what others do.
+# As bilinear, but output pixel x samples at x * scale instead of (x + 0.5) * scale - 0.5, so that the result is shifted
+# by half a pixel. Only to imitate other runtimes.
 CORNER = "bilinear_corner"
-# How a photograph becomes RGB pixels of 8 bits before it is scaled, as manifest.json says it; the same for every model.
+# How photographs are decoded, as written in manifest.json; the same for every model.
 DECODING = {"colour_space": "sRGB", "orientation": "applied", "transparency": "white"}
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes the square that a network sees: the part of a recipe that every file made from it keeps.
+    """How a photograph becomes the input of a network. Every file made from a recipe keeps these settings.
 
     Raises:
-        InputError: the values do not go together, or are none that exist.
+        InputError: a value is unknown or out of range, or two contradict each other.
     """
 
-    image_size: int  # side of the square, in pixels
-    resize_to: int  # side that the photograph is scaled to before the square is cut from its centre, in pixels
-    resize: str = "short"  # the short side is scaled to that, or ("squash") both sides
+    image_size: int  # side of the input, in pixels
+    resize_to: int  # side that the photograph is scaled to before the central square is cut out, in pixels
+    resize: str = "short"  # "short": the short side is scaled to resize_to; "squash": both sides are
     interpolation: str = "bilinear"
-    antialias: bool = True  # pixels that fall together are averaged; else most of them are passed over
+    antialias: bool = True  # low-pass filter when scaling down
 
     def __post_init__(self) -> None:
         check_choice("resize", self.resize, RESIZES)
@@ -53,7 +50,7 @@ class Preprocessing:
 
     @property
     def steps(self) -> str:
-        """What to do, in words."""
+        """The instructions for people, as written in manifest.json and in exported files."""
         scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
         antialiased = "antialiased" if self.antialias else "not antialiased"
         return (
@@ -63,7 +60,7 @@ class Preprocessing:
         )
 
     def at(self, image_size: int) -> Preprocessing:
-        """The same for another size: the crop keeps its share of the photograph."""
+        """The same settings for another input size. The crop keeps its fraction of the photograph."""
         resize_to = round(self.resize_to * image_size / self.image_size)
         return dataclasses.replace(self, image_size=image_size, resize_to=resize_to)
 
@@ -72,28 +69,28 @@ class Preprocessing:
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raises InputError where a setting has a value that is none of its choices."""
+    """Raises InputError if the value is not one of the choices."""
     if value not in choices:
         raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
-class Habit:
-    """How a runtime makes a photograph fit a network that says its input's size and no more."""
+class RuntimeResize:
+    """How a runtime resizes a photograph to the input of a network, if nothing but the input's size is known."""
 
-    about: str
     resize: str
     interpolation: str
     antialias: bool
 
     def at(self, image_size: int) -> Preprocessing:
-        """The same as a contract of a network whose input has that side."""
+        """The preprocessing for a network whose input has that side in pixels."""
         return Preprocessing(image_size, image_size, self.resize, self.interpolation, self.antialias)
 
 
-RUNTIMES = {
-    "mediapipe": Habit("MediaPipe Tasks on the processor, the whole photograph", "squash", CORNER, False),
-    "android": Habit("Bitmap.createScaledBitmap with filter, of the central square", "short", "bilinear", False),
-    # Apple documents which part Vision scales, not the kernels: an antialiased bilinear one stands for them.
-    "ios": Habit("Core Graphics, vImage or Vision's centerCrop, of the central square", "short", "bilinear", True),
+RUNTIME_RESIZES = {
+    "mediapipe": RuntimeResize("squash", CORNER, False),  # MediaPipe Tasks on the CPU, the whole photograph
+    "android": RuntimeResize("short", "bilinear", False),  # Bitmap.createScaledBitmap(filter=true) of the square
+    # Core Graphics, vImage or Vision's centerCrop, of the central square. Apple documents the crop but not the kernel;
+    # antialiased bilinear stands for it.
+    "ios": RuntimeResize("short", "bilinear", True),
 }

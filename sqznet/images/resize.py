@@ -1,6 +1,6 @@
-"""The input contract in NumPy, for predictions without TensorFlow: what `data/preprocess.py` computes for evaluation.
+"""Scaling and cropping in NumPy, for predictions without TensorFlow: the same as `crop.preprocess_for_eval`.
 
-docs/resize.md has it in words. Both give the same pixels but for a level where the last bit of a float decides.
+docs/resize.md specifies it. Both give the same pixels, except for one level where the last bit of a float decides.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sqznet.images.preprocessing import CORNER, Preprocessing
 
 
 def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """What the network sees of a photograph.
+    """The input of a network for a photograph.
 
     Args:
         photograph: uint8 RGB, (height, width, 3), upright.
@@ -32,7 +32,7 @@ def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
-    """How much each pixel along a side of the box counts in each pixel of the result: float32, (image_size, length)."""
+    """The weight of each pixel along a side of the box in each pixel of the result: float32, (image_size, length)."""
     size = preprocessing.image_size
     scale = length / size
     widened = max(1.0, scale) if preprocessing.antialias else 1.0
@@ -42,7 +42,7 @@ def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
     for row, at in zip(weights, (np.arange(size) + centre) * scale - centre, strict=True):
         first, last = int(np.floor(at - radius * widened)), int(np.ceil(at + radius * widened))
         taps = np.arange(first, last + 1)
-        taps = taps[(taps >= 0) & (taps < length)]  # what lies outside the box does not count
+        taps = taps[(taps >= 0) & (taps < length)]  # pixels outside the box have no weight
         values = kernel(np.abs(taps - at) / widened)
         row[taps] = values / values.sum()
     return weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a file is that is no photograph sqznet reads, told by how it starts; and HEIC, which an extra package reads."""
+"""Identifies a file that no decoder reads by its first bytes; and HEIC, which an optional package reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from sqznet.core.errors import NotAnImage, Reject
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# Photographs, of which a decoder has refused this one.
+_READ = ("JPEG", "PNG", "WebP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "HEIC with pillow-heif")
+# Formats that are read: a decoder refused this file.
 _REFUSED = (
     (0, b"\xff\xd8\xff", "a damaged JPEG, or one of a kind that is not read (12 bits, hierarchical)"),
     (0, b"\x89PNG\r\n\x1a\n", "a damaged PNG"),
@@ -39,13 +40,13 @@ _KINDS = (
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether it is HEIC or another HEIF, AVIF aside."""
+    """Whether it is HEIC or another HEIF except AVIF."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and b"avif" not in content[8:40]
 
 
 @functools.cache
 def reads_heif() -> bool:
-    """Whether the package that reads HEIC is installed; Pillow then knows the format by the name HEIF."""
+    """Whether the package that reads HEIC is installed. If so, registers it with Pillow under the name HEIF."""
     try:
         import pillow_heif
     except ImportError:
@@ -55,7 +56,7 @@ def reads_heif() -> bool:
 
 
 def refused(content: bytes) -> Reject:
-    """Why a file is rejected that no decoder reads: what it is, and what to do, as far as its start tells."""
+    """The error for a file that no decoder reads: what its first bytes say it is, and the remedy."""
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
         remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"
@@ -65,6 +66,3 @@ def refused(content: bytes) -> Reject:
             if content[at : at + len(mark)].lower() == mark.lower():
                 return error(f"{prefix}{kind} {start}")
     return NotAnImage(f"not an image: no format that is read ({', '.join(_READ)}) {start}")
-
-
-_READ = ("JPEG", "PNG", "WebP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "HEIC with pillow-heif")

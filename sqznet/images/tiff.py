@@ -1,7 +1,7 @@
-"""TIFF files hold several pictures: previews, masks, pages. This finds the main one and hands only that to Pillow.
+"""Selects the main picture of a TIFF file, which may hold previews, masks and pages as well.
 
-Pillow reads the first, which in files of cameras and scanners often is a preview. It also parses and rewrites the EXIF
-block of a TIFF while it decodes the pixels, and fails on damaged blocks, so the block is hidden from it.
+Pillow reads the first picture, which is often a preview in files of cameras and scanners. It also parses and rewrites
+the EXIF block of a TIFF while it decodes the pixels, and fails on damaged blocks. So the block is removed.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import NamedTuple
 from sqznet.core.errors import Reject
 from sqznet.images import signatures
 
-MOST_PICTURES = 1000  # in a file that is read: more than a book has pages
+MAX_PICTURES = 1000  # that are looked at in one file
 # Tags of TIFF 6.0, of the EXIF and of the DNG specification.
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _SUB_IFDS, _XMP = 254, 256, 257, 262, 274, 330, 700
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _REDUCED, _MASK = 1, 4  # bits of _SUBFILE_TYPE
 _SENSOR_DATA = (32803, 34892)  # values of _PHOTOMETRIC: a colour filter array, linear raw
-_HIDDEN = 65535  # a tag that means nothing
-_WHOLE_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct's letters, by the type of a field
+_HIDDEN = 65535  # a tag without a meaning
+_INTEGER_TYPES = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct's letters by the type of a field
 
 
 class Field(NamedTuple):
     kind: int
     values: int  # how many
-    at: int  # where its 12 bytes (20 in BigTIFF) start
+    at: int  # offset of its 12 bytes (20 in BigTIFF)
 
 
 @dataclass(frozen=True)
 class Picture:
     offset: int  # of its directory
-    next: int  # where the offset of the following directory stands
+    next: int  # position of the offset of the next directory
     fields: dict[int, Field]
 
 
@@ -42,9 +42,9 @@ def is_tiff(content: bytes) -> bool:
 
 
 def main_picture(content: bytes) -> tuple[bytes, int]:
-    """A TIFF file with its main picture alone, without EXIF block; and that picture's orientation, 1 to 8.
+    """A TIFF file with only its main picture, without EXIF block; and that picture's orientation, 1 to 8.
 
-    The main picture is the largest that is marked neither as a preview nor as a mask; of equals the first.
+    The main picture is the largest that is marked neither as a preview nor as a mask; of equally large ones the first.
 
     Raises:
         Reject: the main picture is a camera's sensor data.
@@ -58,13 +58,10 @@ def main_picture(content: bytes) -> tuple[bytes, int]:
         main = max(whole or pictures, key=lambda each: file.number(each, _WIDTH) * file.number(each, _HEIGHT))
         if file.number(main, _PHOTOMETRIC) in _SENSOR_DATA:
             raise Reject("a raw photograph: convert it to JPEG or TIFF with the camera's or a raw converter's program")
-        # Cameras turn the preview that comes first, and mean the picture below it as well.
+        # Cameras note the orientation at the preview, which comes first; it holds for the picture below it as well.
         turned = next((each for each in (main, pictures[0]) if _ORIENTATION in each.fields), main)
         return file.alone(main), file.number(turned, _ORIENTATION) or 1
-    except (
-        struct.error,
-        OverflowError,
-    ):  # a directory ends beyond the file: Pillow may still read it, or says what is wrong
+    except (struct.error, OverflowError):  # a directory ends beyond the file: Pillow reads it or reports the damage
         return content, 1
 
 
@@ -75,18 +72,18 @@ class _File:
         self.content = content
         self.order = "<" if content[:2] == b"II" else ">"
         big = b"+" in content[:4]
-        self.first = 8 if big else 4  # where the offset of the first directory stands
+        self.first = 8 if big else 4  # position of the offset of the first directory
         self.word, self.count, self.field = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
-        self.inline = struct.calcsize(self.word)  # bytes of a value that stands in its field
+        self.inline = struct.calcsize(self.word)  # bytes of a value that is stored in its field
         self.head = struct.calcsize(self.order + self.field)
 
     def unpack(self, letters: str, at: int) -> tuple[int, ...]:
         return struct.unpack_from(self.order + letters, self.content, at)
 
     def pictures(self) -> Iterator[Picture]:
-        """All of the chain of directories and below them, each once."""
+        """All pictures of the chain of directories and of their sub-directories, each once."""
         waiting, seen = list(self.unpack(self.word, self.first)), set[int]()
-        while waiting and len(seen) < MOST_PICTURES:
+        while waiting and len(seen) < MAX_PICTURES:
             offset = waiting.pop(0)
             if not offset or offset in seen:
                 continue
@@ -95,7 +92,7 @@ class _File:
                 picture = self.directory(offset)
                 following = self.unpack(self.word, picture.next)
                 below = self.values(picture, _SUB_IFDS)
-            except (struct.error, OverflowError):  # of the pictures, those that can be read
+            except (struct.error, OverflowError):  # skip a picture that cannot be read
                 continue
             waiting += [*following, *below]
             yield picture
@@ -110,22 +107,22 @@ class _File:
         return Picture(offset, start + count * size, fields)
 
     def values(self, picture: Picture, tag: int) -> tuple[int, ...]:
-        """The whole numbers of a field; none where it is missing or of another type."""
+        """The integers of a field; none if it is missing or of another type."""
         field = picture.fields.get(tag)
-        if field is None or field.kind not in _WHOLE_NUMBERS or field.values > MOST_PICTURES:
+        if field is None or field.kind not in _INTEGER_TYPES or field.values > MAX_PICTURES:
             return ()
-        letters = f"{field.values}{_WHOLE_NUMBERS[field.kind]}"
+        letters = f"{field.values}{_INTEGER_TYPES[field.kind]}"
         at = field.at + self.head
         if struct.calcsize(self.order + letters) > self.inline:
             (at,) = self.unpack(self.word, at)
         return self.unpack(letters, at)
 
     def number(self, picture: Picture, tag: int) -> int:
-        """The first whole number of a field, or 0."""
+        """The first integer of a field, or 0."""
         return next(iter(self.values(picture, tag)), 0)
 
     def alone(self, picture: Picture) -> bytes:
-        """The file with that picture as its first and last one, upright as it lies, and without metadata of cameras."""
+        """The file with that picture alone, without orientation and without a camera's metadata."""
         changed = bytearray(self.content)
         struct.pack_into(self.order + self.word, changed, self.first, picture.offset)
         struct.pack_into(self.order + self.word, changed, picture.next, 0)

@@ -1,4 +1,4 @@
-"""The shape of SqueezeNet (Iandola et al. 2016, arXiv 1602.07360): versions, fire modules, sizes. No TensorFlow."""
+"""The architecture of SqueezeNet (Iandola et al. 2016, arXiv 1602.07360): versions, fire modules, sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Channels = tuple[float, float, float]  # R, G, B
 
 @dataclass(frozen=True)
 class Arch:
-    """What tells the versions apart: conv1, and the fire modules after which the map is pooled."""
+    """The differences between the versions: conv1, and the modules after which the map is pooled."""
 
     conv1_filters: int
     conv1_kernel: int
@@ -36,17 +36,17 @@ FIRES = {  # name: (squeeze filters, filters of each expand branch); paper, tabl
 
 MODULES = ("conv1", *FIRES, "conv10")  # the parts of the network, in order
 
-# Paper, section 6: fire modules whose input and output shapes agree. A simple bypass adds the one to the other; a
-# complex bypass does so too, and leads a 1x1 convolution around each of the other fire modules.
+# Paper, section 6: fire modules with the same shape of input and output. A simple bypass adds the input to the output.
+# A complex bypass also adds a 1x1 convolution of the input to the output of each of the other fire modules.
 SIMPLY_BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})
 
 
 @dataclass(frozen=True)
 class Network:
-    """All that decides a network's shape; `model.build` makes it, `model.describe` reads it from a model.
+    """The architecture of one network; `model.build` builds it, `model.describe` reads it from a model.
 
-    Values of `arch`, `activation` and `bypass` are those of the recipe's fields. `conv10_padding` is the width of the
-    rim of zeros around conv10's input: 1 in the published v1.0, 0 elsewhere.
+    `arch`, `activation` and `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero
+    padding of conv10's input: 1 in the published v1.0, 0 elsewhere.
     """
 
     classes: int
@@ -59,13 +59,12 @@ class Network:
 
 
 def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
-    """The layers that are followed by a pool, each with the padding that makes the pool Caffe's.
+    """The layers that are followed by a pool, each with the padding that equals Caffe's ceil mode.
 
-    Caffe pools in ceil mode. For windows of 3 at strides of 2 that is TensorFlow's "same" on an even side and "valid"
-    on an odd one.
+    For windows of 3 with a stride of 2, ceil mode is TensorFlow's "same" for an even side and "valid" for an odd one.
 
     Raises:
-        InputError: images of that size (in pixels) leave a pool less than one whole window.
+        InputError: for images of that size (in pixels) the input of a pool is smaller than a window.
     """
     return {
         after: "same" if side % 2 == 0 else "valid"
@@ -75,7 +74,7 @@ def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
 
 
 def map_sides(arch: str, image_size: int) -> dict[str, int]:
-    """The side of the map that conv1 and each fire module puts out, before it is pooled, in pixels.
+    """The side of the output of conv1 and of each fire module before pooling, in pixels.
 
     Raises:
         InputError: as `pool_paddings`.
@@ -95,7 +94,7 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
 
 
 def multiply_adds(network: Network) -> dict[str, int]:
-    """Of each convolution for one image, forward. conv10's rim of zeros and the other layers are left out."""
+    """Multiply-adds of each convolution for one image, forward, without conv10's zero padding and bypasses."""
     side, channels = 0, 3
     sides, arch = map_sides(network.arch, network.image_size), ARCHS[network.arch]
     counted = {"conv1": sides["conv1"] ** 2 * arch.conv1_kernel**2 * channels * arch.conv1_filters}

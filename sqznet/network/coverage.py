@@ -1,6 +1,6 @@
-"""How many of a model's classes the photographs show that a network was fitted to, or measured on.
+"""How many of a model's classes occur in the photographs that a network was calibrated or measured on.
 
-What is lost on photographs of ten classes says little about the other 990.
+A loss measured on photographs of ten classes says little about the other 990.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Coverage:
-    classes: int  # that some photograph shows
+    classes: int  # that occur in the photographs
     of_classes: int  # that the model has
-    few_classes: bool  # whether so few that other photographs may be another matter
+    few_classes: bool  # whether a result may not hold for photographs of other classes
 
     def __str__(self) -> str:
         return f"{self.classes:,} of {self.of_classes:,} classes"
@@ -27,33 +27,33 @@ class Coverage:
 
 
 def count(labels: Iterable[np.ndarray], of_set: int, of_model: int) -> Coverage:
-    """Counts the classes of some photographs.
+    """Counts the classes that occur in some photographs.
 
-    They are few if the set they are from has fewer than half of the model's, or they show fewer than half of those that
-    so many photographs could show: 128 photographs of a thousand classes cannot show more than 128.
+    They are few if the data set has fewer than half of the model's classes, or if fewer than half of the possible
+    number occur: 128 photographs cannot show more than 128 of a thousand classes.
 
     Args:
         labels: of each batch, (n,).
-        of_set: classes that the set of photographs has.
-        of_model: classes that the model has.
+        of_set: number of classes in the data set.
+        of_model: number of classes in the model.
     """
-    shown = np.concatenate([np.zeros(0, np.int64), *labels])
-    classes = len(np.unique(shown))
-    return Coverage(classes, of_model, 2 * of_set < of_model or 2 * classes < min(of_model, len(shown)))
+    every = np.concatenate([np.zeros(0, np.int64), *labels])
+    classes = len(np.unique(every))
+    return Coverage(classes, of_model, 2 * of_set < of_model or 2 * classes < min(of_model, len(every)))
 
 
 def read(content: dict[str, Any]) -> Coverage | None:
-    """What `to_dict` wrote, among other things; None where an older version wrote nothing of the kind."""
+    """The coverage in a dictionary that contains the items of `to_dict`; None for one of an older version."""
     names = [field.name for field in dataclasses.fields(Coverage)]
     return Coverage(*(content[name] for name in names)) if set(names) <= set(content) else None
 
 
 def warning(measured: Coverage | None, fitted: Coverage | None) -> str | None:
-    """What to keep in mind of a loss that was measured on some photographs after fitting to some; None if nothing.
+    """The warning to print beside a measured loss if classes are missing; None if enough are covered.
 
     Args:
-        measured: of the photographs that the loss was measured on.
-        fitted: of those that weights were rounded for, or ranges found on; None where there are none.
+        measured: coverage of the photographs that the loss was measured on.
+        fitted: coverage of the photographs for calibration; None if there was none.
     """
     parts = []
     if measured is not None and measured.few_classes:

@@ -1,7 +1,6 @@
-"""A .keras file of this package: Keras's own archive with one more member, the card of what goes with the weights.
+"""A .keras file of this package: Keras's own archive with one more member, the card.
 
-So one file is enough to evaluate, export or fine-tune a model, wherever it has been copied to. Keras itself loads it as
-any other.
+So one file is enough to evaluate, export or fine-tune a model. Keras itself loads it like any other.
 """
 
 from __future__ import annotations
@@ -23,52 +22,45 @@ if TYPE_CHECKING:
 
 MEMBER = "sqznet.json"
 _PREPROCESSING = [field.name for field in dataclasses.fields(Preprocessing)]
+_REQUIRED = {"classes": list[str], "preprocessing": dict}
+_OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model beside its weights."""
+    """The facts about a model that its weights do not hold."""
 
-    classes: tuple[str, ...] | None  # in the order of the outputs; None of a file that has lost its manifest
+    classes: tuple[str, ...] | None  # in the order of the outputs; None for a .sqz file without class names
     preprocessing: Preprocessing
     data: str | None = None  # folder of the shards it was trained on, as `remote.published` names it
-    pretrained_on: str | None = None  # set that published weights it stems from had seen, in words
-    weights: dict[str, Any] | None = None  # the published weights it stems from: file, sha256, format and the like
+    pretrained_on: str | None = None  # data set of the published weights that training started from
+    weights: dict[str, Any] | None = None  # those weights: file, sha256, format and the like
 
     def to_dict(self) -> dict[str, Any]:
         return {"sqznet": __version__, **dataclasses.asdict(self)}
 
 
 def card_from_dict(content: Any, where: str) -> Card:
-    """A card from parsed JSON, such as a .keras file holds and export's manifest.json does.
+    """A card from parsed JSON, as in a .keras file or in export's manifest.json.
 
     Raises:
-        InputError: something is missing or of another type.
+        InputError: a field is missing or of another type.
     """
     try:
-        typed.require(content, {"classes": list[str], "preprocessing": dict}, where)
+        typed.require(content, _REQUIRED, where)
         if not content["classes"]:
             raise InputError(f"{where}: classes is empty; expected a name for each output")
-        others = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
-        typed.require({name: content.get(name) for name in others}, others, where)
-        return Card(
-            classes=tuple(content["classes"]),
-            preprocessing=_preprocessing(content["preprocessing"]),
-            data=content.get("data"),
-            pretrained_on=content.get("pretrained_on"),
-            weights=content.get("weights"),
-        )
+        optional = {name: content.get(name) for name in _OPTIONAL}
+        typed.require(optional, _OPTIONAL, where)
+        preprocessing = {"antialias": True, **content["preprocessing"]}  # version 0.2 always antialiased
+        preprocessing = {name: preprocessing[name] for name in _PREPROCESSING}
+        return Card(tuple(content["classes"]), Preprocessing(**preprocessing), **optional)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where} cannot be read ({type(error).__name__}: {error})") from None
 
 
-def _preprocessing(content: dict[str, Any]) -> Preprocessing:
-    content = {"antialias": True, **content}  # version 0.2 knew nothing else, and did not say so
-    return Preprocessing(**{key: content[key] for key in _PREPROCESSING})
-
-
 def save(model: keras.Model, card: Card, path: Path) -> None:
-    """Writes model and card as one .keras file, by rename."""
+    """Writes model and card as one .keras file (an atomic write)."""
     with files.replacing(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -76,12 +68,12 @@ def save(model: keras.Model, card: Card, path: Path) -> None:
 
 
 def load(path: Path) -> tuple[keras.Model, Card]:
-    """What `save` wrote.
+    """The model and the card that `save` wrote.
 
     Raises:
         InputError: there is no such file, it is damaged, or it was not written by this package.
     """
-    import keras
+    import keras  # here, because exported files use cards without TensorFlow
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -90,7 +82,7 @@ def load(path: Path) -> tuple[keras.Model, Card]:
         raise InputError(f"no such file: {path}") from None
     except KeyError:
         raise InputError(f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}") from None
-    except Exception as error:  # a damaged archive surfaces as whatever its reader stumbled over
+    except Exception as error:  # zipfile raises many types on a damaged archive
         raise InputError(f"{path} cannot be loaded as a Keras model: {error}") from None
     card = card_from_dict(content, where=f"{path}, {MEMBER}")
     try:

@@ -1,7 +1,7 @@
 """SqueezeNet as a Keras functional model (Iandola et al. 2016, arXiv 1602.07360).
 
 Input: uint8 RGB pixels 0..255, NHWC, (batch, height, width, 3). Output: float32 logits, (batch, classes).
-Normalisation is the first layer, so whoever holds the model needs to know of no preprocessing but a resize.
+Normalisation is the first layer, so the only preprocessing outside the model is the resize.
 """
 
 from __future__ import annotations
@@ -29,24 +29,23 @@ def build(
 ) -> keras.Model:
     """A SqueezeNet with fresh weights.
 
-    The activation follows every convolution, conv10 included, as in the paper and in the article; batch norm, where
-    there is any, stands between the two.
+    The activation follows every convolution, conv10 included, as in the paper and in the article; batch norm, if any,
+    is between the two.
 
     Args:
-        network: its shape. Pools keep the published geometry (ceil mode) at `image_size`.
+        network: the architecture. Pools have the published geometry (ceil mode) at `image_size`.
         channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer; None for a
-            network whose conv1 has absorbed them (`export.fold`), which takes the pixels as float32.
-        channel_deviations: R, G, B on the 0..255 scale, by which the first layer divides what is left; ones for all
-            networks of this package's own recipes, others for weights that were trained so.
-        dropout: fraction of fire9's output dropped in training; None for a network that will not be trained.
+            network that has them folded into conv1 (`network/fold.py`), which takes the pixels as float32.
+        channel_deviations: R, G, B on the 0..255 scale, by which the first layer then divides; ones in all recipes of
+            this package, others for imported weights.
+        dropout: fraction of fire9's output dropped in training; None leaves the layer out.
         seed: of the dropout.
-        dropout_layer: what drops; None for Keras' own layer.
-        batch_norm_layer: what normalises, where the network does; None for Keras' own layer.
-        fixed_size: whether the input is pinned to `image_size`; left free, the network may also be trained at
-            other sizes, with the same weights.
+        dropout_layer: class of the dropout layer; None for Keras's own.
+        batch_norm_layer: class of the batch norm layers; None for Keras's own.
+        fixed_size: whether the input is fixed to `image_size`; otherwise the network accepts other sizes as well.
 
     Raises:
-        InputError: the image is so small that a pool would have nothing to pool.
+        InputError: the image is so small that the input of a pool is smaller than a window.
     """
     arch, paddings = ARCHS[network.arch], pool_paddings(network.arch, network.image_size)
     convolve = functools.partial(_convolve, network, batch_norm_layer or layers.BatchNormalization)
@@ -71,7 +70,7 @@ def build(
         x = (dropout_layer or layers.Dropout)(dropout, seed=seed, name="dropout")(x)
     if network.conv10_padding:
         x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
-    # A Gaussian of deviation 0.01, as in the paper's released network.
+    # A Gaussian with a standard deviation of 0.01, as in the paper's released network.
     x = convolve(x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
     return keras.Model(image, logits, name="squeezenet")
@@ -88,11 +87,10 @@ def _convolve(
     strides: int = 1,
     padding: str = "valid",
     activate: bool = True,
-    # Caffe's "xavier", of the paper's released network: with pixels left at their 0..255 scale it keeps the first
-    # logits of the published recipes small.
+    # Caffe's "xavier", as in the paper's released network: it keeps the initial logits small for pixels in 0..255.
     initializer: str | keras.initializers.Initializer = "lecun_uniform",
 ) -> keras.KerasTensor:
-    """Convolution, batch norm where the network has it, activation unless told otherwise."""
+    """Convolution, batch norm if the network has it, and activation if `activate`."""
     x = layers.Conv2D(
         filters,
         kernel,
@@ -103,7 +101,7 @@ def _convolve(
         name=name,
     )(x)
     if network.batch_norm:
-        # Statistics over the global batch: any number of replicas trains the same network.
+        # Statistics over the global batch, so the result does not depend on the number of replicas.
         x = batch_norm_layer(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)
     return layers.Activation(network.activation, name=f"{name}_{network.activation}")(x) if activate else x
 
@@ -111,7 +109,7 @@ def _convolve(
 def _fire(
     network: Network, convolve: Callable[..., keras.KerasTensor], x: keras.KerasTensor, name: str
 ) -> keras.KerasTensor:
-    """The fire module of that name (paper, section 3.2), of `_convolve` for this network."""
+    """The fire module of that name (paper, section 3.2)."""
     squeeze_filters, expand_filters = FIRES[name]
     squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
     expanded = layers.Concatenate(name=name)(
@@ -127,11 +125,15 @@ def _fire(
     return layers.Add(name=f"{name}_bypass")([expanded, x])
 
 
+def convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
 def describe(model: keras.Model, image_size: int) -> tuple[Network, Channels, Channels]:
-    """The network of a model made by `build`, its channel means and its channel deviations (R, G, B).
+    """The architecture of a model made by `build`, its channel means and its channel deviations (R, G, B).
 
     Raises:
-        InputError: the model is not one of ours.
+        InputError: the model was not made by `build`.
     """
     named = {layer.name: layer for layer in model.layers}
     try:

@@ -1,10 +1,10 @@
-"""How long a model file takes for one photograph, and how much memory it adds, in a process of its own.
+"""Measures the latency and the memory of a model file for one photograph, in its own process.
 
   python -m sqznet.predict.latency export/artifacts/NAME/model.tflite 2 50
       prints one line of JSON: 50 runs with 2 threads
 
-A process for each file and number of threads: runtimes keep their threads and their memory, and a peak never falls.
-`python -m sqznet.benchmark` starts them and prints a table.
+Each file and number of threads needs its own process: runtimes keep their threads and memory, and a peak never falls.
+`python -m sqznet.benchmark` starts these processes and prints a table.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from sqznet.core import cli, startup
+from sqznet.core import cli, console, startup
 from sqznet.core.errors import InputError
 from sqznet.predict import inference
 
-WARM_UP = 5  # runs before those that count: runtimes pack weights and reserve memory in the first
-RUNTIMES = {".tflite": "ai_edge_litert.interpreter", ".onnx": "onnxruntime"}  # module to import; others: TensorFlow
+WARM_UP = 5  # runs that are not counted: runtimes pack weights and reserve memory in the first ones
+_RUNTIME_MODULES = {".tflite": "ai_edge_litert.interpreter", ".onnx": "onnxruntime"}  # other files: TensorFlow
 GOLDEN = Path("golden/inputs.bin")  # of a bundle, uint8 (n, size, size, 3)
 MIB = 1024**2
 
@@ -41,15 +41,15 @@ class Timing:
 
     median_ms: float  # uint8 pixels in, probabilities out
     p90_ms: float
-    peak_mib: float  # growth of the process's peak memory by runtime, file and runs together
-    runtime_mib: float  # the part of it that importing the runtime takes, whatever the file
+    peak_mib: float  # growth of the peak memory: runtime, file and runs together
+    runtime_mib: float  # the part of importing the runtime, the same for all files
 
 
 def measure(path: Path, threads: tuple[int, ...] = (1, 2), runs: int = 30) -> dict[str, Any]:
-    """What manifest.json says of a file's latency: {"1": {"median_ms", "p90_ms"}, "2": ..., "peak_mib"}.
+    """The latency entry of a file in manifest.json: {"1": {"median_ms", "p90_ms"}, "2": ..., "peak_mib"}.
 
     Raises:
-        InputError: a process failed; with the last thing it said.
+        InputError: a process failed; with its last message.
     """
     timings = {count: in_own_process(path, count, runs) for count in threads}
     latency: dict[str, Any] = {
@@ -60,22 +60,22 @@ def measure(path: Path, threads: tuple[int, ...] = (1, 2), runs: int = 30) -> di
 
 
 def in_own_process(path: Path, threads: int, runs: int) -> Timing:
-    """`measure_here`, in a fresh Python.
+    """`measure_here` in a new process.
 
     Raises:
-        InputError: it failed; with the last thing it said.
+        InputError: it failed; with its last message.
     """
     command = [sys.executable, "-m", "sqznet.predict.latency", str(path), str(threads), str(runs)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # phones have none of these
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}, without a word"]
+        said = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}, without a message"]
         raise InputError(f"cannot measure {path} with threads {threads}: {said[-1].removeprefix('error: ')}")
     return Timing(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure_here(path: Path, threads: int, runs: int) -> Timing:
-    """Loads and runs a file in this process, which should have done nothing else before.
+    """Measures a file in this process, which should be new.
 
     Raises:
         InputError: no such model, or golden inputs of another size.
@@ -97,20 +97,20 @@ def measure_here(path: Path, threads: int, runs: int) -> Timing:
 
 
 def _import_runtime(path: Path, threads: int) -> None:
-    module = RUNTIMES.get(path.suffix)
+    module = _RUNTIME_MODULES.get(path.suffix)
     if module is not None:
         importlib.import_module(module)
         return
     startup.load_tensorflow()
     import tensorflow as tf
 
-    # The other runtimes take their threads at loading, TensorFlow only before its first operation.
+    # Other runtimes get their threads when they load a file; TensorFlow's can be set before its first operation only.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _images(pixels: np.ndarray | None, size: int, golden: Path) -> np.ndarray:
-    """The bundle's own, or one of random pixels: uint8 (n, size, size, 3)."""
+    """The golden inputs of the bundle, or one image of random pixels: uint8 (n, size, size, 3)."""
     if pixels is None:
         return np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     if not pixels.size or pixels.size % (size * size * 3):
@@ -122,7 +122,7 @@ def _images(pixels: np.ndarray | None, size: int, golden: Path) -> np.ndarray:
 
 
 def _time(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, runs: int) -> list[float]:
-    """Milliseconds of each run, one image at a time in turn, after the warm-up."""
+    """Milliseconds of each run after the warm-up; each run takes one image."""
     taken = []
     for run in range(WARM_UP + runs):
         image = images[run % len(images)][None]  # (1, size, size, 3)
@@ -133,10 +133,10 @@ def _time(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, runs:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had resident so far."""
+    """The peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Not getrusage: on Linux its peak starts at that of the process that started this one.
+        # Not getrusage: on Linux its peak starts at that of the parent process.
         found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024
@@ -147,9 +147,8 @@ def peak_bytes() -> int:
 
 
 def processor() -> str:
-    """The processor of this machine in words, with the cores that this process may use."""
-    cores = startup.cores()
-    return f"{_processor_name()} ({platform.machine()}), {cores} {'core' if cores == 1 else 'cores'}"
+    """The name of this machine's processor, with the number of cores that this process may use."""
+    return f"{_processor_name()} ({platform.machine()}), {console.counted(startup.cores(), 'core')}"
 
 
 def _processor_name() -> str:

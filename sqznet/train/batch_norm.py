@@ -1,4 +1,4 @@
-"""Batch norm in one operation, for a network that trains on one replica."""
+"""Fused batch norm, for training on one replica."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, computed in training by TensorFlow's fused operation.
+    """Keras' layer, computed in training by TensorFlow's fused operation, which is faster.
 
-    Keras 3 takes mean and variance and applies them in operations of their own, each of which passes over the whole
-    map. The fused one knows the statistics of its own replica only, so several replicas keep Keras' layer, which
-    synchronises them. Saved models hold Keras' layer, which has the same name and state.
+    Keras 3 computes and applies the statistics in separate operations, each of which reads the whole feature map. The
+    fused operation uses the statistics of its own replica only, so training on several replicas uses Keras' layer,
+    which synchronises them. Saved models hold Keras' layer: it has the same name and state.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -22,7 +22,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
         )
-        # The operation gives the variance for n - 1 examples, Keras keeps the one for n.
+        # The operation returns the unbiased variance (n - 1), Keras stores the biased one (n).
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         variance *= (count - 1) / count
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):

@@ -1,4 +1,4 @@
-"""Which machines train together: from flags, from TF_CONFIG, or from Slurm. Worker 0 is the chief, which writes."""
+"""The machines that train together: from flags, TF_CONFIG or Slurm. Worker 0 is the chief, which writes files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import tensorflow as tf
 
 from sqznet.core import console, typed
 from sqznet.core.errors import InputError, TryAgain
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 SLURM_PORT = 8_888
-COME_WITHIN = 600  # seconds for all workers to be there; machines of a cluster start minutes apart
-GONE_AFTER = 20  # seconds without an answer from one that was there
+START_TIMEOUT = 600  # seconds until all workers must have started; machines of a cluster start minutes apart
+LOST_AFTER = 20  # seconds without an answer after which a worker counts as lost
 _EXPECTED = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -31,15 +29,15 @@ class Cluster:
     index: int  # of this process
 
     def set_up(self) -> None:
-        """Tells TensorFlow, which reads TF_CONFIG."""
+        """Sets TF_CONFIG, which TensorFlow reads."""
         task = {"type": "worker", "index": self.index}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": list(self.workers)}, "task": task})
 
     @contextlib.contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Around the making of the strategy, in which TensorFlow waits for all workers, for ever and without a word.
+    def waiting_for_all(self) -> Iterator[None]:
+        """Prints which workers are missing while, in the block, TensorFlow waits for all of them without a time limit.
 
-        Ends the process if one does not come, or goes again: nothing else gets through to the thread that waits.
+        Ends the process if a worker does not start or is lost: the waiting thread cannot be interrupted otherwise.
         """
         all_here = threading.Event()
         others = {number: where for number, where in enumerate(self.workers) if number != self.index}
@@ -51,10 +49,10 @@ class Cluster:
                 seen |= {number: time.monotonic() for number, where in others.items() if _answers(where)}
                 now = time.monotonic()
                 missing = [number for number in others if number not in seen]
-                gone = [number for number, when in seen.items() if now - when > GONE_AFTER]
-                if gone or (missing and now - started > COME_WITHIN):
+                gone = [number for number, when in seen.items() if now - when > LOST_AFTER]
+                if gone or (missing and now - started > START_TIMEOUT):
                     number = (gone or missing)[0]
-                    what = "is lost: it no longer answers" if gone else f"has not come within {COME_WITHIN} s"
+                    what = "is lost: it no longer answers" if gone else f"has not started within {START_TIMEOUT} s"
                     console.say(
                         f"error: worker {number} ({others[number]}) {what}. Start all workers again with --resume"
                     )
@@ -72,13 +70,10 @@ class Cluster:
             all_here.set()
 
     def lost_worker(self, error: tf.errors.OpError) -> int | None:
-        """The worker that an error of a collective operation says is gone; None if it says something else.
+        """The index of the lost worker that caused an error of a collective operation; None if it has another cause.
 
-        TensorFlow tells which one a connection or a heartbeat was missed from, but not that the chief, which holds the
-        list of who is alive, no longer answers.
+        TensorFlow names a worker whose connection or heartbeat is lost, except the chief, which keeps their list.
         """
-        import tensorflow as tf
-
         if not isinstance(error, tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.AbortedError):
             return None
         named = [int(number) for number in re.findall(r"task:(\d+)", str(error))]
@@ -95,10 +90,10 @@ def _answers(address: str) -> bool:
 
 
 def find(workers: str | None, worker_index: int | None) -> Cluster:
-    """The cluster that flags name (`host:port,host:port` and this one's number), else TF_CONFIG, else Slurm.
+    """The cluster from flags (`host:port,host:port` and the index of this worker), else TF_CONFIG, else Slurm.
 
     Raises:
-        InputError: there is none, or it makes no sense.
+        InputError: there is none, or its description is wrong.
     """
     if workers is not None or worker_index is not None:
         if workers is None or worker_index is None:
@@ -109,7 +104,7 @@ def find(workers: str | None, worker_index: int | None) -> Cluster:
     if "SLURM_PROCID" in os.environ:
         return _from_slurm()
     raise InputError(
-        "--strategy=multiworker needs to know the machines: give --workers=host:port,... and --worker_index=N, or set "
+        "--strategy=multiworker needs the list of machines: give --workers=host:port,... and --worker_index=N, or set "
         f"TF_CONFIG to {_EXPECTED}, or start it with srun. On one machine: python -m sqznet.launch --workers=2"
     )
 
@@ -120,7 +115,7 @@ def _from_tf_config(text: str) -> Cluster:
         typed.require(config, {"cluster": dict, "task": dict}, "the value")
         cluster, task = config["cluster"], config["task"]
         if set(cluster) != {"worker"} or task.get("type") != "worker":
-            raise InputError("only workers are known here, the first of which is the chief")
+            raise InputError("only tasks of type worker are supported")
         typed.require({"cluster.worker": cluster["worker"]}, {"cluster.worker": list[str]}, "the value")
         typed.require({f"task.{name}": each for name, each in task.items()}, {"task.index": int}, "the value")
     except InputError as error:
@@ -129,12 +124,9 @@ def _from_tf_config(text: str) -> Cluster:
 
 
 def _from_slurm() -> Cluster:
-    """A task of srun, one a node or more; tasks of one node get ports SLURM_PORT, SLURM_PORT + 1, ..."""
-    import tensorflow as tf
-
+    """A task of srun; the tasks of a node get the ports SLURM_PORT, SLURM_PORT + 1, ..."""
     try:
-        # Each task takes the GPUs that it sees. Without numbers the resolver would ask nvidia-smi, which need not be
-        # there; with these, no node has more tasks than GPUs.
+        # Each task uses the GPUs it sees. The numbers keep the resolver from calling nvidia-smi, which may be missing.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=SLURM_PORT, auto_set_gpu=False, gpus_per_node=2**16, gpus_per_task=1
         )
@@ -147,7 +139,7 @@ def _from_slurm() -> Cluster:
 
 def _checked(workers: tuple[str, ...], index: int, where: str) -> Cluster:
     if not workers:
-        raise InputError(f"{where}: there is no worker in it; expected host:port of each")
+        raise InputError(f"{where}: it lists no worker; expected host:port of each")
     for worker in workers:
         host, _, port = worker.rpartition(":")
         if not re.fullmatch(r"[^\s;,]+", host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):

@@ -1,4 +1,4 @@
-"""Dropout whose masks do not depend on how a batch is divided among replicas."""
+"""Dropout whose masks do not depend on the number of replicas."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 PHILOX = 1  # tf.random.Algorithm.PHILOX
-_DRAWS = 4  # numbers that Philox gives for each value of its counter (Salmon et al. 2011, Parallel Random Numbers)
+_DRAWS = 4  # random numbers for each value of Philox's counter (Salmon et al. 2011, Parallel Random Numbers)
 
 
 class GlobalDropout(keras.layers.Dropout):
-    """Draws one mask for the global batch, of which each replica computes its own part.
+    """Draws one mask for the global batch; each replica computes its own part of it.
 
-    Keras' own layer gives every replica the same mask for its part, so two replicas would not train what one does. The
-    generator is counter-based, so a replica starts its counter where its part of the mask begins.
-    Saved models hold Keras' own layer, which has the same name and state.
+    Keras' layer gives every replica the same mask, so the result would depend on the number of replicas. The random
+    generator is counter-based: a replica starts its counter at the beginning of its part.
+    Saved models hold Keras' layer: it has the same name and state.
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:

@@ -1,10 +1,11 @@
-"""The learning rate that a network and its data bear: a training at ever higher ones (Smith 2015, arXiv 1506.01186)."""
+"""The learning rate range test (Smith 2015, arXiv 1506.01186): train with a rising rate, and suggest one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,8 @@ from sqznet.core import console, files, plots
 from sqznet.core.errors import InputError
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
-from sqznet.recipes import Recipe
+from sqznet.recipes import Recipe, fitting
+from sqznet.runs import run_folder
 from sqznet.train import finetune, start
 from sqznet.train import strategy as strategies
 from sqznet.train.run import Run
@@ -21,8 +23,30 @@ from sqznet.train.run import Run
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS = 200
 SMOOTHING = 0.9  # of the loss, as an exponential average
-DIVERGED = 2.0  # times the lowest smoothed loss: there is no use in going on
+DIVERGED = 2.0  # times the lowest smoothed loss: the test ends
 PLOT, TABLE = "find_lr.png", "find_lr.csv"
+
+
+def find_in(folder: Path, manifest: Manifest, recipe: Recipe, *, replicas: int | None, **options: Any) -> float:
+    """`find` in a run folder, with the recipe fitted to the data; prints the suggested rate."""
+    recipe = fitting.fit(recipe, manifest.records("train"), replicas or 1, options["chosen"])
+    with run_folder.claimed(folder):
+        suggested = find(manifest, recipe, replicas=replicas, folder=folder, **options)
+    console.result(f"suggested: --learning_rate={suggested:.2g} (recipe {recipe.name} has {recipe.learning_rate:g})")
+    console.result(f"plot: {folder / PLOT}; table: {folder / TABLE}")
+    return suggested
+
+
+def flags_with(given: list[str], rate: float) -> list[str]:
+    """The flags of the test, changed into those of the training that follows it."""
+    kept: list[str] = []
+    flags = iter(given)
+    for flag in flags:
+        if flag == "--learning_rate":
+            next(flags, None)  # its value
+        elif flag != "--find_lr" and not flag.startswith("--learning_rate="):
+            kept.append(flag)
+    return [*kept, f"--learning_rate={rate:.2g}"]
 
 
 def find(
@@ -35,17 +59,16 @@ def find(
     init_weights: Path | None = None,
     chosen: Container[str] = (),
 ) -> float:
-    """Trains a network for up to STEPS steps, the rate rising from LOWEST to HIGHEST in even factors.
+    """Trains for up to STEPS steps while the rate rises geometrically from LOWEST to HIGHEST, and suggests a rate.
 
-    Writes the loss at each rate to `folder`, as a picture and as a table, and returns the suggested rate. No weights
-    are kept.
+    Writes the loss at each rate to `folder`, as a plot and as a table. No weights are kept.
 
     Args:
-        init_weights: what the network starts from, as in `start.train`; `chosen` likewise. A recipe that freezes layers
-            needs it: the rate for a head on random layers says nothing of that on trained ones.
+        init_weights: the initial weights, as in `start.train`; `chosen` likewise. A recipe that freezes layers needs
+            them, because random layers need another rate than trained ones.
 
     Raises:
-        InputError: the loss fell nowhere, so there is nothing to suggest; or the recipe needs weights.
+        InputError: the loss falls at no rate, or the recipe needs weights.
     """
     start.require_weights(recipe, init_weights)
     strategy = strategies.create(strategy_name, replicas)  # before a model is loaded
@@ -53,9 +76,9 @@ def find(
     if origin:
         recipe = origin.adapt(recipe, chosen)
     recipe = recipe.replace(total_steps=STEPS, warmup_epochs=0.0, ema=0.0, sparsity=0.0, sparse_epochs=())
-    run = Run(manifest, recipe, strategy, folder, stems_from=origin.stored() if origin else None)
+    run = Run(manifest, recipe, strategy, folder, origin=origin.to_dict() if origin else None)
     if origin:
-        start.take_over(origin, run)
+        start.load_initial_weights(origin, run)
     batches = run.strategy.distribute_datasets_from_function(
         lambda context: pipeline.training_batches(
             manifest, run.schedule, replicas=run.strategy.num_replicas_in_sync, worker=context.input_pipeline_id
@@ -81,7 +104,7 @@ def find(
 
 
 def smoothed(losses: Sequence[float]) -> np.ndarray:
-    """An exponential average, freed of the bias of its beginning."""
+    """The bias-corrected exponential moving average."""
     means, mean = [], 0.0
     for number, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -90,10 +113,10 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
 
 
 def suggest(rates: np.ndarray, losses: Sequence[float]) -> float:
-    """Where the smoothed loss falls fastest over the logarithm of the rate, before its lowest point.
+    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before its minimum.
 
     Raises:
-        InputError: it does not fall.
+        InputError: the loss does not fall.
     """
     means = smoothed(losses)
     lowest = int(means.argmin()) if len(means) else 0
@@ -102,6 +125,6 @@ def suggest(rates: np.ndarray, losses: Sequence[float]) -> float:
             f"the loss fell at no learning rate from {LOWEST:g} to {HIGHEST:g}: there is nothing to suggest; look at "
             "the data and the recipe first"
         )
-    first = min(10, lowest // 2)  # the average of fewer is as noisy as a batch
+    first = min(10, lowest // 2)  # the average of fewer is too noisy
     slopes = np.gradient(means[first : lowest + 1], np.log(rates[first : lowest + 1]))
     return float(rates[first + int(slopes.argmin())])

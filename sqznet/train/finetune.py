@@ -1,12 +1,13 @@
-"""Starting from a trained network: which weights are taken over, which stay as they are, how fast the others move."""
+"""Fine-tuning: the initial weights from a trained network, frozen layers, and layer-wise learning rates."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from sqznet.core.errors import InputError
@@ -17,15 +18,12 @@ from sqznet.network.keras_file import Card
 from sqznet.predict import inference
 from sqznet.recipes import NETWORK_FIELDS, Recipe
 
-if TYPE_CHECKING:
-    import keras
-
-LISTED = 5  # most classes that a message lists
+MAX_LISTED = 5  # classes in a message
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The network that a run starts from: its weights, by layer and variable, and what is known of it."""
+    """The network that a run starts from; `arrays` holds its weights by layer and variable."""
 
     path: Path
     network: Network
@@ -35,12 +33,12 @@ class Origin:
     arrays: dict[tuple[str, str], np.ndarray]
 
     def adapt(self, recipe: Recipe, chosen: Container[str]) -> Recipe:
-        """The recipe for this network: what the user has not `chosen` (by field) is as the weights need it."""
+        """The recipe with the fields of this network, except for the fields that the user has `chosen`."""
         fields = {name: getattr(self.network, name) for name in NETWORK_FIELDS if name not in chosen}
         return recipe.replace(**fields)
 
-    def stored(self) -> dict[str, Any]:
-        """What config.json keeps of it."""
+    def to_dict(self) -> dict[str, Any]:
+        """The entry in config.json."""
         return {
             "path": str(self.path),
             "channel_means": list(self.channel_means),
@@ -50,17 +48,17 @@ class Origin:
         }
 
     def put_into(self, model: keras.Model, classes: tuple[str, ...]) -> int:
-        """Sets the weights of a fresh model of these classes, and returns how many of them conv10 knew.
+        """Sets the weights of a fresh model of these classes, and returns for how many classes conv10 has weights.
 
-        conv10 has an output for each class. Those of `known_outputs` are taken over, the others start anew.
+        conv10 has an output for each class. The outputs of `known_outputs` are copied, the others stay random.
 
         Raises:
-            InputError: the model has a layer that these weights are not for; names the first.
+            InputError: a variable of the model is not in these weights, or has another shape; names the first.
         """
         outputs, _ = self.known_outputs(classes)
         for layer in model.layers:
             for variable in layer.variables:
-                if variable.name == "seed_generator_state":  # the dropout's, which is the run's own
+                if variable.name == "seed_generator_state":  # of dropout, set by the run
                     continue
                 array, shape = self.arrays.get((layer.name, variable.name)), tuple(variable.shape)
                 if array is not None and module_of(layer.name) == "conv10":
@@ -77,10 +75,10 @@ class Origin:
         return len(outputs)
 
     def known_outputs(self, classes: tuple[str, ...]) -> tuple[dict[int, int], str]:
-        """From output of a network of these classes to output of these weights, and how they were found, in words.
+        """The outputs of these weights for `classes`, as {output for classes: output of the weights}, and how found.
 
-        They go by the names of the classes. Where one side only numbers them, and there are as many, they go by order.
-        Where both number them, they go by order if there are as many or if they share no number.
+        Classes are matched by name. If one side has numbers for names, and both have as many classes, they are matched
+        by order. If both have numbers, they are matched by order if they are as many or share no number.
         """
         theirs = self.card.classes or tuple(map(str, range(self.network.classes)))
         here, there = _numbers(classes), _numbers(theirs)
@@ -97,27 +95,28 @@ class Origin:
             numbers = here or range(len(classes))
             shared = {mine: outputs[number] for mine, number in enumerate(numbers) if number in outputs}
             return shared, f"by their order, since {how}"
-        return by_name, "" if by_name else f"those of the weights are others: {_listed(labels.readable(theirs))}"
+        return by_name, "" if by_name else f"the weights have other classes: {_listed(labels.readable(theirs))}"
 
 
 def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
-    """Of classes that are taken over from no output, what the weights have under almost that name, in words."""
+    """Messages about classes without an output in the weights for which the weights have a similar name."""
     shown = labels.readable(theirs)
-    said = []
+    found = []
     for name, outputs in zip(classes, labels.match(classes, theirs), strict=True):
         if len(outputs) > 1:
-            said.append(f"{name!r} may be {' or '.join(repr(shown[output]) for output in outputs)}: name it so")
+            names = " or ".join(repr(shown[output]) for output in outputs)
+            found.append(f"{name!r} may be {names}: use one of these names")
         elif not outputs and (close := labels.close_to(name, theirs)):
-            said.append(f"{name!r} is almost {close[0]!r}")
-    return said
+            found.append(f"{name!r} is similar to {close[0]!r}")
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
 
 
 def _numbers(classes: tuple[str, ...]) -> list[int] | None:
-    """Each class's number from 0 on, if they are numbered from 0 or 1, as they are where nobody knows their names."""
+    """The classes as numbers from 0 on, if their names are numbers from 0 or 1 on; else None."""
     numbers = [int(name) for name in classes if name.isdecimal() and len(name) < 10]
     first = min(numbers, default=0)
     if first > 1 or sorted(numbers) != list(range(first, first + len(classes))):
@@ -126,10 +125,10 @@ def _numbers(classes: tuple[str, ...]) -> list[int] | None:
 
 
 def _by_name(classes: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
-    """From output to output of the classes that both know, by `labels.match`; those that are ambiguous start anew."""
+    """Outputs matched by `labels.match`, as in `known_outputs`; ambiguous classes are left out."""
     matched = labels.match(classes, theirs)
     outputs: dict[int, int] = {}
-    # Who is spelled alike comes first where two could have an output.
+    # Where two classes match one output, the one with the same spelling gets it.
     for here in sorted(range(len(classes)), key=lambda index: classes[index] not in theirs):
         found = matched[here]
         if len(found) == 1 and found[0] not in outputs.values():
@@ -138,7 +137,7 @@ def _by_name(classes: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int
 
 
 def load(path: Path) -> Origin:
-    """The network of a run folder, a .keras file or published weights (a file, or a name).
+    """Loads a run folder, a .keras file or published weights (a file, or a name).
 
     Raises:
         InputError: it cannot be read, or is not a SqueezeNet of this package.
@@ -150,12 +149,12 @@ def load(path: Path) -> Origin:
 
 
 def module_of(layer_name: str) -> str:
-    """conv1, fire2, ... conv10: the part of the network that a layer belongs to."""
+    """The module that a layer belongs to: conv1, fire2, ... conv10."""
     return layer_name.split("_")[0]
 
 
 def freeze(model: keras.Model, recipe: Recipe) -> None:
-    """Makes the layers before recipe.freeze's module untrainable; their batch norms then keep their statistics, too."""
+    """Freezes the layers before the module of recipe.freeze, with the statistics of their batch norms."""
     if recipe.freeze is None:
         return
     first = MODULES.index(recipe.freeze.removeprefix("until:"))
@@ -166,9 +165,9 @@ def freeze(model: keras.Model, recipe: Recipe) -> None:
 
 
 def rate_scales(model: keras.Model, recipe: Recipe) -> list[float]:
-    """What the learning rate is multiplied by for each trainable variable: 1 in conv10, less before it.
+    """The factor of the learning rate for each trainable variable: 1 in conv10, smaller in earlier modules.
 
-    Layer-wise rates as in Howard and Ruder 2018 (arXiv 1801.06146, section 3.2), a fire module being a layer.
+    Discriminative fine-tuning by modules (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
     module = {variable.path: module_of(layer.name) for layer in model.layers for variable in layer.variables}
     last = len(MODULES) - 1

@@ -1,4 +1,4 @@
-"""The training and the evaluation step, under any strategy, several steps a call.
+"""The training and the evaluation step for any strategy; a call of the former does several updates.
 
 Shapes inside a replica: images uint8 (batch, size, size, 3), labels int64 (batch,), logits float32
 (batch, classes), where batch is global_batch_size / replicas.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
 
 from sqznet.network import sparse as sparse_weights
 from sqznet.recipes import Recipe
 from sqznet.train import finetune, precision
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the examples seen; means are taken by dividing once, at the end."""
+    """Sums over examples; `means` divides them once, at the end."""
 
     loss: float = 0.0
     top1: float = 0.0
@@ -36,15 +34,13 @@ class Sums:
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    import keras
-
     if recipe.optimizer == "adamw":
         chosen = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay, beta_1=recipe.momentum)
         chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     else:
         nesterov = recipe.optimizer == "nesterov"
         chosen = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
-    # float16 ends at 6e-8: small gradients would vanish. bfloat16 has the range of float32.
+    # Gradients below 6e-8 underflow in float16. bfloat16 has the range of float32.
     return keras.optimizers.LossScaleOptimizer(chosen) if recipe.precision == "float16" else chosen
 
 
@@ -58,18 +54,16 @@ def make_train_steps(
 ) -> Callable[..., tf.Tensor]:
     """A function of (iterator, learning_rates, sparse) that does one update for each learning rate.
 
-    Each update adds 1 to `counter`, by which another thread can see how far a call is.
+    The function returns the `Sums` of each update, float32 (steps, 4). Their loss is the minimised one without weight
+    decay: cross-entropy with the recipe's label smoothing, mixed with the distillation loss if there is a teacher.
 
-    Where the recipe has a sparsity, `sparse` says for each update whether weights that are zero stay so: bool (steps,).
+    Args:
+        averaged: with the recipe's `ema`, the copy of the model that holds the averaged weights.
+        counter: each update adds 1 to it, so that another thread can show the progress within a call.
 
-    The iterator gives what `pipeline.training_batches` does. Where the recipe averages weights, `averaged` is a copy of
-    the model that holds the averages. A label of -1 stands for a record that could not be used: it counts for nothing.
-
-    It returns the `Sums` of each step as float32 (steps, 4); the loss in them is what is minimised, without weight
-    decay: the cross-entropy, against smoothed labels where the recipe smooths them, or with a teacher the mixture.
+    The function's arguments: `iterator` yields the batches of `pipeline.training_batches`, in which the label -1 marks
+    a corrupt record, which is ignored; `sparse`, bool (steps,), tells for each update whether zero weights stay zero.
     """
-    import tensorflow as tf
-
     scales = finetune.rate_scales(model, recipe)
 
     kernels = sparse_weights.kernels(model)
@@ -95,9 +89,9 @@ def make_train_steps(
                 decay = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
                 loss += decay / strategy.num_replicas_in_sync
             if recipe.precision == "float16":
-                loss = optimizer.scale_loss(loss)  # the optimizer divides the gradients by it again
+                loss = optimizer.scale_loss(loss)  # the optimizer unscales the gradients
         gradients = tape.gradient(loss, model.trainable_variables)
-        # To SGD, a gradient scaled is a learning rate scaled.
+        # With SGD, scaling a gradient scales its learning rate.
         gradients = [each if scale == 1 else each * scale for each, scale in zip(gradients, scales, strict=True)]
         if recipe.gradient_clip:
             gradients = clip(gradients, recipe.gradient_clip, getattr(optimizer, "dynamic_scale", 1.0))
@@ -110,53 +104,47 @@ def make_train_steps(
         sums = tf.TensorArray(tf.float32, size=steps, element_shape=[4])
         for step in tf.range(steps):
             optimizer.learning_rate.assign(learning_rates[step])
-            alive = sparse_weights.alive(model) if recipe.sparsity else []
+            alive = sparse_weights.nonzero_masks(model) if recipe.sparsity else []
             parts = strategy.run(replica_step, args=next(iterator))
             if recipe.sparsity:
-                sparse_weights.hold(model, alive, sparse[step])
+                sparse_weights.apply_masks(model, alive, sparse[step])
             if averaged is not None:
                 average(averaged, model, recipe.ema, optimizer.iterations)
             total = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
             sums = sums.write(step, total)
             if counter is not None:
-                with tf.control_dependencies([total]):  # else TensorFlow counts ahead of the updates
+                with tf.control_dependencies([total]):  # else TensorFlow may count before the update
                     counter.assign_add(1)
         return sums.stack()
 
     return train_steps
 
 
-def clip(gradients: list[tf.Tensor], longest: float, scale: tf.Tensor | float) -> list[tf.Tensor]:
-    """Scales the gradients so that their sum over the replicas, all variables together, is `longest` long at most.
+def clip(gradients: list[tf.Tensor], max_norm: float, scale: tf.Tensor | float) -> list[tf.Tensor]:
+    """Global-norm clipping (Pascanu et al. 2013, arXiv 1211.5063, section 3.2) of the gradients summed over replicas.
 
-    To be called on each replica with its own gradients (Pascanu et al. 2013, arXiv 1211.5063, section 3.2); `scale` is
-    what the loss, and so they, were multiplied by.
+    Each replica calls it with its own gradients. `scale` is the loss scale, with which they were multiplied.
     """
-    import tensorflow as tf
-
     replica = tf.distribute.get_replica_context()
-    length = tf.linalg.global_norm(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
-    return [each * longest / tf.maximum(length, longest) for each in gradients]
+    norm = tf.linalg.global_norm(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
+    return [each * max_norm / tf.maximum(norm, max_norm) for each in gradients]
 
 
-def average(averaged: keras.Model, model: keras.Model, kept: float, steps: tf.Tensor) -> None:
-    """Moves each floating-point variable of `averaged` towards the same one of `model`, which has done so many steps.
+def average(averaged: keras.Model, model: keras.Model, decay: float, steps: tf.Tensor) -> None:
+    """Updates the exponential moving average of each floating-point variable after update number `steps`.
 
-    The average keeps the share `kept` of itself; in the first steps less, (1 + steps) / (10 + steps), so that it soon
-    forgets the random weights that it begins with, as TensorFlow's ExponentialMovingAverage does.
+    In the first updates the decay is at most (1 + steps) / (10 + steps), as in TensorFlow's ExponentialMovingAverage,
+    so that the initial random weights lose their influence soon.
     """
-    import tensorflow as tf
-
     steps = tf.cast(steps, tf.float32)
-    kept = tf.minimum(kept, (1 + steps) / (10 + steps))
+    decay = tf.minimum(decay, (1 + steps) / (10 + steps))
     for mean, variable in zip(averaged.variables, model.variables, strict=True):
         if variable.dtype == "float32":
-            mean.assign(kept * mean + (1 - kept) * variable)
+            mean.assign(decay * mean + (1 - decay) * variable)
 
 
 def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
-    """A function of one distributed batch (images, labels, weights) to its `Sums` as a float32 vector of 4."""
-    import tensorflow as tf
+    """A function from one distributed batch (images, labels, weights) to its `Sums`, float32 (4,)."""
 
     def replica_step(images, labels, weights):
         logits = model(images, training=False)
@@ -171,8 +159,7 @@ def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Call
 
 
 def make_total(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function of a float32 tensor of this worker to the sum over all replicas; all workers must call it."""
-    import tensorflow as tf
+    """A function from a float32 tensor to its sum over all replicas; all workers must call it."""
 
     @tf.function
     def total(value):
@@ -183,8 +170,6 @@ def make_total(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Ten
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """Softmax cross-entropy of each example, (batch,); smoothing as in Szegedy et al. 2015, section 7."""
-    import tensorflow as tf
-
     if not label_smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     classes = logits.shape[-1]
@@ -193,30 +178,25 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
 
 
 def distillation(teacher: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """How far the student is from its teacher, example by example, (batch,): 0 where they agree.
+    """The distillation loss of each example, (batch,): 0 where student and teacher agree.
 
-    The Kullback-Leibler divergence of both at `temperature`, times its square, which keeps the gradients as large as
-    those of the labels (Hinton et al. 2015, arXiv 1503.02531, section 2).
+    It is the Kullback-Leibler divergence at `temperature`, times the square of the temperature, which keeps the
+    gradients as large as those of the labels (Hinton et al. 2015, arXiv 1503.02531, section 2).
 
     Args:
-        teacher: probabilities, (batch, classes). Their logarithms are its logits up to a constant that softmax ignores.
+        teacher: probabilities, (batch, classes); their logarithms are logits up to a constant that softmax ignores.
         logits: of the student, (batch, classes).
     """
-    import tensorflow as tf
-
     wanted = tf.nn.log_softmax(tf.math.log(tf.maximum(teacher, 1e-10)) / temperature)
     given = tf.nn.log_softmax(logits / temperature)
     return temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=1)
 
 
 def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """[loss, top-1 hits, top-5 hits, examples], float32 (4,); examples of weight 0 count for nothing.
+    """[loss, top-1 hits, top-5 hits, examples], float32 (4,); examples of weight 0 are not counted.
 
-    Ranks are counted as in `metrics.rank_of_label`: of equal logits, which a ReLU makes at 0, the first class ranks
-    first.
+    As in `metrics.rank_of_label`, the first of equal logits ranks first. ReLU makes many logits equal, at 0.
     """
-    import tensorflow as tf
-
     own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]  # (batch, 1)
     earlier = tf.range(tf.shape(logits, labels.dtype)[1])[None] < labels[:, None]
     ahead = tf.math.count_nonzero((logits > own) | ((logits == own) & earlier), axis=1)  # (batch,), 0 for the first

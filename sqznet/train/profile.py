@@ -1,32 +1,27 @@
-"""A TensorBoard profile of some steps of a run."""
+"""Records a TensorBoard profile of some training steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import tensorflow as tf
+
 from sqznet.core import console
 
 
 class Profiler:
-    """Records `steps` steps, from the second call of this process on: the first one traces and warms up.
+    """Records `steps` steps (0: none), rounded up to whole calls, into a folder of TensorBoard events.
 
-    The steps are rounded up to whole calls.
+    Recording starts with the second call of this process, because the first one traces and warms up.
     """
 
     def __init__(self, steps: int, folder: Path) -> None:
-        """
-        Args:
-            steps: how many; 0 for none.
-            folder: of TensorBoard events.
-        """
         self._steps, self._folder = steps, folder
         self._calls = 0
-        self._end: int | None = None  # the step with which recording ends; None while there is none
+        self._end: int | None = None  # the step at which recording ends; None while not recording
 
     def before_call(self, step: int) -> None:
-        """Between two calls; `step` is the first of the next."""
-        import tensorflow as tf
-
+        """To be called before each call of steps; `step` is the first of them."""
         self._calls += 1
         if self._end is not None and step >= self._end:
             self.finish()
@@ -35,9 +30,7 @@ class Profiler:
             self._end = step + self._steps
 
     def finish(self) -> None:
-        """Writes what was recorded, if recording."""
-        import tensorflow as tf
-
+        """Ends the recording, if there is one, and writes the profile."""
         if self._end is None:
             return
         self._end = None

@@ -1,16 +1,13 @@
-"""One training run: its objects, its epochs, its state on disk. `start.train` is the way in."""
+"""One training run: its model, its epochs, and its checkpoints. `start.train` creates it."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import random
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet.core import console, files, metrics, remote
+from sqznet.core import console, metrics, remote
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.data import corruption, pipeline
 from sqznet.data.corruption import BadRecord
@@ -27,7 +24,7 @@ from sqznet.network import architecture, keras_file, model
 from sqznet.network import sparse as sparse_weights
 from sqznet.network.keras_file import Card
 from sqznet.predict.inference import Predictor
-from sqznet.recipes import Recipe, schedule
+from sqznet.recipes import NETWORK_FIELDS, Recipe, schedule
 from sqznet.runs import best, checkpoint, run_folder
 from sqznet.runs.best import Line
 from sqznet.train import finetune, loop, precision
@@ -36,55 +33,22 @@ from sqznet.train.batch_norm import FusedBatchNormalization
 from sqznet.train.dropout import GlobalDropout
 from sqznet.train.loop import Sums
 from sqznet.train.profile import Profiler
+from sqznet.train.state import RunState
 
-COLUMNS = (
-    "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
-)  # fmt: skip
-TIMES = ("epoch", "images_per_second", "seconds")  # apart: the others are the same each time that a run is repeated
-AHEAD = 64  # global batches that may be read before they are needed, besides those of the call itself
-
+READ_AHEAD = 64  # global batches that the pipeline may read ahead, besides those of the current call
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
 
 class Stopped(Exception):
-    """The run was asked to end (SIGINT, SIGTERM) and has saved its state."""
+    """A signal (SIGINT, SIGTERM) has stopped the run; its state is saved."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
         self.signal_number = signal_number
 
 
-@dataclass
-class Progressed:
-    """Where a run stands; what the checkpoint holds besides the variables."""
-
-    step: int = 0  # updates done
-    sums: Sums = field(default_factory=Sums)  # of the epoch under way
-    seconds: float = 0.0  # spent in the epoch under way
-    kept_epoch: int = 0  # the epoch that best.keras is of; 0 before the first evaluation
-    history: list[Line] = field(default_factory=list)  # the lines of metrics.csv and timings.csv
-
-    @property
-    def kept(self) -> Line | None:
-        """The line of the epoch that best.keras is of."""
-        return self.history[self.kept_epoch - 1] if self.kept_epoch else None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "sums": vars(self.sums)}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Progressed:
-        fields = {**content, "sums": Sums(**content["sums"])}
-        if "best_top1" in fields:  # Version 0.2 kept the first epoch with the highest top-1.
-            top1 = fields.pop("best_top1")
-            fields["kept_epoch"] = next(
-                (line["epoch"] for line in fields["history"] if line.get("val_top1") == top1), 0
-            )
-        return cls(**fields)
-
-
 class Run:
-    """The objects of one run, made once, and the steps that use them."""
+    """The objects of one run, and the steps that use them."""
 
     def __init__(
         self,
@@ -93,7 +57,7 @@ class Run:
         strategy: tf.distribute.Strategy,
         run_dir: Path,
         *,
-        stems_from: dict[str, Any] | None = None,
+        origin: dict[str, Any] | None = None,
         teacher: Predictor | None = None,
         keep: int = 2,
         save_minutes: float = 5.0,
@@ -103,14 +67,14 @@ class Run:
     ) -> None:
         """
         Args:
-            stems_from: what is known of the weights that the run starts from (`finetune.Origin.stored`); None for
-                random ones. What they subtract from the pixels stays; random weights get the training split's means.
-            teacher: a model to learn from besides the labels.
-            keep: how many checkpoints stay.
-            save_minutes: time between them; there is one at each end of an epoch, too.
-            max_bad_records: of the training split, that the run may go on without.
-            data_service: grpc://host:port of the dispatcher of other machines that decode; None: this one does.
-            profile: how many steps to record for TensorBoard; the chief's.
+            origin: the origin of the initial weights (`finetune.Origin.to_dict`); None for random weights. The channel
+                means of the origin stay; random weights get those of the training split.
+            teacher: a model to learn from, besides the labels.
+            keep: number of checkpoints that are kept.
+            save_minutes: time between checkpoints within an epoch; each epoch ends with one.
+            max_bad_records: corrupt records of the training split that may be left out.
+            data_service: grpc://host:port of the data service that decodes; None: this machine decodes.
+            profile: number of steps that the chief records for TensorBoard.
         """
         replicas = strategy.num_replicas_in_sync
         if recipe.global_batch_size % replicas:
@@ -127,32 +91,36 @@ class Run:
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
         self.data_service = data_service
-        self.channel_means = tuple(stems_from["channel_means"]) if stems_from else manifest.channel_means
-        self.channel_deviations = tuple(stems_from["channel_deviations"]) if stems_from else (1.0, 1.0, 1.0)
-        self.card = self._make_card(stems_from or {})
+        origin = origin or {"channel_means": manifest.channel_means, "channel_deviations": (1.0, 1.0, 1.0)}
+        self.channel_means = tuple(origin["channel_means"])
+        self.channel_deviations = tuple(origin["channel_deviations"])
+        self.card = Card(
+            classes=manifest.classes,
+            preprocessing=recipe.preprocessing,
+            data=remote.published(manifest.folder),
+            # A student has indirectly seen the data of its teacher.
+            pretrained_on=origin.get("pretrained_on") or (teacher.card.pretrained_on if teacher else None),
+            weights=origin.get("weights"),
+        )
         self.schedule = schedule.plan(recipe, manifest.records("train"))
         self.network = architecture.Network(
             classes=len(manifest.classes),
-            arch=recipe.arch,
-            activation=recipe.activation,
-            batch_norm=recipe.batch_norm,
-            bypass=recipe.bypass,
-            conv10_padding=recipe.conv10_padding,
             image_size=recipe.image_size,
+            **{name: getattr(recipe, name) for name in NETWORK_FIELDS},
         )
         self.workers = strategies.workers(strategy)
-        self.writes = strategies.is_chief(strategy)
-        self.progressed = Progressed()
+        self.is_chief = strategies.is_chief(strategy)
+        self.state = RunState()
         self._saved_at = time.monotonic()
         self._use(corruption.load(run_dir))
         self._leave_out(corruption.in_shards_of_wrong_size(manifest))
         if teacher:
-            teacher.outputs_of(manifest.classes, manifest.folder)  # raises where it knows other classes
+            teacher.outputs_of(manifest.classes, manifest.folder)  # raises InputError for other classes
         for _, size in recipe.train_sizes:
-            architecture.pool_paddings(recipe.arch, size)  # raises where it is too small
+            architecture.pool_paddings(recipe.arch, size)  # raises InputError for a size that is too small
         keras.utils.set_random_seed(recipe.seed)
-        # TensorFlow's own global seed is not needed (Keras passes its seeds on), and tf.data takes no tensor as the
-        # seed of a shuffle while it is set.
+        # TensorFlow's global seed is not needed (Keras passes its seeds on). While it is set, tf.data does not accept
+        # a tensor as the seed of a shuffle.
         tf.random.set_seed(None)
         with strategy.scope():
             self.model = self._build_model(for_training=True)
@@ -160,8 +128,7 @@ class Run:
             self.optimizer = loop.make_optimizer(recipe)
             self.optimizer.build(self.model.trainable_variables)
             self.averaged = self._build_model(for_training=True) if recipe.ema else None
-        # What is evaluated and kept.
-        self.shown = self.averaged or self.model
+        self.evaluated_model = self.averaged or self.model  # also the one that best.keras holds
         self.variables = checkpoint.variables(self.model, self.optimizer)
         if self.averaged:
             self.variables |= checkpoint.model_variables(self.averaged, "averaged")
@@ -170,25 +137,14 @@ class Run:
         self.train_steps = loop.make_train_steps(
             self.model, self.optimizer, recipe, strategy, self.averaged, self.counter
         )
-        self.eval_step = loop.make_eval_step(self.shown, strategy)
+        self.eval_step = loop.make_eval_step(self.evaluated_model, strategy)
         self.total = loop.make_total(strategy)
-        self._preparing = "tracing the training step, reading ahead"  # what happens before the first update
-        self.profiler = Profiler(profile if self.writes else 0, run_dir / run_folder.EVENTS)
+        self._preparing = "tracing the training step, reading ahead"  # shown until the first update
+        self.profiler = Profiler(profile if self.is_chief else 0, run_dir / run_folder.EVENTS)
         self._signal: int | None = None
 
-    def _make_card(self, stems_from: dict[str, Any]) -> Card:
-        taught_by = self.teacher.card.pretrained_on if self.teacher else None
-        return Card(
-            classes=self.manifest.classes,
-            preprocessing=self.recipe.preprocessing,
-            data=remote.published(self.manifest.folder),
-            # A student has learnt from what its teacher has seen, too.
-            pretrained_on=stems_from.get("pretrained_on") or taught_by,
-            weights=stems_from.get("weights"),
-        )
-
     def _build_model(self, for_training: bool = False) -> keras.Model:
-        alone = self.strategy.num_replicas_in_sync == 1
+        one_replica = self.strategy.num_replicas_in_sync == 1
         return model.build(
             self.network,
             channel_means=self.channel_means,
@@ -196,21 +152,21 @@ class Run:
             dropout=self.recipe.dropout,
             seed=self.recipe.seed,
             dropout_layer=GlobalDropout if for_training else None,
-            batch_norm_layer=FusedBatchNormalization if for_training and alone else None,
+            batch_norm_layer=FusedBatchNormalization if for_training and one_replica else None,
         )
 
-    # State on disk.
+    # Checkpoints.
 
     def resume(self) -> None:
-        """Goes back to the last checkpoint.
+        """Restores the last checkpoint.
 
         Raises:
-            InputError: there is none, or not the same one for all workers.
+            InputError: there is none, or the workers found different ones.
         """
-        path, arrays, progress = checkpoint.load_last(self.run_dir)
+        path, arrays, state = checkpoint.load_last(self.run_dir)
         checkpoint.restore(self.variables, arrays, path)
-        self.progressed = Progressed.from_json(progress)
-        step, replicas = self.progressed.step, self.strategy.num_replicas_in_sync
+        self.state = RunState.from_json(state)
+        step, replicas = self.state.step, self.strategy.num_replicas_in_sync
         if self.workers > 1 and float(self.total(tf.constant(float(step)))) != step * replicas:
             raise InputError(
                 f"the workers would resume from different steps (this one from {step}): --run_dir={self.run_dir} must "
@@ -218,14 +174,13 @@ class Run:
             )
 
     def save(self) -> None:
-        arrays = checkpoint.read(self.variables)  # on all workers: some variables are averaged when read
+        arrays = checkpoint.read(self.variables)  # on all workers: reading averages some of the variables
         for name, array in arrays.items():
-            # Not left to the loss: a ReLU makes 0 of what is not a number, and the loss stays that of chance.
+            # The loss does not show this: ReLU turns NaN into 0, and the loss stays at chance level.
             if not np.isfinite(array).all():
-                raise InputError(f"{name} is no longer finite by step {self.progressed.step}: {self._advice()}")
-        if self.writes:
-            progressed = self.progressed
-            checkpoint.save(self.run_dir, progressed.step, arrays, progressed.to_json(), keep=self.keep)
+                raise InputError(f"{name} is no longer finite by step {self.state.step}: {self._advice()}")
+        if self.is_chief:
+            checkpoint.save(self.run_dir, self.state.step, arrays, self.state.to_json(), keep=self.keep)
         self._saved_at = time.monotonic()
 
     def _advice(self) -> str:
@@ -233,9 +188,9 @@ class Run:
         return ADVICE + (f"; the state of step {kept[-1]} is kept" if kept else "")
 
     def save_best(self) -> None:
-        arrays = checkpoint.read(checkpoint.model_variables(self.shown))
-        if self.writes:
-            host = self._build_model()  # without the strategy, whose variables do not belong in a file
+        arrays = checkpoint.read(checkpoint.model_variables(self.evaluated_model))
+        if self.is_chief:
+            host = self._build_model()  # outside the strategy: a file must not hold distributed variables
             for name, variable in checkpoint.model_variables(host).items():
                 variable.assign(arrays[name])
             keras_file.save(host, self.card, self.run_dir / run_folder.BEST)
@@ -247,13 +202,13 @@ class Run:
 
         Raises:
             Stopped: after a signal, with the state saved.
-            InputError: the loss is no longer finite, or more records cannot be read than may be left out.
+            InputError: the loss is no longer finite, or there are more corrupt records than may be left out.
         """
-        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.writes else None
+        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.is_chief else None
         with self._catching_signals():
-            if not self.progressed.step:
-                self.save()  # something to go back to
-            self._write_metrics()  # which a kill may have kept from being written
+            if not self.state.step:
+                self.save()  # a checkpoint to go back to
+            self._write_history()  # a kill may have come before it was written
             while True:
                 try:
                     self._train_epochs(events)
@@ -274,7 +229,7 @@ class Run:
                     self.readable,
                     self.schedule,
                     replicas=self.strategy.num_replicas_in_sync,
-                    start_step=self.progressed.step,
+                    start_step=self.state.step,
                     worker=context.input_pipeline_id,
                     workers=context.num_input_pipelines,
                     teacher=self.teacher,
@@ -283,36 +238,36 @@ class Run:
                 )
             )
             iterator = iter(batches)
-        # An epoch is over when its line stands in the history; stopped before that, it is only evaluated.
-        for epoch in range(len(self.progressed.history), self.schedule.epochs):
+        # An epoch that was stopped after its last update is not in the history yet: it is only evaluated.
+        for epoch in range(len(self.state.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
             self._end_epoch(epoch, events)
 
     def _name_job(self) -> str:
-        """A name for the workers' common job at the data service that no earlier start of this run has used."""
-        mine = random.SystemRandom().randrange(2**16) if self.writes else 0
-        return f"{self.run_dir.name}-{self.progressed.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
+        """A name for the workers' common job at the data service, different at each start of this run."""
+        mine = random.SystemRandom().randrange(2**16) if self.is_chief else 0
+        return f"{self.run_dir.name}-{self.state.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
 
     def _use(self, bad: Iterable[BadRecord]) -> None:
         self.bad = sorted(bad)
         self.readable = corruption.without_bad_records(self.manifest, self.bad, self.run_dir / corruption.FOLDER)
 
     def _leave_out_bad_records(self, error: Exception) -> None:
-        """Finds what made reading fail, and goes back to the last checkpoint to go on without it.
+        """Finds the corrupt record that caused `error`, and restores the last checkpoint to go on without it.
 
-        Back, because some steps of the call that failed are done, and nobody knows how many.
+        The failed call has done an unknown number of its steps, so it cannot simply go on.
 
         Raises:
-            InputError: these are too many bad records, or other workers have to start anew as well.
-            Exception: the error, if it was not for a bad record.
+            InputError: there are too many bad records, or the other workers have to be started again too.
+            Exception: `error`, if no record is corrupt.
         """
         console.say(f"reading failed ({type(error).__name__}); looking for the record in {self.manifest.folder}")
-        if self.data_service:  # nobody knows which shard was being read
+        if self.data_service:  # the shard that was being read is unknown
             bad_one = corruption.find_first(self.manifest, "train")
             raise InputError(bad_one.message(self.manifest.folder)) if bad_one else error
-        ahead = pipeline.order(self.readable, self.schedule, self.progressed.step)
-        batches = self.recipe.steps_per_call + AHEAD
-        # How far shuffling and other threads have read is not known for certain: the whole split settles it.
+        ahead = pipeline.order(self.readable, self.schedule, self.state.step)
+        batches = self.recipe.steps_per_call + READ_AHEAD
+        # Shuffling and other threads may have read further than that: then the whole split is searched.
         found = corruption.find_ahead(
             self.readable, ahead.take(batches * self.recipe.global_batch_size)
         ) or corruption.find_all(self.readable, "train")
@@ -341,34 +296,32 @@ class Run:
             self._use(bad)
 
     def _train_epoch(self, epoch: int, iterator: Any) -> None:
-        end = self.schedule.epoch_end(epoch)
+        start, end = self.schedule.epoch_start(epoch), self.schedule.epoch_end(epoch)
         size, batch = self.schedule.image_size(epoch), self.recipe.global_batch_size
         label = f"epoch {epoch + 1}/{self.schedule.epochs}, {size} px"
-        start = self.schedule.epoch_start(epoch)
 
         def watch() -> None:
             bar.update(task, completed=(int(self.counter.numpy()) - start) * batch)
 
-        self.counter.assign(self.progressed.step)
+        self.counter.assign(self.state.step)
         bar = console.progress("images/s", watch)
         task = bar.add_task(f"{label}: {self._preparing}", total=(end - start) * batch)
         with bar:
-            while self.progressed.step < end:
-                steps = range(self.progressed.step, min(self.progressed.step + self.recipe.steps_per_call, end))
+            while self.state.step < end:
+                steps = range(self.state.step, min(self.state.step + self.recipe.steps_per_call, end))
                 self.profiler.before_call(steps.start)
                 self._train_call(iterator, steps)
-                means = self.progressed.sums.means()
-                bar.update(
-                    task, description=f"{label}, loss {means['loss']:.3f}, top-1 {console.percent(means['top1'])}"
-                )
-                self._heed()
+                means = self.state.sums.means()
+                top1 = console.percent(means["top1"])
+                bar.update(task, description=f"{label}, loss {means['loss']:.3f}, top-1 {top1}")
+                self._save_or_stop()
             watch()
         self._preparing = "reading ahead"
         self.profiler.finish()  # what follows is evaluation
 
-    def _heed(self) -> None:
-        """Saves when it is time to, and stops when any worker was asked to: all workers must call it alike."""
-        due = self.writes and time.monotonic() - self._saved_at > 60 * self.save_minutes
+    def _save_or_stop(self) -> None:
+        """Saves when a checkpoint is due, and stops when a signal has come to any worker. All workers must call it."""
+        due = self.is_chief and time.monotonic() - self._saved_at > 60 * self.save_minutes
         asked = [float(self._signal is not None), float(due)]
         if self.workers > 1:
             asked = self.total(tf.constant(asked)).numpy().tolist()
@@ -384,50 +337,43 @@ class Run:
         if self.recipe.sparsity and steps.start == self.schedule.epoch_start(self.recipe.sparse_epochs[0]):
             sparse_weights.prune(self.model, self.recipe.sparsity)
         sums = self.train_steps(iterator, tf.constant(rates, tf.float32), tf.constant(sparse)).numpy().tolist()
-        progressed = self.progressed
         for step, rate, each in zip(steps, rates, sums, strict=True):
             if not math.isfinite(each[0]):
                 raise InputError(f"the loss became {each[0]} in step {step} (learning rate {rate:g}): {self._advice()}")
-            progressed.sums += Sums(*each)
-        progressed.step = steps.stop
-        progressed.seconds += time.perf_counter() - started
+            self.state.sums += Sums(*each)
+        self.state.step = steps.stop
+        self.state.seconds += time.perf_counter() - started
 
     def _end_epoch(self, epoch: int, events: Any) -> None:
-        progressed = self.progressed
-        self.save()  # a kill during the evaluation must not cost the epoch
+        state = self.state
+        self.save()  # a kill during the evaluation must not lose the epoch
         due = (epoch + 1) % self.recipe.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
-        train, val = progressed.sums.means(), self.evaluate("val") if due else {}
+        train, val = state.sums.means(), self.evaluate("val") if due else {}
         line = {
             "epoch": epoch + 1,
             "image_size": self.schedule.image_size(epoch),
-            "learning_rate": self.schedule.learning_rate(progressed.step - 1),
+            "learning_rate": self.schedule.learning_rate(state.step - 1),
             "train_loss": train["loss"],
             "train_top1": train["top1"],
             **{f"val_{name}": value for name, value in val.items()},
-            "images_per_second": progressed.sums.count / progressed.seconds,
-            "seconds": progressed.seconds,
+            "images_per_second": state.sums.count / state.seconds,
+            "seconds": state.seconds,
         }
-        progressed.history.append(line)
-        is_best = due and (progressed.kept is None or best.rank(line) > best.rank(progressed.kept))
+        state.history.append(line)
+        is_best = due and (state.kept is None or best.rank(line) > best.rank(state.kept))
         if is_best:
-            progressed.kept_epoch = epoch + 1
-        progressed.sums, progressed.seconds = Sums(), 0.0
+            state.kept_epoch = epoch + 1
+        state.sums, state.seconds = Sums(), 0.0
         if is_best:
             self.save_best()
         self.save()
-        self._write_metrics()
-        if self.writes:
+        self._write_history()
+        if self.is_chief:
             self._report(line, events, is_best)
 
-    def _write_metrics(self) -> None:
-        if not self.writes:
-            return
-        for name, columns in (("metrics.csv", COLUMNS), ("timings.csv", TIMES)):
-            text = io.StringIO()
-            writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.progressed.history)
-            files.write_text(self.run_dir / name, text.getvalue())
+    def _write_history(self) -> None:
+        if self.is_chief:
+            self.state.write_history(self.run_dir)
 
     def _report(self, line: Line, events: Any, is_best: bool) -> None:
         with events.as_default(step=int(line["epoch"])):
@@ -459,15 +405,15 @@ class Run:
             )
         )
         total = tf.zeros([4], tf.float64)
+        expected = self.manifest.records(split)
         bar = console.progress("images/s", transient=True)
-        task = bar.add_task(f"evaluating on {split}", total=self.manifest.records(split))
+        task = bar.add_task(f"evaluating on {split}", total=expected)
         with pipeline.naming_bad_records(self.manifest, split), bar:
             for batch in batches:
-                self._heed()
+                self._save_or_stop()
                 total += tf.cast(self.eval_step(batch), tf.float64)
                 bar.update(task, completed=float(total[3]))
         sums = Sums(*total.numpy().tolist())
-        expected = self.manifest.records(split)
         if sums.count != expected:
             raise InputError(f"{sums.count:,.0f} of {expected:,} records of {split} were scored; {pipeline.VERIFY}")
         return sums.means()
@@ -475,7 +421,7 @@ class Run:
     @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:
         def note(signal_number: int, _frame: Any) -> None:
-            if self._signal is not None:  # the second time, at once
+            if self._signal is not None:  # the second signal ends the process at once
                 raise KeyboardInterrupt
             console.say(f"{signal.Signals(signal_number).name}: finishing this call of steps, then saving")
             self._signal = signal_number

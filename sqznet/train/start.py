@@ -1,4 +1,4 @@
-"""From a built set and a recipe to a finished run folder: checks, settings, `Run`, and what is left at its end."""
+"""Trains a recipe on a built data set: checks the settings, creates the `Run`, and writes and prints its results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sqznet.train.run import Run
 
 
 def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any]:
-    """What config.json holds."""
+    """The content of config.json."""
     return {
         "sqznet": __version__,
         "recipe": run.recipe.to_dict(),
@@ -39,7 +39,7 @@ def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any
         "channel_means": list(run.channel_means),
         "data_channel_means": list(run.manifest.channel_means),
         "train_records": run.manifest.records("train"),
-        "init_weights": origin.stored() if origin else None,
+        "init_weights": origin.to_dict() if origin else None,
         "teacher": str(run.teacher.path) if run.teacher else None,
         "total_steps": run.schedule.total_steps,
         "strategy": strategy_name,
@@ -66,21 +66,22 @@ def train(
     chosen: Container[str] = (),
     teacher: Path | None = None,
     deterministic: bool | None = None,
-    **saving: Any,
+    **options: Any,
 ) -> None:
-    """Trains `recipe` on `manifest` and leaves everything in `run_dir`.
+    """Trains `recipe` on `manifest` and writes the run folder `run_dir`.
 
     Args:
-        init_weights: the trained network that a fresh run starts from; None for random weights. The recipe's network
-            follows it, but for the fields that the user has `chosen`.
-        chosen: fields of the recipe that the user has set. Others are fitted to the set (`fit`) and to the weights.
-        teacher: a model to learn from besides the labels.
-        deterministic: whether every operation must give the same bits each time; None: where there is no GPU, where
-            it costs nothing.
-        saving: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
+        init_weights: the trained network that a fresh run starts from; None for random weights. The network of the
+            recipe becomes that of the weights, except for the `chosen` fields.
+        chosen: fields of the recipe that the user has set; the others are fitted to the data (`fitting.fit`) and to
+            the weights.
+        teacher: a model to learn from, besides the labels.
+        deterministic: whether every operation must give the same bits each time; None: only without GPUs, where it
+            costs nothing.
+        options: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
 
     Raises:
-        InputError: what was given does not fit together; each message says what to change.
+        InputError: the arguments do not fit together; the message says what to change.
         Stopped: a signal ended the run; its state is saved.
     """
     stored = run_folder.load_config(run_dir) if resume else {}
@@ -89,59 +90,68 @@ def train(
     else:
         require_weights(recipe, init_weights)
     is_chief = machines is None or machines.index == 0
-    # The chief clears the folder before it meets the other workers, which may write there as soon as they have met.
+    # The chief clears the folder before it meets the other workers, which may write there right after that.
     with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
-        # Before any model is loaded: TensorFlow's devices cannot be set up once they have been used.
-        with machines.awaited() if machines else contextlib.nullcontext():
+        # Before any model is loaded: TensorFlow's devices cannot be configured once they have been used.
+        with machines.waiting_for_all() if machines else contextlib.nullcontext():
             strategy = strategies.create(strategy_name, replicas, machines)
         if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
             tf.config.experimental.enable_op_determinism()
-        if not resume and is_chief:
-            _check_free(run_dir)
+        if not resume and is_chief and checkpoint.steps(run_dir):
+            raise InputError(
+                f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir"
+            )
         console.log_to(run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log")
         origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
             recipe = origin.adapt(recipe, chosen)
         if not resume:
-            records, before = manifest.records("train"), recipe
-            recipe = fitting.fitted(recipe, records, strategy.num_replicas_in_sync, chosen)
-            fitting.tell(before, recipe, records)
-        stems_from = origin.stored() if origin else stored.get("init_weights")
-        learns_from = inference.load(teacher) if teacher else None
+            recipe = fitting.fit(recipe, manifest.records("train"), strategy.num_replicas_in_sync, chosen)
+        origin_fields = origin.to_dict() if origin else stored.get("init_weights")
+        teaching = inference.load(teacher) if teacher else None
         try:
             with console.doing("building the network"):
-                run = Run(manifest, recipe, strategy, run_dir, stems_from=stems_from, teacher=learns_from, **saving)
+                run = Run(manifest, recipe, strategy, run_dir, origin=origin_fields, teacher=teaching, **options)
             if resume:
                 run.resume()
-                console.say(f"resuming {run_dir} at step {run.progressed.step:,} of {run.schedule.total_steps:,}")
+                console.say(f"resuming {run_dir} at step {run.state.step:,} of {run.schedule.total_steps:,}")
             else:
                 if origin:
-                    take_over(origin, run)
-                if run.writes:
+                    load_initial_weights(origin, run)
+                if run.is_chief:
                     files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
             _print_settings(run, strategy_name)
             run.train()
         except tf.errors.OpError as error:
-            gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
-            if machines is None and saving.get("data_service") and isinstance(error, gone):
-                raise TryAgain(
-                    f"--data_service={saving['data_service']} no longer answers; start it again, and go on with "
-                    f"--resume --run_dir={run_dir}"
-                ) from None
-            lost = machines.lost_worker(error) if machines else None
-            if machines is None or lost is None:
+            lost = _lost_peer(error, machines, options.get("data_service"), run_dir)
+            if lost is None:
                 raise
-            raise TryAgain(
-                f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. What it said last is in "
-                f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
-                f"--run_dir={run_dir} to go on from the last checkpoint"
-            ) from None
-        if run.writes:
+            raise TryAgain(lost) from None
+        if run.is_chief:
             _conclude(run)
 
 
+def _lost_peer(error: tf.errors.OpError, machines: Cluster | None, service: str | None, run_dir: Path) -> str | None:
+    """Which worker or data service no longer answers, and what to do; None if the error has another cause."""
+    if machines is None:
+        gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
+        if not service or not isinstance(error, gone):
+            return None
+        return (
+            f"--data_service={service} no longer answers; start it again, and go on with --resume --run_dir={run_dir}"
+        )
+    lost = machines.lost_worker(error)
+    if lost is None:
+        return None
+    return (
+        f"worker {lost} ({machines.workers[lost]}) is lost: it no longer answers. Its last messages are in "
+        f"{run_dir / run_folder.LOGS / f'worker-{lost}.log'}. Start all workers again with --resume "
+        f"--run_dir={run_dir} to go on from the last checkpoint"
+    )
+
+
 def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
-    """Refuses to train a recipe from random weights that only makes sense with trained ones."""
+    """Raises InputError where a recipe needs trained weights and there are none."""
     remedy = "this recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
     if init_weights is None and recipe.freeze:
         raise InputError(f"freeze={recipe.freeze}: {remedy}")
@@ -150,14 +160,14 @@ def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
 
 
 def _conclude(run: Run) -> None:
-    history, kept, records = run.progressed.history, run.progressed.kept, run.manifest.records("val")
+    history, kept, records = run.state.history, run.state.kept, run.manifest.records("val")
     assert kept is not None  # the last epoch is always evaluated
     with console.doing("drawing the curve"):
         plots.training_curve(
             history, run.run_dir / "curve.png", run.run_dir.name, kept=kept, classes=run.network.classes
         )
     console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
-    coarse = best.coarseness(records)
+    coarse = best.small_split_warning(records)
     if coarse:
         console.result(f"note: {coarse}")
     if run.bad:
@@ -167,28 +177,23 @@ def _conclude(run: Run) -> None:
     console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
-def take_over(origin: Origin, run: Run) -> None:
-    """Sets a fresh run's weights, and says how many classes they know."""
+def load_initial_weights(origin: Origin, run: Run) -> None:
+    """Sets the weights of a fresh run, and prints how many of its classes they cover."""
     with run.strategy.scope():
         known = origin.put_into(run.model, run.manifest.classes)
-    anew = run.network.classes - known
+    random = run.network.classes - known
     _, how = origin.known_outputs(run.manifest.classes)
     console.say(
-        f"weights of {origin.path}: conv10 knows {known} of {run.network.classes} classes; {anew} start anew"
-        + (f" ({how})" if how else "")
+        f"weights of {origin.path}: conv10 covers {known} of {run.network.classes} classes; {random} start from random "
+        "weights" + (f" ({how})" if how else "")
     )
-    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if anew and known else []
+    hints = finetune.hints(run.manifest.classes, origin.card.classes or ()) if random and known else []
     if hints:
-        console.say(f"note: {'; '.join(hints[: finetune.LISTED])}")
-
-
-def _check_free(run_dir: Path) -> None:
-    if checkpoint.steps(run_dir):
-        raise InputError(f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir")
+        console.say(f"note: {'; '.join(hints[: finetune.MAX_LISTED])}")
 
 
 def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
-    """A resumed run must see what it began with: the means are in its first layer, the records in its steps."""
+    """Raises InputError unless a resumed run has the data it began with: its means and its steps depend on it."""
     here = {
         "classes": list(manifest.classes),
         "data_channel_means": list(manifest.channel_means),

@@ -1,7 +1,6 @@
-"""Published weights, in whatever file they come, as a Keras model of this package: `python -m sqznet.weights`.
+"""Imports published weights from files of many formats as a Keras model: `python -m sqznet.weights`.
 
-`read` finds out what a file holds, without TensorFlow; `build` makes the model. Whatever the network was fed with when
-it was trained, the model takes RGB pixels 0..255 as every other one here.
+`read` parses and checks a file without TensorFlow; `build` makes the model, which takes RGB pixels 0..255.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sqznet.core import console, files
 from sqznet.core.errors import InputError
+from sqznet.data.sources import class_names
+from sqznet.images import geometry
 from sqznet.network import exported, labels
 from sqznet.network.architecture import Network
 from sqznet.network.keras_file import Card
@@ -30,10 +31,10 @@ IMAGENET_TRAIN = "ImageNet (ILSVRC 2012) train"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user knows of a file and the file does not say; None leaves it to the file, or to its format."""
+class ImportOptions:
+    """Properties that a file may not state; None: as in the file, or as usual for its format."""
 
-    input: str | None = None  # key of pixels.CONVENTIONS
+    input: str | None = None  # key of CONVENTIONS
     activation: str | None = None
     image_size: int | None = None
     classes: tuple[str, ...] | None = None
@@ -48,19 +49,28 @@ class Published:
     convention: Convention
     card: Card
 
+    def with_geometry(self, given: dict[str, Any]) -> Published:
+        """The same network with the user's scaling and cropping of photographs (`geometry.given`) in its card."""
+        if not given:
+            return self
+        preprocessing = geometry.applied(self.card.preprocessing, given)
+        stored = {**(self.card.weights or {}), "geometry_override": given}
+        card = dataclasses.replace(self.card, preprocessing=preprocessing, weights=stored)
+        return dataclasses.replace(self, card=card)
 
-def read(source: Path, options: Options = Options()) -> Published:
-    """What a file of weights holds; `source` is its path, or a name of the catalogue, which is then fetched.
+
+def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
+    """Reads a file of weights; `source` is its path, or a name of the catalogue, which is downloaded.
 
     Raises:
-        InputError: it is damaged or no SqueezeNet, or something has to be known that neither file nor options say.
+        InputError: the file is damaged or no SqueezeNet, or neither the file nor the options state what is needed.
     """
     entry = CATALOGUE.get(str(source)) if not source.exists() else None
     if entry is None and not source.exists():
         raise InputError(f"no such file: {source}; nor is it one of {', '.join(CATALOGUE)}")
     path = source
     if entry is not None:
-        from sqznet.weights import download  # not before it is needed: HTTP takes a while to import
+        from sqznet.weights import download  # urllib takes a while to import
 
         path = download.fetch(str(source), entry, download.cache_folder())
     format_name, found = formats.read(path)
@@ -86,7 +96,7 @@ def read(source: Path, options: Options = Options()) -> Published:
     usual = own.preprocessing if own else convention.preprocessing
     preprocessing = usual.at(size) if size else usual
     if pixels == "raw" and own is None:
-        console.say(f"note: {path} does not say how photographs are cut for it; taken is: {preprocessing.steps}")
+        console.say(f"note: {path} does not state its preprocessing; using: {preprocessing.steps}")
     classes, is_imagenet = _classes(network.classes, options.classes or (own.classes if own else None), path)
     card = Card(
         classes=classes,
@@ -105,17 +115,30 @@ def read(source: Path, options: Options = Options()) -> Published:
 
 
 def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tuple[str, ...], bool]:
-    """The names of the classes, and whether they are ImageNet's thousand."""
+    """The names of the classes, and whether they are the 1,000 of ImageNet."""
     imagenet = tuple(labels.imagenet())
     if given is not None:
         if len(given) != count:
             raise InputError(f"{path} has {count} classes, and {len(given)} labels are given")
-        return given, count == len(imagenet)  # in other words, perhaps
+        return given, count == len(imagenet)  # perhaps the same classes in other words
     return (imagenet, True) if count == len(imagenet) else (tuple(map(str, range(count))), False)
 
 
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a file, in the order of their labels, by the same rules as the labels.txt of shards.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        named, _ = class_names.read(path)
+    except OSError as error:
+        raise InputError(f"--labels={path} cannot be read: {error.strerror}") from None
+    return tuple(named[label] for label in sorted(named))
+
+
 def build(published: Published) -> keras.Model:
-    """The Keras model: uint8 RGB pixels 0..255 to logits, to be trained further, evaluated or exported."""
+    """The Keras model, from uint8 RGB pixels 0..255 to logits."""
     from sqznet.network import model as models
 
     convention = published.convention
@@ -127,7 +150,7 @@ def build(published: Published) -> keras.Model:
     return model
 
 
-def load(source: Path, options: Options = Options()) -> tuple[keras.Model, Card]:
+def load(source: Path, options: ImportOptions = ImportOptions()) -> tuple[keras.Model, Card]:
     """`read`, then `build`."""
     published = read(source, options)
     return build(published), published.card

@@ -1,4 +1,4 @@
-"""Which convolutions of a network have no activation after them: ours have one after each, but for a bypass's."""
+"""Finds convolutions without an activation. In our networks each convolution has one, except those of bypasses."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from sqznet.network.architecture import FIRES
 
 @dataclass(frozen=True)
 class Node:
-    """A layer of a graph, in its order."""
+    """A layer of a graph."""
 
-    kind: str  # convolution, activation, concat, passing (which an activation may as well come after) or other
-    name: str  # of a convolution, ours; else nothing
-    inputs: set[bytes]  # names of tensors; empty where the file does not say
+    kind: str  # convolution, activation, concat, passing (an activation may come after it instead), or other
+    name: str  # our name of a convolution, else empty
+    inputs: set[bytes]  # names of tensors; empty if the file has none
     outputs: set[bytes]
 
 
 def missing(nodes: list[Node]) -> list[str]:
-    """The convolutions without an activation, as far as the file tells."""
+    """The convolutions without an activation, among the nodes of a graph in their order."""
     convolutions = [node for node in nodes if node.kind == "convolution" and node.name and "bypass" not in node.name]
     activations = [node for node in nodes if node.kind == "activation"]
     joins = any(node.kind == "concat" and node.inputs for node in nodes)
     if all(node.outputs for node in convolutions) and all(node.inputs for node in activations):
         if not activations and not joins:
-            return []  # weights alone, without the rest of the graph
+            return []  # a file of weights only
         taken = set().union(*(node.inputs for node in activations))
-        for node in reversed(nodes):  # what is activated after it was joined, or passed on
+        for node in reversed(nodes):  # outputs that are activated after concat or pooling
             if node.kind in ("concat", "passing") and node.outputs & taken:
                 taken |= node.inputs
         return [node.name for node in convolutions if not node.outputs & taken]
@@ -35,7 +35,7 @@ def missing(nodes: list[Node]) -> list[str]:
 
 
 def _missing_by_order(nodes: list[Node]) -> list[str]:
-    """Squeeze convolutions that no activation follows in the list, though one follows each expand convolution."""
+    """Squeeze convolutions not followed by an activation, in fire modules whose expand convolutions are."""
     activated, before = set(), ""
     for node in nodes:
         if node.kind == "activation":
@@ -49,7 +49,7 @@ def _missing_by_order(nodes: list[Node]) -> list[str]:
 
 
 def refusal(names: Iterable[str]) -> str:
-    """Why a network with these convolutions without an activation cannot be imported."""
+    """The message for a network in which these convolutions have no activation."""
     names = list(names)
     squeezes = all(name.endswith("_squeeze1x1") for name in names)
     after = "the squeeze convolutions" if squeezes else ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

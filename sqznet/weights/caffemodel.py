@@ -1,12 +1,13 @@
 """Caffe's `.caffemodel`: a NetParameter in protobuf (BVLC/caffe, src/caffe/proto/caffe.proto).
 
 Both lists of layers are read: `layers`, of Caffe before 2014 (V1LayerParameter), and `layer`. Only the fields below are
-declared; protobuf skips the others. Names are declared as bytes: protobuf leaves the check of UTF-8 to whoever reads.
+declared; protobuf skips the others. Names are declared as bytes, because they may not be UTF-8.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sqznet.core.errors import InputError
 from sqznet.weights import activations, names
 from sqznet.weights.convolutions import Convolution, Found, as_float32, shaped
 
-# The types of layers that a SqueezeNet may have, for training too; by name, and by number in the old list.
+# The types of layers in a SqueezeNet, with those for training: by name, and by number in the old list.
 _CONVOLUTION, _POOLING, _ELTWISE = {b"Convolution", 4}, {b"Pooling", 17}, {b"Eltwise", 25}
 _CONCAT, _UNCHANGING = {b"Concat", 3}, {b"Dropout", 6, b"Split", 22}
 _ACTIVATIONS = {b"ReLU": "relu", 18: "relu", b"ELU": "elu"}
@@ -30,60 +31,23 @@ _OTHERS = {
 _KNOWN = {*_CONVOLUTION, *_POOLING, *_ELTWISE, *_CONCAT, *_UNCHANGING, *_ACTIVATIONS, *_OTHERS}
 _BYPASSES = {0: "none", 4: "simple", 8: "complex"}  # by the number of sums
 
-_MESSAGES = {  # message: {field: (number, type, repeated)}
-    "BlobShape": {"dim": (1, "int64", True)},
-    "Blob": {
-        "num": (1, "int32", False),
-        "channels": (2, "int32", False),
-        "height": (3, "int32", False),
-        "width": (4, "int32", False),
-        "data": (5, "float", True),
-        "shape": (7, "BlobShape", False),
-        "double_data": (8, "double", True),
-    },
-    "Convolution": {
-        "pad": (3, "uint32", True),
-        "group": (5, "uint32", False),
-        "stride": (6, "uint32", True),
-        "pad_h": (9, "uint32", False),
-        "pad_w": (10, "uint32", False),
-        "stride_h": (13, "uint32", False),
-        "stride_w": (14, "uint32", False),
-        "dilation": (18, "uint32", True),
-    },
-    "Pooling": {
-        "pool": (1, "int32", False),
-        "kernel_size": (2, "uint32", False),
-        "stride": (3, "uint32", False),
-        "pad": (4, "uint32", False),
-    },
-    "ReLU": {"negative_slope": (1, "float", False)},
-    "ELU": {"alpha": (1, "float", False)},
-    "Layer": {
-        "name": (1, "bytes", False),
-        "type": (2, "bytes", False),
-        "bottom": (3, "bytes", True),
-        "top": (4, "bytes", True),
-        "blobs": (7, "Blob", True),
-        "convolution_param": (106, "Convolution", False),
-        "pooling_param": (121, "Pooling", False),
-        "relu_param": (123, "ReLU", False),
-        "elu_param": (140, "ELU", False),
-    },
-    "V1Layer": {
-        "bottom": (2, "bytes", True),
-        "top": (3, "bytes", True),
-        "name": (4, "bytes", False),
-        "type": (5, "int32", False),
-        "blobs": (6, "Blob", True),
-        "convolution_param": (10, "Convolution", False),
-        "pooling_param": (19, "Pooling", False),
-        "relu_param": (30, "ReLU", False),
-    },
-    "Net": {"name": (1, "bytes", False), "layers": (2, "V1Layer", True), "layer": (100, "Layer", True)},
+_MESSAGES = {  # message: its fields as NAME=NUMBER:TYPE; * marks a repeated field
+    "BlobShape": "dim=1:int64*",
+    "Blob": "num=1:int32 channels=2:int32 height=3:int32 width=4:int32 data=5:float* shape=7:BlobShape "
+    "double_data=8:double*",
+    "Convolution": "pad=3:uint32* group=5:uint32 stride=6:uint32* pad_h=9:uint32 pad_w=10:uint32 stride_h=13:uint32 "
+    "stride_w=14:uint32 dilation=18:uint32*",
+    "Pooling": "pool=1:int32 kernel_size=2:uint32 stride=3:uint32 pad=4:uint32",
+    "ReLU": "negative_slope=1:float",
+    "ELU": "alpha=1:float",
+    "Layer": "name=1:bytes type=2:bytes bottom=3:bytes* top=4:bytes* blobs=7:Blob* convolution_param=106:Convolution "
+    "pooling_param=121:Pooling relu_param=123:ReLU elu_param=140:ELU",
+    "V1Layer": "bottom=2:bytes* top=3:bytes* name=4:bytes type=5:int32 blobs=6:Blob* convolution_param=10:Convolution "
+    "pooling_param=19:Pooling relu_param=30:ReLU",
+    "Net": "name=1:bytes layers=2:V1Layer* layer=100:Layer*",
 }
 
-# For `protobuf.check`: messages that are declared above and repeated; text, and the values, which are packed.
+# For `protobuf.check`: the repeated messages of the table, text, and the packed values.
 _BLOB: protobuf.Schema = {5: None, 6: None, 8: None, 9: None, 7: {}}
 _SCHEMA: protobuf.Schema = {
     1: None,
@@ -94,21 +58,21 @@ _SCHEMA: protobuf.Schema = {
 
 @functools.cache
 def _net_class() -> Any:
-    """The protobuf class of Net, built from the table above: Caffe itself is not needed."""
+    """The protobuf class of Net, built from the table above."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="sqznet/caffe.proto", package="sqznet.caffe", syntax="proto2")
     for message, fields in _MESSAGES.items():
         declared = file.message_type.add(name=message)
-        for field, (number, kind, repeated) in fields.items():
-            added = declared.field.add(name=field, number=number)
+        for field, number, kind, star in re.findall(r"(\w+)=(\d+):(\w+)(\*?)", fields):
+            added, repeated = declared.field.add(name=field, number=int(number)), bool(star)
             added.label = field_type.LABEL_REPEATED if repeated else field_type.LABEL_OPTIONAL
             if kind in _MESSAGES:
                 added.type, added.type_name = field_type.TYPE_MESSAGE, f".sqznet.caffe.{kind}"
             else:
                 added.type = getattr(field_type, f"TYPE_{kind.upper()}")
-                added.options.packed = repeated and kind in ("int64", "float", "double")  # parsed either way
+                added.options.packed = repeated and kind in ("int64", "float", "double")  # both encodings are parsed
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("sqznet.caffe.Net"))
@@ -151,18 +115,12 @@ def read(content: bytes, where: str) -> Found:
     sums = sum(layer.type in _ELTWISE for layer in layers)
     if sums not in _BYPASSES:
         raise InputError(f"{where} is not a SqueezeNet: it has {sums} bypasses, where 0, 4 or 8 are expected")
-    return Found(
-        named.convolutions,
-        pixels="torchvision" if named.torchvision else "caffe",
-        activation=next(iter(kinds), None),
-        bypass=_BYPASSES[sums],
-        conv10_padding=padding,
-        by_shape=named.by_shape,
-    )
+    activation = next(iter(kinds), None)
+    return named.found("caffe", activation=activation, bypass=_BYPASSES[sums], conv10_padding=padding)
 
 
 def _end(layers: list[Any]) -> int:
-    """How many layers there are up to the average over the last map; those after it take its answer or measure it."""
+    """The number of layers up to the average pooling at the end; later ones only use or measure its output."""
     last = max((place for place, layer in enumerate(layers) if layer.blobs), default=len(layers))
     averages = [place for place, layer in enumerate(layers) if layer.type in _POOLING and layer.pooling_param.pool == 1]
     return next((place + 1 for place in averages if place > last), len(layers))
@@ -183,14 +141,14 @@ def _check(layer: Any, wrong: str, where: str) -> None:
 
 
 def _wrong_in_layer(layer: Any) -> str:
-    """What makes it a layer that no SqueezeNet has; nothing if one has it."""
+    """Why a SqueezeNet has no such layer; empty if it may have one."""
     if layer.type in _CONVOLUTION and len(layer.blobs) == 2:
         return ""
-    is_data = layer.top and not layer.bottom  # photographs or their labels, from a reader of any kind
+    is_data = layer.top and not layer.bottom  # photographs or labels from any kind of reader
     if layer.blobs or not (is_data or layer.type in _KNOWN):
         kind = layer.type.decode("utf-8", "replace") if isinstance(layer.type, bytes) else layer.type
         return f"is a layer of type {kind} with {len(layer.blobs)} arrays; expected convolutions with kernel and bias"
-    if layer.type in _POOLING and layer.pooling_param.pool == 0:  # the average at the end is the other kind
+    if layer.type in _POOLING and layer.pooling_param.pool == 0:  # 0: max pooling; 1: the average pooling at the end
         pool = layer.pooling_param
         found = (pool.kernel_size, pool.stride, pool.pad)
         return "" if found in ((3, 2, 0), (0, 0, 0)) else f"pools by {found[0]} at a stride of {found[1]}, not 3 at 2"
@@ -202,7 +160,7 @@ def _wrong_in_layer(layer: Any) -> str:
 
 
 def _check_activations(layers: list[Any], ours: dict[str, str], where: str) -> None:
-    """Raises InputError if the file shows that a convolution has no activation after it."""
+    """Raises InputError if a convolution has no activation after it."""
     nodes = [
         activations.Node(_kind(layer), ours.get(_called(layer), ""), set(layer.bottom), set(layer.top))
         for layer in layers
@@ -213,7 +171,7 @@ def _check_activations(layers: list[Any], ours: dict[str, str], where: str) -> N
 
 
 def _kind(layer: Any) -> str:
-    """Of an `activations.Node`."""
+    """The kind of an `activations.Node`."""
     if layer.type in _CONVOLUTION:
         return "convolution"
     if layer.type in _ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""What a published network was fed with, so that the import can take RGB 0..255 instead."""
+"""The input pixels that published networks were trained on, so that imported networks can take RGB 0..255 instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Convention:
     colour_order: str
     means: tuple[float, float, float]
     deviations: tuple[float, float, float]
-    preprocessing: Preprocessing  # the evaluation that the published accuracy was measured with
+    preprocessing: Preprocessing  # with which the published accuracy was measured
 
     def kernel(self, conv1: np.ndarray) -> np.ndarray:
         """conv1's kernel (out, in, height, width) for RGB pixels."""

@@ -1,4 +1,4 @@
-"""What every importer hands over: the convolutions of a SqueezeNet, and the check that it is one.
+"""The result of every importer: the convolutions of a network, and the check that they form a SqueezeNet.
 
 Kernels are float32 (out, in, height, width), biases float32 (out,), as the published files have them.
 """
@@ -29,25 +29,25 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Found:
-    """The content of a file of weights; None is for what the file does not say."""
+    """The content of a file of weights; None: the file does not tell."""
 
     convolutions: dict[str, Convolution]  # by our names, such as fire2_expand3x3
-    pixels: str | None = None  # key of pixels.CONVENTIONS
-    activation: str | None = None  # as the file states it
-    usual_activation: str = "relu"  # of networks in such files
+    pixels: str | None = None  # key of CONVENTIONS
+    activation: str | None = None  # as stated in the file
+    usual_activation: str = "relu"  # of networks in this format
     bypass: str = "none"
-    conv10_padding: int | None = None  # None: as the network that was trained on these pixels
+    conv10_padding: int | None = None  # None: as usual for these pixels
     image_size: int | None = None
-    by_shape: Mapping[str, str] = field(default_factory=dict)  # the file's name to ours, where only the shape tells
+    by_shape: Mapping[str, str] = field(default_factory=dict)  # layers identified by shape: the file's name to ours
 
 
 def names() -> list[str]:
-    """The 26 convolutions that every SqueezeNet has, in the order of the network."""
+    """The names of the 26 convolutions of every SqueezeNet, in the order of the network."""
     return list(shapes(Network(1)))
 
 
 def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
-    """The kernel shape of each convolution of that network."""
+    """The kernel shape of each convolution of a network."""
     arch = ARCHS[network.arch]
     expected = {"conv1": (arch.conv1_filters, 3, arch.conv1_kernel, arch.conv1_kernel)}
     channels = arch.conv1_filters
@@ -63,7 +63,7 @@ def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
 
 
 def shaped(values: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
-    """Raises InputError if the shape is none of a kernel or a bias, or the values do not fill it."""
+    """Raises InputError if the shape is not that of a kernel or a bias, or the values do not fill it."""
     if not 1 <= len(shape) <= 4 or min(shape) < 1 or math.prod(shape) != values.size:
         raise InputError(
             f"{what} is damaged: {values.size:,} values do not make up an array of {_some(map(str, shape))}"
@@ -75,24 +75,25 @@ def as_float32(array: np.ndarray, what: str) -> np.ndarray:
     """Raises InputError if the array holds no floating-point numbers."""
     if array.dtype.name not in FLOATS:
         raise InputError(f"{what} holds {array.dtype.name}; expected one of {', '.join(FLOATS)}")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused for that
+    with np.errstate(over="ignore"):  # too large values become infinite, and `check` refuses them
         return array.astype(np.float32)
 
 
-def is_counter(name: str, size: int) -> bool:
-    """Whether it is no weight but PyTorch's count of the steps that were averaged, a whole number."""
-    return size == 1 and _COUNTER.fullmatch(name) is not None
+def is_counter(name: str, array: np.ndarray) -> bool:
+    """Whether an array is not a weight but PyTorch's counter of averaged steps."""
+    return array.size == 1 and array.dtype.kind in "iu" and _COUNTER.fullmatch(name) is not None
 
 
 def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
-    """Convolutions from arrays that are named as their layer and what they are of it, by layer.
+    """Convolutions by layer, from arrays with names such as `LAYER/weights` and `LAYER/bias`; counters are ignored.
 
     Raises:
-        InputError: a kernel without its bias, a bias without its kernel, or a name of neither.
+        InputError: a kernel without its bias, a bias without its kernel, another name, or no floating-point numbers.
     """
-    kernels: dict[str, tuple[str, np.ndarray]] = {}  # by layer: the array's own name, and the array
+    kernels: dict[str, tuple[str, np.ndarray]] = {}  # by layer: the name of the array, and the array
     biases: dict[str, tuple[str, np.ndarray]] = {}
-    for name, array in arrays.items():
+    floats = {name: as_float32(each, f"{where}, {name}") for name, each in arrays.items() if not is_counter(name, each)}
+    for name, array in floats.items():
         match = _ARRAY.fullmatch(name)
         if match is None:
             raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
@@ -105,15 +106,15 @@ def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
             raise InputError(f"{where} is not a SqueezeNet: it has {name!r}, which belongs to no convolution of one")
     for layer, (name, _) in kernels.items():
         if layer not in biases:
-            raise InputError(f"{where} is not a SqueezeNet: {name!r} comes without a bias")
+            raise InputError(f"{where} is not a SqueezeNet: {name!r} has no bias")
     return {layer: Convolution(kernel, biases[layer][1]) for layer, (_, kernel) in kernels.items()}
 
 
 def check(found: Found, where: str) -> Network:
-    """The network that these convolutions make up.
+    """The network of these convolutions.
 
     Raises:
-        InputError: they do not make up a SqueezeNet; names the first that is missing, unknown, of another shape, or not
+        InputError: they do not form a SqueezeNet; names the first that is missing, unknown, of another shape, or not
             finite.
     """
     convolutions = found.convolutions
@@ -156,25 +157,25 @@ def check(found: Found, where: str) -> Network:
 
 
 def _usual_padding(arch: str, pixels: str | None) -> int:
-    """Caffe's v1.0 has a rim of zeros around the last map; its v1.1 and the networks of other programs have none."""
+    """Caffe's v1.0 has zero padding in conv10; its v1.1 and the networks of other programs have none."""
     return 1 if arch == "v1.0" and pixels == "caffe" else 0
 
 
 def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
-    """What to do about a first or last layer that goes by another name and cannot be told by its shape."""
+    """What to do about a first or last layer with another name that its shape does not identify."""
     known = shapes(Network(1, bypass="complex"))
     strangers = [f"{name!r} {each.kernel.shape}" for name, each in convolutions.items() if name not in known]
     if not strangers:
         return ""
     side = {"conv1": "(64, 3, 3, 3) or (96, 3, 7, 7)", "conv10": "(classes, 512, 1, 1)"}[missing]
     return (
-        f". Of unknown names are {_some(strangers)}: {missing} goes by that name, or is the only one whose kernel is "
+        f". Of unknown names are {_some(strangers)}: {missing} must have that name, or be the only one whose kernel is "
         f"{side}; save the file with that layer called {missing}"
     )
 
 
 def _spellings(convolutions: Mapping[str, Convolution], expected: Mapping[str, object]) -> str:
-    """What a layer that is missing could be called, where there are layers of unknown names."""
+    """Names under which a missing layer would be found, if there are layers of unknown names."""
     strangers = [repr(name) for name in convolutions if name not in expected]
     if not strangers:
         return ""

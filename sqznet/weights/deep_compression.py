@@ -2,8 +2,8 @@
 
 Little-endian, without a magic number. First, for each of the 26 convolutions, the number n of its stored codes, uint32.
 Then, for each convolution: a codebook of 256 float32; its biases, float32; n codes, uint8; n relative positions of 4
-bits, the low half of a byte first. A code stands `position + 1` places after the one before it in the flattened (out,
-in, height, width) kernel; between them stands the codebook's entry 0.
+bits, the low half of a byte first. A code is `position + 1` places after the previous one in the flattened (out,
+in, height, width) kernel; the weights between them are the codebook's entry 0.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sqznet.core.errors import InputError
 from sqznet.network.architecture import ARCHS, Network
 from sqznet.weights.convolutions import Convolution, Found, names, shapes
 
-CLASSES = 1000  # the file does not say
+CLASSES = 1000  # not in the file
 CODEBOOK = 256  # entries
 _HEAD = 4 * len(names())
 
 
 def looks_like(content: bytes) -> bool:
-    """Whether the head's counts could be those of a SqueezeNet: there is no magic number to go by."""
+    """Whether the counts at the beginning could be those of a SqueezeNet: there is no magic number."""
     if len(content) < _HEAD:
         return False
     counts = np.frombuffer(content, "<u4", len(names()))

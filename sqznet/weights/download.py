@@ -1,7 +1,7 @@
-"""Fetching a file of the catalogue once: resumed where it stopped, and kept only if its hash is right.
+"""Downloads a file of the catalogue once: an interrupted download is resumed, and the file's hash is checked.
 
-The cache is the folder that SQZNET_CACHE names, else ~/.cache/sqznet. A file put there by hand will do as well, under
-the name it has in the catalogue's address.
+The cache is the folder named by SQZNET_CACHE, else ~/.cache/sqznet. A file copied there by hand is used as well, if it
+has the file name of the catalogue's address.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from sqznet.core import console, files, locks
 from sqznet.core.errors import InputError, TryAgain
-from sqznet.weights.catalogue import Entry
+from sqznet.weights.catalogue import Publication
 
 ATTEMPTS = 3
 TIMEOUT = 30  # seconds without a byte
-_PASSING = (408, 416, 429)  # answers of a server after which another request may succeed
+_RETRIED = (408, 416, 429)  # HTTP status codes after which a request is repeated
 _CHUNK = 64 * 1024  # bytes
 
 
@@ -28,18 +28,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SQZNET_CACHE") or Path.home() / ".cache" / "sqznet")
 
 
-def fetch(name: str, entry: Entry, cache: Path) -> Path:
+def fetch(name: str, entry: Publication, cache: Path) -> Path:
     """The cached file, downloaded if it is not there yet.
 
     Raises:
-        InputError: it cannot be reached, or is not the file that the catalogue describes; the cache then holds no file
-            of that name, but may hold what has arrived so far (`.part`), where going on makes sense.
+        InputError: it cannot be downloaded, or its hash is wrong. The cache then has no file of that name, but may have
+            the received part (`.part`), with which the next call goes on.
     """
     path = cache / entry.file_name
     try:
-        if path.is_file() and files.sha256_of(path) == entry.sha256:  # also where nothing may be written
+        if path.is_file() and files.sha256_of(path) == entry.sha256:  # also in a read-only cache
             return path
-        # Two processes would write into the same unfinished file, or remove what the other has just fetched.
+        # Without the lock, two processes could write the same partial file, or remove each other's.
         with locks.locked(locks.beside(path), f"fetches {path}"):
             if path.is_file():
                 _check(path, name, entry)
@@ -57,7 +57,7 @@ def fetch(name: str, entry: Entry, cache: Path) -> Path:
     return path
 
 
-def _check(path: Path, name: str, entry: Entry) -> None:
+def _check(path: Path, name: str, entry: Publication) -> None:
     size = path.stat().st_size
     found = files.sha256_of(path)
     if found != entry.sha256:
@@ -68,8 +68,8 @@ def _check(path: Path, name: str, entry: Entry) -> None:
         )
 
 
-def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
-    """Brings `partial` to its full size, going on where it, or an attempt before, stopped."""
+def _download(name: str, entry: Publication, partial: Path, path: Path) -> None:
+    """Completes `partial`, which may hold the beginning of the file already."""
     reason = ""
     kind: type[InputError] = TryAgain
     for attempt in range(ATTEMPTS):
@@ -80,7 +80,7 @@ def _download(name: str, entry: Entry, partial: Path, path: Path) -> None:
             _download_rest(name, entry, partial)
         except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
             reason = str(error)
-            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in _PASSING:
+            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in _RETRIED:
                 kind = InputError
                 break
         else:
@@ -97,17 +97,17 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _download_rest(name: str, entry: Entry, partial: Path) -> None:
+def _download_rest(name: str, entry: Publication, partial: Path) -> None:
     have = _size(partial)
     if have >= entry.bytes:
         return
     request = urllib.request.Request(entry.url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response, console.progress("bytes/s") as bar:
-        if response.status != 206:  # the server sends the whole file, whatever was asked for
+        if response.status != 206:  # the server ignores Range and sends the whole file
             have = 0
         task = bar.add_task(f"fetching {name}", total=entry.bytes, completed=have)
         with partial.open("ab" if have else "wb") as file:
-            while have <= entry.bytes and (chunk := response.read(_CHUNK)):  # one byte too many is enough to know
+            while have <= entry.bytes and (chunk := response.read(_CHUNK)):  # one byte too many is enough to detect
                 file.write(chunk)
                 have += len(chunk)
                 bar.update(task, completed=have)

@@ -1,4 +1,4 @@
-"""Which format a file of weights is in, by its content, and its importer. Neither TensorFlow nor a pickle is loaded."""
+"""Detects the format of a file of weights by its content, and imports it. Loads neither TensorFlow nor pickles."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqznet.core.errors import InputError
 from sqznet.weights import caffemodel, deep_compression, mxnet, npz, onnx_graph, safetensors
 from sqznet.weights.convolutions import Found
 
-LARGEST = 48 * 2**20  # bytes of a file: ten times those of a SqueezeNet
+MAX_FILE_BYTES = 48 * 2**20  # ten times a SqueezeNet
 
-# In this order: a Deep Compression file has no magic number but 26 counts that hardly any other file has at its head,
-# and a protobuf has little of one.
-FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, str], Found]]] = {
+# The order matters: a Deep Compression file begins with 26 counts that hardly any other file has, and the beginning of
+# a protobuf is the least specific.
+IMPORTERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, str], Found]]] = {
     "Deep Compression": (deep_compression.looks_like, deep_compression.read),
     "npz": (lambda content: content.startswith(b"PK\x03\x04"), npz.read),
     "MXNet params": (lambda content: content.startswith(mxnet.MAGIC), mxnet.read),
@@ -32,11 +32,11 @@ def read(path: Path) -> tuple[str, Found]:
     """
     try:
         size = path.stat().st_size
-        if path.is_dir() or size > LARGEST:
+        if path.is_dir() or size > MAX_FILE_BYTES:
             what = f"has {size:,} bytes, and SqueezeNets have about 5,000,000"
             if path.is_dir():
                 what = f"is {foreign.folder(path) or 'a folder'}"
-            raise InputError(f"{path} {what}; expected a file of weights of at most {LARGEST:,} bytes")
+            raise InputError(f"{path} {what}; expected a file of weights of at most {MAX_FILE_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -47,11 +47,11 @@ def read(path: Path) -> tuple[str, Found]:
 
 
 def parse(content: bytes, where: str) -> tuple[str, Found]:
-    """`read`, of what a file holds; `where` is its name in messages."""
+    """`read` for the content of a file; `where` is its name in messages."""
     stranger = None if deep_compression.looks_like(content) else foreign.what_is(content)
     if stranger:
         raise InputError(f"{where} is {stranger}")
-    for name, (looks_like, importer) in FORMATS.items():
+    for name, (looks_like, importer) in IMPORTERS.items():
         if looks_like(content):
             return name, importer(content, where)
-    raise InputError(f"{where} is of no known format{foreign.by_name(where)}; expected one of {', '.join(FORMATS)}")
+    raise InputError(f"{where} is of no known format{foreign.by_name(where)}; expected one of {', '.join(IMPORTERS)}")

@@ -21,20 +21,20 @@ import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
+from sqznet.weights.convolutions import Found, pair, shaped
 
 MAGIC = struct.pack("<Q", 0x112)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-_DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 4: "<i4", 6: "<i8"}  # mshadow's type flags; the others are small whole numbers
+_DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 4: "<i4", 6: "<i8"}  # mshadow's type flags
 _MOST_ARRAYS = 1000
 
-# What the names of the layers say of the network: Gluon's model zoo numbers its blocks, MXNet itself unnamed layers.
+# The names tell the program: Gluon's model zoo numbers its blocks, MXNet its unnamed layers.
 _GLUON = re.compile(r"(squeezenet\d+_)?conv0$|features\.0$")
 _UNNAMED = re.compile(r"convolution\d+$")
 
 
 class _Reader:
-    """Takes what is there, and never more."""
+    """Reads from the bytes of a file, and checks that they are there."""
 
     def __init__(self, content: bytes, where: str) -> None:
         self._content, self._where, self._offset = content, where, 0
@@ -74,18 +74,13 @@ def read(content: bytes, where: str) -> Found:
     arrays = {label.removeprefix("arg:"): array for label, array in zip(labels, listed, strict=True)}
     if len(arrays) < count:
         raise InputError(f"{where} is damaged: two arrays share a name")
-    weights = {
-        name: as_float32(array, f"{where}, {name}")
-        for name, array in arrays.items()
-        if not (array.dtype.kind == "i" and is_counter(name, array.size))
-    }
-    layers = pair(weights, where)
+    layers = pair(arrays, where)
     named = names.numbered(layers, where)
-    if named.torchvision or any(_GLUON.match(name) for name in layers):
-        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
+    if any(_GLUON.match(name) for name in layers):
+        return named.found("torchvision", conv10_padding=0)
     if all(_UNNAMED.match(name) for name in layers):
-        return Found(named.convolutions, pixels="article", usual_activation="elu", conv10_padding=0)
-    return Found(named.convolutions, by_shape=named.by_shape)  # perhaps Caffe's, under their own names
+        return named.found("article", usual_activation="elu", conv10_padding=0)
+    return named.found()
 
 
 def _array(reader: _Reader, what: str) -> np.ndarray:
@@ -96,7 +91,7 @@ def _array(reader: _Reader, what: str) -> np.ndarray:
     if not 1 <= dimensions <= 4:
         raise InputError(f"{what} has {dimensions} dimensions; the file is damaged, or not MXNet's")
     shape = tuple(reader.number(kind) for _ in range(dimensions))
-    reader.take(8)  # the device that it lay on
+    reader.take(8)  # the device
     flag = reader.number("i")
     if flag not in _DTYPES:
         raise InputError(f"{what} holds values of type {flag}; expected one of {', '.join(map(str, _DTYPES))}")

@@ -1,10 +1,9 @@
-"""Which convolution of a SqueezeNet a layer's name in a file stands for. All importers that go by names use `read`.
+"""Maps the names of layers in a file to the convolutions of a SqueezeNet. All importers that use names call `read`.
 
-Known are the names of Caffe's release (`fire2/squeeze1x1`), those of its authors' other files (FireNet:
-`fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`), torchvision's (`features.3.squeeze`), and those
-that MXNet makes up by itself, which are numbered. What stands before such a name (`module.`, `backbone.model.`) and
-what separates its parts makes no difference. Modules that are only numbered (`net.3.squeeze`, `fires.0.squeeze1x1`) are
-known where there are exactly eight of them.
+Supported are the names of Caffe's release (`fire2/squeeze1x1`), of its authors' other files (FireNet:
+`fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`), of torchvision (`features.3.squeeze`), and
+MXNet's automatic names, which are numbered. Prefixes (`module.`, `backbone.model.`) and separators are ignored.
+Modules that are only numbered (`net.3.squeeze`, `fires.0.squeeze1x1`) are supported if there are exactly eight of them.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqznet.core.errors import InputError
 from sqznet.network.architecture import ARCHS, FIRES, Network
-from sqznet.weights.convolutions import Convolution, shapes
+from sqznet.weights.convolutions import Convolution, Found, shapes
 from sqznet.weights.convolutions import names as all_names
 
 OURS = all_names()
 _SHAPES = [shapes(Network(1, arch)) for arch in ARCHS]
 _LAST_SHAPE = _SHAPES[0]["conv10"][1:]  # of conv10's kernel, for any number of classes
 
-# What PyTorch puts between the parts of a name when a model, or a part of it, is wrapped.
+# Parts of names that PyTorch adds when a model, or a part of it, is wrapped.
 _WRAPPED = re.compile(r"(^|\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
 _BEFORE = r"(?:.*_)?"
 _AFTER = r"(?:_conv|_conv2d|_0)?"
@@ -36,25 +36,31 @@ _PARTS = {
 }
 _PART = "(?:" + "|".join(f"(?P<{part}>{spellings})" for part, spellings in _PARTS.items()) + f"){_AFTER}"
 _FIRE = re.compile(rf"{_BEFORE}(?:fire_?|features_)([0-9]{{1,3}})_{_PART}")
-# Of a model in a Sequential, or in a list: the number is all that there is before the part.
+# Of a model in a Sequential or a list: there is only a number before the part.
 _NUMBERED = re.compile(rf"(?:.*[a-z_])?([0-9]{{1,3}})_{_PART}")
 
 _TORCHVISION = re.compile(r"features_\d+_")
-_INSIDE = re.compile(r"fire_?\d|features_\d+_")  # of a fire module: no conv1, whatever comes after
+_INSIDE = re.compile(r"fire_?\d|features_\d+_")  # in a fire module, where a name such as conv1 means another layer
 
 
 @dataclass(frozen=True)
 class Named:
-    """The convolutions of a file by our names; a layer that has none keeps its own."""
+    """The convolutions of a file by our names; unknown layers keep their own."""
 
     convolutions: dict[str, Convolution]
     ours: dict[str, str]  # by the file's name
-    by_shape: dict[str, str]  # those of `ours` that the name does not give away
+    by_shape: dict[str, str]  # those of `ours` that were identified by shape
     torchvision: bool  # whether the names are torchvision's
+
+    def found(self, pixels: str | None = None, **fields: Any) -> Found:
+        """The result of an importer. Networks with torchvision's names were trained on torchvision's pixels."""
+        if self.torchvision:
+            pixels, fields = "torchvision", {"conv10_padding": 0, **fields}
+        return Found(self.convolutions, pixels=pixels, by_shape=self.by_shape, **fields)
 
 
 def read(layers: Mapping[str, Convolution], where: str) -> Named:
-    """Raises InputError if two names stand for the same convolution."""
+    """Raises InputError if two names map to the same convolution."""
     plain = {name: _plain(name) for name in layers}
     pattern = _FIRE if any(map(_FIRE.fullmatch, plain.values())) else _NUMBERED
     matches = {name: pattern.fullmatch(each) for name, each in plain.items()}
@@ -75,29 +81,29 @@ def read(layers: Mapping[str, Convolution], where: str) -> Named:
 
 
 def numbered(layers: Mapping[str, Convolution], where: str) -> Named:
-    """`read`, but names that differ in their numbers only go by these, in the order of the network."""
+    """`read`; but names that differ only in their numbers are mapped by number, in the order of the network."""
     named = read(layers, where)
     by_name = set(named.ours.values()) - set(named.by_shape.values())
-    if by_name - {"conv1", "conv10"} or len(layers) != len(OURS):  # those two could be numbers as well
+    if by_name - {"conv1", "conv10"} or len(layers) != len(OURS):  # these two could also be numbers
         return named
 
     def by_number(name: str) -> list[tuple[str, int]]:
         return [(letters, int(digits or 0)) for letters, digits in re.findall(r"(\D+)(\d{0,9})", name)]
 
     order = sorted(layers, key=by_number)
-    if layers[order[0]].kernel.shape[1:2] != (3,):  # a last layer with a name of its own, which sorts before the others
+    if layers[order[0]].kernel.shape[1:2] != (3,):  # a renamed last layer, which sorts first
         order.append(order.pop(0))
     ours = dict(zip(order, OURS, strict=True))
     return Named({ours[name]: layers[name] for name in order}, ours, {}, False)
 
 
 def _plain(name: str) -> str:
-    """Without wrappers, in small letters, with one separator."""
+    """The name without wrappers, in lower case, with one kind of separator."""
     return re.sub(r"[^a-z0-9]+", "_", _WRAPPED.sub(r"\1", name).lower()).strip("_")
 
 
 def _fires(numbers: Iterable[int], only_eight: bool) -> dict[int, str]:
-    """Fire module by the number that names have for it: of eight numbers the smallest is fire2, and so on."""
+    """The fire module of each number in the names: of eight numbers the smallest is fire2, and so on."""
     ordered = sorted(numbers)
     if len(ordered) == len(FIRES):
         return dict(zip(ordered, FIRES, strict=True))
@@ -116,7 +122,7 @@ def _ours(plain: str, match: re.Match[str] | None, fires: dict[int, str]) -> str
 
 
 def _by_shape(left: Mapping[str, Convolution], taken: set[str]) -> dict[str, str]:
-    """What is missing, where exactly one of the layers that are left over has its shape: mostly a new last layer."""
+    """Missing convolutions whose shape exactly one of the remaining layers has: mostly a new last layer."""
     found = {}
     for missing in OURS:
         if missing not in taken:

@@ -1,9 +1,9 @@
 """Weights as a NumPy archive: a kernel (out, in, height, width) and a bias of each layer.
 
-Arrays that are all called `<layer>/weights` and `<layer>/bias` are a dump of Caffe's. Torchvision's names are known
-too. Others do not say what the network was trained on.
+Names such as `<layer>/weights` and `<layer>/bias` mean a network of Caffe. Torchvision's names are known too. Other
+names do not tell which pixels the network was trained on.
 
-The archive is read here rather than by `numpy.load`, which trusts the sizes that a header claims.
+`numpy.load` is not used, because it trusts the sizes in a header.
 """
 
 from __future__ import annotations
@@ -17,49 +17,45 @@ from numpy.lib import format as npy
 
 from sqznet.core.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, is_counter, pair
+from sqznet.weights.convolutions import Found, is_counter, pair
 
-_CAFFE_ENDS = ("/weights", "/bias")
-LARGEST = 48 * 2**20  # bytes of all arrays together, unpacked: ten times those of a SqueezeNet
-_LARGEST_DIRECTORY = 64 * 1024  # bytes; a SqueezeNet's has 4,000
+MAX_UNPACKED_BYTES = 48 * 2**20  # of all arrays together: ten times a SqueezeNet
+_MAX_DIRECTORY_BYTES = 64 * 1024  # bytes; a SqueezeNet's has 4,000
 
 
 def read(content: bytes, where: str) -> Found:
     """Raises InputError for a damaged archive, arrays of objects, or layers that Caffe's SqueezeNet does not have."""
-    arrays, left = {}, LARGEST
+    arrays, left = {}, MAX_UNPACKED_BYTES
     _check_directory(content, where)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for member in archive.infolist():
                 with archive.open(member) as file:
-                    unpacked = file.read(left + 1)  # not the size that the archive claims
+                    unpacked = file.read(left + 1)  # the size stated in the archive may be wrong
                 left -= len(unpacked)
                 if left < 0:
-                    raise InputError(f"{where} unpacks to more than {LARGEST:,} bytes, which no SqueezeNet has")
+                    raise InputError(
+                        f"{where} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes, which no SqueezeNet has"
+                    )
                 name = member.filename.removesuffix(".npy")
-                array = _array(unpacked, f"{where}, {name}")
-                if not (array.dtype.kind in "iu" and is_counter(name, array.size)):
-                    arrays[name] = as_float32(array, f"{where}, {name}")
+                arrays[name] = _array(unpacked, f"{where}, {name}")
     except InputError:
         raise
-    except Exception as error:  # zipfile raises what its damaged file makes it stumble over, struct.error among it
+    except Exception as error:  # a damaged file causes errors of many classes
         raise InputError(f"{where} is damaged: {error}") from None
-    named = names.read(pair(arrays, where), where)
-    if named.torchvision:
-        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
-    is_caffe = all(name.endswith(_CAFFE_ENDS) for name in arrays)
-    return Found(named.convolutions, pixels="caffe" if is_caffe else None, by_shape=named.by_shape)
+    is_caffe = all(name.endswith(("/weights", "/bias")) or is_counter(name, each) for name, each in arrays.items())
+    return names.read(pair(arrays, where), where).found("caffe" if is_caffe else None)
 
 
 def _check_directory(content: bytes, where: str) -> None:
-    """Refuses, before `zipfile` makes objects of it, a list of members that no SqueezeNet has.
+    """Refuses a too long list of members, before `zipfile` creates objects for it.
 
-    The last 22 bytes of an archive without a comment say how long the list is; a record of 20 bytes before them says
-    that the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither comment nor record.
+    The last 22 bytes of an archive without a comment state the length of the list. A record of 20 bytes before them
+    means that the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither comment nor record.
     """
     size = int.from_bytes(content[-10:-6], "little")
     plain = content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0" and content[-42:-38] != b"PK\x06\x07"
-    if not plain or size > _LARGEST_DIRECTORY:
+    if not plain or size > _MAX_DIRECTORY_BYTES:
         raise InputError(
             f"{where} is damaged, or an archive that NumPy has not written; save the weights with numpy.savez, or as "
             ".safetensors"

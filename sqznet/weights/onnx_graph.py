@@ -1,7 +1,6 @@
-"""Any ONNX file in the shape of a SqueezeNet: the graph is walked, and each convolution named by where it stands.
+"""Imports any ONNX file of a SqueezeNet: convolutions are identified by their places in the graph.
 
-Only operators that a SqueezeNet has are understood. What scales the pixels inside the graph is refused rather than
-guessed at.
+Only operators of a SqueezeNet are supported. A graph that scales its pixels is refused.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _SHAPE_ARITHMETIC = {"Shape", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat
 _FLOATS = (1, 10, 11)  # TensorProto's float32, float16, float64
 _ATTRIBUTES = {float: (1, "f"), int: (2, "i"), bytes: (3, "s"), list: (7, "ints")}  # AttributeProto: type, field
 _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
-_RAW = " (not activated)"  # marks a place whose activation is still to come
-_BLOCKS = ("conv1", *FIRES)  # what is pooled and squeezed
+_RAW = " (not activated)"  # marks a place before its activation
+_BLOCKS = ("conv1", *FIRES)  # their outputs are pooled and squeezed
 
-# For `protobuf.check`: every message that the library makes an object of, in an ordinary file.
+# For `protobuf.check`: all messages of an ordinary file for which the library creates objects.
 _PROPERTIES: protobuf.Schema = {1: None, 2: None}
 _TENSOR: protobuf.Schema = {4: None, 8: None, 9: None, 10: None, 12: None, 13: _PROPERTIES, 16: _PROPERTIES}
 _TYPE: protobuf.Schema = {1: {2: {1: {2: None, 3: None}}}, 6: None}
@@ -46,7 +45,7 @@ def looks_like(content: bytes) -> bool:
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file, data outside of it, or a graph that is no SqueezeNet's."""
+    """Raises InputError for a damaged file, data outside of it, or a graph of another network."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -65,7 +64,7 @@ def read(content: bytes, where: str) -> Found:
 
 
 class _Walk:
-    """Follows the graph in its order; `at` says of each tensor which part of a SqueezeNet has computed it."""
+    """Follows the nodes of the graph in order; `at` maps each tensor to the part of a SqueezeNet that computed it."""
 
     def __init__(self, graph: Any, where: str) -> None:
         self.where = where
@@ -84,7 +83,7 @@ class _Walk:
         self.image_size = shape[2] if len(shape) == 4 and shape[2] > 0 else None
         self.channels_last = {inputs[0].name} if shape[3:] == [3] and shape[1] != 3 else set()
         self.outputs = [each.name for each in graph.output]
-        # Our own exports, which take raw pixels.
+        # Files exported by sqznet, which take raw pixels.
         self.ours = bool(self.channels_last) and inputs[0].name == "image" and self.outputs == ["probabilities"]
 
     def refuse(self, node: Any, why: str) -> InputError:
@@ -114,12 +113,12 @@ class _Walk:
             return
         places = [self.at[name] for name in node.input if name in self.at]
         if not places:
-            raise self.refuse(node, "takes nothing that the image has led to")
+            raise self.refuse(node, "has no input that depends on the image")
         self._check_layout(node)
         self.at[node.output[0]] = self._place(node, places)
 
     def _place(self, node: Any, places: list[str]) -> str:
-        """The part of a SqueezeNet that the node's output is."""
+        """The part of a SqueezeNet that the node's output belongs to."""
         place, op = places[0], node.op_type
         handlers = {"Conv": self._conv, "Concat": self._concat, "Add": self._add, "MaxPool": self._max_pool}
         if op in _SHAPE_ARITHMETIC and (place == "shape" or (place == "logits" and op == "Shape")):
@@ -140,11 +139,11 @@ class _Walk:
         raise self.refuse(node, f"after {place} is not part of one")
 
     def _check_layout(self, node: Any) -> None:
-        """Follows whether the channels come second, as ONNX's operators have them, or last."""
+        """Keeps track of tensors with channels last, which ONNX's operators do not take."""
         last = node.input[0] in self.channels_last
         if node.op_type == "Transpose":
             if self.attribute(node, "perm", []) != (_TO_NCHW if last else _TO_NHWC):
-                raise self.refuse(node, "does something else than to change between NHWC and NCHW")
+                raise self.refuse(node, "is not a change between NHWC and NCHW")
             last = not last
         elif last and node.op_type in ("Conv", "MaxPool", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean"):
             raise self.refuse(node, "takes channels last, where they have to come second")
@@ -170,7 +169,7 @@ class _Walk:
             return as_float32(numpy_helper.to_array(tensor), f"{self.where}, {name}")
         except InputError:
             raise
-        except Exception as error:  # what the sizes and types of a damaged tensor lead to
+        except Exception as error:  # damaged sizes and types cause errors of many classes
             raise self.refuse(node, f"has damaged weights {name!r} ({error})") from None
 
     def _conv(self, node: Any, places: list[str]) -> str:
@@ -180,11 +179,11 @@ class _Walk:
         bias = self._array(node, 2) if len(node.input) > 2 and node.input[2] else np.zeros(len(kernel), np.float32)
         place = self._place_of_conv(node, places[0], kernel)
         if place in self.convolutions:
-            raise self.refuse(node, f"stands where {place} does already")
+            raise self.refuse(node, f"has the same place as another {place}")
         padding = 1 if place.endswith("expand3x3") else 0
         given = self.attribute(node, "pads", [0] * 4)
         if self.attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
-            # Of an odd kernel at a stride of 1, half of the kernel; at conv1's stride of 2 it is never Caffe's.
+            # Half of an odd kernel at a stride of 1. At conv1's stride of 2 it differs from Caffe's padding.
             given = [kernel.shape[2] // 2] * 4
         if place == "conv10" and given == [1] * 4:
             self.conv10_padding = padding = 1
@@ -199,7 +198,7 @@ class _Walk:
         return place if place.endswith("_bypass1x1") else place + _RAW
 
     def _place_of_conv(self, node: Any, place: str, kernel: np.ndarray) -> str:
-        """The name of a convolution that takes what `place` computed."""
+        """The name of a convolution whose input is `place`."""
         if place == "image":
             kernels = {each.conv1_kernel: name for name, each in ARCHS.items()}
             if kernel.shape[2] not in kernels:
@@ -219,7 +218,7 @@ class _Walk:
         raise self.refuse(node, f"after {place} is not part of one")
 
     def _block(self, node: Any, place: str) -> str:
-        """The block that `place` is the output of, pooled as it has to be; nothing if it is no block's."""
+        """The block whose output `place` is, with its pooling checked; empty if it is not the output of a block."""
         block = place.removesuffix("_pool")
         if block not in _BLOCKS:
             return ""
@@ -229,7 +228,7 @@ class _Walk:
         return block
 
     def _concat(self, node: Any, places: list[str]) -> str:
-        # Activated before or after they are joined, the branches of a fire module are the same.
+        # The branches of a fire module may be activated before or after the concatenation.
         raw = _RAW if places[0].endswith(_RAW) else ""
         fire = places[0].removesuffix(_RAW).removesuffix("_expand1x1")
         axis = self.attribute(node, "axis", 1)
@@ -257,17 +256,17 @@ class _Walk:
         if block not in _BLOCKS or (kernel, strides, dilations) != ([3, 3], [2, 2], [1, 1]):
             raise self.refuse(node, f"pools {block} by {kernel} at strides of {strides}; expected [3, 3] at [2, 2]")
         same = self.attribute(node, "auto_pad", b"NOTSET") == b"SAME_UPPER"
-        if same or pads != [0, 0, 1, 1]:  # a rim at the end is Caffe's ceil mode on any side
+        if same or pads != [0, 0, 1, 1]:  # padding at the end only: the same as Caffe's ceil mode
             ceil = self.attribute(node, "ceil_mode", 0) == 1 and not same
             side = self._side(node, block)
             if any(pads) or not (ceil or (side and side % 2 == (0 if same else 1))):
                 raise self.refuse(
-                    node, f"pools {block} in another way than Caffe's, which lets the last window hang over"
+                    node, f"pools {block} in another way than Caffe's, whose last window may extend over the edge"
                 )
         return f"{block}_pool"
 
     def _side(self, node: Any, block: str) -> int:
-        """Of the map that a block puts out, in pixels; 0 if the file does not say for which images it is made."""
+        """The side of a block's output, in pixels; 0 if the file does not state the size of its images."""
         try:
             return map_sides(self.arch, self.image_size)[block] if self.image_size else 0
         except InputError as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.weights import names
-from sqznet.weights.convolutions import Found, as_float32, is_counter, pair, shaped
+from sqznet.weights.convolutions import Found, pair, shaped
 
-LARGEST_HEADER = 256 * 1024  # bytes; a SqueezeNet's has 5,000
+MAX_HEADER_BYTES = 256 * 1024  # bytes; a SqueezeNet's has 5,000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_INTEGERS = ("I64", "I32")
+_COUNTERS = {"I64": "<i8", "I32": "<i4"}
 
 
 def looks_like(content: bytes) -> bool:
@@ -25,7 +23,7 @@ def read(content: bytes, where: str) -> Found:
     import safetensors
 
     length = int.from_bytes(content[:8], "little")
-    if length > LARGEST_HEADER:
+    if length > MAX_HEADER_BYTES:
         raise InputError(f"{where} is damaged: a header of {length:,} bytes, where a SqueezeNet's has about 5,000")
     try:
         tensors = safetensors.deserialize(content)
@@ -33,15 +31,11 @@ def read(content: bytes, where: str) -> Found:
         raise InputError(f"{where} is damaged: {error}") from None
     arrays = {}
     for name, tensor in tensors:
-        if tensor["dtype"] in _INTEGERS and is_counter(name, math.prod(tensor["shape"])):
-            continue
-        if tensor["dtype"] not in _DTYPES:
+        dtype = (_DTYPES | _COUNTERS).get(tensor["dtype"])
+        if dtype is None:
             raise InputError(f"{where}, {name}: holds {tensor['dtype']}; expected one of {', '.join(_DTYPES)}")
-        values = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+        values = np.frombuffer(tensor["data"], dtype)
         if tensor["dtype"] == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
-        arrays[name] = as_float32(shaped(values, tensor["shape"], f"{where}, {name}"), f"{where}, {name}")
-    named = names.read(pair(dict(sorted(arrays.items())), where), where)
-    if named.torchvision:
-        return Found(named.convolutions, pixels="torchvision", conv10_padding=0, by_shape=named.by_shape)
-    return Found(named.convolutions, by_shape=named.by_shape)
+        arrays[name] = shaped(values, tensor["shape"] or [1], f"{where}, {name}")  # a counter may have no dimensions
+    return names.read(pair(dict(sorted(arrays.items())), where), where).found()

@@ -14,7 +14,7 @@ from sqznet.compress import __main__ as compress
 from sqznet.core.errors import InputError
 from sqznet.network import architecture, model
 from sqznet.network.quantization import bit_price, pruning, rounding, sensitivity
-from sqznet.network.sqz import convert, decoder
+from sqznet.network.sqz import decoder
 from sqznet.predict import inference
 
 
@@ -31,7 +31,7 @@ def compressed(trained_run, shard_set, tmp_path_factory):
     return out
 
 
-def test_a_file_is_no_larger_than_asked_and_answers_alike(compressed, trained_run, shard_set):
+def test_a_file_is_within_the_target_and_predicts_alike(compressed, trained_run, shard_set):
     assert 150_000 < compressed.stat().st_size <= 190_000  # a quarter of a byte for each of 730,000 weights
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
     real, found = (inference.load(path).predict(images) for path in (trained_run, compressed))
@@ -49,7 +49,7 @@ def test_a_curve_lies_beside_it(compressed):
     assert compressed.with_name("tiny-curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_records_too_few_for_the_loss_that_is_asked_for_are_told_of(trained_run, shard_set, tmp_path, capsys):
+def test_too_few_records_for_the_allowed_loss_give_a_warning(trained_run, shard_set, tmp_path, capsys):
     quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--target=190kB", "--max_drop=0.5"]
     with contextlib.suppress(InputError):  # so coarse a network may lose more
         ask(trained_run, shard_set, tmp_path / "tiny.sqz", *quick)
@@ -58,8 +58,8 @@ def test_records_too_few_for_the_loss_that_is_asked_for_are_told_of(trained_run,
     assert warning in " ".join(said.err.split()) and warning in " ".join(said.out.split())
 
 
-@pytest.mark.parametrize("format_name", compress.FORMATS)
-def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path, format_name):
+@pytest.mark.parametrize("format_name", compress.DECODED_FORMATS)
+def test_a_decoded_file_has_the_same_weights_bit_for_bit(compressed, tmp_path, format_name):
     out = tmp_path / f"decoded.{format_name}"
     assert compress.main([f"--decode={compressed}", f"--format={format_name}", f"--out={out}"]) == 0
     stored = decoder.decode(compressed.read_bytes()).layers
@@ -84,8 +84,8 @@ def test_what_is_decoded_holds_the_same_weights_bit_for_bit(compressed, tmp_path
         )
 
 
-@pytest.mark.parametrize("format_name", compress.FORMATS)
-def test_decoding_takes_no_file_s_place_unasked(compressed, tmp_path, format_name):
+@pytest.mark.parametrize("format_name", compress.DECODED_FORMATS)
+def test_decoding_overwrites_no_file_without_out(compressed, tmp_path, format_name):
     packed = shutil.copy2(compressed, tmp_path / "best.sqz")
     trained = tmp_path / f"best.{format_name}"
     trained.write_text("trained")
@@ -94,10 +94,10 @@ def test_decoding_takes_no_file_s_place_unasked(compressed, tmp_path, format_nam
     assert trained.read_text() == "trained"
 
 
-def test_what_a_file_replaces_is_told(compressed, trained_run, shard_set, tmp_path, capsys):
+def test_the_replaced_file_is_described(compressed, trained_run, shard_set, tmp_path, capsys):
     out = shutil.copy2(compressed, tmp_path / "tiny.sqz")
     quick = ["--no-measure", "--no-compensate", "--no-count_bits", "--max_drop=100"]
-    with pytest.raises(InputError, match=r"Nothing was written; .*tiny.sqz, .* 3 classes\), stands as it was$"):
+    with pytest.raises(InputError, match=r"Nothing was written; .*tiny.sqz, .* 3 classes\), is unchanged$"):
         ask(trained_run, shard_set, out, *quick, "--split=train")
     assert out.read_bytes() == compressed.read_bytes()
     with pytest.raises(InputError, match=r"Nothing was written, and .*other.sqz does not exist$"):
@@ -108,9 +108,9 @@ def test_what_a_file_replaces_is_told(compressed, trained_run, shard_set, tmp_pa
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_path):
+def test_an_unreachable_target_is_refused_with_the_smallest_size(trained_run, shard_set, tmp_path):
     out = tmp_path / "never.sqz"
-    with pytest.raises(InputError, match=r"nothing tried holds to --target=2000 .*the smallest has [\d,]+ bytes"):
+    with pytest.raises(InputError, match=r"no file is within --target=2000 .*the smallest one has [\d,]+ bytes"):
         ask(trained_run, shard_set, out, "--target=2kB", "--no-compensate", "--no-measure", "--no-count_bits")
     assert list(tmp_path.iterdir()) == []
 
@@ -120,26 +120,26 @@ def test_what_cannot_be_had_is_refused_with_figures(trained_run, shard_set, tmp_
     [
         (["--target=none"], "argument --target: 'none' is not a size"),
         (["--max_drop=101"], "argument --max_drop: '101' is not a number from 0 to 100"),
-        (["--split=train"], "is compressed on train and measured on another"),
+        (["--split=train"], "is calibrated on train and measured on another split"),
         (["--format=png"], "argument --format: invalid choice: 'png'"),
         (["--sparsity=1"], "argument --sparsity: '1' is not a number of at least 0 and below 1"),
         (["--out=model.zip"], "--out=model.zip must end in .sqz"),
     ],
 )
-def test_flags_that_make_no_sense_are_refused(trained_run, shard_set, flags, message):
+def test_flags_out_of_range_are_refused(trained_run, shard_set, flags, message):
     with pytest.raises(InputError, match=message):
         compress.main([f"--model={trained_run}", f"--data={shard_set.folder}", *flags])
 
 
-def test_a_damaged_file_is_refused_wherever_a_model_is_asked_for(compressed, tmp_path):
+def test_a_damaged_file_is_refused(compressed, tmp_path):
     content = bytearray(compressed.read_bytes())
     content[1000] ^= 1
     (tmp_path / "damaged.sqz").write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged.sqz cannot be decoded: its checksum is another"):
+    with pytest.raises(InputError, match=r"damaged.sqz cannot be decoded: its checksum is wrong"):
         inference.load(tmp_path / "damaged.sqz")
 
 
-def test_a_damaged_name_is_named():
+def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="no such file: nowhere.sqz"):
         compress.main(["--decode=nowhere.sqz"])
 
@@ -155,37 +155,37 @@ def untrained():
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (32, 6, 6, 3)).astype(np.uint8)
     images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    for layer in convert.convolutions(made):
+    for layer in model.convolutions(made):
         kernel, bias = layer.get_weights()
         spread = np.sqrt(2 / np.prod(kernel.shape[:3]))
         layer.set_weights([draw.normal(0, spread, kernel.shape), draw.normal(0, 0.1, bias.shape)])
-    # Answers that differ, from logits that the last ReLU lets pass.
+    # Outputs that differ, from logits that the last ReLU lets pass.
     kernel, bias = made.get_layer("conv10").get_weights()
     maps = keras.Model(made.input, made.get_layer("conv10").input).predict_on_batch(images)
     made.get_layer("conv10").set_weights([kernel / (maps @ kernel[0, 0]).std(), bias + 4])
-    answers = sensitivity.Answers(made, images)
-    return made, [images[:16], images[16:]], answers, sensitivity.measure(made, [images], answers)
+    reference = sensitivity.ReferenceLogits(made, images)
+    return made, [images[:16], images[16:]], reference, sensitivity.measure(made, [images], reference)
 
 
-def test_measuring_leaves_the_network_as_it_was(untrained):
-    made, _, answers, found = untrained
-    assert answers.divergence(made) < 1e-9
-    assert set(found) == {layer.name for layer in convert.convolutions(made)}
-    assert all(each.of_outputs > 0 and each.of_weights > 0 for each in found.values())
+def test_measuring_restores_the_weights(untrained):
+    made, _, reference, found = untrained
+    assert reference.divergence(made) < 1e-9
+    assert set(found) == {layer.name for layer in model.convolutions(made)}
+    assert all(each.per_output > 0 and each.per_weight > 0 for each in found.values())
 
 
 @pytest.mark.slow
-def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
+def test_every_stage_lowers_the_cost_at_an_equal_price(untrained):
     """Fewer bits, or a smaller divergence: cost is what both are together at the price."""
-    made, batches, answers, found = untrained
+    made, batches, reference, found = untrained
     price = bit_price.at_size(bit_price.estimator(kernels_of(made), found), 0.25 * 1_000_000)
 
     def cost(**stages: bool) -> float:
         rounder = rounding.Rounder(made, batches, found, **stages)
-        weights = {layer.name: layer.get_weights() for layer in convert.convolutions(made)}
+        weights = {layer.name: layer.get_weights() for layer in model.convolutions(made)}
         integers = rounder.round(price)
-        diverges = answers.divergence(made)
-        for layer in convert.convolutions(made):
+        diverges = reference.divergence(made)
+        for layer in model.convolutions(made):
             layer.set_weights(weights[layer.name])
         return bits_of(integers) + diverges / price
 
@@ -196,7 +196,7 @@ def test_every_stage_is_worth_its_work_at_an_equal_price(untrained):
 
 
 def kernels_of(made) -> dict[str, np.ndarray]:
-    return {layer.name: layer.get_weights()[0] for layer in convert.convolutions(made)}
+    return {layer.name: layer.get_weights()[0] for layer in model.convolutions(made)}
 
 
 def bits_of(integers) -> float:
@@ -207,17 +207,17 @@ def bits_of(integers) -> float:
     return bits
 
 
-def test_pruning_takes_the_share_it_is_told_and_the_least_important_first(untrained):
+def test_pruning_removes_the_given_fraction_and_the_least_important_weights_first(untrained):
     made, batches, _, found = untrained
     kernels = kernels_of(made)
-    kept = pruning.keep(kernels, found, 0.6)
+    kept = pruning.masks(kernels, found, 0.6)
     total = sum(kernel.size for kernel in kernels.values())
     assert sum(int(each.sum()) for each in kept.values()) == total - int(0.6 * total)
     dearest_gone = max(
-        (kernels[name][~each] ** 2).max(initial=0) * found[name].of_weights for name, each in kept.items()
+        (kernels[name][~each] ** 2).max(initial=0) * found[name].per_weight for name, each in kept.items()
     )
     cheapest_kept = min(
-        (kernels[name][each] ** 2).min(initial=np.inf) * found[name].of_weights for name, each in kept.items()
+        (kernels[name][each] ** 2).min(initial=np.inf) * found[name].per_weight for name, each in kept.items()
     )
     assert dearest_gone <= cheapest_kept
     weights = made.get_weights()

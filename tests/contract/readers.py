@@ -26,8 +26,9 @@ from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
-from sqznet.predict import __main__ as predicting
+from sqznet.predict import photographs as predicting
 from sqznet.serve import server as web_server
+from tests import commands
 from tests.conftest import build_set
 from tests.contract import kits
 from tests.contract.pictures import Picture
@@ -93,10 +94,9 @@ def predict(pictures: list[Picture], folder: Path) -> Squares:
     return squares
 
 
-def readme(pictures: list[Picture], folder: Path) -> Squares:
-    """The Python program of export/README.md, up to where it runs the model."""
-    text = (kits.HERE.parents[1] / "export" / "README.md").read_text()
-    program = text.split("```python\n")[1].split("```")[0].split("run = ")[0]
+def program_of_app_md(pictures: list[Picture], folder: Path) -> Squares:
+    """The Python program of docs/app.md, up to where it runs the model."""
+    program = (commands.ROOT / "docs" / "app.md").read_text().split("```python\n")[1].split("```")[0].split("run = ")[0]
     (folder / "manifest.json").write_text(json.dumps(manifest(CONTRACT)))
     squares: Squares = {}
     for picture in pictures:
@@ -201,7 +201,7 @@ READERS: dict[str, Callable[[list[Picture], Path], Squares]] = {
     "shards": shards,
     "evaluate": evaluate,
     "predict": predict,
-    "README.md": readme,
+    "app.md": program_of_app_md,
     "page": page,
     "Kotlin": functools.partial(kit, "kotlin"),
     "Swift": functools.partial(kit, "swift"),

@@ -87,7 +87,7 @@ def test_a_kit_reads_a_class_from_each_line_of_labels_txt(kit, content, labels):
         ("short", "lanczos", "interpolation is lanczos, this code supports "),
     ],
 )
-def test_a_kit_says_that_it_is_older_than_the_bundle_only_where_it_is(kit, resize, interpolation, message):
+def test_a_kit_reports_that_it_is_older_than_the_bundle_only_if_it_is(kit, resize, interpolation, message):
     kit.run([["refused", kit.folder / "refused.txt", resize, interpolation]])
     said = (kit.folder / "refused.txt").read_text()
     assert message in said and said.endswith("it is older than the bundle")

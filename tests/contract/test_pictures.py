@@ -20,7 +20,7 @@ def drawn() -> list[pictures.Picture]:
     "reader",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in ("Kotlin", "Swift"))) for name in readers.READERS],
 )
-def test_every_picture_is_seen_within_two_levels_of_what_it_stands_for(reader, drawn):
+def test_every_reader_decodes_every_picture_within_two_levels(reader, drawn):
     try:
         found = compare.measure(reader, drawn)
     except kits.CannotHaveError as reason:

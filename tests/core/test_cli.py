@@ -160,12 +160,12 @@ def test_the_sample_is_small_and_still_what_was_proved(capsys):
     assert export_command.main([f"--check={folder}"]) == 0
 
 
-def test_export_prints_the_table_of_the_readme(trained_run, shard_set, tmp_path, capsys):
+def test_export_prints_the_table_of_the_document(trained_run, shard_set, tmp_path, capsys):
     flags = [f"--model={trained_run}", "--format=tflite", "--budget=5MB", f"--out={tmp_path / 'out'}"]
     assert export_command.main(flags) == 0
     printed = capsys.readouterr().out
     # Of three classes top-5 says nothing.
-    expected = [column for column in columns((commands.ROOT / "README.md").read_text()) if column != "top-5"]
+    expected = [column for column in columns((commands.ROOT / "docs" / "export.md").read_text()) if column != "top-5"]
     assert columns(printed) == expected
     assert "27 records" in printed and "Keras model" in printed
 

@@ -296,7 +296,7 @@ def test_a_run_may_meet_a_full_disk_at_every_file_and_ends_as_if_it_had_not(shar
 
     # What TensorBoard reads is written by TensorFlow, in pages of 4 KB: many epochs' lines until one does not fit.
     written = tf.summary.create_file_writer(str(disk.path / "events"))
-    line = made.progressed.history[0]
+    line = made.state.history[0]
     made._report(line, written, is_best=False)
     (path,) = (disk.path / "events").iterdir()
     disk.fill()

@@ -13,7 +13,7 @@ from sqznet.core import remote
 from sqznet.core.errors import InputError
 from sqznet.data import manifest as manifests
 from sqznet.data import sources
-from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report, scoring
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network.keras_file import Card
 from sqznet.predict import inference
@@ -77,7 +77,7 @@ def test_notes_begin_at_the_source():
 def test_a_trained_model_and_its_report_tell_no_place(trained_run, shard_set, tmp_path):
     assert places(trained_run / "best.keras", trained_run.parent.parent) == []
     predictor = inference.load(trained_run)
-    evaluate.report(evaluate.evaluate(predictor, shard_set, "test"), predictor, shard_set, "test", tmp_path)
+    accuracy_report.report(scoring.evaluate(predictor, shard_set, "test"), predictor, shard_set, "test", tmp_path)
     assert places(tmp_path, trained_run.parent.parent) == []
     content = json.loads((tmp_path / "evaluation-test.json").read_text())
     assert (content["model"], content["data"]) == (trained_run.name, shard_set.folder.name)

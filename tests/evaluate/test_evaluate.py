@@ -11,6 +11,7 @@ import pytest
 from sqznet.core import cli, metrics
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report
 from sqznet.images import geometry
 from sqznet.predict import __main__ as predict
 from sqznet.predict import inference
@@ -67,7 +68,7 @@ def test_both_models_see_what_the_flags_say(bundle, trained_run, shard_set, tmp_
         (["--resize_as=android", "--no-antialias"], "leave out --no-antialias, or --resize_as"),
         (
             ["--resize_to=31"],
-            r"--resize_to=31 is too small: the model sees 32 x 32 pixels, .*; give --resize_to=32 or more",
+            r"--resize_to=31 is too small: the model takes 32 x 32 pixels, .*; give --resize_to=32 or more",
         ),
         (["--resize_to=0"], "--resize_to=0 is too small"),
     ],
@@ -109,7 +110,7 @@ def score_of(counts: dict[int, tuple[int, int]], classes: int) -> metrics.Score:
 def test_the_worst_classes_are_those_that_have_the_records_to_say_so(capsys):
     names = tuple(f"class{index}" for index in range(40))
     counts = dict.fromkeys(range(30), (3, 0)) | {index: (50, index) for index in range(30, 40)}
-    evaluate._print_by_class(score_of(counts, 40), names)
+    accuracy_report._print_by_class(score_of(counts, 40), names)
     printed = capsys.readouterr().out
     assert (
         "the 10 worst of 40 classes (all are in the report); 30 of 40 classes have fewer than 10 records and" in printed
@@ -122,21 +123,23 @@ def test_the_worst_classes_are_those_that_have_the_records_to_say_so(capsys):
 
 def test_where_no_class_has_enough_records_there_is_no_table(capsys):
     counts = dict.fromkeys(range(100), (1, 0))
-    evaluate._print_by_class(score_of(counts, 100), tuple(map(str, range(100))))
+    accuracy_report._print_by_class(score_of(counts, 100), tuple(map(str, range(100))))
     printed = capsys.readouterr().out
     assert printed.startswith("no table of the worst classes: 100 of 100 classes have fewer than 10 records")
     assert "most often" not in printed
 
 
 def test_few_classes_are_all_listed_with_their_counts(capsys):
-    evaluate._print_by_class(score_of({0: (2, 1), 1: (1, 1), 2: (9, 0)}, 3), CLASSES)
+    accuracy_report._print_by_class(score_of({0: (2, 1), 1: (1, 1), 2: (9, 0)}, 3), CLASSES)
     printed = capsys.readouterr().out
     assert all(name in printed for name in CLASSES) and "right" in printed
 
 
 def test_a_set_that_has_changed_since_the_training_is_told_of(trained_run, shard_set, tmp_path):
-    assert evaluate._changed_since(trained_run, shard_set) is None
+    assert accuracy_report._changed_since(trained_run, shard_set) is None
     changed = dataclasses.replace(shard_set, channel_means=(1.0, 2.0, 3.0))
     for model in (trained_run, trained_run / "best.keras"):
-        assert "has changed since" in evaluate._changed_since(model, changed)
-    assert evaluate._changed_since(trained_run, dataclasses.replace(changed, folder=tmp_path)) is None  # another set
+        assert "has changed since" in accuracy_report._changed_since(model, changed)
+    assert (
+        accuracy_report._changed_since(trained_run, dataclasses.replace(changed, folder=tmp_path)) is None
+    )  # another set

@@ -16,12 +16,13 @@ from sqznet.core import files
 from sqznet.core.errors import InputError
 from sqznet.data import pipeline
 from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import scoring
 from sqznet.export import check, onnx, saved_model, tflite, variants, verify
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, labels, metadata, model
 from sqznet.network.keras_file import Card
-from sqznet.predict import __main__ as predict
 from sqznet.predict import inference
+from sqznet.predict import photographs as reading
 from tests.conftest import CLASSES, export
 
 
@@ -146,7 +147,7 @@ def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
     expected = inference.load(trained_run).predict(pixels)
     stored = np.fromfile(bundle / "golden" / "expected" / "model.onnx.bin", "<f4").reshape(len(pixels), -1)
     assert np.abs(stored - expected).max() < 1e-5
-    read = predict.read(bundle / "golden" / "photo.jpg", inference.load(trained_run))[0].astype(int)
+    read = reading.read(bundle / "golden" / "photo.jpg", inference.load(trained_run))[0].astype(int)
     assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
     assert len(set(golden["labels"])) == len(CLASSES)
 
@@ -170,11 +171,8 @@ def test_a_thousand_classes_stay_under_five_mebibytes(arch, limit, tmp_path):
     tflite.write(folded, tmp_path / "model.tflite", "none")
     onnx.write(folded, tmp_path / "model.onnx", "none")
     card = Card(tuple(labels.imagenet()), Preprocessing(227, 256, "squash", "bicubic"), None, weights.IMAGENET_TRAIN)
-    metadata.add_to_saved_model(tmp_path / "savedmodel", card)
-    metadata.add_to_onnx(tmp_path / "model.onnx", card)
-    words = labels.readable(card.classes or ())
-    path, steps = tmp_path / "model.tflite", card.preprocessing.steps
-    metadata.add(path, name="x", description=steps, licence="x", labels=words, image_size=227, card=card)
+    for name, format_name in (("savedmodel", "savedmodel"), ("model.tflite", "tflite"), ("model.onnx", "onnx")):
+        metadata.add_card(tmp_path / name, format_name, card, "x")
     sizes = {path.name: files.size_of(path) for path in tmp_path.iterdir()}
     assert max(sizes.values()) < limit, sizes
 
@@ -207,7 +205,7 @@ def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_
     nearest = [np.abs(records - picture).mean(axis=(1, 2, 3)).min() for picture in pixels.astype(int)]
     assert min(nearest) > 5  # levels of 255
     assert json.loads((golden / "golden.json").read_text())["labels"] is None
-    read = predict.read(golden / "photo.jpg", predictor)[0].astype(int)
+    read = reading.read(golden / "photo.jpg", predictor)[0].astype(int)
     assert np.abs(read - pixels[0]).mean() < 1
     report = (tmp_path / "drawn" / "report.html").read_text()
     assert "of none of the classes" in report and "✗" not in report
@@ -215,7 +213,7 @@ def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_
 
 def test_evaluate_scores_an_exported_file_like_the_model(bundle, trained_run, shard_set):
     scores = [
-        evaluate.evaluate(inference.load(path), shard_set, "test")
+        scoring.evaluate(inference.load(path), shard_set, "test")
         for path in (trained_run, bundle / "model.tflite", bundle / "model.onnx", bundle / "savedmodel")
     ]
     assert len({(score.n, score.top1_hits, score.top5_hits) for score in scores}) == 1
@@ -226,7 +224,7 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
     flags = [f"--model={path}", f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]
     assert evaluate.main([*flags, f"--against={trained_run}"]) == 0
     report = json.loads((tmp_path / "evaluation-val-model_int8.tflite.json").read_text())
-    loss, whole = report["loss"], evaluate.evaluate(inference.load(trained_run), shard_set, "val")
+    loss, whole = report["loss"], scoring.evaluate(inference.load(trained_run), shard_set, "val")
     assert (loss["against"], loss["top1"], loss["top5"]) == (trained_run.name, whole.top1, whole.top5)
     assert loss["drop"] == pytest.approx(whole.top1 - report["top1"])
     assert "points lost" in capsys.readouterr().out
@@ -241,16 +239,16 @@ def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_se
     assert proofs["model.onnx"].agreement == 1.0
 
 
-def test_the_program_of_the_readme_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
-    readme = Path(__file__).parents[2] / "export" / "README.md"
-    program = readme.read_text().split("```python\n")[1].split("```")[0]
+def test_the_program_of_the_document_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "app.md"
+    program = page.read_text().split("```python\n")[1].split("```")[0]
     for name in ("manifest.json", "labels.txt", "model.tflite"):
         shutil.copy(bundle / name, tmp_path)
     shutil.copy(photographs / "val" / "star" / "000.jpg", tmp_path / "photo.jpg")
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     predictor = inference.load(trained_run)
-    (expected,) = predictor.predict(predict.read(tmp_path / "photo.jpg", predictor)[0][None])
+    (expected,) = predictor.predict(reading.read(tmp_path / "photo.jpg", predictor)[0][None])
     name, probability = done.stdout.split()
     assert name == CLASSES[expected.argmax()]
     assert float(probability) == pytest.approx(expected.max(), abs=0.05)  # Pillow scales a little differently

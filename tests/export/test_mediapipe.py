@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from sqznet.data import pipeline
 from sqznet.images import crop
-from sqznet.images.preprocessing import RUNTIMES
+from sqznet.images.preprocessing import RUNTIME_RESIZES, Preprocessing
 from sqznet.network import metadata
+from sqznet.network.keras_file import Card
 from sqznet.predict import inference
 from tests import ci
 
@@ -84,16 +85,15 @@ def test_mediapipe_resizes_as_our_table_of_runtimes_says(mediapipe_alone, tmp_pa
     size = 32
     pixel_names = tuple(map(str, range(size * size * 3)))
     write_mirror(tmp_path / "mirror.tflite", size)
-    metadata.add(
-        tmp_path / "mirror.tflite", name="m", description="d", licence="none", labels=pixel_names, image_size=size
-    )
+    card = Card(pixel_names, Preprocessing(size, size))
+    metadata.add_card(tmp_path / "mirror.tflite", "tflite", card, "mirror")
     noise = np.random.default_rng(0).integers(0, 256, (90, 135, 3), np.uint8)
     jpeg = tf.io.encode_jpeg(noise)
     np.save(tmp_path / "photograph.npy", tf.io.decode_jpeg(jpeg).numpy()[np.newaxis])
     (found,) = classified(mediapipe_alone, tmp_path / "mirror.tflite", tmp_path / "photograph.npy")
     theirs = np.zeros(size * size * 3)
     theirs[[index for index, _, _ in found]] = [score for _, _, score in found]
-    ours = crop.preprocess_for_eval(jpeg, RUNTIMES["mediapipe"].at(size)).numpy().astype(float)
+    ours = crop.preprocess_for_eval(jpeg, RUNTIME_RESIZES["mediapipe"].at(size)).numpy().astype(float)
     difference = np.abs(theirs.reshape(ours.shape) - ours)
     # OpenCV computes with weights in steps of 1/32.
     assert difference.max() <= 8 and difference.mean() < 1

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 from sqznet.data.sources import synthetic
-from sqznet.images import crop
-from sqznet.images import resize as pixels
+from sqznet.images import crop, resize
 from sqznet.images.preprocessing import CORNER, Preprocessing
 from sqznet.network import labels
 from sqznet.network.sqz import encoder
@@ -217,7 +216,7 @@ def test_colours_transparency_and_orientation_are_those_of_the_contract(page, bu
     upload(page, tmp_path / name)
     assert page.is_hidden("#problem"), page.inner_text("#problem")
     wanted = inference.load(bundle / "model.tflite").card.preprocessing
-    assert np.abs(seen_by(page) - pixels.prepare(picture.expected, wanted).astype(int)).mean() <= 2
+    assert np.abs(seen_by(page) - resize.prepare(picture.expected, wanted).astype(int)).mean() <= 2
 
 
 def test_inks_of_a_press_are_refused_by_name(page, tmp_path):

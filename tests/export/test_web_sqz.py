@@ -23,7 +23,7 @@ from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, labels
 from sqznet.network import model as models
 from sqznet.network.sqz import decoder, encoder
-from sqznet.network.sqz.decoder import ENVELOPE, Damaged, Network
+from sqznet.network.sqz.decoder import ENVELOPE, Contents, Damaged
 from tests.export import test_web
 from tests.export.test_web import answers, idle, open_page, seen_by, serving
 from tests.fuzz import mutate
@@ -79,7 +79,7 @@ async (pixels) => {
 """
 
 
-def network(name: str) -> tuple[Network, dict[str, encoder.Integers]]:
+def network(name: str) -> tuple[Contents, dict[str, encoder.Integers]]:
     """A network of random integers that keeps its activations within bounds, so that no class takes all."""
     arch, activation, bypass, padding, names, classes, image_size = NETWORKS[name]
     draw = np.random.default_rng(list(NETWORKS).index(name))
@@ -91,7 +91,7 @@ def network(name: str) -> tuple[Network, dict[str, encoder.Integers]]:
         layers[layer] = (integers[layer].kernel, draw.normal(scale=0.1, size=shape[3]).astype(np.float32))
     means, deviations = (123.0, 117.0, 104.0), (58.375, 57.125, 57.5)
     preprocessing = (image_size, "squash", image_size + 8, "bicubic", False)
-    made = Network(
+    made = Contents(
         arch, activation, bypass, padding, classes, names, *preprocessing, means, deviations, "von nirgendwo ☃", layers
     )
     return made, integers
@@ -130,7 +130,7 @@ def decoded(page, folder: Path, content: bytes) -> dict:
     return page.evaluate(DECODE)
 
 
-def as_decoded(found: Network) -> dict:
+def as_decoded(found: Contents) -> dict:
     """The same of what the reference decoder makes of it."""
     header = {name: value for name, value in vars(found).items() if name != "layers"}
     rows = [
@@ -140,7 +140,7 @@ def as_decoded(found: Network) -> dict:
     return {"header": json.loads(json.dumps(header)), "layers": rows}
 
 
-def mended(content: bytes) -> bytes:
+def with_checksum(content: bytes) -> bytes:
     """With length and checksum as they should be for what follows them."""
     body = content[ENVELOPE.size :]
     return ENVELOPE.pack(decoder.MAGIC, ENVELOPE.size + len(body), zlib.crc32(body)) + body
@@ -157,7 +157,7 @@ def test_extremes_are_decoded_to_the_same_bits(page, folder):
     draw = np.random.default_rng(0)
     zeros = np.zeros(shapes["fire9_expand1x1"], np.int64)  # one symbol, which takes no bits
     integers["fire9_expand1x1"] = encoder.Integers(zeros, np.float32(0.5))
-    wide = draw.integers(-32768, -32768 + decoder.MOST_SYMBOLS, shapes["fire9_expand3x3"])
+    wide = draw.integers(-32768, -32768 + decoder.MAX_SYMBOLS, shapes["fire9_expand3x3"])
     integers["fire9_expand3x3"] = encoder.Integers(wide, np.float32(1e-42))  # below the normal numbers
     biases = np.array([65504, -65504, 6e-8, -6e-8, 6.1e-5, -0.0, 1 / 3, 0, *draw.normal(size=504)], np.float32)
     made.layers["fire9_expand3x3"] = (made.layers["fire9_expand3x3"][0], biases[:256])
@@ -174,7 +174,7 @@ def test_damage_is_refused_before_anything_is_believed(page, folder, encoded):
         (content[:12], "it does not begin as a .sqz file does"),
         (content.replace(b"\r\n", b"\n", 1), "it does not begin as a .sqz file does"),
         (content[:-1], f"it has {len(content) - 1:,} bytes, and says that it has {len(content):,}"),
-        (bytes(changed), "its checksum is another: it was changed or damaged on its way"),
+        (bytes(changed), "its checksum is wrong: it was changed or damaged"),
     ]:
         assert decoded(page, folder, damaged) == {"refused": message}
         with pytest.raises(Damaged, match=f"^{re.escape(message)}$"):
@@ -220,7 +220,7 @@ def test_what_makes_no_sense_is_refused_as_in_python(page, folder, encoded, offs
     places = of_parts(content)
     damaged = bytearray(content)
     struct.pack_into(layout, damaged, places.get(offset, offset), value)
-    refused(page, folder, mended(bytes(damaged)), message)
+    refused(page, folder, with_checksum(bytes(damaged)), message)
 
 
 def of_parts(content: bytes) -> dict[str, int]:
@@ -251,7 +251,7 @@ def refused(page, folder: Path, content: bytes, message: str) -> None:
 )
 def test_symbols_have_to_end_where_the_file_ends(page, folder, encoded, tail, message):
     content = encoded["plain-1.1"]
-    refused(page, folder, mended(content[:-2] if tail is None else content + tail), message)
+    refused(page, folder, with_checksum(content[:-2] if tail is None else content + tail), message)
 
 
 def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
@@ -259,7 +259,7 @@ def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
     headers = content[: of_parts(content)["words"] // 4]
     rng = random.Random(3)
     for _ in range(40):
-        some = mended(mutate(headers, rng) + content[len(headers) :])
+        some = with_checksum(mutate(headers, rng) + content[len(headers) :])
         found = decoded(page, folder, some)
         try:
             assert found == as_decoded(decoder.decode(some))
@@ -267,7 +267,7 @@ def test_both_decoders_take_and_refuse_the_same_files(page, folder, encoded):
             assert list(found) == ["refused"]
 
 
-def keras_probabilities(stored: Network, pixels: np.ndarray) -> np.ndarray:
+def keras_probabilities(stored: Contents, pixels: np.ndarray) -> np.ndarray:
     """Of pixels (size, size, 3)."""
     import keras
 
@@ -297,7 +297,7 @@ def test_the_network_is_that_of_keras(page, folder, encoded, name):
 def test_images_too_small_for_the_pools_are_refused(page, folder, encoded):
     content = bytearray(encoded["plain-1.1"])
     struct.pack_into("<H", content, 24, 14)
-    (folder / "some.sqz").write_bytes(mended(bytes(content)))
+    (folder / "some.sqz").write_bytes(with_checksum(bytes(content)))
     with pytest.raises(Exception, match="images of 14 pixels leave too little to pool after fire5"):
         page.evaluate(RUN, [0])
 

@@ -40,7 +40,7 @@ def stored(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_the_colours_of_a_profile_become_those_of_srgb(name, format_name):
+def test_the_colours_of_a_profile_are_converted_to_srgb(name, format_name):
     profile = PROFILES[name]
     content = encode(icc.from_srgb(PICTURE, profile), format_name, icc_profile=profile, **FORMATS[format_name])
     pixels, colours = decode.decode(content)
@@ -120,7 +120,7 @@ def test_transparency_goes_onto_white_after_the_conversion():
     assert difference(pixels, PIXELS * share + 255 * (1 - share)) < 2
 
 
-def test_a_profile_that_cannot_be_put_together_is_a_broken_one():
+def test_a_profile_whose_parts_cannot_be_joined_is_broken():
     content = encode(PICTURE, "JPEG", icc_profile=icc.srgb())
     assert content.count(b"ICC_PROFILE\0\1\1") == 1
     in_two = content.replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2")  # the second part is missing

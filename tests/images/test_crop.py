@@ -8,17 +8,16 @@ import tensorflow as tf
 from PIL import Image
 
 from sqznet.data.sources import synthetic
-from sqznet.images import crop as preprocess
-from sqznet.images import decode
-from sqznet.images import resize as preparation
-from sqznet.images.preprocessing import CORNER, RUNTIMES, Preprocessing
+from sqznet.images import crop, decode
+from sqznet.images.preprocessing import CORNER, RUNTIME_RESIZES, Preprocessing
+from sqznet.images.resize import prepare
 from sqznet.recipes import IMAGENETTE, Recipe
 
 JPEG = synthetic.draw("train/boat/7", 2, seed=0)  # 96 x 96
 
 
 def drawn(seed: tf.Tensor, recipe: Recipe) -> tf.Tensor:
-    return preprocess.draw(seed, 1, recipe.min_crop_area)[0]
+    return crop.draw(seed, 1, recipe.min_crop_area)[0]
 
 
 def photograph(width: int, height: int) -> bytes:
@@ -33,7 +32,7 @@ def photograph(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (256, 256), (1000, 260), (40, 30)])
 def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, height):
     content = photograph(width, height)
-    got = preprocess.preprocess_for_eval(tf.constant(content), Preprocessing(227, 256)).numpy().astype(int)
+    got = crop.preprocess_for_eval(tf.constant(content), Preprocessing(227, 256)).numpy().astype(int)
 
     image = Image.open(io.BytesIO(content))
     scale = 256 / min(width, height)
@@ -49,7 +48,7 @@ def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, he
 def test_squashing_scales_both_sides_and_cuts_out_the_middle(width, height):
     content = photograph(width, height)
     preprocessing = Preprocessing(227, 256, "squash", "bicubic")
-    got = preprocess.preprocess_for_eval(tf.constant(content), preprocessing).numpy().astype(int)
+    got = crop.preprocess_for_eval(tf.constant(content), preprocessing).numpy().astype(int)
 
     image = Image.open(io.BytesIO(content)).resize((256, 256), Image.Resampling.BICUBIC)
     expected = np.asarray(image.crop((14, 14, 241, 241))).astype(int)
@@ -60,7 +59,7 @@ def test_squashing_scales_both_sides_and_cuts_out_the_middle(width, height):
 
 def test_interpolations_differ_where_there_is_detail():
     got = [
-        preprocess.preprocess_for_eval(tf.constant(JPEG), Preprocessing(64, 64, "short", interpolation)).numpy()
+        crop.preprocess_for_eval(tf.constant(JPEG), Preprocessing(64, 64, "short", interpolation)).numpy()
         for interpolation in ("bilinear", "bicubic")
     ]
     assert (got[0] != got[1]).mean() > 0.01
@@ -104,9 +103,9 @@ def cubic(x):  # Keys, a = -0.5
 def test_pixels_are_those_of_the_documented_contract(resize, interpolation, antialias, kernel, radius, centre, size):
     image = np.random.default_rng(0).integers(0, 256, (70, 101, 3), np.uint8)
     jpeg = tf.io.encode_jpeg(image)
-    got = preprocess.preprocess_for_eval(jpeg, Preprocessing(size, size, resize, interpolation, antialias)).numpy()
+    got = crop.preprocess_for_eval(jpeg, Preprocessing(size, size, resize, interpolation, antialias)).numpy()
     pixels = tf.io.decode_jpeg(jpeg).numpy().astype(float)
-    prepared = preparation.prepare(pixels.astype(np.uint8), Preprocessing(size, size, resize, interpolation, antialias))
+    prepared = prepare(pixels.astype(np.uint8), Preprocessing(size, size, resize, interpolation, antialias))
     if resize == "short":
         pixels = pixels[:, 15 : 15 + 70]  # (101 - 70) // 2
     height, width, _ = pixels.shape
@@ -127,7 +126,7 @@ def test_a_small_picture_keeps_its_pixels_on_the_way_through_a_record(side):
     buffer = io.BytesIO()
     Image.fromarray(fine).save(buffer, "PNG")
     jpeg = decode.to_jpeg(buffer.getvalue()).content
-    got = preprocess.preprocess_for_eval(tf.constant(jpeg), Preprocessing(side, side)).numpy().astype(int)
+    got = crop.preprocess_for_eval(tf.constant(jpeg), Preprocessing(side, side)).numpy().astype(int)
     assert np.abs(got - fine).mean() < 1
 
 
@@ -135,24 +134,24 @@ def test_a_small_picture_keeps_its_pixels_on_the_way_through_a_record(side):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_antialiasing_is_honoured_alike_eagerly_and_in_a_dataset(interpolation, antialias):
     preprocessing = Preprocessing(24, 24, "squash", interpolation, antialias)
-    eager = preprocess.preprocess_for_eval(tf.constant(JPEG), preprocessing).numpy()
-    dataset = tf.data.Dataset.from_tensors(JPEG).map(lambda jpeg: preprocess.preprocess_for_eval(jpeg, preprocessing))
+    eager = crop.preprocess_for_eval(tf.constant(JPEG), preprocessing).numpy()
+    dataset = tf.data.Dataset.from_tensors(JPEG).map(lambda jpeg: crop.preprocess_for_eval(jpeg, preprocessing))
     (mapped,) = dataset.as_numpy_iterator()
     np.testing.assert_array_equal(eager, mapped)
     other = Preprocessing(24, 24, "squash", interpolation, not antialias)
-    assert (eager != preprocess.preprocess_for_eval(tf.constant(JPEG), other).numpy()).mean() > 0.1
+    assert (eager != crop.preprocess_for_eval(tf.constant(JPEG), other).numpy()).mean() > 0.1
 
 
 def crops(seeds: tf.Tensor, recipe: Recipe, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Training crops of JPEG, made one by one and in a dataset."""
 
-    def crop(seed):
-        return preprocess.preprocess_for_train(
+    def one(seed):
+        return crop.preprocess_for_train(
             tf.constant(JPEG), drawn(seed, recipe), recipe.crop, recipe.preprocessing, size
         )
 
-    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(crop)
-    return np.stack([crop(seed).numpy() for seed in seeds]), np.stack(list(mapped.as_numpy_iterator()))
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(one)
+    return np.stack([one(seed).numpy() for seed in seeds]), np.stack(list(mapped.as_numpy_iterator()))
 
 
 def test_training_honours_antialiasing_in_a_dataset():
@@ -166,19 +165,19 @@ def test_training_honours_antialiasing_in_a_dataset():
     assert (made[0] != made[1]).mean() > 0.1
 
 
-def test_mediapipe_passes_over_pixels_from_the_corner():
+def test_mediapipe_samples_single_pixels_from_the_corner():
     stripes = np.zeros((96, 192, 3), np.uint8)
     stripes[::3, ::6] = 255  # every pixel that is looked at, and no other
     buffer = io.BytesIO()
     Image.fromarray(stripes).save(buffer, "JPEG", quality=100, subsampling=0)
-    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), RUNTIMES["mediapipe"].at(32)).numpy()
+    got = crop.preprocess_for_eval(tf.constant(buffer.getvalue()), RUNTIME_RESIZES["mediapipe"].at(32)).numpy()
     assert got.mean() > 200
 
 
 def test_a_greyscale_jpeg_becomes_three_equal_channels():
     buffer = io.BytesIO()
     Image.open(io.BytesIO(JPEG)).convert("L").save(buffer, "JPEG")
-    got = preprocess.preprocess_for_eval(tf.constant(buffer.getvalue()), Preprocessing(64, 64)).numpy()
+    got = crop.preprocess_for_eval(tf.constant(buffer.getvalue()), Preprocessing(64, 64)).numpy()
     assert (got[..., 0] == got[..., 1]).all() and (got[..., 0] == got[..., 2]).all()
 
 
@@ -195,23 +194,23 @@ def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
 def test_predictions_without_tensorflow_see_the_same_part_of_a_photograph(kind):
     """Their JPEG decoder is another, a few levels apart."""
     content = photograph(301, 222)
-    got = preparation.prepare(decode.to_pixels(content), kind).astype(int)
-    expected = preprocess.preprocess_for_eval(tf.constant(content), kind).numpy().astype(int)
+    got = prepare(decode.to_pixels(content), kind).astype(int)
+    expected = crop.preprocess_for_eval(tf.constant(content), kind).numpy().astype(int)
     assert np.abs(got - expected).max() <= 6 and np.abs(got - expected).mean() < 1.5
 
 
 def test_half_of_the_crops_are_mirrored():
     recipe = Recipe(image_size=64, resize_to=64)  # a window of the whole image: only the mirror is random
     content = tf.constant(photograph(96, 96))
-    rows = preprocess.draw(tf.constant([0, 0], tf.int64), 200, recipe.min_crop_area)
-    crops = [preprocess.preprocess_for_train(content, draws, recipe.crop, recipe.preprocessing, 64) for draws in rows]
-    mirrored = sum(int(crop[0, 0, 0]) > int(crop[0, -1, 0]) for crop in crops)
+    rows = crop.draw(tf.constant([0, 0], tf.int64), 200, recipe.min_crop_area)
+    images = [crop.preprocess_for_train(content, draws, recipe.crop, recipe.preprocessing, 64) for draws in rows]
+    mirrored = sum(int(image[0, 0, 0]) > int(image[0, -1, 0]) for image in images)
     assert 70 < mirrored < 130
 
 
 def test_resized_crops_keep_to_their_areas_and_aspect_ratios():
     draws = np.random.default_rng(0).random((2, 1000), np.float32)
-    heights, widths = (side.numpy() for side in preprocess.resized_crop(*draws, min_area=0.25))
+    heights, widths = (side.numpy() for side in crop.resized_crop(*draws, min_area=0.25))
     areas, aspects = heights * widths, widths / heights
     assert 0.25 <= areas.min() < 0.26 and 0.99 < areas.max() < 1.0001
     assert np.abs(np.sort(areas) - np.linspace(0.25, 1, 1000)).max() < 0.05  # uniform
@@ -224,9 +223,9 @@ def test_a_training_crop_shows_the_region_that_was_drawn(width, height):
     """Of the gradient: red tells the column and green the row that a pixel comes from."""
     content = photograph(width, height)
     for size in (24, 64, 250):  # an eighth to a half in the decoder; and scaled up
-        for draws in preprocess.draw(tf.constant([0, 1], tf.int64), 12, IMAGENETTE.min_crop_area).numpy():
+        for draws in crop.draw(tf.constant([0, 1], tf.int64), 12, IMAGENETTE.min_crop_area).numpy():
             how = IMAGENETTE.crop, IMAGENETTE.preprocessing
-            image = preprocess.preprocess_for_train(tf.constant(content), draws, *how, size).numpy()
+            image = crop.preprocess_for_train(tf.constant(content), draws, *how, size).numpy()
             side = (width * height) ** 0.5
             tall, wide = min(height, round(draws[0] * side)), min(width, round(draws[1] * side))
             top, left = np.floor(draws[2] * (height - tall + 1)), np.floor(draws[3] * (width - wide + 1))
@@ -250,11 +249,11 @@ def test_a_photograph_much_larger_than_the_crop_is_averaged_not_sampled():
     for antialias in (True, False):
         recipe = IMAGENETTE.replace(antialias=antialias)
         content = tf.constant(buffer.getvalue())
-        image = preprocess.preprocess_for_train(content, whole, recipe.crop, recipe.preprocessing, 16).numpy()
+        image = crop.preprocess_for_train(content, whole, recipe.crop, recipe.preprocessing, 16).numpy()
         made[antialias] = np.abs(image - (68 + 120 * checks[4::8, 4::8])).mean()
     assert made[True] < 0.4 * made[False]
 
 
-def test_what_is_broken_raises():
+def test_a_broken_jpeg_raises():
     with pytest.raises(tf.errors.InvalidArgumentError):
-        preprocess.preprocess_for_eval(tf.constant(b"not a jpeg"), Recipe())
+        crop.preprocess_for_eval(tf.constant(b"not a jpeg"), Recipe())

@@ -8,7 +8,7 @@ from tests.fuzz import fuzz
 
 
 @pytest.mark.slow
-def test_damaged_photographs_and_shards_are_refused_by_name_or_right():
+def test_damaged_photographs_and_shards_are_refused_by_name_or_read_correctly():
     counts, defects = fuzz(200, seed=7)
     assert not defects
     assert counts.total() == 200

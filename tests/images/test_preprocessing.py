@@ -9,7 +9,7 @@ from sqznet import recipes
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
 from sqznet.images import preprocessing
-from sqznet.images.preprocessing import CORNER, RUNTIMES, Preprocessing
+from sqznet.images.preprocessing import CORNER, RUNTIME_RESIZES, Preprocessing
 from sqznet.network import keras_file
 from sqznet.train import __main__ as train
 
@@ -22,7 +22,7 @@ from sqznet.train import __main__ as train
         ({"resize": "squash", "interpolation": "bicubic"}, "scale both sides, whatever the shape, to 256 pixels (bicu"),
     ],
 )
-def test_steps_say_what_to_do(changes, words):
+def test_steps_describe_the_preprocessing(changes, words):
     assert words in Preprocessing(227, 256, **changes).steps
 
 
@@ -35,18 +35,18 @@ def test_steps_say_what_to_do(changes, words):
         ({"resize_to": 100}, "a crop of 227 pixels does not fit"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes, message):
+def test_contradicting_settings_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Preprocessing(**{"image_size": 227, "resize_to": 256, **changes})
 
 
-def test_a_recipe_hands_its_antialias_on():
+def test_a_recipe_passes_on_its_antialias():
     assert recipes.ARTICLE.preprocessing.antialias
     assert not recipes.ARTICLE.replace(antialias=False).preprocessing.antialias
     assert train.make_parser().parse_args(["--no-antialias"]).antialias is False
 
 
-def test_a_recipe_cannot_take_the_interpolation_that_only_others_have():
+def test_a_recipe_refuses_the_interpolation_of_other_runtimes():
     with pytest.raises(InputError, match="it must be one of bilinear, bicubic"):
         recipes.ARTICLE.replace(interpolation=CORNER, antialias=False)
 
@@ -72,21 +72,21 @@ def test_a_model_file_without_antialias_is_antialiased(trained_run, tmp_path):
     assert card == keras_file.load(trained_run / "best.keras")[1]
 
 
-def test_a_card_keeps_that_it_is_not_antialiased():
+def test_a_card_keeps_antialias_false():
     card = keras_file.Card(("a", "b"), Preprocessing(32, 32, antialias=False))
     assert keras_file.card_from_dict(card.to_dict(), where="here") == card
 
 
-def test_a_card_that_lacks_more_is_refused():
+def test_a_card_without_interpolation_is_refused():
     content = keras_file.Card(("a", "b"), Preprocessing(32, 32)).to_dict()
     del content["preprocessing"]["interpolation"]
     with pytest.raises(InputError, match="here cannot be read .*interpolation"):
         keras_file.card_from_dict(content, where="here")
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", RUNTIME_RESIZES)
 def test_a_runtime_fills_the_whole_input(name):
-    made = RUNTIMES[name].at(224)
+    made = RUNTIME_RESIZES[name].at(224)
     assert (made.image_size, made.resize_to) == (224, 224)
     assert made == Preprocessing(**made.to_dict())
 
@@ -94,22 +94,22 @@ def test_a_runtime_fills_the_whole_input(name):
 def test_an_unknown_runtime_lists_the_known_ones():
     with pytest.raises(InputError) as refused:
         evaluate.make_parser().parse_args(["--resize_as=fridge"])
-    assert all(name in str(refused.value) for name in preprocessing.RUNTIMES)
+    assert all(name in str(refused.value) for name in preprocessing.RUNTIME_RESIZES)
 
 
-def test_evaluating_as_a_runtime_says_so_and_leaves_the_other_report(trained_run, tmp_path, capsys):
+def test_evaluating_as_a_runtime_writes_a_report_of_its_own(trained_run, tmp_path, capsys):
     flags = [f"--model={trained_run}", "--split=val", f"--out={tmp_path}"]
     assert evaluate.main(flags) == 0
     assert evaluate.main([*flags, "--resize_as=mediapipe"]) == 0
     assert "resized as mediapipe does" in " ".join(capsys.readouterr().out.split())
     reports = [json.loads((tmp_path / f"evaluation-val{each}.json").read_text()) for each in ("", "-as-mediapipe")]
     assert [report["resize_as"] for report in reports] == [None, "mediapipe"]
-    assert reports[1]["preprocessing"] == RUNTIMES["mediapipe"].at(32).to_dict()
+    assert reports[1]["preprocessing"] == RUNTIME_RESIZES["mediapipe"].at(32).to_dict()
     assert reports[0]["n"] == reports[1]["n"] == 33
     assert (tmp_path / "confusion-val-as-mediapipe.png").is_file()
 
 
-def test_a_card_has_names_for_the_outputs_which_may_be_alike():
+def test_a_card_may_have_equal_class_names_but_not_none():
     """ImageNet has two classes called "crane" in words."""
     content = {"preprocessing": {"image_size": 32, "resize_to": 32, "resize": "short", "interpolation": "bilinear"}}
     assert keras_file.card_from_dict({**content, "classes": ["crane", "crane"]}, "x").classes == ("crane", "crane")

@@ -49,7 +49,7 @@ def test_the_orientation_of_the_main_picture_counts():
 
 @pytest.mark.parametrize("pointer", [34665, 34853, 40965, 700], ids=["EXIF", "GPS", "interoperability", "XMP"])
 @pytest.mark.parametrize("where", [0, 7, 2**31, 2**32 - 1])
-def test_metadata_that_lead_nowhere_leave_the_picture_upright(pointer, where):
+def test_metadata_with_invalid_offsets_leave_the_picture_upright(pointer, where):
     content = tiff.write([Page(np.rot90(PIXELS).copy(), {tiff.ORIENTATION: 6, pointer: where})])
     assert np.array_equal(decode.to_pixels(content), PIXELS)
 
@@ -103,7 +103,7 @@ def test_wide_grey_is_scaled_by_its_range(values, order):
 
 
 @pytest.mark.parametrize("values", [GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32) / 255])
-def test_a_picture_that_counts_from_white_to_black_is_turned_over(values):
+def test_a_picture_in_which_zero_is_white_is_inverted(values):
     pixels = decode.to_pixels(tiff.write([Page(values, {262: 0})]))
     assert np.abs(pixels.astype(int) - (255 - GREY[..., np.newaxis].astype(int))).max() <= 1
 
@@ -133,19 +133,19 @@ def test_wide_colours_are_scaled_or_refused_but_never_dark():
 
 
 @pytest.mark.parametrize("worst", [np.nan, np.inf, -1.0])
-def test_pixels_that_are_no_levels_are_refused(worst):
+def test_negative_or_non_finite_pixels_are_refused(worst):
     values = GREY.astype(np.float32) / 255
     values[3, 3] = worst
     with pytest.raises(Reject, match="negative or not numbers"):
         decode.to_pixels(tiff.write([Page(values)]))
 
 
-def test_a_kind_of_pixels_that_is_not_read_is_named():
+def test_an_unsupported_pixel_format_is_named():
     with pytest.raises(Reject, match="a TIFF file whose pixels are not read; save it with 8 or 16 bits"):
         decode.to_pixels(tiff.write([Page(GREY.astype(np.float64))]))
 
 
-def test_directories_that_point_at_each_other_end():
+def test_directories_that_point_at_each_other_do_not_loop():
     content = bytearray(tiff.write([Page(PREVIEW), Page(PIXELS)]))
     content[-4:] = content[4:8]  # the last directory is followed by the first
     assert np.array_equal(decode.to_pixels(bytes(content)), PIXELS)

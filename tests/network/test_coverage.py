@@ -10,10 +10,9 @@ import pytest
 
 from sqznet.compress import __main__ as compress
 from sqznet.export.__main__ import main as export
-from sqznet.network import architecture, coverage, keras_file
+from sqznet.network import architecture, coverage, fold, keras_file
 from sqznet.network import model as models
 from sqznet.network.coverage import Coverage
-from sqznet.network.sqz import convert
 from sqznet.predict import inference
 
 CLASSES = (*"abcde", "ball", "house", "star")  # of the model: five more than the photographs have
@@ -35,19 +34,19 @@ CLASSES = (*"abcde", "ball", "house", "star")  # of the model: five more than th
         ([], 3, 3, 0, False),
     ],
 )
-def test_classes_are_counted_and_few_are_told_from_a_small_sample(labels, of_set, of_model, classes, few):
+def test_classes_are_counted_and_compared_with_the_possible_number(labels, of_set, of_model, classes, few):
     batches = np.array_split(np.array(list(labels), np.int64), 3)
     assert coverage.count(batches, of_set, of_model) == Coverage(classes, of_model, few)
 
 
-def test_a_count_is_read_as_it_was_written():
+def test_a_coverage_is_read_as_it_was_written():
     counted = Coverage(10, 1000, True)
     assert str(counted) == "10 of 1,000 classes"
     assert coverage.read({"n": 5, **counted.to_dict()}) == counted
     assert coverage.read({"n": 5}) is None
 
 
-def test_the_warning_says_what_it_is_about():
+def test_the_warning_names_the_missing_classes():
     few, enough = Coverage(10, 1000, True), Coverage(900, 1000, False)
     measured = "measured on photographs of 10 of 1,000 classes; they say little about the other 990"
     fitted = "The photographs calibrated on show 10 of 1,000 classes: the other 990 may lose more."
@@ -61,13 +60,13 @@ def test_the_warning_says_what_it_is_about():
 def wide(trained_run, tmp_path_factory):
     """The trained network with five more classes, whose logits are always 0."""
     trained, card = inference.load_keras(trained_run)
-    small = convert.without_batch_norm(trained, card.preprocessing.image_size)
+    small = fold.without_batch_norm(trained, card.preprocessing.image_size)
     described, means, deviations = models.describe(small, card.preprocessing.image_size)
     wider = architecture.Network(
         len(CLASSES), described.arch, described.activation, False, described.bypass, image_size=32
     )
     made = models.build(wider, channel_means=means, channel_deviations=deviations)
-    for layer in convert.convolutions(small):
+    for layer in models.convolutions(small):
         arrays = layer.get_weights()
         if layer.name == "conv10":
             arrays = [np.pad(each, [(0, 0)] * (each.ndim - 1) + [(5, 0)]) for each in arrays]
@@ -77,7 +76,7 @@ def wide(trained_run, tmp_path_factory):
     return path
 
 
-def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
+def test_an_export_prints_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
     out = tmp_path / "bundle"
     flags = [f"--model={wide}", f"--data={shard_set.folder}", f"--out={out}", "--format=tflite", "--quantize=int8"]
     assert export([*flags, "--calibration_records=32", "--max_drop=100", "--golden=drawings"]) == 0
@@ -95,13 +94,13 @@ def test_an_export_says_how_many_classes_it_was_calibrated_and_measured_on(wide,
         assert "say little about the other 5, which may lose more" in content
 
 
-def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, shard_set, tmp_path, capsys):
+def test_compress_prints_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
     out = tmp_path / "wide.sqz"
     flags = [f"--model={wide}", f"--data={shard_set.folder}", f"--out={out}", "--calibration_records=32"]
     plain = ["--no-measure", "--no-compensate", "--no-count_bits"]
     assert compress.main([*flags, *plain, "--target=190kB", "--max_drop=100", "--records=20"]) == 0
     printed = capsys.readouterr()
-    assert "rounding is fitted to 32 records of train, which show 3 of 8 classes" in printed.err
+    assert "calibrating on 32 records of train, which show 3 of 8 classes" in printed.err
     assert "n = 20, 3 of 8 classes; uncompressed top-1" in printed.out
     assert "warning: The losses were measured on photographs of 3 of 8 classes" in printed.out
     with out.with_name("wide-curve.csv").open() as file:
@@ -109,7 +108,7 @@ def test_compress_says_how_many_classes_it_was_fitted_to_and_measured_on(wide, s
     assert (line["classes"], line["calibrated_classes"], line["of_classes"]) == ("3", "3", "8")
 
 
-def test_of_all_classes_nothing_is_warned(bundle):
+def test_full_coverage_gives_no_warning(bundle):
     for name in ("MODEL_CARD.md", "report.html"):
         content = (bundle / name).read_text()
         assert "(3 of 3 classes)" in content and "may lose more" not in content

@@ -18,6 +18,7 @@ from sqznet import weights
 from sqznet.core import files
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import scoring
 from sqznet.export import variants
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import exported, metadata
@@ -43,7 +44,7 @@ def alone(path: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("variant", variants.VARIANTS, ids=lambda variant: variant.file_name)
-def test_a_file_alone_says_what_its_manifest_says(bundle, tmp_path, variant):
+def test_a_file_alone_has_the_card_of_its_manifest(bundle, tmp_path, variant):
     there = inference.load(bundle / variant.file_name).card
     here = inference.load(alone(bundle / variant.file_name, tmp_path / "alone")).card
     assert here.classes == there.classes == CLASSES
@@ -82,7 +83,7 @@ def test_an_onnx_file_keeps_its_card_when_it_is_imported(bundle, tmp_path):
 # A file of an earlier version: the sample has labels and, in words, the crop
 
 
-def test_the_sample_alone_has_its_names_and_its_crop(tmp_path, capsys):
+def test_the_sample_file_alone_has_its_classes_and_its_crop(tmp_path, capsys):
     path = alone(SAMPLE / "model_int8.tflite", tmp_path / "alone")
     here, there = inference.load(path).card, inference.load(SAMPLE / path.name).card
     assert here.preprocessing == there.preprocessing == Preprocessing(144, 144)
@@ -113,12 +114,12 @@ def test_every_crop_that_an_earlier_version_described_is_read(tmp_path, words, e
     path.write_bytes(content[: content.index(b"Image classifier")] + description)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "cat\ndog\n")
-    (found,) = exported.statements(path, None)
+    (found,) = exported.find_cards(path, None)
     assert (found.card.preprocessing, found.card.classes) == (expected, ("cat", "dog"))
     assert words in found.note
 
 
-def test_names_in_words_go_with_data_of_wordnet_ids(tmp_path):
+def test_readable_names_match_data_with_wordnet_ids(tmp_path):
     predictor = inference.load(alone(SAMPLE / "model_int8.tflite", tmp_path / "alone"))
     ids = inference.load(SAMPLE / "model_int8.tflite").card.classes
     assert predictor.outputs_of(ids, tmp_path).tolist() == list(range(10))
@@ -132,7 +133,7 @@ def test_names_in_words_go_with_data_of_wordnet_ids(tmp_path):
     [(10, 99), (10, 8), (8, 1), (16, 7)],
     ids=["unknown method", "deflated", "encrypted", "checksum"],
 )
-def test_labels_of_an_earlier_version_that_cannot_be_read_are_damage(tmp_path, photographs, place, value):
+def test_unreadable_labels_of_an_earlier_version_are_reported_as_damage(tmp_path, photographs, place, value):
     path = alone(SAMPLE / "model_int8.tflite", tmp_path / "alone")
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -154,11 +155,11 @@ def append(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [lose_the_end, append])
-def test_a_file_without_its_end_is_neither_foreign_nor_without_classes(bundle, tmp_path, harm):
+def test_a_truncated_file_is_reported_as_damaged(bundle, tmp_path, harm):
     for source, member in ((SAMPLE / "model_int8.tflite", "labels.txt"), (bundle / "model.tflite", "sqznet.json")):
         path = alone(source, tmp_path / "alone")
         harm(path)
-        with pytest.raises(InputError, match=f"is damaged or cut short: its metadata name {member}, and the end of"):
+        with pytest.raises(InputError, match=f"is damaged or truncated: its metadata name {member}, which the end of"):
             inference.load(path)
 
 
@@ -170,7 +171,7 @@ def test_an_onnx_file_without_its_end_is_refused(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "savedmodel"])
-def test_a_file_of_an_earlier_version_that_says_nothing_needs_its_manifest(bundle, tmp_path, name):
+def test_a_file_of_an_earlier_version_without_a_card_needs_its_manifest(bundle, tmp_path, name):
     old = shutil.copytree(bundle, tmp_path / "old")
     without_card(old / name)
     content = json.loads((old / "manifest.json").read_text())
@@ -231,14 +232,14 @@ FOREIGN_MANIFESTS = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN_MANIFESTS)
-def test_a_manifest_of_another_program_is_passed_over(bundle, tmp_path, kind):
+def test_a_manifest_of_another_program_is_ignored(bundle, tmp_path, kind):
     (tmp_path / "manifest.json").write_bytes(FOREIGN_MANIFESTS[kind])
     for name in ("model.onnx", "model.tflite", "savedmodel"):
         assert inference.load(alone(bundle / name, tmp_path)).card.classes == CLASSES
 
 
 @pytest.mark.parametrize("kind", ["no JSON", "not UTF-8", "sizes"])
-def test_a_damaged_manifest_is_an_error_where_the_file_says_nothing(bundle, tmp_path, kind):
+def test_a_damaged_manifest_is_an_error_if_the_file_has_no_card(bundle, tmp_path, kind):
     (tmp_path / "manifest.json").write_bytes(FOREIGN_MANIFESTS[kind])
     path = alone(bundle / "model.onnx", tmp_path)
     without_card(path)
@@ -251,7 +252,7 @@ def test_a_damaged_manifest_is_an_error_where_the_file_says_nothing(bundle, tmp_
 
 @pytest.mark.parametrize("new", ["model.lite", "model.onnx", "model.keras", "model.sqz", "model", "MODEL.BIN"])
 @pytest.mark.parametrize("name", ["model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx"])
-def test_a_renamed_file_runs_as_what_it_is(bundle, tmp_path, name, new):
+def test_a_renamed_file_runs_by_its_content(bundle, tmp_path, name, new):
     path = Path(shutil.copy(bundle / name, tmp_path / new))
     here, there = inference.load(path), inference.load(bundle / name)
     assert type(here.runtime) is type(there.runtime) and here.card.classes == CLASSES
@@ -263,12 +264,12 @@ def test_an_earlier_version_of_a_file_may_be_renamed(tmp_path):
     assert inference.load(path).card.preprocessing == Preprocessing(144, 144)
 
 
-def test_a_tflite_file_of_another_program_is_called_so_whatever_its_name(foreign, tmp_path):
+def test_a_tflite_file_of_another_program_is_recognised_under_any_name(foreign, tmp_path):
     with pytest.raises(InputError, match="A TFLite file cannot be imported"):
         inference.load(Path(shutil.copy(foreign["tflite"], tmp_path / "model.onnx")))
 
 
-def test_of_a_saved_model_the_folder_is_asked_for(bundle):
+def test_a_file_inside_a_saved_model_is_refused_with_its_folder(bundle):
     with pytest.raises(InputError, match=r"saved_model.pb is one file of a SavedModel; give its folder: .*savedmodel$"):
         inference.load(bundle / "savedmodel" / "saved_model.pb")
 
@@ -361,7 +362,7 @@ def test_the_command_can_be_pasted_where_the_path_has_blanks(tmp_path):
     assert shlex.split(command)[3] == f"--source={path}"
 
 
-def test_our_manifest_beside_it_does_not_make_a_file_ours(bundle, foreign, tmp_path):
+def test_a_foreign_file_beside_a_manifest_is_refused(bundle, foreign, tmp_path):
     shutil.copy(bundle / "manifest.json", tmp_path)
     shutil.copy(foreign["softmax"], tmp_path / "theirs.onnx")
     with pytest.raises(InputError, match=r"theirs.onnx is not a file exported by sqznet: no sqznet.json in it and no"):
@@ -371,7 +372,7 @@ def test_our_manifest_beside_it_does_not_make_a_file_ours(bundle, foreign, tmp_p
         inference.load(tmp_path / "model.onnx")
 
 
-def test_a_saved_model_of_another_program_is_not_even_loaded(foreign, monkeypatch):
+def test_a_saved_model_of_another_program_is_refused_before_it_is_loaded(foreign, monkeypatch):
     monkeypatch.setattr(
         tf.saved_model, "load", lambda *args, **options: pytest.fail("it was loaded, and could do harm")
     )
@@ -399,16 +400,16 @@ def test_our_onnx_file_runs_when_a_tool_has_fixed_its_batch(bundle, shard_set, t
     onnx.save(model, tmp_path / "fixed.onnx")
     fixed, free = inference.load(tmp_path / "fixed.onnx"), inference.load(bundle / "model.onnx")
     assert fixed.runtime.batch == batch
-    scores = [evaluate.evaluate(each, shard_set, "val") for each in (fixed, free)]
+    scores = [scoring.evaluate(each, shard_set, "val") for each in (fixed, free)]
     assert np.array_equal(scores[0].hits, scores[1].hits)
 
 
 # Rows that are no probabilities
 
 
-def test_logits_are_refused_whatever_the_file_says_of_itself(tmp_path):
+def test_a_file_with_a_card_that_puts_out_logits_is_refused(tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     with pytest.raises(InputError, match=r"for image 1 of 3 the values are .* with sum .*Probably these are logits"):
         inference.load(path).predict(images)
@@ -416,14 +417,14 @@ def test_logits_are_refused_whatever_the_file_says_of_itself(tmp_path):
 
 def test_evaluate_says_which_records_were_answered_with_logits(shard_set, tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     with pytest.raises(InputError, match=r"does not put out probabilities: .* \(records 0 to 32, 0 first, of val of "):
-        evaluate.evaluate(inference.load(path), shard_set, "val")
+        scoring.evaluate(inference.load(path), shard_set, "val")
 
 
 def test_a_teacher_that_answers_with_logits_ends_training_with_one_line(shard_set, tmp_path):
     path = foreign_onnx(tmp_path / "logits.onnx")
-    metadata.add_to_onnx(path, Card(CLASSES, Preprocessing(32, 32)))
+    metadata.add_card(path, "onnx", Card(CLASSES, Preprocessing(32, 32)), "logits")
     options = {"strategy_name": "one", "replicas": None, "run_dir": tmp_path / "run", "resume": False}
     with pytest.raises(InputError, match=r"--teacher: .*logits.onnx does not put out probabilities: for image 1 of 8"):
         start.train(shard_set, TINY, teacher=path, **options)
@@ -432,7 +433,7 @@ def test_a_teacher_that_answers_with_logits_ends_training_with_one_line(shard_se
 # A bundle's folder
 
 
-def test_of_a_bundle_the_file_nearest_to_the_trained_model_is_taken(bundle, shard_set, tmp_path, capsys):
+def test_a_bundle_is_represented_by_the_file_nearest_to_the_trained_model(bundle, shard_set, tmp_path, capsys):
     copy = shutil.copytree(bundle, tmp_path / "copy")
     for name in ("model.tflite", "model.onnx", "model_nchw.onnx", "savedmodel", "model_float16.tflite"):
         assert inference.load(copy).path == copy / name

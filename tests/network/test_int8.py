@@ -52,9 +52,9 @@ def as_written(path, images: np.ndarray) -> np.ndarray:
     return session.run(None, {"image": images.astype(np.float32)})[0]
 
 
-def test_bringing_channels_together_does_not_change_the_function(pictures):
+def test_cross_layer_equalization_does_not_change_the_function(pictures):
     folded = network("relu")
-    equal = int8._equalised(folded, int8._loudest(folded, pictures))
+    equal = int8._equalized(folded, pictures)
     images = pictures[0].astype(np.float32)
     assert np.abs(equal.predict(images, verbose=0) - folded.predict(images, verbose=0)).max() < 1e-5
     assert not np.allclose(equal.get_layer("conv1").kernel, folded.get_layer("conv1").kernel)
@@ -154,7 +154,7 @@ def test_an_int8_onnx_file_is_a_quarter_of_the_size(bundle):
         assert (bundle / name).stat().st_size < 0.32 * whole
 
 
-def test_rounding_with_the_inputs_in_mind_loses_less_than_plain_rounding():
+def test_error_compensation_loses_less_than_rounding_to_nearest():
     random = np.random.default_rng(2)
     patches = random.normal(size=(500, 4)) @ random.normal(size=(4, 36))  # inputs that move together, as maps do
     kernel = random.normal(size=(3, 3, 4, 5)).astype(np.float32)
@@ -170,7 +170,7 @@ def test_rounding_with_the_inputs_in_mind_loses_less_than_plain_rounding():
     assert np.abs(steps - np.round(steps)).max() < 1e-3
 
 
-def test_scales_have_a_step_at_zero():
+def test_zero_is_a_step_of_every_range():
     for limits in ((0.0, 255.0), (-1.0, 7.3), (-3.0, 0.0)):
         scale, zero = int8.scale_and_zero(limits)
         assert 0 <= zero <= 255

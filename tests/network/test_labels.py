@@ -28,16 +28,16 @@ def test_a_class_is_found_however_it_is_spelled(known, name):
 
 
 @pytest.mark.parametrize("name", ["dustcart", "Garbage Truck", "n03417042", "n03417042 garbage truck, dustcart"])
-def test_each_word_of_a_model_s_label_names_its_class(name):
+def test_each_name_in_a_label_matches_its_class(name):
     assert labels.match([name, "Tinca_tinca"], WITH_ALL_WORDS) == [[0], [1]]
 
 
-def test_a_whole_label_comes_before_a_word_of_another():
+def test_a_whole_label_has_priority_over_a_name_in_another():
     assert labels.match(["truck"], ["truck", "garbage truck, truck"]) == [[0]]
     assert labels.match(["crane", "crane (bird)", "moon"], IMAGENET) == [[134, 517], [134], []]
 
 
-def test_a_name_that_is_not_known_is_answered_with_those_like_it():
+def test_an_unknown_name_gets_similar_names():
     assert labels.close_to("garbage trck", IMAGENET)[0] == "garbage truck"
     assert labels.close_to("xyzzy", IMAGENET) == []
 
@@ -57,7 +57,7 @@ def test_evaluation_finds_the_outputs_by_any_name(trained_run, tmp_path):
     ("names", "classes", "message"),
     [
         (("n02012849", "n03126707", "cat"), ("crane",), r"several outputs of .*: 0 \('crane \(bird\)'\), 1 \('crane"),
-        (("n03417042", "cat", "dog"), ("garbage trck",), "does not know 'garbage trck'; .*: 'garbage truck'"),
+        (("n03417042", "cat", "dog"), ("garbage trck",), "has no class 'garbage trck'; .*: 'garbage truck'"),
         (("n03417042 garbage truck, dustcart", "cat", "dog"), ("dustcart", "garbage truck"), "both output 0 of"),
         (("a", "a", "b"), ("a",), r"several outputs of .*: 0 \('a'\), 1 \('a'\)"),
         (("a", "b", "c"), ("c", "a", "b"), "order their classes differently: class 0 is 'a' in the model and 'c'"),
@@ -68,8 +68,8 @@ def test_evaluation_refuses_names_that_could_be_several_or_none(names, classes, 
         predictor(trained_run, names).outputs_of(classes, tmp_path)
 
 
-def test_fine_tuning_says_what_a_class_that_starts_anew_may_be():
+def test_fine_tuning_suggests_outputs_for_a_new_class():
     assert finetune.hints(("tench", "crane", "garbage trck", "my cat"), IMAGENET) == [
-        "'crane' may be 'crane (bird)' or 'crane (machine)': name it so",
-        "'garbage trck' is almost 'garbage truck'",
+        "'crane' may be 'crane (bird)' or 'crane (machine)': use one of these names",
+        "'garbage trck' is similar to 'garbage truck'",
     ]

@@ -28,7 +28,7 @@ from sqznet.predict import inference
 from tests.conftest import run_file
 
 LABELS = ("a ball", "Haus", "étoile, star")
-SAYS = {"name": "tiny", "description": "three drawn things", "licence": "Apache-2.0"}
+CARD = Card(LABELS, Preprocessing(32, 40, "squash", "bicubic", False), "data/here", "ImageNet", {"licence": "MIT"})
 PORTS = [("float32", 1.0), ("uint8", 255.0)]
 
 
@@ -54,7 +54,7 @@ def described(plain, tmp_path):
         path = tmp_path / where / f"{dtype}.tflite"
         path.parent.mkdir()
         shutil.copy(plain.folder / path.name, path)
-        metadata.add(path, **SAYS, labels=LABELS, image_size=32)
+        metadata.add_card(path, "tflite", CARD, "tiny")
         return path
 
     return describe
@@ -93,10 +93,11 @@ def metadata_of(path: Path):
 
 
 @pytest.mark.parametrize(("dtype", "largest_output"), PORTS)
-def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest_output):
+def test_the_metadata_describe_input_and_output(described, dtype, largest_output):
     fb = metadata_schema()
     model = metadata_of(described(dtype))
-    assert (model.name, model.description, model.license) == (b"tiny", b"three drawn things", b"Apache-2.0")
+    assert (model.name, model.license) == (b"SqueezeNet tiny", b"MIT")
+    assert model.description.decode() == f"Image classifier. {CARD.preprocessing.steps}."
     assert model.minParserVersion == b"1.0.0"
     (graph,) = model.subgraphMetadata
     (image,), (probabilities,) = graph.inputTensorMetadata, graph.outputTensorMetadata
@@ -112,9 +113,8 @@ def test_the_file_says_what_goes_in_and_what_comes_out(described, dtype, largest
     assert (file.name, file.type) == (b"labels.txt", fb.AssociatedFileType.TENSOR_AXIS_LABELS)
 
 
-@pytest.mark.parametrize("card_file", [None, "sqznet.json"])
-def test_the_metadata_are_the_bytes_that_mediapipes_own_classes_write(card_file):
-    content = tflite_metadata.written("tiny", "three things", "MIT", 32, 255.0, "labels.txt", card_file)
+def test_the_metadata_are_the_bytes_that_mediapipes_own_classes_write():
+    content = tflite_metadata.build("tiny", "three things", "MIT", 32, 255.0, "labels.txt", "sqznet.json")
     builder = tflite_metadata.Builder(1024)
     read = metadata_schema().ModelMetadataT.InitFromPackedBuf(content)
     builder.Finish(read.Pack(builder), file_identifier=b"M001")
@@ -125,8 +125,10 @@ WITHOUT_MEDIAPIPE = """
 import sys
 sys.modules["mediapipe"] = sys.modules["cv2"] = None  # importing either fails
 from pathlib import Path
+from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import metadata
-metadata.add(Path(sys.argv[1]), name="x", description="x", licence="x", labels=("a", "b", "c"), image_size=32)
+from sqznet.network.keras_file import Card
+metadata.add_card(Path(sys.argv[1]), "tflite", Card(("a", "b", "c"), Preprocessing(32, 32)), "x")
 assert metadata.labels_of(Path(sys.argv[1])) == ("a", "b", "c")
 """
 
@@ -142,8 +144,9 @@ def test_labels_come_back_in_order_from_an_uncompressed_archive(described, plain
     assert metadata.labels_of(path) == LABELS
     assert metadata.labels_of(plain.folder / path.name) is None
     with zipfile.ZipFile(path) as archive:
-        (member,) = archive.infolist()
-    assert (member.filename, member.compress_type) == ("labels.txt", zipfile.ZIP_STORED)
+        members = archive.infolist()
+    assert [member.filename for member in members] == ["labels.txt", "sqznet.json"]
+    assert {member.compress_type for member in members} == {zipfile.ZIP_STORED}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
@@ -152,7 +155,7 @@ def test_the_same_model_is_the_same_bytes(described, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_the_network_in_the_file_stays_what_it_is(described, plain, dtype):
+def test_metadata_do_not_change_the_network(described, plain, dtype):
     path = described(dtype)
     before, after = model_of(plain.folder / path.name), model_of(path)
     assert len(after.buffers) == len(before.buffers) + 1
@@ -181,7 +184,7 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_weights_lie_where_the_schema_promises(described, dtype):
+def test_weights_are_aligned_as_the_schema_requires(described, dtype):
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAsModel(described(dtype).read_bytes(), 0)
@@ -194,25 +197,24 @@ def test_weights_lie_where_the_schema_promises(described, dtype):
 @pytest.mark.parametrize(
     "content", [b"", b"no model, though long enough", b"\x00\x00\x00\x00TFL3", b"\xff" * 4 + b"TFL3"]
 )
-def test_a_file_that_is_no_tflite_file_is_refused(tmp_path, content):
+def test_a_file_that_is_not_tflite_is_refused(tmp_path, content):
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     with pytest.raises(InputError, match="model.tflite is not a TFLite file"):
-        metadata.add(path, **SAYS, labels=LABELS, image_size=32)
+        metadata.add_card(path, "tflite", CARD, "tiny")
     assert path.read_bytes() == content
     assert metadata.labels_of(path) is None
 
 
-def test_a_second_helping_is_refused(described):
+def test_a_file_that_has_metadata_is_refused(described):
     path = described("float32")
     with pytest.raises(InputError, match="has metadata already"):
-        metadata.add(path, **SAYS, labels=LABELS, image_size=32)
+        metadata.add_card(path, "tflite", CARD, "tiny")
 
 
 # The card
 
 
-CARD = Card(LABELS, Preprocessing(32, 40, "squash", "bicubic", False), "data/here", "ImageNet", {"licence": "MIT"})
 CONTRACT = {
     "image_size": 32,
     "resize_to": 40,
@@ -229,15 +231,8 @@ CONTRACT = {
 def carrying(request, plain, tmp_path) -> Path:
     """A file with a card, with nothing beside it."""
     path = tmp_path / request.param
-    if path.suffix == ".tflite":
-        shutil.copy(plain.folder / path.name, path)
-        metadata.add(path, **SAYS, labels=LABELS, image_size=32, card=CARD)
-    elif path.suffix == ".onnx":
-        shutil.copy(plain.folder / path.name, path)
-        metadata.add_to_onnx(path, CARD)
-    else:
-        shutil.copytree(plain.folder / path.name, path)
-        metadata.add_to_saved_model(path, CARD)
+    (shutil.copy if path.suffix else shutil.copytree)(plain.folder / path.name, path)
+    metadata.add_card(path, path.suffix[1:] or "savedmodel", CARD, "tiny")
     return path
 
 
@@ -272,7 +267,7 @@ def test_the_card_changes_nothing_in_the_network(carrying, plain):
 
 def test_a_card_is_listed_among_the_files_of_tflite_metadata(plain, tmp_path):
     path = Path(shutil.copy(plain.folder / "float32.tflite", tmp_path))
-    metadata.add(path, **SAYS, labels=LABELS, image_size=32, card=CARD)
+    metadata.add_card(path, "tflite", CARD, "tiny")
     (listed,) = metadata_of(path).associatedFiles
     assert listed.name == b"sqznet.json"
     assert metadata.labels_of(path) == LABELS
@@ -281,5 +276,5 @@ def test_a_card_is_listed_among_the_files_of_tflite_metadata(plain, tmp_path):
 def test_the_same_card_is_the_same_bytes(plain, tmp_path):
     for name in ("one", "other"):
         shutil.copy(plain.folder / "model.onnx", tmp_path / f"{name}.onnx")
-        metadata.add_to_onnx(tmp_path / f"{name}.onnx", CARD)
+        metadata.add_card(tmp_path / f"{name}.onnx", "onnx", CARD, "tiny")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "other.onnx").read_bytes()

@@ -71,12 +71,12 @@ def test_a_model_describes_the_network_it_was_built_from(network):
     assert means == pytest.approx(MEANS) and deviations == (1.0, 1.0, 1.0)
 
 
-def test_too_small_an_image_is_refused():
+def test_an_image_that_is_too_small_is_refused():
     with pytest.raises(InputError, match="cannot take images of 16 pixels: too little is left to pool after fire5"):
         model.build(Network(10, "v1.1", image_size=16), channel_means=MEANS)
 
 
-def test_a_stranger_is_not_described():
+def test_a_model_of_another_program_is_not_described():
     import keras
 
     stranger = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="stranger")

@@ -17,7 +17,7 @@ from tests.conftest import TINY
 DSD = TINY.replace(epochs=3, sparsity=0.4, sparse_epochs=(1, 2), dropout=0.0)
 
 
-def test_the_smallest_share_is_pruned_and_pruning_again_changes_nothing():
+def test_the_smallest_weights_are_pruned_and_pruning_again_changes_nothing():
     kernel = np.array([[3.0, -0.1], [0.2, -4.0], [0.0, 0.2]], np.float32)
     np.testing.assert_array_equal(sparse.mask(kernel, 0.5), [[1, 0], [0, 1], [0, 1]])
     np.testing.assert_array_equal(sparse.mask(kernel * sparse.mask(kernel, 0.5), 0.5), sparse.mask(kernel, 0.5))
@@ -50,7 +50,7 @@ def test_weights_are_zero_in_the_sparse_epochs_and_only_then_also_when_resumed(s
             run.save()
     assert held
     run.resume()
-    assert run.progressed.step == first + 2
+    assert run.state.step == first + 2
     run._train_call(iterator, range(first + 2, first + 3))
     for name, each in zeros(checkpoint.read(run.variables)).items():
         np.testing.assert_array_equal(each, held[name], err_msg=f"resumed: {name}")
@@ -78,6 +78,6 @@ def test_sparse_epochs_become_steps():
         ({"sparsity": 0.3, "sparse_epochs": (2,)}, "they must be two"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(changes, message):
+def test_values_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         recipes.ARTICLE.replace(**changes)

@@ -17,14 +17,14 @@ import pytest
 from sqznet.network.sqz import decoder, encoder
 from tests.fuzz import mutate
 
-HEADER_FIELDS = [field.name for field in dataclasses.fields(decoder.Network) if field.name != "layers"]
+HEADER_FIELDS = [field.name for field in dataclasses.fields(decoder.Contents) if field.name != "layers"]
 ALLOCATED = 100_000_000  # bytes
 SLOW = 10.0  # seconds; a whole file takes a third of one on two cores
 
 
 def network(
     arch="v1.1", activation="relu", bypass="none", padding=0, names=("ball", "house", "star"), classes=3
-) -> tuple[decoder.Network, dict[str, encoder.Integers]]:
+) -> tuple[decoder.Contents, dict[str, encoder.Integers]]:
     """A network of random integers, whose input channels differ in how predictable they are."""
     draw = np.random.default_rng(5)
     integers, layers = {}, {}
@@ -34,7 +34,7 @@ def network(
         integers[name] = encoder.Integers(values, np.float32(draw.uniform(0.001, 0.1)))
         layers[name] = (integers[name].kernel, draw.normal(size=shape[3]).astype(np.float16).astype(np.float32))
     means, deviations = (123.0, 117.0, 104.0), (1.0, 58.5, 57.375)
-    made = decoder.Network(
+    made = decoder.Contents(
         arch, activation, bypass, padding, classes, names, 64, "squash", 72, "bicubic", False, means, deviations,
         "of nowhere", layers,
     )  # fmt: skip
@@ -82,10 +82,10 @@ def test_the_decoder_needs_numpy_only():
     tree = ast.parse(Path(decoder.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "dataclasses", "numpy", "struct", "zlib"}
+    assert imported == {"__future__", "dataclasses", "numpy", "struct", "typing", "zlib"}
 
 
-def mended(content: bytes) -> bytes:
+def with_checksum(content: bytes) -> bytes:
     """With length and checksum as they should be for what follows them."""
     body = content[decoder.ENVELOPE.size :]
     return decoder.ENVELOPE.pack(decoder.MAGIC, decoder.ENVELOPE.size + len(body), zlib.crc32(body)) + body
@@ -102,7 +102,7 @@ def test_ten_thousand_damaged_files_are_refused():
                 decoder.decode(damaged)
 
 
-def test_files_made_to_deceive_neither_hang_nor_fill_memory():
+def test_crafted_files_neither_hang_nor_fill_memory():
     """With a right checksum, so that all that comes after it has to hold by itself."""
     content = encoder.encode(*network())
     headers = content[: len(content) // 40]  # where sizes are
@@ -113,7 +113,7 @@ def test_files_made_to_deceive_neither_hang_nor_fill_memory():
         some = mutate(headers, rng) + content[len(headers) :] if number % 3 else mutate(content, rng)
         began = time.monotonic()
         try:
-            found = decoder.decode(mended(some))
+            found = decoder.decode(with_checksum(some))
             assert all(np.isfinite(kernel).all() for kernel, _ in found.layers.values())
         except decoder.Damaged:
             refused += 1
@@ -137,15 +137,15 @@ def test_files_made_to_deceive_neither_hang_nor_fill_memory():
         (55, "<I", 1 << 31, "bytes are due at byte"),
     ],
 )
-def test_a_header_that_makes_no_sense_is_refused(offset, layout, value, message):
+def test_an_invalid_header_is_refused(offset, layout, value, message):
     content = bytearray(encoder.encode(*network()))
     struct.pack_into(layout, content, offset, value)
     with pytest.raises(decoder.Damaged, match=message):
-        decoder.decode(mended(bytes(content)))
+        decoder.decode(with_checksum(bytes(content)))
 
 
-def test_what_comes_after_the_last_symbol_is_refused():
+def test_bytes_after_the_last_symbol_are_refused():
     content = encoder.encode(*network())
     for tail in (b"\0", b"\0\0"):
         with pytest.raises(decoder.Damaged, match=r"an odd byte is left|do not end where it ends"):
-            decoder.decode(mended(content + tail))
+            decoder.decode(with_checksum(content + tail))

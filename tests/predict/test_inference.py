@@ -10,7 +10,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.data import manifest
-from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report, scoring
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import keras_file, labels, model
 from sqznet.network.architecture import Network
@@ -62,19 +62,19 @@ def test_a_run_without_a_finished_epoch_says_so(trained_run, tmp_path):
 def test_classes_in_another_order_are_refused(trained_run, shard_set):
     swapped = dataclasses.replace(shard_set, classes=("house", "ball", "star"))
     with pytest.raises(InputError, match="class 0 is 'ball' in the model and 'house' in the data"):
-        evaluate.evaluate(inference.load(trained_run), swapped, "val")
+        scoring.evaluate(inference.load(trained_run), swapped, "val")
 
 
 def test_another_number_of_classes_is_refused(trained_run, shard_set):
     fewer = dataclasses.replace(shard_set, classes=("ball", "moon"))
-    with pytest.raises(InputError, match="has 3 classes, .* has 2, and the model does not know 'moon'"):
-        evaluate.evaluate(inference.load(trained_run), fewer, "val")
+    with pytest.raises(InputError, match="has 3 classes, .* has 2, and the model has no class 'moon'"):
+        scoring.evaluate(inference.load(trained_run), fewer, "val")
 
 
 def test_a_report_names_data_split_and_n(trained_run, shard_set, tmp_path, capsys):
     predictor = inference.load(trained_run)
-    score = evaluate.evaluate(predictor, shard_set, "test")
-    evaluate.report(score, predictor, shard_set, "test", tmp_path)
+    score = scoring.evaluate(predictor, shard_set, "test")
+    accuracy_report.report(score, predictor, shard_set, "test", tmp_path)
     content = json.loads((tmp_path / "evaluation-test.json").read_text())
     assert (content["n"], content["split"], content["data"]) == (27, "test", shard_set.folder.name)
     assert content["top1"] == score.top1_hits / 27
@@ -88,7 +88,7 @@ def test_a_report_names_data_split_and_n(trained_run, shard_set, tmp_path, capsy
 
 def test_a_split_that_is_not_there_is_named(trained_run, shard_set):
     with pytest.raises(InputError, match="has no 'dev' split; it has train, val, test"):
-        evaluate.evaluate(inference.load(trained_run), shard_set, "dev")
+        scoring.evaluate(inference.load(trained_run), shard_set, "dev")
 
 
 def test_a_corrupt_record_is_named_in_evaluation_too(trained_run, shard_set, tmp_path):
@@ -97,7 +97,7 @@ def test_a_corrupt_record_is_named_in_evaluation_too(trained_run, shard_set, tmp
     shard = copied.shards_of("val")[1].path
     flip_a_bit(shard, record=2)
     with pytest.raises(InputError, match=rf"{shard.name}, record 2 \(0 first\), is corrupt"):
-        evaluate.evaluate(inference.load(trained_run), copied, "val")
+        scoring.evaluate(inference.load(trained_run), copied, "val")
 
 
 def test_a_model_of_another_shape_is_refused(tmp_path):
@@ -135,7 +135,7 @@ def imported_model(path, pretrained_on: str | None = None):
 def test_data_may_have_some_of_a_models_classes_in_any_order(shard_set, tmp_path):
     predictor = inference.load(imported_model(tmp_path / "model.keras"))
     assert predictor.outputs_of(shard_set.classes, shard_set.folder).tolist() == [4, 2, 1]
-    score = evaluate.evaluate(predictor, shard_set, "val")
+    score = scoring.evaluate(predictor, shard_set, "val")
     assert score.confusion.shape == (5, 5)
     assert score.confusion.sum(axis=1).tolist() == [0, 11, 11, 0, 11]
 
@@ -153,7 +153,7 @@ def test_a_name_of_two_outputs_is_refused_unless_the_whole_lists_are_equal(tmp_p
     names = ("a", "crane", "b", "crane")
     predictor = inference.load(with_names(names, tmp_path / "model.keras"))
     with pytest.raises(
-        InputError, match=r"'crane' in .* stands for several outputs of .*model.keras: 1 \('crane'\), 3 \('crane'\)"
+        InputError, match=r"'crane' in .* matches several outputs of .*model.keras: 1 \('crane'\), 3 \('crane'\)"
     ):
         predictor.outputs_of(("a", "crane"), tmp_path)
     assert predictor.outputs_of(("b", "a"), tmp_path).tolist() == [2, 0]
@@ -206,7 +206,7 @@ def test_wordnet_ids_are_shown_as_words(shard_set, tmp_path, capsys):
     path = tmp_path / "model.keras"
     keras_file.save(model.build(network, channel_means=(1.0, 2.0, 3.0)), Card(ids, Preprocessing(32, 32)), path)
     predictor, renamed = inference.load(path), with_classes(shard_set, *ids)
-    evaluate.report(evaluate.evaluate(predictor, renamed, "val"), predictor, renamed, "val", tmp_path)
+    accuracy_report.report(scoring.evaluate(predictor, renamed, "val"), predictor, renamed, "val", tmp_path)
     printed = capsys.readouterr().out
     assert "tench" in printed and "crane (bird)" in printed and "crane (machine)" in printed
     assert json.loads((tmp_path / "evaluation-val-model.keras.json").read_text())["classes"] == list(ids)
@@ -222,7 +222,7 @@ def test_photographs_that_published_weights_have_seen_are_pointed_out(photograph
     built = build_set(f"folder:{folder}", tmp_path / "set", test_files="ILSVRC2012_val_*")
     predictor = inference.load(imported_model(tmp_path / "model.keras", pretrained_on="ImageNet (ILSVRC 2012) train"))
     for split, seen in (("train", built.records("train")), ("test", 0)):
-        evaluate.report(evaluate.evaluate(predictor, built, split), predictor, built, split, tmp_path)
+        accuracy_report.report(scoring.evaluate(predictor, built, split), predictor, built, split, tmp_path)
         content = json.loads((tmp_path / f"evaluation-{split}-model.keras.json").read_text())
         printed = capsys.readouterr().out
         if seen:

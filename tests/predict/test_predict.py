@@ -14,11 +14,11 @@ from PIL import Image
 
 from sqznet.core import metrics, plots
 from sqznet.core.errors import InputError, Reject
-from sqznet.images import decode as images
-from sqznet.images import signatures
+from sqznet.images import decode, signatures
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network.keras_file import Card
 from sqznet.predict import __main__ as predict
+from sqznet.predict.answers import answer
 from sqznet.predict.inference import Predictor
 from tests import icc
 
@@ -47,9 +47,9 @@ def test_predict_ranks_ties_as_evaluation_does(holiday):
             return np.tile(np.array([0.1, 0.4, 0.4, 0.1], np.float32), (len(images), 1))
 
     predictor = Predictor(Path("tied"), Tied(), Card(("a", "b", "c", "d"), Preprocessing(8, 8)))
-    (answer,), _ = predict.answer({holiday / "a.jpg": True}, predictor, top=3)
-    assert answer.best == [1, 2, 0]
-    assert metrics.score(Tied()(answer.pixels[None]), np.array([1])).top1 == 1
+    (tied,), _ = answer({holiday / "a.jpg": True}, predictor, top=3)
+    assert [each["index"] for each in tied.predictions] == [1, 2, 0]
+    assert metrics.score(Tied()(tied.pixels[None]), np.array([1])).top1 == 1
 
 
 def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypatch):
@@ -62,7 +62,7 @@ def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypat
     monkeypatch.setattr(plots, "SHEET", 2)
     predictor = Predictor(Path("sure"), Sure(), Card(("a", "b"), Preprocessing(8, 8)))
     photos = {holiday / name: True for name in ("a.jpg", "b.jpg", "day 2/c.jpg")}
-    answers, _ = predict.answer(photos, predictor, top=1)
+    answers, _ = answer(photos, predictor, top=1)
     assert [each.pixels is not None for each in answers] == [True, True, False]
 
 
@@ -153,7 +153,7 @@ def heic(holiday) -> Path:
 
 
 def test_heic_is_read_where_its_package_is(heic):
-    pixels, _ = images.decode(heic.read_bytes())
+    pixels, _ = decode.decode(heic.read_bytes())
     with Image.open(heic.with_name("a.jpg")) as image:
         assert np.abs(pixels.astype(int) - np.asarray(image)).mean() < 4
 
@@ -161,7 +161,7 @@ def test_heic_is_read_where_its_package_is(heic):
 def test_heic_names_its_package_where_that_is_missing(heic, monkeypatch):
     monkeypatch.setattr(signatures, "reads_heif", lambda: False)
     with pytest.raises(Reject, match="HEIC .* which pillow-heif reads: pip install pillow-heif"):
-        images.decode(heic.read_bytes())
+        decode.decode(heic.read_bytes())
 
 
 def test_photographs_in_other_colours_are_answered_alike(bundle, holiday, capsys):
@@ -186,5 +186,5 @@ def test_only_a_model_that_can_be_trained_further_is_offered_for_it(
     bundle, trained_run, tmp_path, capsys, name, offered
 ):
     model = shutil.copy(next(iter(bundle.glob(f"*{Path(name).suffix}")), trained_run / "best.keras"), tmp_path / name)
-    predict._tell_next(model)
+    predict._print_next_step(model)
     assert ("--init_weights=" in capsys.readouterr().err) == offered

@@ -7,6 +7,7 @@ from sqznet.core.errors import InputError
 from sqznet.recipes import fitting, schedule
 from sqznet.runs import run_folder
 from sqznet.train import __main__ as train
+from sqznet.train import settings
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_recipe_from_a_file_is_taken_as_it_is(tmp_path):
     path.write_text('{"recipe": {"global_batch_size": 64, "epochs": 2}}')
     for recipe, chosen in ((path, {"epochs", "global_batch_size"}), ("finetune", {"epochs"})):
         args = train.make_parser().parse_args([f"--recipe={recipe}"])
-        assert train._chosen(args, {"epochs": 3}) == chosen
+        assert settings.fresh(args, {"epochs": 3}).chosen == chosen
 
 
 @pytest.mark.parametrize(("records", "kept"), [(128, [32, 64, 128]), (126, [32, 64]), (40, None), (20, None)])

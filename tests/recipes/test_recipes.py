@@ -8,6 +8,7 @@ from sqznet import recipes
 from sqznet.core.errors import InputError
 from sqznet.recipes import Recipe
 from sqznet.train import __main__ as train
+from sqznet.train import settings
 
 
 def test_article_is_the_published_run():
@@ -41,7 +42,7 @@ def test_a_recipe_survives_json(name, tmp_path):
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"bypass": "double"}, "bypass is 'double'; it must be one of none, simple, complex"),
-        ({"conv10_padding": 2}, "conv10_padding is 2; it must be 0 or 1"),
+        ({"conv10_padding": 2}, "conv10_padding is 2; it must be 0 to 1"),
         ({"resize": "stretch"}, "resize is 'stretch'; it must be one of short, squash"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5; it must be above 0 and at most 1"),
         ({"distill_weight": -0.1}, "distill_weight is -0.1; it must be 0 to 1"),
@@ -88,11 +89,11 @@ def test_flags_override_fields(flags, expected):
 
 
 def test_counting_in_epochs_replaces_counting_in_steps():
-    assert train.override(recipes.PAPER, {"epochs": 3}).total_steps is None
+    assert settings.override(recipes.PAPER, {"epochs": 3}).total_steps is None
 
 
 def test_another_image_size_keeps_the_share_of_the_crop():
-    changed = train.override(recipes.ARTICLE, {"image_size": 113})
+    changed = settings.override(recipes.ARTICLE, {"image_size": 113})
     assert (changed.image_size, changed.resize_to) == (113, 127)
 
 
@@ -159,10 +160,10 @@ def config_of_a_run(folder, **others):
 def test_a_run_s_config_brings_its_data_and_weights(tmp_path, capsys):
     path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"}, teacher="runs/large")
     args = train.make_parser().parse_args([f"--recipe={path}"])
-    data, recipe, _, teacher = train._fresh(args, {})
-    assert (str(data), recipe, str(teacher)) == ("/d/flowers", recipes.DEMO, "runs/large")
-    assert str(args.init_weights) == "squeezenet-v1.1"
-    assert set(recipes.NETWORK_FIELDS) <= train._chosen(args, {})  # the weights' network was settled then
+    found = settings.fresh(args, {})
+    assert (str(found.data), found.recipe, str(found.teacher)) == ("/d/flowers", recipes.DEMO, "runs/large")
+    assert str(found.init_weights) == "squeezenet-v1.1"
+    assert set(recipes.NETWORK_FIELDS) <= found.chosen  # that run has adapted its network to the weights
     said = capsys.readouterr().err
     assert f"from {path}: --data=/d/flowers --init_weights=squeezenet-v1.1 --teacher=runs/large" in said
     assert "data/demo" not in said
@@ -172,23 +173,25 @@ def test_flags_come_before_a_run_s_config(tmp_path):
     path = config_of_a_run(tmp_path, init_weights={"path": "squeezenet-v1.1"})
     flags = [f"--recipe={path}", "--data=other", "--init_weights=runs/mine"]
     args = train.make_parser().parse_args(flags)
-    data, *_ = train._fresh(args, {})
-    assert (str(data), str(args.init_weights)) == ("other", "runs/mine")
-    assert not set(recipes.NETWORK_FIELDS) & train._chosen(args, {})
+    found = settings.fresh(args, {})
+    assert (str(found.data), str(found.init_weights)) == ("other", "runs/mine")
+    assert not set(recipes.NETWORK_FIELDS) & found.chosen
 
 
 @pytest.mark.parametrize("wrong", [{"data": 3}, {"init_weights": "x"}, {"teacher": []}, {"init_weights": {"path": 1}}])
 def test_a_run_s_config_with_a_value_of_another_type_is_refused(wrong, tmp_path):
     with pytest.raises(InputError, match="config.json.* expected"):
-        train._fresh(train.make_parser().parse_args([f"--recipe={config_of_a_run(tmp_path, **wrong)}"]), {})
+        settings.fresh(train.make_parser().parse_args([f"--recipe={config_of_a_run(tmp_path, **wrong)}"]), {})
 
 
 def test_a_run_s_folder_is_its_config_and_a_search_s_file_may_lack_weights(tmp_path, capsys):
     path = config_of_a_run(tmp_path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({name: content[name] for name in ("recipe", "data")}))
-    data, recipe, *_ = train._fresh(train.make_parser().parse_args([f"--recipe={recipes.path_of(str(tmp_path))}"]), {})
-    assert (str(data), recipe) == ("/d/flowers", recipes.DEMO) and recipes.load(str(tmp_path)) == recipes.DEMO
+    found = settings.fresh(train.make_parser().parse_args([f"--recipe={tmp_path}"]), {})
+    assert (str(found.data), found.recipe) == ("/d/flowers", recipes.DEMO) and recipes.load(
+        str(tmp_path)
+    ) == recipes.DEMO
     path.unlink()
     with pytest.raises(InputError, match="config.json cannot be read: No such file"):
         train.main([f"--recipe={tmp_path}"])

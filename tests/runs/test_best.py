@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from sqznet.runs import __main__ as runs
-from sqznet.runs import best
-from sqznet.train.run import Progressed
+from sqznet.runs import best, history
+from sqznet.train.state import RunState
 
 
 def line(epoch: int, top1: float, loss: float) -> dict[str, float]:
@@ -49,21 +48,21 @@ def test_the_end_says_which_epoch_was_kept_and_why():
 
 @pytest.mark.parametrize(("records", "said"), [(1, "100.0 points"), (27, "3.7 points"), (99, "1.0 points")])
 def test_a_val_split_too_small_to_tell_is_named(records, said):
-    assert said in best.coarseness(records)
+    assert said in best.small_split_warning(records)
 
 
 def test_a_hundred_photographs_of_val_are_enough():
-    assert best.coarseness(100) is None
+    assert best.small_split_warning(100) is None
 
 
 def test_a_checkpoint_of_version_0_2_says_which_epoch_it_kept():
     """It kept the first epoch with the highest top-1, so that is the one that best.keras is of."""
     old = {"step": 30, "sums": {"loss": 0.0, "top1": 0.0, "top5": 0.0, "count": 0.0}, "seconds": 0.0}
-    restored = Progressed.from_json({**old, "best_top1": 1.0, "history": TIED})
+    restored = RunState.from_json({**old, "best_top1": 1.0, "history": TIED})
     assert restored.kept["epoch"] == 2
-    assert Progressed.from_json({**old, "best_top1": -1.0, "history": []}).kept is None
-    assert Progressed.from_json(restored.to_json()) == restored
+    assert RunState.from_json({**old, "best_top1": -1.0, "history": []}).kept is None
+    assert RunState.from_json(restored.to_json()) == restored
 
 
 def test_runs_goes_by_the_same_rule(tmp_path):
-    assert runs.Record(tmp_path, {}, TIED, []).best["epoch"] == 4
+    assert history.History(tmp_path, {}, TIED, []).best["epoch"] == 4

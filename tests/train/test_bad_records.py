@@ -111,7 +111,7 @@ def test_bad_records_are_left_out_up_to_the_number_allowed(copied, tmp_path, cap
     made.train()
     expected = [(first.path.name, 3), (second.path.name, 5), (third.path.name, 14)]
     assert [(each.shard, each.record) for each in corruption.load(tmp_path / "run")] == expected
-    assert made.progressed.sums.count == 0 and made.progressed.history[0]["epoch"] == 1
+    assert made.state.sums.count == 0 and made.state.history[0]["epoch"] == 1
     assert capfd.readouterr().err.count("left out:") == 3
 
     stream = pipeline.order(made.readable, made.schedule)
@@ -225,7 +225,9 @@ def test_a_bad_record_is_found_however_far_ahead_a_call_reads(copied, tmp_path, 
     *_, (_, _, shard, number, _) = pipeline.order(copied, plan).take(copied.records("train")).as_numpy_iterator()
     last = copied.shards_of("train")[shard]
     rewrite(last, number, with_feature("image/encoded", b"no photograph"))
-    monkeypatch.setattr(run_module, "AHEAD", 1 - recipe.steps_per_call)  # one batch only: the split has to be searched
+    monkeypatch.setattr(
+        run_module, "READ_AHEAD", 1 - recipe.steps_per_call
+    )  # one batch only: the split has to be searched
     made = Run(copied, recipe, strategy.create("one"), tmp_path)
     with pytest.raises(InputError, match=rf"{last.path.name}, record {number} .* is corrupt"):
         made.train()

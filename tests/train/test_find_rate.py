@@ -64,7 +64,7 @@ def test_it_searches_on_the_weights_that_will_be_trained(trained_run, shard_set,
     flags += ["--strategy=one", "--find_lr", f"--run_dir={tmp_path}", f"--init_weights={trained_run}"]
     assert train.main(flags) == 0
     said = capsys.readouterr().err
-    assert "conv10 knows 3 of 3 classes" in said
+    assert "conv10 covers 3 of 3 classes" in said
     followed = [flag for flag in flags if flag != "--find_lr"]
     assert f"next: {console.command('sqznet.train', *followed, '--learning_rate=1e-05')}" in said
 
@@ -80,5 +80,5 @@ def test_the_training_that_follows_has_the_same_flags_and_the_rate():
         "--keep=3",
     ]
     followed = ["--recipe=finetune", "--init_weights=W", "--image_size=64", "--keep=3", "--learning_rate=0.012"]
-    assert train._with_rate(given, 0.01234) == followed
-    assert train._with_rate([*given, "--learning_rate=2"], 0.01234) == followed
+    assert find_rate.flags_with(given, 0.01234) == followed
+    assert find_rate.flags_with([*given, "--learning_rate=2"], 0.01234) == followed

@@ -18,8 +18,7 @@ from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, keras_file, labels, model
 from sqznet.network.architecture import Network
 from sqznet.network.keras_file import Card
-from sqznet.network.sqz import convert as compressed
-from sqznet.network.sqz import encoder
+from sqznet.network.sqz import convert, encoder
 from sqznet.predict import inference
 from sqznet.runs import checkpoint
 from sqznet.train import __main__ as train
@@ -67,7 +66,7 @@ def test_the_network_follows_the_weights_unless_told_otherwise(imported):
 
 def test_all_weights_but_conv10_are_taken_over(imported, shard_set, tmp_path, capsys):
     origin = finetune.load(imported)
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     assert origin.put_into(made.model, shard_set.classes) == 0
     for (layer, name), array in origin.arrays.items():
         here = np.asarray(getattr(made.model.get_layer(layer), name))
@@ -80,7 +79,7 @@ def test_all_weights_but_conv10_are_taken_over(imported, shard_set, tmp_path, ca
 
 def test_conv10_too_is_taken_over_for_as_many_classes(shard_set, tmp_path):
     origin = finetune.load(write_model(tmp_path / "x.keras", Network(3, "v1.1", image_size=32), CLASSES))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     assert origin.put_into(made.model, CLASSES) == 3
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, origin.arrays["conv10", "kernel"])
 
@@ -98,7 +97,7 @@ def test_conv10_too_is_taken_over_for_as_many_classes(shard_set, tmp_path):
 )
 def test_outputs_of_classes_that_both_know_are_taken_over(theirs, outputs, shard_set, tmp_path):
     origin = finetune.load(write_model(tmp_path / "x.keras", Network(len(theirs), "v1.1", image_size=32), theirs))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path, origin=origin.to_dict())
     fresh = np.array(made.model.get_layer("conv10").kernel)
     assert origin.put_into(made.model, shard_set.classes) == len(outputs)
     for here in range(3):
@@ -112,8 +111,8 @@ IMAGENET = tuple(labels.imagenet())
 @pytest.mark.parametrize(
     ("theirs", "ours", "outputs", "how"),
     [
-        (("cat", "dog"), ("moon", "sun"), {}, "those of the weights are others: cat, dog"),
-        (tuple("abcdef"), tuple("uvwxyz"), {}, "those of the weights are others: a, b, c, d, e, ..."),
+        (("cat", "dog"), ("moon", "sun"), {}, "the weights have other classes: cat, dog"),
+        (tuple("abcdef"), tuple("uvwxyz"), {}, "the weights have other classes: a, b, c, d, e, ..."),
         (("cat", "dog"), ("dog", "cat"), {0: 1, 1: 0}, ""),
         (("cat", "dog", "cow"), ("owl", "cow"), {1: 2}, ""),
         (None, ("cat", "dog"), {0: 0, 1: 1}, "by their order, since the weights do not name the classes"),
@@ -175,7 +174,7 @@ def as_run(folder: Path, classes: tuple[str, ...]) -> Path:
 
 def as_sqz(folder: Path, classes: tuple[str, ...]) -> Path:
     trained, card = keras_file.load(as_keras(folder, classes))
-    stored = compressed.of_keras(trained, card)
+    stored = convert.of_keras(trained, card)
     integers = {
         name: encoder.Integers(np.round(kernel * 100).astype(np.int32), np.float32(0.01))
         for name, (kernel, _) in stored.layers.items()
@@ -187,19 +186,22 @@ def as_sqz(folder: Path, classes: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize("write", [as_keras, as_run, as_sqz])
 def test_a_network_of_as_many_other_classes_starts_conv10_anew_and_says_so(write, shard_set, tmp_path, capsys):
     origin = finetune.load(write(tmp_path, ("cat", "dog", "bird")))
-    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", stems_from=origin.stored())
+    made = Run(shard_set, recipe_for(origin), strategy.create("one"), tmp_path / "new", origin=origin.to_dict())
     fresh = np.array(made.model.get_layer("conv10").kernel)
-    start.take_over(origin, made)
+    start.load_initial_weights(origin, made)
     np.testing.assert_array_equal(made.model.get_layer("conv10").kernel, fresh)
     assert np.array_equal(made.model.get_layer("fire9_expand3x3").kernel, origin.arrays["fire9_expand3x3", "kernel"])
     printed = capsys.readouterr().err
-    assert "conv10 knows 0 of 3 classes; 3 start anew (those of the weights are others: cat, dog, bird)" in printed
+    assert (
+        "conv10 covers 0 of 3 classes; 3 start from random weights (the weights have other classes: cat, dog, bird)"
+        in printed
+    )
 
 
 def test_weights_of_another_network_are_refused(imported, shard_set, tmp_path):
     origin = finetune.load(imported)
     recipe = recipe_for(origin, bypass="complex")
-    made = Run(shard_set, recipe, strategy.create("one"), tmp_path, stems_from=origin.stored())
+    made = Run(shard_set, recipe, strategy.create("one"), tmp_path, origin=origin.to_dict())
     with pytest.raises(InputError, match=r"does not fit: fire2_bypass1x1/kernel is \(1, 1, 64, 128\) in this network"):
         origin.put_into(made.model, shard_set.classes)
 
@@ -234,7 +236,7 @@ def test_each_module_learns_at_its_own_rate(imported, shard_set, tmp_path):
     moved = {}
     for layer_decay in (1.0, 0.5):
         recipe = recipe_for(origin, layer_decay=layer_decay, dropout=0.0).replace(optimizer="sgd", total_steps=1)
-        made = Run(shard_set, recipe, strategy.create("one"), tmp_path, stems_from=origin.stored())
+        made = Run(shard_set, recipe, strategy.create("one"), tmp_path, origin=origin.to_dict())
         origin.put_into(made.model, shard_set.classes)
         made.model.get_layer("conv10").kernel.assign(tf.ones((1, 1, 512, 3)) * 0.01)
         before = checkpoint.read(made.variables)
@@ -282,7 +284,7 @@ def test_replicas_may_start_from_weights_and_learn_from_a_teacher(imported, trai
     command = [sys.executable, "-m", "sqznet.train", *flags]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
     assert done.returncode == 0, done.stderr
-    assert "conv10 knows 0 of 3 classes; 3 start anew" in done.stderr and "2 replicas" in done.stderr
+    assert "conv10 covers 0 of 3 classes; 3 start from random weights" in done.stderr and "2 replicas" in done.stderr
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from sqznet.network import architecture, model
 from sqznet.predict import inference
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
-from sqznet.train import loop, precision, start, strategy
+from sqznet.train import loop, precision, settings, start, strategy
 from tests.conftest import TINY
 
 
@@ -94,10 +94,9 @@ def test_a_float16_run_resumes_with_its_loss_scale_and_leaves_a_float32_model(sh
 def test_a_resumed_run_keeps_its_precision(shard_set, trained_run):
     parse = train.make_parser().parse_args
     same = ["--resume", f"--run_dir={trained_run}", f"--recipe={trained_run / run_folder.CONFIG}"]
-    _, recipe, _, _ = train._resumed(parse(same), {"precision": "auto"})
-    assert recipe.precision == "float32"
+    assert settings.resumed(parse(same), {"precision": "auto"}).recipe.precision == "float32"
     with pytest.raises(InputError, match="--precision=float32, not bfloat16"):
-        train._resumed(parse(same), {"precision": "bfloat16"})
+        settings.resumed(parse(same), {"precision": "bfloat16"})
 
 
 def test_a_profile_is_written_where_tensorboard_looks(shard_set, tmp_path):

@@ -21,8 +21,9 @@ from sqznet.data import manifest
 from sqznet.predict import inference
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
-from sqznet.train import loop, run, start, strategy
-from sqznet.train.run import COLUMNS, Run
+from sqznet.train import loop, run, settings, start, strategy
+from sqznet.train.run import Run
+from sqznet.train.state import METRIC_COLUMNS
 from tests.conftest import CLASSES, TINY
 from tests.data.test_build import flip_a_bit
 
@@ -42,7 +43,7 @@ def test_a_run_folder_holds_what_it_promises(trained_run, shard_set):
     assert not [name for name in names if name.startswith(".tmp-")]
     with (trained_run / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == list(COLUMNS)
+    assert list(lines[0]) == list(METRIC_COLUMNS)
     assert [line["epoch"] for line in lines] == ["1", "2", "3"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"])
     assert any(path.name.startswith("events.out.tfevents") for path in (trained_run / "events").iterdir())
@@ -56,11 +57,11 @@ def test_the_config_is_a_recipe_that_repeats_the_run(trained_run):
 
 
 def test_the_best_model_scores_what_the_run_said(trained_run, shard_set):
-    from sqznet.evaluate import __main__ as evaluate
+    from sqznet.evaluate import scoring
 
     with (trained_run / "metrics.csv").open() as file:
         best = max(float(line["val_top1"]) for line in csv.DictReader(file))
-    assert evaluate.evaluate(inference.load(trained_run), shard_set, "val").top1 == pytest.approx(best)
+    assert scoring.evaluate(inference.load(trained_run), shard_set, "val").top1 == pytest.approx(best)
 
 
 def fresh_run(shard_set, run_dir, **changes) -> Run:
@@ -96,12 +97,12 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, 
     stopped._train_call = call_and_stop
     with pytest.raises(run.Stopped, match="SIGTERM"):
         stopped.train()
-    assert stopped.progressed.step == stop_after  # of 15 in an epoch
+    assert stopped.state.step == stop_after  # of 15 in an epoch
 
     resumed = fresh_run(shard_set, tmp_path / "stopped")
     resumed.resume()
     resumed.train()
-    assert int(resumed.counter.numpy()) == resumed.progressed.step  # by which the bar moves
+    assert int(resumed.counter.numpy()) == resumed.state.step  # by which the bar moves
     expected = checkpoint.read(whole.variables)
     for name, array in checkpoint.read(resumed.variables).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
@@ -130,7 +131,7 @@ def test_resuming_a_finished_run_changes_nothing(shard_set, tmp_path):
     resumed = fresh_run(shard_set, tmp_path / "run", total_steps=20)
     resumed.resume()
     resumed.train()
-    assert resumed.progressed == finished.progressed
+    assert resumed.state == finished.state
 
 
 def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
@@ -141,11 +142,11 @@ def test_a_run_is_not_resumed_on_other_data(trained_run, shard_set):
 
 def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
     """Fields that follow from a flag (resize_to from image_size) are no contradiction."""
-    recipe = train.override(recipes.IMAGENETTE, {"image_size": 96})
+    recipe = settings.override(recipes.IMAGENETTE, {"image_size": 96})
     config = json.loads((trained_run / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "recipe": recipe.to_dict()}))
     args = train.make_parser().parse_args(["--resume", f"--run_dir={tmp_path}", "--recipe=imagenette"])
-    assert train._resumed(args, {"image_size": 96})[1] == recipe
+    assert settings.resumed(args, {"image_size": 96}).recipe == recipe
 
 
 def test_equal_logits_rank_in_class_order_as_in_an_evaluation():
@@ -216,7 +217,7 @@ def test_the_published_recipes_start_sanely(shard_set, tmp_path, recipe):
     small = recipes.load(recipe).replace(global_batch_size=8, total_steps=6, image_size=113, resize_to=128)
     made = Run(shard_set, small, strategy.create("one"), tmp_path)
     made.train()
-    assert made.progressed.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)
+    assert made.state.history[0]["train_loss"] == pytest.approx(math.log(3), abs=0.6)
 
 
 @pytest.mark.slow
@@ -258,12 +259,12 @@ def test_of_epochs_with_equal_top1_best_keras_is_of_the_one_with_the_lowest_loss
     monkeypatch.setattr(
         made, "evaluate", lambda split: dict(zip(("top1", "loss"), next(scores), strict=True), top5=1.0)
     )
-    monkeypatch.setattr(made, "save_best", lambda: saved.append(made.progressed.kept_epoch))
+    monkeypatch.setattr(made, "save_best", lambda: saved.append(made.state.kept_epoch))
     for epoch in range(4):
-        made.progressed.step += 15
-        made.progressed.sums, made.progressed.seconds = loop.Sums(1.0, 1.0, 1.0, 120.0), 1.0
+        made.state.step += 15
+        made.state.sums, made.state.seconds = loop.Sums(1.0, 1.0, 1.0, 120.0), 1.0
         made._end_epoch(epoch, tf.summary.create_noop_writer())
-    assert saved == [1, 2, 3] and made.progressed.kept["epoch"] == 3
+    assert saved == [1, 2, 3] and made.state.kept["epoch"] == 3
     resumed = fresh_run(shard_set, tmp_path / "run")
     resumed.resume()
-    assert resumed.progressed == made.progressed
+    assert resumed.state == made.state

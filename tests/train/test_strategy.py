@@ -65,7 +65,7 @@ def test_mirrored_uses_the_logical_devices_asked_for():
     [
         ("miror", None, None, "no strategy 'miror'; there are one, mirrored, multiworker"),
         ("one", 2, None, "--replicas goes with --strategy=mirrored"),
-        ("multiworker", None, None, "needs to know the machines: give --workers"),
+        ("multiworker", None, None, "needs the list of machines: give --workers"),
         ("multiworker", None, '{"cluster": 1}', 'expected {"cluster"'),
     ],
 )

@@ -9,8 +9,9 @@ import pytest
 
 from sqznet import recipes
 from sqznet.core.errors import InputError
-from sqznet.runs import __main__ as runs
+from sqznet.runs import history
 from sqznet.train import __main__ as train
+from sqznet.train import settings
 from sqznet.train.finetune import load
 from sqznet.tune import results, search
 from tests.conftest import TINY
@@ -77,9 +78,9 @@ def test_the_best_settings_are_trained_on_the_data_and_weights_of_the_search(out
     )
     path = out / results.BEST
     args = train.make_parser().parse_args([f"--recipe={path}"])
-    data, recipe, _, teacher = train._fresh(args, {})
-    assert (data, args.init_weights, teacher) == (shard_set.folder, trained_run, None)
-    assert recipe.bypass == TINY.bypass  # of the weights, which decide the network
+    found = settings.fresh(args, {})
+    assert (found.data, found.init_weights, found.teacher) == (shard_set.folder, trained_run, None)
+    assert found.recipe.bypass == TINY.bypass  # of the weights, which decide the network
     said = capsys.readouterr()
     assert f"from {path}: --data={shard_set.folder} --init_weights={trained_run}" in said.err
     assert f"python -m sqznet.train --recipe={path};" in "".join(said.out.splitlines())
@@ -98,7 +99,7 @@ def test_of_equal_trials_the_one_with_the_lower_val_loss_is_best(out, monkeypatc
     losses = {"run_00": 0.2, "run_01": 0.1}
 
     def read(folder):
-        return runs.Record(folder, {}, [{"epoch": 1, "val_top1": 0.5, "val_loss": losses[folder.name]}], [])
+        return history.History(folder, {}, [{"epoch": 1, "val_top1": 0.5, "val_loss": losses[folder.name]}], [])
 
-    monkeypatch.setattr(search.runs, "read", read)
+    monkeypatch.setattr(search.history, "read", read)
     assert [trial.name for trial in search.finished(out)] == ["01", "00", "02"]

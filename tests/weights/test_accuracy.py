@@ -8,7 +8,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.data.manifest import Manifest
-from sqznet.evaluate import __main__ as evaluate
+from sqznet.evaluate import accuracy_report, scoring
 from sqznet.predict import inference
 from tests.conftest import SHARED, build_set
 from tests.weights.conftest import published_file
@@ -27,9 +27,9 @@ def sample(tmp_path_factory) -> Manifest:
 def test_the_published_accuracy_is_reached(arch, top1, top5, sample, tmp_path, capsys):
     """An independent import scored 65.4 and 85.9 %, and 66.6 and 86.4 %. RGB taken for BGR would cost 18 points."""
     predictor = inference.load(published_file(arch))
-    score = evaluate.evaluate(predictor, sample, "train")
+    score = scoring.evaluate(predictor, sample, "train")
     assert (score.n, score.top1 >= top1, score.top5 >= top5) == (1000, True, True), (score.top1, score.top5)
-    evaluate.report(score, predictor, sample, "train", tmp_path)
+    accuracy_report.report(score, predictor, sample, "train", tmp_path)
     note = json.loads(next(tmp_path.glob("evaluation-*.json")).read_text())["note"]
     assert note.startswith("1,000 of 1,000 records of train are named like ImageNet train photographs")
     printed = capsys.readouterr().out
@@ -37,5 +37,5 @@ def test_the_published_accuracy_is_reached(arch, top1, top5, sample, tmp_path, c
 
 
 def test_a_published_network_needs_its_own_classes(sample, shard_set):
-    with pytest.raises(InputError, match="the model does not know 'ball'"):
-        evaluate.evaluate(inference.load(published_file("v1.1")), shard_set, "val")
+    with pytest.raises(InputError, match="the model has no class 'ball'"):
+        scoring.evaluate(inference.load(published_file("v1.1")), shard_set, "val")

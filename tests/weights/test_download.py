@@ -19,7 +19,7 @@ from sqznet import weights
 from sqznet.core.errors import InputError
 from sqznet.weights import download
 from sqznet.weights.__main__ import main
-from sqznet.weights.catalogue import CATALOGUE, Entry
+from sqznet.weights.catalogue import CATALOGUE, Publication
 from tests.weights import writers
 from tests.weights.conftest import random_convolutions
 
@@ -72,8 +72,8 @@ def files_in(cache: Path) -> list[str]:
     return [each.name for each in cache.iterdir() if not each.name.endswith(".lock")]
 
 
-def entry(server: Server, content: bytes = CONTENT) -> Entry:
-    return Entry(server.url, len(content), hashlib.sha256(content).hexdigest(), "MIT", "none")
+def entry(server: Server, content: bytes = CONTENT) -> Publication:
+    return Publication(server.url, len(content), hashlib.sha256(content).hexdigest(), "MIT", "none")
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(server, tmp_path):
 
 
 def test_a_server_that_cannot_be_reached_is_named(server, tmp_path):
-    gone = Entry("http://127.0.0.1:1/weights.bin", 10, "0" * 64, "MIT", "none")
+    gone = Publication("http://127.0.0.1:1/weights.bin", 10, "0" * 64, "MIT", "none")
     with pytest.raises(
         InputError, match=r"cannot fetch x from http://127.0.0.1:1/weights.bin: .*put it at .*weights.bin"
     ):
@@ -145,7 +145,7 @@ def test_several_that_fetch_at_once_do_not_disturb_each_other(server, tmp_path):
     code = (
         "import sys; from pathlib import Path; from sqznet.weights import catalogue, download; "
         "url, count, digest, cache = sys.argv[1:]; "
-        "print(download.fetch('x', catalogue.Entry(url, int(count), digest, '', ''), Path(cache)))"
+        "print(download.fetch('x', catalogue.Publication(url, int(count), digest, '', ''), Path(cache)))"
     )
     wanted = entry(server)
     command = [sys.executable, "-c", code, server.url, str(wanted.bytes), wanted.sha256, str(tmp_path)]

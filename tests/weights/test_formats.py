@@ -14,12 +14,11 @@ from sqznet import weights
 from sqznet.core.errors import InputError
 from sqznet.network.architecture import Network
 from sqznet.weights import formats
-from sqznet.weights.__main__ import _read_labels
 from sqznet.weights.convolutions import Convolution, shapes
 from tests.weights import writers
 from tests.weights.conftest import published, published_file, random_convolutions
 
-CAFFE = weights.Options(input="caffe")
+CAFFE = weights.ImportOptions(input="caffe")
 UNNAMED = ("MXNet params", "MXNet params V0", "MXNet params V1", "MXNet params V3")
 
 
@@ -209,9 +208,9 @@ def test_what_a_file_states_is_not_overruled(small, tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(writers.caffemodel(small))
     with pytest.raises(InputError, match="has relu after its convolutions, not elu"):
-        weights.read(path, weights.Options(activation="elu"))
+        weights.read(path, weights.ImportOptions(activation="elu"))
     path.write_bytes(writers.npz(small))
-    assert weights.read(path, weights.Options(activation="elu")).network.activation == "elu"
+    assert weights.read(path, weights.ImportOptions(activation="elu")).network.activation == "elu"
 
 
 def test_a_kernel_is_transposed_and_its_colours_turned_round():
@@ -264,7 +263,7 @@ def test_scaled_input_goes_into_conv1(small, tmp_path):
     """A torchvision network sees (x / 255 - mean) / deviation; the import sees x - 255 * mean."""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(writers.safetensors(small))
-    model = weights.build(weights.read(path, weights.Options(image_size=64)))
+    model = weights.build(weights.read(path, weights.ImportOptions(image_size=64)))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
     scaled = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]  # NHWC
     kernel = small["conv1"].kernel
@@ -278,10 +277,10 @@ def test_a_network_of_other_classes_takes_its_labels(small, tmp_path):
     path = tmp_path / "weights.npz"
     path.write_bytes(writers.npz(small))
     assert weights.read(path).card.classes == ("0", "1")
-    assert weights.read(path, weights.Options(classes=("cat", "dog"))).card.classes == ("cat", "dog")
+    assert weights.read(path, weights.ImportOptions(classes=("cat", "dog"))).card.classes == ("cat", "dog")
     assert weights.read(path).card.pretrained_on is None
     with pytest.raises(InputError, match="has 2 classes, and 1 labels are given"):
-        weights.read(path, weights.Options(classes=("cat",)))
+        weights.read(path, weights.ImportOptions(classes=("cat",)))
 
 
 @pytest.mark.parametrize(
@@ -290,16 +289,16 @@ def test_a_network_of_other_classes_takes_its_labels(small, tmp_path):
 def test_labels_are_read_as_those_of_shards_are(text, tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text(text, encoding="utf-8", newline="")
-    assert _read_labels(path) == ("cat", "dog")
+    assert weights.read_labels(path) == ("cat", "dog")
 
 
 def test_labels_that_cannot_be_read_are_refused(tmp_path):
     path = tmp_path / "labels.txt"
     with pytest.raises(InputError, match="--labels=.*labels.txt cannot be read: No such file or directory"):
-        _read_labels(path)
+        weights.read_labels(path)
     path.write_bytes(b"cat\nd\xf6g\n")
     with pytest.raises(InputError, match="labels.txt, line 2, is not UTF-8"):
-        _read_labels(path)
+        weights.read_labels(path)
 
 
 # PyTorch's counts of steps, beside the weights
@@ -439,4 +438,4 @@ def test_an_onnx_file_needs_to_be_told_its_pixels(small, tmp_path):
     ):
         weights.read(path)
     with pytest.raises(InputError, match="no input 'bgr'; there are caffe, torchvision, article, raw"):
-        weights.read(path, weights.Options(input="bgr"))
+        weights.read(path, weights.ImportOptions(input="bgr"))

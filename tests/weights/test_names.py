@@ -24,7 +24,7 @@ def listed(place: str, name: str) -> str:
     return f"{place}.{int(fire[4:]) - 2}.{part}" if part else name
 
 
-CAFFE = weights.Options(input="caffe")
+CAFFE = weights.ImportOptions(input="caffe")
 BY_NAME: dict[str, Callable[[writers.Convolutions, writers.Naming], bytes]] = {
     "npz": lambda made, name: writers.npz(made, name),
     "npz of a state dict": lambda made, name: writers.npz(made, name, (".weight", ".bias")),
@@ -121,7 +121,7 @@ def test_only_caffes_network_pads_conv10_where_the_file_does_not_say(format_name
     path = tmp_path / "weights"
     path.write_bytes(BY_NAME[format_name](random_convolutions("v1.0"), lambda name: f"net.{name}"))
     for pixels, padding in (("torchvision", 0), ("article", 0), ("raw", 0), ("caffe", 1)):
-        assert weights.read(path, weights.Options(input=pixels)).network.conv10_padding == padding
+        assert weights.read(path, weights.ImportOptions(input=pixels)).network.conv10_padding == padding
 
 
 def test_names_of_caffe_in_safetensors_leave_the_pixels_open(small, tmp_path):
@@ -168,8 +168,8 @@ def linear(classes: int, inputs: int) -> Convolution:
     [
         (
             {"conv10": None, "fc": linear(5, 512)},
-            r"it has no conv10; .* Of unknown names are 'fc' \(5, 512\): conv10 goes by that name, or is the only one "
-            r"whose kernel is \(classes, 512, 1, 1\); save the file with that layer called conv10",
+            r"it has no conv10; .* Of unknown names are 'fc' \(5, 512\): conv10 must have that name, or be the only "
+            r"one whose kernel is \(classes, 512, 1, 1\); save the file with that layer called conv10",
         ),
         ({"conv10": None, "new": "conv10", "newer": "conv10"}, r"Of unknown names are 'new' \(2, 512, 1, 1\), 'newer'"),
         (

@@ -39,7 +39,7 @@ def photographs(size: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [227, 224, 192])
 @pytest.mark.parametrize("arch", ["v1.0", "v1.1"])
 def test_published_networks_have_caffes_geometry_at_any_size(arch, size):
-    options = weights.Options(image_size=size)
+    options = weights.ImportOptions(image_size=size)
     read = weights.read(published_file(arch), options)
     images = photographs(size)
     expected = run_onnx(writers.onnx(read.found.convolutions), images)
@@ -63,7 +63,7 @@ def test_bypasses_are_found_and_computed_alike(arch, bypass, tmp_path):
     content = writers.onnx(random_convolutions(arch, classes=5, bypass=bypass), bypass=bypass)
     path = tmp_path / "weights.onnx"
     path.write_bytes(content)
-    read = weights.read(path, weights.Options(input="caffe", image_size=96))
+    read = weights.read(path, weights.ImportOptions(input="caffe", image_size=96))
     assert read.network.bypass == bypass
     images = photographs(96)
     got = inference.KerasRuntime(weights.build(read), 96)(images)

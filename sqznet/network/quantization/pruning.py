@@ -1,4 +1,4 @@
-"""Magnitude pruning with one budget for the whole network, spent where each layer is least sensitive."""
+"""Magnitude pruning with one budget for the whole network, weighted by each layer's sensitivity."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sqznet.network import sparse
 from sqznet.network.quantization.sensitivity import Sensitivity
 
 
-def keep(
+def masks(
     kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity], sparsity: float
 ) -> dict[str, np.ndarray]:
-    """Where each kernel keeps its weights, bool, so that the share `sparsity` of all weights together goes.
+    """Bool, true for the weights that stay, so that the fraction `sparsity` of all weights together is pruned.
 
-    A weight counts by its square times the sensitivity of its layer, which is the divergence that is to be expected
-    without it. Within a layer that is the order of magnitudes, as in `--recipe=dsd`.
+    The cost of pruning a weight is its square times the sensitivity of its layer: the expected divergence without it.
+    Within a layer the order is that of the magnitudes, as in `--recipe=dsd`.
     """
-    costs = {name: each**2 * sensitivities[name].of_weights for name, each in kernels.items()}
+    costs = {name: each**2 * sensitivities[name].per_weight for name, each in kernels.items()}
     every = np.concatenate([each.ravel() for each in costs.values()])
     kept = sparse.mask(every, sparsity).astype(bool)
     ends = np.cumsum([each.size for each in costs.values()])[:-1]

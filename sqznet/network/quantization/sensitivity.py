@@ -1,48 +1,42 @@
-"""How much the answers suffer from an error in each layer: measured, once, before anything is rounded."""
+"""Measures the divergence of the network's output that an error in each layer's weights causes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from sqznet.core import console
+from sqznet.network import model as models
 from sqznet.network.quantization import calibration
-from sqznet.network.sqz import convert
 
-if TYPE_CHECKING:
-    import keras
-
-PHOTOGRAPHS = 64  # that divergences are taken on, of those for calibration
+PHOTOGRAPHS = 64  # of the calibration photographs, for measuring divergence
 BATCH = 32
-FIRST_STEP = 0.3  # of the deviation of a kernel's weights
-TELLING = (0.004, 0.1)  # nats: less drowns in rounding, more is no longer in proportion to the squared error
-WANTED = 0.02  # nats
+FIRST_STEP = 0.3  # amplitude of the noise, in standard deviations of a kernel's weights
+USABLE = (0.004, 0.1)  # nats: less is lost in float32's rounding, more is no longer proportional to the squared error
+TARGET = 0.02  # nats
 TRIES = 4
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """`of_outputs`: nats of divergence for a squared error of 1 in a layer's outputs, all channels of a pixel together.
-
-    `of_weights`: nats for a squared error of 1 in a weight, on average, where the others make up for it.
-    """
-
-    of_outputs: float
-    of_weights: float
+    per_output: float  # nats of divergence for a squared error of 1 in the outputs, summed over a pixel's channels
+    per_weight: float  # nats for a squared error of 1 in a weight, on average, after compensation by other weights
 
 
-class Answers:
-    """The logits of the uncompressed model, and how far those of others diverge from them."""
+class ReferenceLogits:
+    """The logits of the uncompressed model, as the reference for divergences."""
 
     def __init__(self, model: keras.Model, images: np.ndarray) -> None:
         self.images = images
-        self.real = log_softmax(logits(model, images))
+        self.log_probabilities = log_softmax(logits(model, images))
 
     def divergence(self, model: keras.Model) -> float:
-        """Mean Kullback-Leibler divergence of a model's answers from the real ones, in nats."""
-        return divergence(self.real, log_softmax(logits(model, self.images)))
+        """Mean Kullback-Leibler divergence of a model's probabilities from the reference, in nats."""
+        other = log_softmax(logits(model, self.images))
+        reference = self.log_probabilities
+        return float((np.exp(reference) * (reference - other)).sum(axis=1).mean())
 
 
 def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -56,44 +50,42 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def divergence(real: np.ndarray, other: np.ndarray) -> float:
-    """Of log-probabilities (n, classes), in nats."""
-    return float((np.exp(real) * (real - other)).sum(axis=1).mean())
-
-
-def measure(model: keras.Model, batches: calibration.Batches, answers: Answers) -> dict[str, Sensitivity]:
-    """Of each convolution; `model` comes back as it was."""
+def measure(model: keras.Model, batches: calibration.Batches, reference: ReferenceLogits) -> dict[str, Sensitivity]:
+    """The sensitivity of each convolution. The weights of `model` are restored afterwards."""
     moments: dict[str, np.ndarray] = {}
 
-    def look(layer, real, _changed, _outputs):
-        moments[layer.name] = calibration.second_moments(calibration.windows(layer, real))
+    def visit(layer, original, _quantized, _outputs):
+        moments[layer.name] = calibration.second_moments(calibration.windows(layer, original))
 
-    calibration.walk(model.layers[:-1], batches, look, title="reading calibration photographs")
+    calibration.propagate(model.layers[:-1], batches, visit, title="reading calibration photographs")
     random = np.random.default_rng(0)
     with console.progress("layers/s") as bar:
-        layers = convert.convolutions(model)
         return {
-            layer.name: _measure(model, layer, moments[layer.name], answers, random)
-            for layer in bar.track(layers, description="measuring each layer's sensitivity")
+            layer.name: _measure(model, layer, moments[layer.name], reference, random)
+            for layer in bar.track(models.convolutions(model), description="measuring each layer's sensitivity")
         }
 
 
 def _measure(
-    model: keras.Model, layer: keras.layers.Conv2D, moments: np.ndarray, answers: Answers, random: np.random.Generator
+    model: keras.Model,
+    layer: keras.layers.Conv2D,
+    moments: np.ndarray,
+    reference: ReferenceLogits,
+    random: np.random.Generator,
 ) -> Sensitivity:
     kernel, bias = layer.get_weights()
     noise = random.uniform(-0.5, 0.5, kernel.shape).astype(np.float32)
     step = FIRST_STEP * float(kernel.std()) + 1e-12
     for _ in range(TRIES):
         layer.set_weights([kernel + step * noise, bias])
-        diverges = max(answers.divergence(model), 1e-9)
-        if TELLING[0] < diverges < TELLING[1]:
+        diverges = max(reference.divergence(model), 1e-9)
+        if USABLE[0] < diverges < USABLE[1]:
             break
-        step *= float(np.clip((WANTED / diverges) ** 0.5, 0.05, 20))
+        step *= float(np.clip((TARGET / diverges) ** 0.5, 0.05, 20))
     else:
-        step /= float(np.clip((WANTED / diverges) ** 0.5, 0.05, 20))  # the one that was measured
+        step /= float(np.clip((TARGET / diverges) ** 0.5, 0.05, 20))  # back to the step that was measured last
     layer.set_weights([kernel, bias])
     error = step * noise.reshape(len(moments), -1).astype(np.float64)
-    of_outputs = diverges / max(float(np.einsum("io,ij,jo->", error, moments, error, optimize=True)), 1e-30)
-    left = 1 / np.diag(np.linalg.inv(calibration.damped(moments)))
-    return Sensitivity(of_outputs, of_outputs * float(left.mean()))
+    per_output = diverges / max(float(np.einsum("io,ij,jo->", error, moments, error, optimize=True)), 1e-30)
+    after_compensation = 1 / np.diag(np.linalg.inv(calibration.damped(moments)))
+    return Sensitivity(per_output, per_output * float(after_compensation.mean()))

@@ -1,1 +1,1 @@
-"""The .sqz format: encoder, decoder, and the conversion from and to Keras."""
+"""The .sqz format: integer kernels with entropy coding (rANS). docs/sqz.md specifies it."""

@@ -1,8 +1,8 @@
-"""The reference decoder of `.sqz` files: this file and numpy are all that it takes.
+"""The reference decoder of `.sqz` files. It needs only this file and NumPy.
 
-docs/sqz.md specifies the format byte by byte; this is the same in code, to be read beside it and ported. Weights come
-out as float32, the same bits on every machine. A file that is damaged is refused by its checksum before anything else
-of it is believed, and whatever it claims, no more is allocated than its architecture can have.
+docs/sqz.md specifies the format byte by byte; this is the same in code, for porting. Weights are float32, the same bits
+on every machine. The checksum is verified before anything else is read, and no file can make the decoder allocate more
+than its architecture needs.
 """
 
 from __future__ import annotations
@@ -10,28 +10,37 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 SUFFIX = ".sqz"
-MAGIC = b"\x89SQZ\r\n\x1a\n"  # as PNG's: a transfer as text, or one that drops a bit of each byte, changes it
+MAGIC = b"\x89SQZ\r\n\x1a\n"  # like PNG's: a transfer as text or with 7 bits a byte changes it
 VERSION = 1
-ENVELOPE = struct.Struct("<8sII")  # magic, bytes of the file, CRC-32 of all that follows
+ENVELOPE = struct.Struct("<8sII")  # magic, bytes of the file, CRC-32 of the rest
+# Version, a byte for each of FIELDS, image_size, resize_to, channel means, channel deviations, number of classes, kind
+# of class names, bytes of the names, bytes of the note.
 HEADER = struct.Struct("<BBBBBBBBHH6fHBII")
 LAYER = struct.Struct("<fhHB")  # step, lowest symbol, symbols, tables
 ARCHS = ("v1.0", "v1.1")
-ACTIVATIONS = ("relu", "elu")
 BYPASSES = ("none", "simple", "complex")
-RESIZES = ("short", "squash")
-INTERPOLATIONS = ("bilinear", "bicubic", "bilinear_corner")
-NAMED = (None, "imagenet", "listed")  # what the class names are
-MOST_CLASSES = 16_384
-MOST_SYMBOLS = 4_096
-MOST_TABLES = 8
-LARGEST_STEP = 1e33  # with which the largest integer still makes a finite float32
-LANES = 128  # coder states that take turns, so that each step is one of arrays
+FIELDS = {  # the values that a byte stands for: 0 is the first
+    "arch": ARCHS,
+    "activation": ("relu", "elu"),
+    "bypass": BYPASSES,
+    "conv10_padding": (0, 1),
+    "resize": ("short", "squash"),
+    "interpolation": ("bilinear", "bicubic", "bilinear_corner"),
+    "antialias": (False, True),
+}
+NAMED = (None, "imagenet", "listed")  # kinds of class names
+MAX_CLASSES = 16_384
+MAX_SYMBOLS = 4_096
+MAX_TABLES = 8
+MAX_STEP = 1e33  # the largest integer times this is a finite float32
+LANES = 128  # interleaved coder states, so that each step works on arrays
 BITS = 14  # of a probability
-STATE_FLOOR = 1 << 16  # a state is 32 bits wide and takes in 16 when it falls below
+STATE_FLOOR = 1 << 16  # a state has 32 bits and reads 16 more when it falls below this
 
 
 class Damaged(ValueError):
@@ -39,8 +48,8 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True)
-class Network:
-    """What a file holds. `layers` has for each convolution its kernel (height, width, in, out) and bias (out,),
+class Contents:
+    """The contents of a file. `layers` has for each convolution its kernel (height, width, in, out) and bias (out,),
     float32, in the order in which they are stored."""
 
     arch: str
@@ -48,15 +57,15 @@ class Network:
     bypass: str
     conv10_padding: int
     classes: int
-    class_names: tuple[str, ...] | str | None  # "imagenet" stands for its 1,000 synsets in the usual order
+    class_names: tuple[str, ...] | str | None  # "imagenet": its 1,000 synsets in the usual order
     image_size: int  # pixels
     resize: str
     resize_to: int
     interpolation: str
     antialias: bool
-    channel_means: tuple[float, float, float]  # R, G, B, 0..255: pixels less these, divided by the deviations
+    channel_means: tuple[float, float, float]  # R, G, B, 0..255: (pixels - means) / deviations
     channel_deviations: tuple[float, float, float]
-    note: str  # of where the weights come from, for people
+    note: str  # origin of the weights, for people
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -76,11 +85,11 @@ def shapes(arch: str, bypass: str, classes: int) -> dict[str, tuple[int, int, in
     return {**found, "conv10": (1, 1, filters, classes)}
 
 
-def decode(data: bytes) -> Network:
-    """The network in the bytes of a `.sqz` file.
+def decode(data: bytes) -> Contents:
+    """Decodes the bytes of a `.sqz` file.
 
     Raises:
-        Damaged: they are not a whole one, or of a later version; says at which byte.
+        Damaged: the file is incomplete, invalid or of a later version. The message names the byte.
     """
     if len(data) < ENVELOPE.size or data[:8] != MAGIC:
         raise Damaged("it does not begin as a .sqz file does")
@@ -88,17 +97,16 @@ def decode(data: bytes) -> Network:
     if length != len(data):
         raise Damaged(f"it has {len(data):,} bytes, and says that it has {length:,}")
     if zlib.crc32(data[ENVELOPE.size :]) != checksum:
-        raise Damaged("its checksum is another: it was changed or damaged on its way")
+        raise Damaged("its checksum is wrong: it was changed or damaged")
     reader = _Reader(data, ENVELOPE.size)
     version = data[reader.place] if reader.place < len(data) else None
     if version != VERSION:
         raise Damaged(f"it is of version {version} of the format, and this decoder reads version {VERSION}")
-    (_, arch, activation, bypass, padding, resize, interpolation, antialias, image_size, resize_to, *numbers) = (
-        reader.unpack(HEADER)
-    )
-    scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[:6], numbers[6:]
-    sized = 1 <= image_size <= resize_to
-    if not 1 <= classes <= MOST_CLASSES or not sized or padding > 1 or antialias > 1:
+    _, *numbers = reader.unpack(HEADER)
+    stored, (image_size, resize_to) = dict(zip(FIELDS, numbers[:7], strict=True)), numbers[7:9]
+    scaling, (classes, named, bytes_of_names, bytes_of_note) = numbers[9:15], numbers[15:]
+    valid = 1 <= classes <= MAX_CLASSES and 1 <= image_size <= resize_to
+    if not valid or stored["conv10_padding"] > 1 or stored["antialias"] > 1:
         raise Damaged(
             f"its header makes no sense: {classes} classes, images of {image_size} pixels cut from {resize_to}"
         )
@@ -106,36 +114,29 @@ def decode(data: bytes) -> Network:
         raise Damaged(f"its channel means and deviations are {scaling}")
     names = _names(_one_of(NAMED, named), reader.take(bytes_of_names), classes)
     note = _text(reader.take(bytes_of_note))
-    arch, activation, bypass = _one_of(ARCHS, arch), _one_of(ACTIVATIONS, activation), _one_of(BYPASSES, bypass)
-    resize, interpolation = _one_of(RESIZES, resize), _one_of(INTERPOLATIONS, interpolation)
-    expected = shapes(arch, bypass, classes)
+    fields: dict[str, Any] = {name: _one_of(choices, stored[name]) for name, choices in FIELDS.items()}
+    expected = shapes(fields["arch"], fields["bypass"], classes)
     codes = [_Code(reader, shape) for shape in expected.values()]
     symbols = _symbols(reader, codes)
     layers = {
         name: (each.reshape(shape).astype(np.float32) * code.step, code.bias)
         for (name, shape), each, code in zip(expected.items(), symbols, codes, strict=True)
     }
-    return Network(
-        arch,
-        activation,
-        bypass,
-        padding,
-        classes,
-        names,
-        image_size,
-        resize,
-        resize_to,
-        interpolation,
-        bool(antialias),
-        tuple(scaling[:3]),
-        tuple(scaling[3:]),
-        note,
-        layers,
+    return Contents(
+        **fields,
+        classes=classes,
+        class_names=names,
+        image_size=image_size,
+        resize_to=resize_to,
+        channel_means=tuple(scaling[:3]),
+        channel_deviations=tuple(scaling[3:]),
+        note=note,
+        layers=layers,
     )
 
 
 class _Reader:
-    """Takes bytes from the front, and says where they end too early."""
+    """Reads bytes in order, and reports where they end too early."""
 
     def __init__(self, data: bytes, place: int) -> None:
         self.data, self.place = data, place
@@ -161,14 +162,14 @@ class _Reader:
 
 
 class _Code:
-    """How the symbols of one kernel are coded, and its bias."""
+    """The bias of one kernel, and the tables that decode its symbols."""
 
     def __init__(self, reader: _Reader, shape: tuple[int, int, int, int]) -> None:
         self.count, self.channels, self.filters = int(np.prod(shape)), shape[2], shape[3]
         step, self.lowest, symbols, tables = reader.unpack(LAYER)
         self.step = np.float32(step)
-        sane = np.isfinite(step) and step > 0 and 1 <= symbols <= MOST_SYMBOLS and 1 <= tables <= MOST_TABLES
-        if not sane or self.lowest + symbols > 1 << 15 or abs(step) > LARGEST_STEP:
+        valid = 0 < step <= MAX_STEP and 1 <= symbols <= MAX_SYMBOLS and 1 <= tables <= MAX_TABLES
+        if not valid or self.lowest + symbols > 1 << 15:
             raise Damaged(f"a layer has a step of {step}, {symbols} symbols and {tables} tables, at {reader.place:,}")
         # The table of each input channel.
         of_channels = np.frombuffer(reader.take(self.channels if tables > 1 else 0), np.uint8)
@@ -179,7 +180,7 @@ class _Code:
         if (frequencies.sum(axis=1) != 1 << BITS).any():
             raise Damaged(f"frequencies do not add up to {1 << BITS:,}, before byte {reader.place:,}")
         ends = frequencies.cumsum(axis=1, dtype=np.uint32)
-        # By table and by the low bits of a state: the symbol, its frequency, and how far into it the bits are.
+        # By table and by the low bits of a state: the symbol, its frequency, and the offset in its range.
         self.symbol = np.stack([np.repeat(np.arange(symbols, dtype=np.int16), each) for each in frequencies])
         self.frequency = np.take_along_axis(frequencies, self.symbol.astype(np.intp), axis=1)
         starts = np.take_along_axis(ends - frequencies, self.symbol.astype(np.intp), axis=1)
@@ -190,9 +191,9 @@ class _Code:
 
 
 def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
-    """The symbols of each kernel, int16, by range variant of asymmetric numeral systems (Duda 2013, arXiv 1311.2540).
+    """The symbols of each kernel, int16: entropy decoding by rANS, range asymmetric numeral systems (arXiv 1311.2540).
 
-    Symbol number i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
+    Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
     """
     states = np.frombuffer(reader.take(4 * LANES), "<u4").astype(np.uint32)
     if len(reader.data) % 2 != reader.place % 2:

@@ -1,4 +1,4 @@
-"""Writes what `decoder` reads: the integers of each kernel, coded in as many bits as they are surprising."""
+"""Writes `.sqz` files: entropy coding (rANS) of the integers of each kernel."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.network.sqz import decoder
-from sqznet.network.sqz.decoder import BITS, LANES, STATE_FLOOR, Network
+from sqznet.network.sqz.decoder import BITS, LANES, STATE_FLOOR, Contents
 
-TABLES = 4  # of frequencies, at most, among which the input channels of a kernel are divided
-ROUNDS = 8  # of dividing them
-TABLE_BITS = 60  # what a table costs beside its symbols, roughly: two bytes for each frequent one
+TABLES = 4  # frequency tables of a kernel, at most; each input channel uses one of them
+ROUNDS = 8  # of the clustering of channels
+TABLE_BITS = 60  # rough size of a table apart from one byte a symbol: frequent symbols take two
 
 
 @dataclass(frozen=True)
 class Integers:
-    """A kernel as integers, (height, width, in, out), of which 1 stands for `step`."""
+    """A kernel as integers, (height, width, in, out), in units of `step`."""
 
     values: np.ndarray
     step: np.float32
@@ -28,15 +28,15 @@ class Integers:
         return self.values.astype(np.float32) * self.step
 
 
-def encode(network: Network, integers: dict[str, Integers]) -> bytes:
+def encode(network: Contents, integers: dict[str, Integers]) -> bytes:
     """The bytes of a `.sqz` file.
 
     Args:
-        network: of its layers, the biases only; float16 must hold them.
-        integers: of each convolution.
+        network: everything but the kernels; biases are stored as float16.
+        integers: the kernel of each convolution.
 
     Raises:
-        InputError: a bias is too large for float16, or a kernel has more than `decoder.MOST_SYMBOLS` steps.
+        InputError: a bias is too large for float16, or a kernel has more than `decoder.MAX_SYMBOLS` steps.
     """
     parts, codes = [_header(network)], []
     for name in decoder.shapes(network.arch, network.bypass, network.classes):
@@ -51,19 +51,13 @@ def encode(network: Network, integers: dict[str, Integers]) -> bytes:
     return decoder.ENVELOPE.pack(decoder.MAGIC, length, zlib.crc32(body)) + body
 
 
-def _header(network: Network) -> bytes:
+def _header(network: Contents) -> bytes:
     names = network.class_names
     listed = "\n".join(names).encode() if isinstance(names, tuple) else b""
     note = network.note.encode()
     header = decoder.HEADER.pack(
         decoder.VERSION,
-        decoder.ARCHS.index(network.arch),
-        decoder.ACTIVATIONS.index(network.activation),
-        decoder.BYPASSES.index(network.bypass),
-        network.conv10_padding,
-        decoder.RESIZES.index(network.resize),
-        decoder.INTERPOLATIONS.index(network.interpolation),
-        network.antialias,
+        *(choices.index(getattr(network, name)) for name, choices in decoder.FIELDS.items()),
         network.image_size,
         network.resize_to,
         *network.channel_means,
@@ -77,12 +71,12 @@ def _header(network: Network) -> bytes:
 
 
 class _Code:
-    """The symbols of one kernel, and the tables that they are coded by."""
+    """The symbols of one kernel, and the tables that encode them."""
 
     def __init__(self, name: str, integers: Integers) -> None:
         values = integers.values
         lowest, count = int(values.min()), int(values.max() - values.min()) + 1
-        if count > decoder.MOST_SYMBOLS or lowest < -(1 << 15) or lowest + count > 1 << 15:
+        if count > decoder.MAX_SYMBOLS or lowest < -(1 << 15) or lowest + count > 1 << 15:
             raise InputError(f"{name} has weights of {count:,} steps of {integers.step:g}; take coarser ones")
         symbols = values - lowest
         of_channels, counts = _tables(symbols, count)
@@ -98,7 +92,7 @@ class _Code:
 
 
 def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divides the input channels among as many tables as pay: (table of each channel, counts of each table)."""
+    """Clusters the input channels into the cheapest number of tables: (table of each channel, counts of each table)."""
     channels = symbols.shape[2]
     place = np.arange(channels)[:, None] * count + np.moveaxis(symbols, 2, 0).reshape(channels, -1)
     histogram = np.bincount(place.ravel(), minlength=channels * count).reshape(channels, count).astype(np.float64)
@@ -120,7 +114,7 @@ def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) -> float:
-    """What the symbols cost in these tables, with the tables."""
+    """The estimated bits of the symbols with these tables, and of the tables."""
     shares = counts / counts.sum(axis=1, keepdims=True)
     lengths = -np.log2(np.where(shares > 0, shares, 1.0))
     cost = float((histogram * lengths[of_channels]).sum())
@@ -130,11 +124,11 @@ def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) ->
 
 
 def _frequencies(counts: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to 2**BITS, 1 at least for each symbol that occurs, nearly in the ratio of counts."""
+    """Integers that add up to 2**BITS, nearly proportional to counts, and at least 1 for each symbol that occurs."""
     total = 1 << BITS
     frequencies = np.where(counts > 0, np.maximum(1, np.floor(counts / counts.sum() * total)), 0).astype(np.int64)
     while (missing := total - int(frequencies.sum())) != 0:
-        # Where one more, or one less, makes most, or least, difference.
+        # The symbol for which one more saves most bits, or one less costs least.
         step = 1 if missing > 0 else -1
         able = frequencies > (1 if step < 0 else 0)
         gain = np.where(able, counts * np.log2(np.maximum(frequencies + step, 1) / np.maximum(frequencies, 1)), -np.inf)
@@ -143,6 +137,7 @@ def _frequencies(counts: np.ndarray) -> np.ndarray:
 
 
 def _number(value: int) -> bytes:
+    """Seven bits a byte, the lowest first (LEB128)."""
     found = bytearray()
     while value > 127:
         found.append(int(value) & 127 | 128)
@@ -151,7 +146,7 @@ def _number(value: int) -> bytes:
 
 
 def _symbols(codes: list[_Code]) -> bytes:
-    """The lanes' states and words, from the last symbol to the first, as such a coder works."""
+    """The lanes' states and words. rANS encodes from the last symbol to the first."""
     states = np.full(LANES, STATE_FLOOR, np.uint64)
     words: list[np.ndarray] = []
     for code in reversed(codes):

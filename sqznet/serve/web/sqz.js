@@ -74,7 +74,7 @@ function checkEnvelope(bytes) {
     throw new Error(`it has ${grouped(bytes.length)} bytes, and says that it has ${grouped(length)}`);
   }
   if (crc32(bytes.subarray(ENVELOPE)) !== checksum) {
-    throw new Error("its checksum is another: it was changed or damaged on its way");
+    throw new Error("its checksum is wrong: it was changed or damaged");
   }
 }
 

@@ -1,0 +1,81 @@
+"""Scores a model on a split: every record once, and against another model on the same records."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from sqznet.core import console, metrics, remote
+from sqznet.core.errors import InputError
+from sqznet.core.metrics import Score
+from sqznet.data.manifest import Manifest
+from sqznet.images.preprocessing import RUNTIME_RESIZES
+from sqznet.predict.inference import Predictor
+
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The accuracy that a model loses against a second one on the same records, as shares: 0.01 is one point."""
+
+    against: str  # the second model
+    top1: float  # of the second model
+    top5: float
+    drop: float  # of top-1; negative where the first model is better
+    drop_interval_95: tuple[float, float]  # paired
+    preprocessing: dict[str, Any]  # of the second model
+
+    @classmethod
+    def of(cls, score: Score, against: Predictor, other: Score) -> Loss:
+        preprocessing = against.card.preprocessing.to_dict()
+        return cls(remote.published(against.path), other.top1, other.top5, *metrics.drop(score, other), preprocessing)
+
+
+def at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
+    """Geometry flags for a model of size `size`, changed for one of size `other`: the crop keeps its share."""
+    if "resize_to" not in geometry:
+        return geometry
+    return {**geometry, "resize_to": round(geometry["resize_to"] * other / size)}
+
+
+def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
+    """The same model with the preprocessing of one of RUNTIME_RESIZES."""
+    preprocessing = RUNTIME_RESIZES[runtime].at(predictor.image_size)
+    return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
+
+
+def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
+    """Scores every record of a split once.
+
+    Raises:
+        InputError: there is no such split, or it is empty; the model and the data have different classes; or the
+            outputs are not probabilities.
+    """
+    from sqznet.data import pipeline  # imports TensorFlow
+
+    outputs = predictor.outputs_of(manifest.classes, manifest.folder)
+    total = manifest.records(split)
+    if not total:
+        raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
+    tally, done = metrics.Tally(predictor.runtime.classes), 0  # not all probabilities: they would fill the memory
+    with console.progress("images/s") as bar:
+        task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
+        for images, labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
+            tally.add(_predict(predictor, images, f"{split} of {manifest.folder}", done), outputs[labels])
+            done += len(labels)
+            bar.advance(task, len(labels))
+    score = tally.score()
+    if score.n != total:
+        raise InputError(f"{score.n:,} of {total:,} records of {split} were scored; {pipeline.VERIFY}")
+    return score
+
+
+def _predict(predictor: Predictor, images: np.ndarray, where: str, first: int) -> np.ndarray:
+    """`Predictor.predict`, with the records in its error message."""
+    try:
+        return predictor.predict(images)
+    except InputError as error:
+        raise InputError(f"{error} (records {first} to {first + len(images) - 1}, 0 first, of {where})") from None

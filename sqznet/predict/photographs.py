@@ -1,0 +1,75 @@
+"""Finds the photographs that a user names, and reads them as a model's input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sqznet.core import console
+from sqznet.core.errors import InputError, Reject
+from sqznet.data.sources import walk
+from sqznet.images import decode
+from sqznet.images import resize as pixels
+from sqznet.predict.inference import Predictor
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
+
+
+def list_photos(given: list[str]) -> dict[Path, bool]:
+    """The files to read, in order, each with whether it must be a photograph: if it was named, or by its suffix.
+
+    Raises:
+        InputError: a URL, or a folder without files.
+    """
+    photos: dict[Path, bool] = {}
+    for each in given:
+        if _URL.match(each):
+            raise InputError(f"{each[:100]} is an address, and predict fetches nothing: download it, and name the file")
+        path = Path(each)
+        if not _is_folder(path):
+            photos[path] = True
+            continue
+        reading = walk.Walk(path)
+        below = list(_files_below(reading, path, set()))
+        for note in reading.notes():
+            console.say(f"{path}: {note}")
+        if not below:
+            raise InputError(f"{path} is a folder without files to read; name photographs, or a folder of them")
+        by_suffix = set(walk.are_photographs(below))
+        photos |= {file: file in by_suffix for file in below if file not in photos}
+    return photos
+
+
+def _files_below(reading: walk.Walk, folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files of a folder, then those of its folders. Each folder is read once, also if links lead to it again."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    folders, photos = reading.entries(folder)
+    yield from photos
+    for each in folders:
+        yield from _files_below(reading, each, seen)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for the system; reading the file will report it
+        return False
+
+
+def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
+    """A photograph as the model's input, uint8 (size, size, 3), and how its colours were converted.
+
+    Raises:
+        Reject: it does not exist, or cannot be used.
+    """
+    try:
+        content = photo.read_bytes()
+    except OSError as error:
+        raise Reject(f"cannot be read: {error.strerror}") from None
+    photograph, colours = decode.decode(content)
+    return pixels.prepare(photograph, predictor.card.preprocessing), colours

@@ -1,0 +1,55 @@
+"""How far a run has come: the counters and the history of its epochs, and the CSV files written from the history."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqznet.core import files
+from sqznet.runs.best import Line
+from sqznet.train.loop import Sums
+
+METRIC_COLUMNS = (
+    "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
+)  # fmt: skip
+TIMING_COLUMNS = ("epoch", "images_per_second", "seconds")  # in a file of their own: the metrics are reproducible
+
+
+@dataclass
+class RunState:
+    """What a checkpoint holds besides the variables."""
+
+    step: int = 0  # updates done
+    sums: Sums = field(default_factory=Sums)  # over the current epoch
+    seconds: float = 0.0  # spent in the current epoch
+    kept_epoch: int = 0  # the epoch of best.keras; 0 before the first evaluation
+    history: list[Line] = field(default_factory=list)  # the lines of metrics.csv and timings.csv
+
+    @property
+    def kept(self) -> Line | None:
+        """The line of the epoch of best.keras."""
+        return self.history[self.kept_epoch - 1] if self.kept_epoch else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "sums": vars(self.sums)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> RunState:
+        fields = {**content, "sums": Sums(**content["sums"])}
+        if "best_top1" in fields:  # Version 0.2 kept the first epoch with the highest top-1.
+            top1 = fields.pop("best_top1")
+            epochs = (line["epoch"] for line in fields["history"] if line.get("val_top1") == top1)
+            fields["kept_epoch"] = next(epochs, 0)
+        return cls(**fields)
+
+    def write_history(self, run_dir: Path) -> None:
+        """Writes metrics.csv and timings.csv."""
+        for name, columns in (("metrics.csv", METRIC_COLUMNS), ("timings.csv", TIMING_COLUMNS)):
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.history)
+            files.write_text(run_dir / name, text.getvalue())
