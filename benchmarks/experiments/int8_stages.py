@@ -74,13 +74,13 @@ def main() -> int:
 
 def replacements() -> dict[str, Any]:
     """For each stage, in order, a patch that replaces it with what quantization does without the stage."""
-    from sqznet.network.quantization import int8
+    from sqznet.network.quantization import calibration, int8
 
     return {
-        "cross-layer equalization": mock.patch.object(int8, "_equalised", lambda model, _: int8._copy(model)),
-        "ranges cut at the least squared error": mock.patch.object(int8, "CUTS", np.ones(1)),
+        "cross-layer equalization": mock.patch.object(int8, "_equalized", lambda model, _: int8._copy(model)),
+        "ranges cut at the least squared error": mock.patch.object(int8, "CLIP_RATIOS", np.ones(1)),
         "GPTQ error compensation": mock.patch.object(int8, "_round_kernel", nearest),
-        "bias correction": mock.patch.object(int8, "missing_mean", lambda layer, *_: 0.0),
+        "bias correction": mock.patch.object(calibration, "bias_correction", lambda *_: 0.0),
     }
 
 
