@@ -82,13 +82,13 @@ def await_none(out: Path) -> float:
 
 def result(out: Path) -> dict[str, tuple]:
     """Of each trial its values, accuracy and epochs, and the bytes of metrics.csv."""
-    from sqznet.runs import __main__ as runs
+    from sqznet.runs import history
     from sqznet.tune import search
 
     found = {}
     for trial in search.finished(out):
         run_dir = search.run_dir_of(out, trial.name)
-        epochs = [line["epoch"] for line in runs.read(run_dir).metrics]
+        epochs = [line["epoch"] for line in history.read(run_dir).metrics]
         assert epochs == list(range(1, EPOCHS + 1)), f"{run_dir} has epochs {epochs}"
         metrics = (run_dir / "metrics.csv").read_bytes()
         found[trial.name] = (tuple(sorted(trial.values.items())), trial.top1, trial.epochs, metrics)

@@ -172,12 +172,11 @@ def trainings(base: Path, folder: Path):
 
 def is_trained(run_dir: Path) -> None:
     from sqznet.network import keras_file
-    from sqznet.runs import __main__ as runs
-    from sqznet.runs import checkpoint
+    from sqznet.runs import checkpoint, history
 
     _, _, progress = checkpoint.load_last(run_dir)
     assert progress["step"] == 8
-    epochs = [line["epoch"] for line in runs.read(run_dir).metrics]
+    epochs = [line["epoch"] for line in history.read(run_dir).metrics]
     assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) == 4, epochs
     keras_file.load(run_dir / "best.keras")
     hidden = [path for path in run_dir.rglob("*") if path.name.startswith(".") or path.name == "lock"]

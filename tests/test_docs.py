@@ -227,6 +227,18 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
             assert (tmp_path / written).is_file(), written
 
 
+def test_the_table_of_layers_has_every_room():
+    rows = list(rows_of(ROOT / "BUILD_NOTES.md", "layer, top first"))
+    rooms = {name for row in rows for name in re.findall(r"`(\w+)/`", row[1])}
+    assert rooms == {path.parent.name for path in (ROOT / "sqznet").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("folder", ["docs/design", "benchmarks/experiments"])
+def test_every_page_of_a_folder_is_in_its_list(folder):
+    pages = {path.name for path in (ROOT / folder).glob("*.md")} - {"README.md"}
+    assert {target for target, _ in LINK.findall((ROOT / folder / "README.md").read_text())} >= pages
+
+
 @functools.cache
 def texts_in_the_code() -> frozenset[str]:
     """Every piece of text in the package's code; what stands in braces parts the pieces of an f-string."""

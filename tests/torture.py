@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from sqznet.core import console
-from sqznet.launch import __main__ as launch
+from sqznet.launch import local_cluster
 
 BATCH = 8
 FLAGS = [
@@ -69,7 +69,7 @@ def child(order_log: Path, argv: list[str]) -> int:
 
 
 def start(data: Path, run_dir: Path, workers: int, epochs: int) -> list[subprocess.Popen]:
-    addresses = ",".join(f"127.0.0.1:{port}" for port in launch.free_ports(workers))
+    addresses = ",".join(f"127.0.0.1:{port}" for port in local_cluster.free_ports(workers))
     processes = []
     for index in range(workers):
         cluster = ["--strategy=one"]

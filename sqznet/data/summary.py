@@ -75,7 +75,7 @@ def _warnings(manifest: Manifest) -> list[str]:
                 f"{split}: {len(without):,} of {len(manifest.classes):,} classes {verb} no photographs "
                 f"({listing.abbreviated(without)})"
             )
-    coarse = best.coarseness(manifest.records("val")) if {"train", "val"} <= set(manifest.splits) else None
+    coarse = best.small_split_warning(manifest.records("val")) if {"train", "val"} <= set(manifest.splits) else None
     return [*notes, coarse] if coarse else notes
 
 

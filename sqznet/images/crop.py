@@ -156,7 +156,7 @@ def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tens
     """Float pixels to uint8, (size, size, 3), bilinear.
 
     Antialiasing averages over areas when it scales down, which takes as long as interpolating between four neighbours.
-    Interpolating alone skips pixels, and cost two points of accuracy at 64 px (BUILD_NOTES.md).
+    Interpolating alone skips pixels, and cost two points of accuracy at 64 px (docs/design/09-training-crops.md).
     """
     pixels = pixels[tf.newaxis] + 0.5  # the cast truncates, so this rounds
 

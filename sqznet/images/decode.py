@@ -20,7 +20,7 @@ from sqznet.core.errors import Reject
 from sqznet.images import colour, signatures, tiff
 
 JPEG_QUALITY = 95  # of re-encoded images
-SHRUNK_QUALITY = 90  # of images that are shrunk as well: a fifth fewer bytes; BUILD_NOTES.md has the loss of accuracy
+SHRUNK_QUALITY = 90  # of images that are shrunk as well: a fifth fewer bytes
 SMALL_QUALITY = 100  # of small pictures, in which single pixels matter
 SMALL_PIXELS = 128 * 128
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit

@@ -1,1 +1,1 @@
-"""Several workers on one machine."""
+"""A cluster of processes on one machine."""

@@ -1,4 +1,4 @@
-"""A recipe for a small set: batches that leave some updates in an epoch, and the learning rate that goes with them."""
+"""Fits a recipe to a small training split: smaller batches, so that an epoch has enough updates, and a lower rate."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from sqznet import recipes
 from sqznet.core import console
 from sqznet.recipes import Recipe
 
-LEAST_BATCHES = 6  # in an epoch: of fewer updates, little is learned
-SMALLEST_BATCH = 8  # images: of fewer, batch norm knows too little
-FIELDS = ("global_batch_size", "learning_rate")  # of a recipe, that are fitted to the set
-MANY = 100_000  # training records from which on the article's 80 epochs at 227 px suit a set
+LEAST_BATCHES = 6  # in an epoch; fewer updates train too little
+SMALLEST_BATCH = 8  # images; batch norm estimates its statistics badly on fewer
+FIELDS = ("global_batch_size", "learning_rate")  # of a recipe, that `fitted` changes
+MANY = 100_000  # training records; from this number on, the article's recipe is the default
 
 
 def default_recipe(records: int, has_weights: bool) -> str:
-    """The recipe of a training without --recipe, on a training split of so many records."""
+    """The name of the recipe of a training without --recipe; `records` is the size of the training split."""
     if has_weights:
         return recipes.FINETUNE.name
     return (recipes.ARTICLE if records >= MANY else recipes.IMAGENETTE).name
 
 
 def fitted(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> Recipe:
-    """The recipe with batches that suit a training split of so many records.
+    """The recipe with a batch size that suits a training split of `records` records.
 
-    A batch is halved until an epoch has LEAST_BATCHES of them, down to SMALLEST_BATCH images or all that there are. The
-    learning rate of SGD falls in proportion (Goyal et al. 2017, arXiv 1706.02677); the warm-up is counted in epochs and
-    stays. The result depends on nothing else, so that all workers find the same.
+    The batch size is halved until an epoch has LEAST_BATCHES batches, but not below SMALLEST_BATCH. The learning rate
+    of SGD is scaled in proportion (Goyal et al. 2017, arXiv 1706.02677). The warm-up, in epochs, does not change. The
+    result depends only on the arguments, so all workers compute the same.
 
     Args:
-        chosen: fields that the user has set, which stay.
+        chosen: fields that the user has set; they do not change.
     """
     wanted = recipe.global_batch_size
     if "global_batch_size" in chosen:
@@ -52,9 +52,9 @@ def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> 
     """Returns `fitted`, and prints what it has changed."""
     after = fitted(recipe, records, replicas, chosen)
     if after != recipe:
-        rate = f", and a learning rate of {after.learning_rate:.4g} in place of {recipe.learning_rate:.4g}"
+        rate = f", and a learning rate of {after.learning_rate:.4g} instead of {recipe.learning_rate:.4g}"
         console.say(
-            f"fitted to {console.counted(records, 'training record')}: batches of {after.global_batch_size} in place "
+            f"fitted to {console.counted(records, 'training record')}: batches of {after.global_batch_size} instead "
             f"of {recipe.global_batch_size}{rate if after.learning_rate != recipe.learning_rate else ''} "
             "(--global_batch_size and --learning_rate set others)"
         )
@@ -62,14 +62,14 @@ def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> 
 
 
 def searchable(space: dict[str, Any], records: int) -> dict[str, Any]:
-    """A space of settings without the batches that a training split of so many records does not fill."""
+    """A search space without batch sizes that exceed the number of training records."""
     sizes = space.get("global_batch_size")
     if sizes is None or max(sizes) <= records:
         return space
     kept = [size for size in sizes if size <= records]
     console.say(
         f"{console.counted(records, 'training record')}: batches of {', '.join(map(str, kept)) or 'the fitted size'} "
-        f"are tried, not of {', '.join(str(size) for size in sizes if size > records)}"
+        f"are tried, not {', '.join(str(size) for size in sizes if size > records)}"
     )
     others = {name: values for name, values in space.items() if name != "global_batch_size"}
     return {**others, "global_batch_size": kept} if len(kept) > 1 else others

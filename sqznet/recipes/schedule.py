@@ -1,8 +1,8 @@
-"""Epochs to steps and steps to learning rates. Pure Python: no TensorFlow, no state.
+"""Converts epochs to steps, and steps to learning rates.
 
-A step is one update of the weights from one global batch. Epochs follow one another without a gap: the last records of
-one share a batch with the first of the next, so that every epoch visits every record exactly once and every batch is
-full. The batch in which the run ends is filled up from one epoch more.
+A step is one update of the weights from one global batch. A batch may contain the last records of one epoch and the
+first records of the next. So each epoch visits every record exactly once, and every batch is full. The last batch of a
+run is completed with records of one more epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqznet.recipes import Recipe
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a run, and the learning rate at each."""
+    """The number of steps of a run, and the learning rate of each step."""
 
     recipe: Recipe
     records: int
@@ -28,19 +28,19 @@ class Schedule:
         return self.epoch_of(self.total_steps - 1) + 1
 
     def epoch_of(self, step: int) -> int:
-        """The epoch (0 first) that the first record of a step belongs to."""
+        """The epoch (0 first) of the first record of a step."""
         return step * self.recipe.global_batch_size // self.records
 
     def epoch_start(self, epoch: int) -> int:
-        """The first step whose first record is of that epoch."""
+        """The first step whose first record belongs to that epoch (0 first)."""
         return math.ceil(epoch * self.records / self.recipe.global_batch_size)
 
     def epoch_end(self, epoch: int) -> int:
-        """The step at which the epoch (0 first) is over."""
+        """The first step after the epoch (0 first)."""
         return min(self.epoch_start(epoch + 1), self.total_steps)
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of the update numbered `step`, 0 first."""
+        """The learning rate of a step (0 first)."""
         recipe = self.recipe
         steps_per_epoch = self.records / recipe.global_batch_size
         warmup = recipe.warmup_epochs * steps_per_epoch
@@ -56,12 +56,12 @@ class Schedule:
         return recipe.learning_rate / 10**passed
 
     def is_sparse(self, step: int) -> bool:
-        """Whether weights that are zero stay so in the update numbered `step`, 0 first."""
+        """Whether the sparsity masks apply in a step (0 first)."""
         first, end = self.recipe.sparse_epochs or (0, 0)
         return self.epoch_start(first) <= step < self.epoch_start(end)
 
     def image_size(self, epoch: int) -> int:
-        """The side of the training images in that epoch (0 first), in pixels."""
+        """The side of the training images in an epoch (0 first), in pixels."""
         size = self.recipe.image_size
         for first_epoch, pixels in self.recipe.train_sizes:
             if epoch >= first_epoch:
@@ -73,7 +73,7 @@ def plan(recipe: Recipe, records: int) -> Schedule:
     """The schedule of a recipe on a training split of `records` records.
 
     Raises:
-        InputError: the split does not fill one batch.
+        InputError: the split is smaller than one batch.
     """
     if records < recipe.global_batch_size:
         raise InputError(

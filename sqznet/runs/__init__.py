@@ -1,1 +1,1 @@
-"""Runs: their folders, checkpoints and best epochs. The command lists them."""
+"""Run folders, checkpoints and the best epoch; the command lists and compares runs."""

@@ -1,7 +1,7 @@
-"""Which epoch of a run is the best one. All commands go by this: `best.keras`, the curve, `runs` and `tune`.
+"""Chooses the best epoch of a run, for `best.keras`, the curve, `runs` and `tune`.
 
-The highest val top-1 decides. Small val splits tie all the time; of equal epochs the one with the lower val loss is
-surer of its answers. Of epochs that are equal in both, the first stays: a later one would say nothing new.
+The best epoch has the highest val top-1. If several epochs have it, as is common with a small val split, the one with
+the lowest val loss is the best, and of these the first.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Iterable, Sequence
 
 from sqznet.core import console, metrics
 
-Line = dict[str, float]  # of an epoch, as in metrics.csv
+Line = dict[str, float]  # the metrics of an epoch, as in metrics.csv
 
 
 def rank(line: Line) -> tuple[float, float]:
-    """A key that is larger for a better epoch: val top-1, then the val loss, from high to low. NaN is the worst."""
+    """A sort key that is larger for a better epoch. NaN is the worst."""
     top1, loss = line["val_top1"], line.get("val_loss", math.inf)
     return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss
 
 
 def of(history: Iterable[Line]) -> Line | None:
-    """The best of the epochs that were evaluated; None if there is none."""
+    """The best of the evaluated epochs; None if there is none."""
     return max((line for line in history if "val_top1" in line), key=rank, default=None)
 
 
 def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -> str:
-    """Which epoch was kept, and why.
+    """A sentence about the best epoch: its number, its metrics, and why it is the best.
 
     Args:
-        kept: the line of the epoch that `best.keras` is of.
-        records: in the val split.
+        kept: the line of the epoch that is in `best.keras`.
+        records: size of the val split.
     """
     equal = sum(line.get("val_top1") == kept["val_top1"] for line in history)
     why = f"; {equal} epochs have this top-1, and of these it has the lowest loss" if equal > 1 else ""
@@ -41,8 +41,8 @@ def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -
     )
 
 
-def coarseness(records: int) -> str | None:
-    """A warning where one photograph of val is more than a point of top-1, so that it cannot tell models apart."""
+def small_split_warning(records: int) -> str | None:
+    """A warning if val has fewer than 100 photographs, so that one is more than a point of top-1; else None."""
     if records >= 100:
         return None
     return (

@@ -167,7 +167,7 @@ def _conclude(run: Run) -> None:
             history, run.run_dir / "curve.png", run.run_dir.name, kept=kept, classes=run.network.classes
         )
     console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
-    coarse = best.coarseness(records)
+    coarse = best.small_split_warning(records)
     if coarse:
         console.result(f"note: {coarse}")
     if run.bad:

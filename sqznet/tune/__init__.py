@@ -1,1 +1,1 @@
-"""A search over the fields of a recipe, on KerasTuner."""
+"""Hyper-parameter search over the fields of a recipe, with KerasTuner."""

@@ -1,7 +1,7 @@
-"""KerasTuner's oracles, which say what to try next, so that a kill at any moment changes nothing.
+"""KerasTuner's oracles, which choose the next trial, made safe against a kill at any moment.
 
-Theirs write oracle.json and trial.json in place, so a kill could leave half a file. Between the two files a kill could
-lose a trial, or have it trained twice. Theirs also draw at random where the seed is 0.
+KerasTuner writes oracle.json and trial.json in place, so a kill could leave half a file, lose a trial, or train it
+twice. It also takes seed 0 as no seed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import numpy as np
 
 from sqznet.core import files
 from sqznet.core.errors import InputError
+from sqznet.recipes import recipe
 from sqznet.tune import space as spaces
 
 OBJECTIVE = "val_top1"
-FACTOR = 3  # of Hyperband: a third of the trials goes on, for three times the epochs (Li et al. 2016, arXiv 1603.06560)
-FAILURES = 5  # in a row, after which a search stops
+FACTOR = (
+    3  # of Hyperband: a third of the trials continues with three times the epochs (Li et al. 2016, arXiv 1603.06560)
+)
+MAX_FAILURES = 5  # failed trials in a row that stop a search
 
 
-class _Lasting(keras_tuner.Oracle):
-    """An oracle whose files are whole at any moment, and which goes on from them as if it had not been stopped."""
+class _DurableOracle(keras_tuner.Oracle):
+    """An oracle that writes its files atomically and continues from them exactly."""
 
     trials: dict[str, Any]
     _retry_queue: list[str]
@@ -36,43 +39,43 @@ class _Lasting(keras_tuner.Oracle):
         _write(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self) -> None:
-        super().reload()  # trials that were under way come first, again
-        # A trial has its file before the oracle's lists it. A kill in between means that it never began: it is drawn
-        # again, with the same values.
+        super().reload()  # it puts trials that were running first
+        # A trial is written to its own file first, then to the oracle's. After a kill in between it has not started:
+        # the oracle draws it again, with the same values.
         self.trials = {trial_id: self.trials[trial_id] for trial_id in self.start_order}
 
     def create_trial(self, tuner_id: str) -> Any:
-        # A trial's end is written before it is taken off those under way. After a kill in between it is over.
+        # The end of a trial is written first; then the trial leaves the queue. After a kill in between it has ended.
         self._retry_queue = [trial_id for trial_id in self._retry_queue if trial_id not in self.end_order]
         return super().create_trial(tuner_id)
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    files.write_text(path, json.dumps(state))  # in the order of the fields, which tables follow
+    files.write_text(path, json.dumps(state))  # not sorted: tables keep the order of the fields
 
 
-class Random(_Lasting, keras_tuner.oracles.RandomSearchOracle):
-    """KerasTuner's random search."""
+class Random(_DurableOracle, keras_tuner.oracles.RandomSearchOracle):
+    """Random search."""
 
 
-class Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
-    """KerasTuner's, with a random state that depends on the number of the trial: theirs is lost with the process."""
+class Bayesian(_DurableOracle, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Bayesian optimization. Its random state depends on the number of the trial only, so it survives a restart."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         self._random_state = np.random.RandomState(self.seed + len(self.trials))
         return super().populate_space(trial_id)
 
 
-class Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
-    """KerasTuner's, beginning with the most trials that leave room for the best of them to go on.
+class Hyperband(_DurableOracle, keras_tuner.oracles.HyperbandOracle):
+    """Hyperband that starts with fewer short trials, so that the best of them can continue within `trials` trials.
 
-    Theirs begins with so many short trials that a dozen in all would be over before any had gone on.
+    KerasTuner's starts with so many that a search of a dozen trials would end before any of them continues.
     """
 
     def __init__(self, trials: int, **options: Any) -> None:
-        self._allowed = trials  # asked for while theirs is made
+        self._allowed = trials  # super().__init__ needs it
         super().__init__(**options)
-        self.max_trials = trials  # theirs counts rounds over all its brackets otherwise
+        self.max_trials = trials  # the default is the number of all rounds of all brackets
 
     def _get_num_brackets(self) -> int:
         def trials(bracket: int) -> int:
@@ -82,8 +85,19 @@ class Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
         return next((each for each in range(brackets, 1, -1) if trials(each - 1) <= self._allowed), 1)
 
 
+def _declared(space: spaces.Space) -> keras_tuner.HyperParameters:
+    declared = keras_tuner.HyperParameters()
+    for field, values in space.items():
+        if isinstance(values, list):
+            declared.Choice(field, values, ordered=False if isinstance(values[0], str) else None)
+        else:
+            kind = declared.Int if recipe.KINDS[field] in spaces.WHOLE else declared.Float
+            kind(field, values["min"], values["max"], sampling=values.get("scale", "linear"))
+    return declared
+
+
 def make(tuner: str, space: spaces.Space, trials: int, epochs: int, seed: int) -> keras_tuner.Oracle:
-    """KerasTuner's oracle of that name, which ends after so many trials.
+    """The oracle of that name, which ends after `trials` trials.
 
     Raises:
         InputError: it needs a package that is not installed.
@@ -92,13 +106,13 @@ def make(tuner: str, space: spaces.Space, trials: int, epochs: int, seed: int) -
         raise InputError("--tuner=bayesian needs SciPy and scikit-learn: pip install scipy scikit-learn")
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
-        "hyperparameters": spaces.declare(space),
-        "seed": seed + 1,  # KerasTuner takes 0 for none, and draws one
-        "max_consecutive_failed_trials": FAILURES,
+        "hyperparameters": _declared(space),
+        "seed": seed + 1,  # KerasTuner takes 0 as no seed
+        "max_consecutive_failed_trials": MAX_FAILURES,
     }
     if tuner == "hyperband":
         oracle = Hyperband(trials, max_epochs=epochs, factor=FACTOR, hyperband_iterations=trials, **common)
     else:
         oracle = {"random": Random, "bayesian": Bayesian}[tuner](max_trials=trials, **common)
-    oracle.verbose = 0  # we say what it would
+    oracle.verbose = 0  # Search prints the same
     return oracle

@@ -1,4 +1,4 @@
-"""What a search leaves: trials.csv, a plot, the best settings as a recipe; and the table that ends it."""
+"""Writes the results of a search: trials.csv, a plot, the best settings as a recipe, and a printed table."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from sqznet.tune.search import Trial
 IDENTITY, TABLE, PLOT, BEST = "search.json", "trials.csv", "trials.png", "best.json"
 
 
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Marks a folder as this search's, or finds that it is.
+def check_identity(out: Path, identity: dict[str, Any]) -> None:
+    """Writes the identity of a search into its folder, or compares it with the one that is there.
 
     Raises:
-        InputError: it is another search's.
+        InputError: the folder belongs to another search.
     """
     path, identity = out / IDENTITY, json.loads(json.dumps(identity))
-    with locks.locked(locks.beside(path), f"begins a search in {out}"):  # workers begin at the same time
+    with locks.locked(locks.beside(path), f"begins a search in {out}"):  # workers may start at the same time
         if not path.is_file():
             files.write_json(path, identity)
             return
         found = typed.read_json(path)
     other = next((name for name in identity if found.get(name) != identity[name]), None)
     if other:
-        raise InputError(f"{out} holds a search with another {other}: choose another --out, or the flags it began with")
+        raise InputError(
+            f"{out} holds a search with another {other}: choose another --out, or the flags that it was started with"
+        )
 
 
 def conclude(
@@ -46,16 +48,16 @@ def conclude(
     data: Manifest,
     origin: Origin | None = None,
 ) -> None:
-    """Writes and prints what was found.
+    """Writes and prints the results.
 
     Args:
-        compared_by: flags for `sqznet.train`, to train both the recipe as it was and the best settings to their end
-            and to say which is better; None to leave that out.
-        data: what was trained on.
-        origin: what every trial started from, which decides the network.
+        compared_by: flags of `sqznet.train` for the comparison of the recipe with the best settings, both trained in
+            full; None skips it.
+        data: the set that the trials were trained on.
+        origin: the weights that every trial started from; they decide the network.
 
     Raises:
-        InputError: no trial was finished, or a training to compare failed.
+        InputError: no trial was finished, or a training of the comparison failed.
     """
     trials = search.finished(out)
     _write_table(out / TABLE, trials, fields)
@@ -64,7 +66,7 @@ def conclude(
         ["trial", "val top-1", "epochs", *fields],
         [
             [trial.name, "failed" if trial.top1 is None else console.percent(trial.top1), trial.epochs]
-            + [_text(trial.values.get(field)) for field in fields]
+            + [search.shown(trial.values.get(field)) for field in fields]
             for trial in trials
         ],
         title=str(out),
@@ -79,7 +81,7 @@ def conclude(
     if origin:
         found = origin.adapt(found, ())
     from_where = {"data": str(data.folder), "init_weights": origin.to_dict() if origin else None, "teacher": None}
-    files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # as a run's config.json has it
+    files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # the form of a run's config.json
     console.result(
         f"best: trial {first.name}, val top-1 {console.percent(top1)} after "
         f"{console.counted(first.epochs, 'epoch')}: "
@@ -91,14 +93,14 @@ def conclude(
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records: int) -> None:
-    """A short trial's accuracy says little of the whole recipe's: trains both to the end.
+    """Trains both recipes in full, and prints which is better: trials are too short to tell.
 
     Args:
-        records: of the val split.
+        records: size of the val split.
     """
     epochs = {}
     for name, each in (("unchanged", recipe), ("best", found)):
-        console.say(f"training the {name} settings for {console.counted(each.epochs, 'epoch')}, to compare")
+        console.say(f"training the {name} settings for {console.counted(each.epochs, 'epoch')}, for the comparison")
         try:
             epochs[name] = search.train(each, out / name, flags)
         except search.TrainingFailed as failed:
@@ -114,7 +116,7 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
         f"{console.percent(top1['best'])}, recipe {recipe.name} unchanged {console.percent(top1['unchanged'])} val "
         f"top-1 (n = {records:,}; {points:+.2f} points): {verdict}"
     )
-    coarse = best.coarseness(records)
+    coarse = best.small_split_warning(records)
     if coarse:
         console.result(f"note: {coarse}")
 
@@ -127,7 +129,3 @@ def _write_table(path: Path, trials: list[Trial], fields: list[str]) -> None:
         top1 = "" if trial.top1 is None else trial.top1
         writer.writerow([trial.name, top1, trial.epochs, *(trial.values.get(field) for field in fields), trial.reason])
     files.write_text(path, text.getvalue())
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
-"""Trials: each a run of `sqznet.train` in a process of its own, with KerasTuner's oracle saying what to try next.
+"""The trials of a search. Each is a run of `sqznet.train` in its own process; KerasTuner's oracle chooses its settings.
 
-A trial's folder is a run folder. Killed and started again, finished trials stand, and the one under way goes on from
-its last checkpoint. A trial ends with its search: asked to end, the search lets the trial save its state first; killed,
-it leaves a trial that does so by itself (`sqznet.core.child`).
+The folder of a trial is a run folder. A restarted search keeps the finished trials, and the running trial continues
+from its last checkpoint. A signal to the search goes to the trial, which saves its state and ends. If the search is
+killed, the trial does the same (`sqznet.core.child`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from sqznet.core import child, console, files, locks
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.recipes import Recipe
-from sqznet.runs import __main__ as runs
-from sqznet.runs import best, run_folder
+from sqznet.runs import best, history, run_folder
 from sqznet.tune import oracles
 from sqznet.tune import space as spaces
 
@@ -34,8 +33,8 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 _HYPERBAND_EPOCHS = "tuner/epochs"
 
 
-class Stopped(Exception):
-    """The search was asked to end (SIGINT, SIGTERM), and the trial under way has saved its state."""
+class SearchStopped(Exception):
+    """SIGINT or SIGTERM has stopped the search, and the running trial has saved its state."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
@@ -47,32 +46,32 @@ class Trial:
     """A finished trial."""
 
     name: str
-    values: dict[str, Any]  # of the fields that are searched
+    values: dict[str, Any]  # of the searched fields
     epochs: int
     top1: float | None  # the best epoch's val top-1, 0 to 1; None if the trial failed
     reason: str  # why it failed; else empty
 
 
 class Search(keras_tuner.engine.base_tuner.BaseTuner):
-    """Runs the trials that the oracle asks for, one after the other."""
+    """Runs the trials of an oracle, one after the other."""
 
     def __init__(self, oracle: keras_tuner.Oracle, recipe: Recipe, folder: Path, flags: list[str]) -> None:
         """
         Args:
-            recipe: what the values of a trial replace fields of.
-            folder: of the search; trials are in a folder of it.
-            flags: for `sqznet.train`: data, strategy and the like.
+            recipe: the values of a trial replace fields of it.
+            folder: of the search.
+            flags: of `sqznet.train`, such as --data and --strategy.
         """
         self.recipe, self.folder, self.flags = recipe, folder, flags
-        with contextlib.redirect_stdout(io.StringIO()):  # it says which file it goes on from
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the file that it continues from
             super().__init__(oracle, directory=str(folder), project_name=PROJECT)
 
     def search(self) -> None:
-        """Runs trials until the oracle has no more.
+        """Runs trials until the oracle has none left.
 
         Raises:
-            Stopped: the search was asked to end.
-            InputError: a trial cannot go on, for a reason that is not its own; or too many in a row have failed.
+            SearchStopped: a signal has stopped the search.
+            InputError: a trial could not continue, or too many trials in a row have failed.
         """
         try:
             super().search()
@@ -90,7 +89,7 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
             console.say(f"trial {trial.trial_id} failed: {failed}")
             raise FailedTrialError(str(failed)) from None
         except Exception as error:
-            raise FatalError(str(error)) from error  # KerasTuner would take any other for a failed trial
+            raise FatalError(str(error)) from error  # KerasTuner counts any other as a failed trial
         console.say(f"trial {trial.trial_id}: val top-1 {console.percent(top1)}")
         return top1
 
@@ -99,14 +98,14 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
             super().on_trial_end(trial)
         except RuntimeError:
             raise InputError(
-                f"{oracles.FAILURES} trials in a row have failed, the last one so: {_reason(trial.message)}. Try lower "
-                "values with --space, and look at output.log in the trials' folders"
+                f"{oracles.MAX_FAILURES} trials in a row have failed, the last one with: {_reason(trial.message)}. Try "
+                "lower values with --space, and look at output.log in the trials' folders"
             ) from None
 
     def load_model(self, trial: Any) -> Any:
         raise NotImplementedError("the trial's run folder has its best.keras")
 
-    # KerasTuner's own would write an empty file of its own, and go on only where that is.
+    # KerasTuner's methods would write an empty file, and continue a search only if it exists.
 
     def _get_tuner_fname(self) -> str:
         return self.oracle._get_oracle_fname()
@@ -121,18 +120,18 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
 
 
 class TrainingFailed(Exception):
-    """A training that did not end; with its last words."""
+    """A training has failed; with the last line of its output."""
 
 
 def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
-    """Trains in a process of its own, or goes on with it; returns the best epoch.
+    """Starts or continues a training in its own process; returns the best epoch.
 
     Raises:
         TrainingFailed: it ended with an error.
-        TryAgain: it could not go on, for a reason that may pass.
-        Stopped: it was asked to stop, or we were.
+        TryAgain: it ended with a temporary failure.
+        SearchStopped: a signal has stopped the training or the search.
     """
-    # A killed search may have left it training: it saves its state now, and ends.
+    # Waits for a training that a killed search has left: it is saving its state.
     with locks.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
         files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
     flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
@@ -140,27 +139,27 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
     log = run_dir / "output.log"
     with log.open("ab") as output, child.passing_on_signals(processes) as asked:
         processes.append(child.start("sqznet.train", flags, stdout=output, stderr=subprocess.STDOUT))
-        if asked:  # before it was in the list
+        if asked:  # the signal came before the process was in the list
             processes[0].terminate()
         code = _awaited(processes[0], run_dir, recipe.epochs)
     if asked:
-        raise Stopped(asked[0])
+        raise SearchStopped(asked[0])
     for number in _STOPS:
         if code in (-number, 128 + number):
-            raise Stopped(number)
+            raise SearchStopped(number)
     said = _last(log.read_text(errors="replace"))
-    if code == TryAgain.exit_code and not said.startswith("out of memory"):  # which other settings may not need
-        raise TryAgain(f"{run_dir} could not go on: {said}")
+    if code == TryAgain.exit_code and not said.startswith("out of memory"):  # other settings may need less
+        raise TryAgain(f"{run_dir} could not continue: {said}")
     if code < 0:
-        raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps for want of memory")
-    epoch = runs.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
+        raise TrainingFailed(f"it was killed by {signal.Signals(-code).name}, perhaps because memory was short")
+    epoch = history.read(run_dir).best if (run_dir / run_folder.CONFIG).is_file() else None
     if code or epoch is None:
         raise TrainingFailed(said)
     return epoch
 
 
 def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:
-    """The code that a training ends with; until then a bar tells how many of its epochs are finished."""
+    """Waits for a training, with a progress bar of its epochs; returns its exit code."""
 
     def watch() -> None:
         bar.update(task, completed=_epochs_finished(run_dir))
@@ -173,28 +172,27 @@ def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:
 def _epochs_finished(run_dir: Path) -> int:
     try:
         return max(0, (run_dir / "metrics.csv").read_bytes().count(b"\n") - 1)
-    except OSError:  # before the first
+    except OSError:  # there is none yet
         return 0
 
 
 def _last(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else "without a word"
+    return lines[-1].removeprefix("error: ") if lines else "without a message"
 
 
 def _reason(message: str | None) -> str:
-    """Why a trial failed, from the traceback that KerasTuner keeps."""
+    """Why a trial failed, from the traceback that KerasTuner stores."""
     return _last(message).removeprefix(f"{FailedTrialError.__module__}.{FailedTrialError.__name__}: ")
 
 
 def recipe_of(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """What a trial trains. Hyperband gives the epochs; all else is the space's."""
-    searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
-    made = spaces.apply(recipe, searched).replace(name=f"{recipe.name}-trial")
+    """The recipe of a trial. The values contain the epochs if the tuner is Hyperband."""
+    made = spaces.apply(recipe, _searched(values)).replace(name=f"{recipe.name}-trial")
     epochs = values.get(_HYPERBAND_EPOCHS)
     if not epochs:
         return made
-    # A shorter trial is a shorter schedule, warm-up included, not the beginning of a longer one.
+    # A shorter trial has a whole, shorter schedule, warm-up included.
     warmup = made.warmup_epochs * epochs / made.epochs
     return made.replace(epochs=epochs, total_steps=None, warmup_epochs=warmup)
 
@@ -204,18 +202,23 @@ def run_dir_of(folder: Path, trial_id: str) -> Path:
 
 
 def described(values: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in values.items()
-        if not name.startswith("tuner/")
-    )
+    return ", ".join(f"{name}={shown(value)}" for name, value in _searched(values).items())
+
+
+def shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _searched(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without those of KerasTuner itself."""
+    return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 
 
 def finished(folder: Path) -> list[Trial]:
-    """The trials of a search that are over, best first, as KerasTuner's own files have them.
+    """The trials of a search that have ended, best first, from KerasTuner's files.
 
     Raises:
-        InputError: a file of them is damaged.
+        InputError: a file is damaged.
     """
     trials = []
     for path in sorted((folder / PROJECT).glob("trial_*/trial.json")):
@@ -232,17 +235,16 @@ def finished(folder: Path) -> list[Trial]:
             epochs = json.loads(config.read_text())["recipe"]["epochs"] if config.is_file() else 0
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(f"{path} is not a trial's record ({type(error).__name__}: {error})") from None
-        searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
-        trials.append(Trial(state["trial_id"], searched, epochs, top1, reason))
+        trials.append(Trial(state["trial_id"], _searched(values), epochs, top1, reason))
     return sorted(trials, key=lambda trial: _rank(folder, trial), reverse=True)
 
 
 def _rank(folder: Path, trial: Trial) -> tuple[float, float]:
-    """A key that is larger for a better trial: of equal top-1, the lower val loss decides, as among epochs."""
+    """A sort key that is larger for a better trial. If top-1 is equal, the lower val loss decides."""
     if trial.top1 is None:
         return -1.0, 0.0
     try:
-        epoch = runs.read(run_dir_of(folder, trial.name)).best
+        epoch = history.read(run_dir_of(folder, trial.name)).best
     except InputError:  # its run folder was removed
         epoch = None
     return trial.top1, best.rank(epoch)[1] if epoch else -math.inf

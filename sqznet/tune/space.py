@@ -1,32 +1,26 @@
-"""What a search may change: fields of the recipe, each with the values that it may take. Declared in JSON, not in code.
+"""The search space: fields of the recipe with the values to try, from a JSON file.
 
   {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"},
    "label_smoothing": {"min": 0, "max": 0.2},
    "global_batch_size": [32, 64, 128],
    "train_sizes": ["", "0:64,14:96"]}
 
-A list is a choice; the ends of a range belong to it. Values are those of the flags of `sqznet.train`.
+A list is a choice. A range includes its ends. Values have the form of the flags of `sqznet.train`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import difflib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any
 
 from sqznet import recipes
 from sqznet.core import typed
 from sqznet.core.errors import InputError
-from sqznet.images.preprocessing import check_choice
 from sqznet.recipes import Recipe
-
-if TYPE_CHECKING:
-    import keras_tuner
+from sqznet.recipes.recipe import KINDS, check_field
 
 Space = dict[str, Any]  # field to a list of choices or a range
 
@@ -54,23 +48,18 @@ SPACES["default"] = {
     "activation": ["relu", "elu"],
     "bypass": ["none", "simple", "complex"],
 }
-_WHOLE = ("int", "int | None")
-_PARSED: dict[str, Callable[[str], Any]] = {
-    "tuple[int, ...]": recipes.parse_milestones,
-    "tuple[tuple[int, int], ...]": recipes.parse_train_sizes,
-}
-_KINDS = get_type_hints(Recipe)
-_TYPES = {setting.name: str(setting.type) for setting in dataclasses.fields(Recipe) if setting.name != "name"}
+WHOLE = (int, int | None)  # types of the fields that take whole numbers
+_PARSERS = {tuple[int, ...]: recipes.parse_milestones, tuple[tuple[int, int], ...]: recipes.parse_train_sizes}
 
 
 def load(name: str, recipe: Recipe = recipes.ARTICLE) -> Space:
-    """The space of that name, or the one in a JSON file.
+    """The named space, or the one in a JSON file.
 
     Args:
-        recipe: what is searched around, which each value must go with.
+        recipe: each value must be valid in this recipe.
 
     Raises:
-        InputError: no such name or file, or something in it that is no field, choice or range.
+        InputError: no such name or file, or a wrong field, choice or range in it.
     """
     if name in SPACES:
         return SPACES[name]
@@ -93,22 +82,22 @@ def _ends(values: Any) -> list[Any]:
 
 
 def _check_in(recipe: Recipe, field: str, value: Any, space: Space, where: str) -> None:
-    """Refuses a value that makes no recipe, neither by itself nor with values of the other fields that are searched."""
+    """Refuses a value that is not valid in the recipe, neither alone nor with the other fields of the space."""
     try:
         apply(recipe, {field: value})
     except InputError as error:
-        for place in (0, -1):  # fields such as sparsity and sparse_epochs go together only
+        for place in (0, -1):  # sparsity and sparse_epochs, for example, are only valid together
             with contextlib.suppress(InputError):
                 apply(recipe, {**{name: _ends(values)[place] for name, values in space.items()}, field: value})
                 return
         raise InputError(f"{where}: {error}") from None
 
 
-def beside_weights(space: Space, name: str) -> Space:
-    """The space without the fields that --init_weights decides, for a search from such weights.
+def without_network_fields(space: Space, name: str) -> Space:
+    """The space without the fields of the network, which --init_weights decides.
 
     Raises:
-        InputError: the user has asked for one of them.
+        InputError: the user's own space contains one of them.
     """
     decided = [field for field in space if field in recipes.NETWORK_FIELDS]
     if decided and name not in SPACES:
@@ -119,57 +108,34 @@ def beside_weights(space: Space, name: str) -> Space:
 
 
 def _check(field: str, values: Any, where: str) -> None:
-    if field not in _TYPES:
-        close = difflib.get_close_matches(field, _TYPES, n=1)
-        raise InputError(f"{where}: a recipe has no field {field}" + (f"; is {close[0]} meant?" if close else ""))
+    """Refuses an unknown field, and values that are neither choices nor a range of its type."""
+    check_field(field, where)
+    if field == "name":
+        raise InputError(f"{where}: name cannot be searched")
     if isinstance(values, list):
         if not values:
             raise InputError(f"{where}: {field} must have one choice or more")
+        parse = _PARSERS.get(KINDS[field])
         for value in values:
-            _check_value(field, value, where)
+            typed.require({field: value}, {field: str if parse else KINDS[field]}, where)
+            try:
+                if parse:
+                    parse(value)
+            except argparse.ArgumentTypeError as error:
+                raise InputError(f"{where}: {field} cannot be {value!r}: {error}") from None
         return
-    numeric = _TYPES[field] in ("float", *_WHOLE)
+    numeric = KINDS[field] in (float, *WHOLE)
     if not numeric or not isinstance(values, dict) or not {"min", "max"} <= set(values) <= {"min", "max", "scale"}:
         raise InputError(
             f"{where}: {field} is {json.dumps(values)}; expected a list of choices"
             + (', or {"min": a, "max": b} with "scale": "log" if wanted' if numeric else "")
         )
-    typed.require(values, dict.fromkeys(("min", "max"), _KINDS[field]), f"{where}: {field}")
+    typed.require(values, dict.fromkeys(("min", "max"), KINDS[field]), f"{where}: {field}")
     low, high, scale = values["min"], values["max"], values.get("scale", "linear")
     if not low < high:
         raise InputError(f"{where}: {field} runs from {low!r} to {high!r}; expected two numbers, the lower one first")
     if scale not in ("linear", "log") or (scale == "log" and low <= 0):
         raise InputError(f"{where}: {field} has scale {scale!r}; expected linear, or log with min above 0")
-
-
-def _check_value(field: str, value: Any, where: str) -> None:
-    """Refuses a choice that the field cannot take by itself."""
-    if _TYPES[field] in _PARSED:
-        typed.require({field: value}, {field: str}, where)
-    else:
-        typed.require({field: value}, {field: _KINDS[field]}, where)
-    choices = Recipe.__dataclass_fields__[field].metadata["choices"]
-    try:
-        if choices:
-            check_choice(field, value, choices)
-        if _TYPES[field] in _PARSED:
-            _PARSED[_TYPES[field]](value)
-    except (InputError, argparse.ArgumentTypeError) as error:
-        raise InputError(f"{where}: {field} cannot be {value!r}: {error}") from None
-
-
-def declare(space: Space) -> keras_tuner.HyperParameters:
-    """The space as KerasTuner knows it."""
-    import keras_tuner
-
-    declared = keras_tuner.HyperParameters()
-    for field, values in space.items():
-        if isinstance(values, list):
-            declared.Choice(field, values, ordered=False if isinstance(values[0], str) else None)
-        else:
-            kind = declared.Int if _TYPES[field] in _WHOLE else declared.Float
-            kind(field, values["min"], values["max"], sampling=values.get("scale", "linear"))
-    return declared
 
 
 def apply(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -178,8 +144,7 @@ def apply(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     Raises:
         InputError: they do not go together.
     """
-    changes = {}
-    for field, value in values.items():
-        parse = _PARSED.get(_TYPES.get(field, ""))
-        changes[field] = parse(value) if parse else value
-    return recipe.replace(**changes)
+    parsers = {field: _PARSERS.get(KINDS[field]) for field in values}
+    return recipe.replace(
+        **{field: parse(values[field]) if parse else values[field] for field, parse in parsers.items()}
+    )

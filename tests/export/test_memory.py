@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "export_memory.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "experiments" / "export_memory.py"
 
 
 @pytest.mark.slow

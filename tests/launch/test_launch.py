@@ -14,7 +14,8 @@ import pytest
 from sqznet.core import console
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.data import pipeline, service
-from sqznet.launch import __main__ as launch
+from sqznet.launch import __main__ as command
+from sqznet.launch import local_cluster
 from sqznet.recipes import schedule
 from sqznet.runs import checkpoint
 from tests.conftest import TINY
@@ -68,9 +69,9 @@ def test_sizes_that_change_do_not_go_with_a_data_service(shard_set, decoders):
 
 
 def test_no_free_port_may_pass(monkeypatch):
-    monkeypatch.setattr(launch, "PORTS", range(29_100, 29_100))
+    monkeypatch.setattr(local_cluster, "PORTS", range(29_100, 29_100))
     with pytest.raises(TryAgain, match="1 free ports are needed"):
-        launch.free_ports(1)
+        local_cluster.free_ports(1)
 
 
 @pytest.mark.parametrize("flags", [["--listen=127.0.0.1:0"], ["--dispatcher=127.0.0.1:1"]])
@@ -95,7 +96,7 @@ def test_a_data_service_that_waits_shows_no_sign_of_life(flags, monkeypatch):
 
 def test_a_data_service_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(service, "TIMEOUT", 0)
-    (port,) = launch.free_ports(1)
+    (port,) = local_cluster.free_ports(1)
     with pytest.raises(InputError, match=rf"no dispatcher answers at --data_service=grpc://127.0.0.1:{port}"):
         service.await_dispatcher(f"grpc://127.0.0.1:{port}", "--data_service")
     with pytest.raises(InputError, match="--data_service=nowhere is not host:port"):
@@ -140,18 +141,19 @@ def modules(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_first_failure_ends_the_others_and_is_the_exit_code(modules, capfd):
-    launch_grace, launch.GRACE = launch.GRACE, 1
+    grace, local_cluster.GRACE = local_cluster.GRACE, 1
     try:
-        assert launch.run({"worker 0": ["waiting"], "worker 1": ["failing"]}) == 3
+        assert local_cluster.run({"worker 0": ["waiting"], "worker 1": ["failing"]}) == 3
     finally:
-        launch.GRACE = launch_grace
+        local_cluster.GRACE = grace
     said = capfd.readouterr().err
     assert "[worker 1] no" in said
     assert "worker 1 ended with code 3; waiting up to 1 s for the others" in said
 
 
 LAUNCH = (
-    "from sqznet.launch.__main__ import run; run({'worker 0': ['waiting', 'mark'], 'dispatcher': ['waiting', 'mark']})"
+    "from sqznet.launch import local_cluster; "
+    "local_cluster.run({'worker 0': ['waiting', 'mark'], 'dispatcher': ['waiting', 'mark']})"
 )
 
 
@@ -179,32 +181,32 @@ def with_argument(argument: str) -> list[str]:
 
 def test_no_two_processes_are_given_the_same_port(monkeypatch):
     """Though both choose from few, and neither listens yet."""
-    monkeypatch.setattr(launch, "PORTS", range(29_000, 29_030))
+    monkeypatch.setattr(local_cluster, "PORTS", range(29_000, 29_030))
     ask = (
-        "from sqznet.launch import __main__ as launch; launch.PORTS = range(29_000, 29_030); "
-        "print(*launch.free_ports(10)); input()"
+        "from sqznet.launch import local_cluster; local_cluster.PORTS = range(29_000, 29_030); "
+        "print(*local_cluster.free_ports(10)); input()"
     )
     others = [
         subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    given = [*launch.free_ports(5)]
+    given = [*local_cluster.free_ports(5)]
     for process in others:
         assert process.stdout is not None
         given += [int(port) for port in process.stdout.readline().split()]
     for process in others:
         process.communicate("\n")
     assert len(given) == len(set(given)) == 25
-    launch._ports.close()
+    local_cluster._ports.close()
 
 
 def test_workers_train_in_one_folder_though_none_is_named(monkeypatch):
     started = {}
-    monkeypatch.setattr(launch, "run", lambda commands: started.update(commands) or 0)
-    assert launch.main(["--workers=2", "--", "--data=data/demo"]) == 0
+    monkeypatch.setattr(local_cluster, "run", lambda commands: started.update(commands) or 0)
+    assert command.main(["--workers=2", "--", "--data=data/demo"]) == 0
     one, other = ([flag for flag in command if flag.startswith("--run_dir=")] for command in started.values())
     assert one == other and one[0].startswith("--run_dir=runs/")
-    assert launch.main(["--workers=2", "--", "--run_dir=runs/two"]) == 0
+    assert command.main(["--workers=2", "--", "--run_dir=runs/two"]) == 0
     assert [command.count("--run_dir=runs/two") for command in started.values()] == [1, 1]
     assert not [flag for command in started.values() for flag in command if flag.endswith("-workers")]
 

@@ -42,7 +42,7 @@ def test_a_recipe_survives_json(name, tmp_path):
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"bypass": "double"}, "bypass is 'double'; it must be one of none, simple, complex"),
-        ({"conv10_padding": 2}, "conv10_padding is 2; it must be 0 or 1"),
+        ({"conv10_padding": 2}, "conv10_padding is 2; it must be 0 to 1"),
         ({"resize": "stretch"}, "resize is 'stretch'; it must be one of short, squash"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5; it must be above 0 and at most 1"),
         ({"distill_weight": -0.1}, "distill_weight is -0.1; it must be 0 to 1"),

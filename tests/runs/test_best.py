@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from sqznet.runs import __main__ as runs
-from sqznet.runs import best
+from sqznet.runs import best, history
 from sqznet.train.state import RunState
 
 
@@ -49,11 +48,11 @@ def test_the_end_says_which_epoch_was_kept_and_why():
 
 @pytest.mark.parametrize(("records", "said"), [(1, "100.0 points"), (27, "3.7 points"), (99, "1.0 points")])
 def test_a_val_split_too_small_to_tell_is_named(records, said):
-    assert said in best.coarseness(records)
+    assert said in best.small_split_warning(records)
 
 
 def test_a_hundred_photographs_of_val_are_enough():
-    assert best.coarseness(100) is None
+    assert best.small_split_warning(100) is None
 
 
 def test_a_checkpoint_of_version_0_2_says_which_epoch_it_kept():
@@ -66,4 +65,4 @@ def test_a_checkpoint_of_version_0_2_says_which_epoch_it_kept():
 
 
 def test_runs_goes_by_the_same_rule(tmp_path):
-    assert runs.Record(tmp_path, {}, TIED, []).best["epoch"] == 4
+    assert history.History(tmp_path, {}, TIED, []).best["epoch"] == 4

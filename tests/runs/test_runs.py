@@ -7,7 +7,7 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.runs import __main__ as runs
-from sqznet.runs import run_folder
+from sqznet.runs import history, run_folder
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def two(trained_run, tmp_path):
 def test_runs_are_listed_best_first_with_what_was_changed(two, capsys):
     (two / "begun").mkdir()
     shutil.copy(two / "one" / "config.json", two / "begun")
-    first, second, last = runs.find(two)
+    first, second, last = history.find(two)
     assert (first.folder.name, second.folder.name, last.folder.name) == ("two", "one", "begun")
     assert first.best["epoch"] == 2 and first.best["val_top1"] == 0.987
     changes = first.changes()
@@ -51,9 +51,9 @@ def test_two_runs_are_compared(two, capsys):
 
 
 def test_a_run_equals_itself(two):
-    assert runs.differences(runs.read(two / "one").recipe, runs.read(two / "one").recipe) == {}
-    assert runs.differences({"a": (1, (2, 3))}, {"a": [1, [2, 3]]}) == {}
-    assert runs.differences({"a": 1}, {"b": 2}) == {"a": (1, None), "b": (None, 2)}
+    assert history.differences(history.read(two / "one").recipe, history.read(two / "one").recipe) == {}
+    assert history.differences({"a": (1, (2, 3))}, {"a": [1, [2, 3]]}) == {}
+    assert history.differences({"a": 1}, {"b": 2}) == {"a": (1, None), "b": (None, 2)}
 
 
 def test_what_is_no_run_or_damaged_is_named(two):

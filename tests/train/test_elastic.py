@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sqznet.launch import __main__ as launch
+from sqznet.launch import local_cluster
 
 STEPS = 20
 SCRIPT = """
@@ -50,7 +50,7 @@ print(json.dumps(losses))
 
 def losses(data: Path, run_dir: Path, strategy: str, replicas: int, workers: int = 1) -> list[float]:
     """The loss of each step, on processes of their own."""
-    addresses = ",".join(f"127.0.0.1:{port}" for port in launch.free_ports(workers)) if workers > 1 else ""
+    addresses = ",".join(f"127.0.0.1:{port}" for port in local_cluster.free_ports(workers)) if workers > 1 else ""
     command = [sys.executable, "-c", SCRIPT, str(data), str(run_dir), strategy, str(replicas), addresses]
     processes = [
         subprocess.Popen(

@@ -9,7 +9,7 @@ import pytest
 
 from sqznet import recipes
 from sqznet.core.errors import InputError
-from sqznet.runs import __main__ as runs
+from sqznet.runs import history
 from sqznet.train import __main__ as train
 from sqznet.train import settings
 from sqznet.train.finetune import load
@@ -99,7 +99,7 @@ def test_of_equal_trials_the_one_with_the_lower_val_loss_is_best(out, monkeypatc
     losses = {"run_00": 0.2, "run_01": 0.1}
 
     def read(folder):
-        return runs.Record(folder, {}, [{"epoch": 1, "val_top1": 0.5, "val_loss": losses[folder.name]}], [])
+        return history.History(folder, {}, [{"epoch": 1, "val_top1": 0.5, "val_loss": losses[folder.name]}], [])
 
-    monkeypatch.setattr(search.runs, "read", read)
+    monkeypatch.setattr(search.history, "read", read)
     assert [trial.name for trial in search.finished(out)] == ["01", "00", "02"]

@@ -14,7 +14,7 @@ from sqznet.tune import oracles, search, space
 
 @pytest.mark.parametrize("name", space.SPACES)
 def test_the_named_spaces_give_recipes_that_exist(name):
-    declared = space.declare(space.load(name))
+    declared = oracles._declared(space.load(name))
     assert set(declared.values) == set(space.SPACES[name])
     for field, values in space.SPACES[name].items():
         space._check(field, values, where=name)
@@ -29,7 +29,7 @@ def test_a_space_is_read_from_a_file(tmp_path):
         json.dumps({"epochs": {"min": 2, "max": 9}, "train_sizes": ["", "0:64,14:96"], "batch_norm": [True, False]})
     )
     read = space.load(str(path))
-    declared = space.declare(read)
+    declared = oracles._declared(read)
     assert isinstance(declared.values["epochs"], int)
     made = space.apply(IMAGENETTE, {"epochs": 3, "train_sizes": "0:64,2:96", "batch_norm": False})
     assert (made.epochs, made.train_sizes, made.batch_norm) == (3, ((0, 64), (2, 96)), False)
@@ -106,10 +106,10 @@ def test_hyperband_lets_the_best_go_on_within_the_trials_that_it_has(trials, epo
 
 
 def test_weights_decide_the_network_that_is_searched_around(tmp_path):
-    searched = space.beside_weights(space.load("default"), "default")
+    searched = space.without_network_fields(space.load("default"), "default")
     assert "bypass" not in searched and "activation" not in searched and "learning_rate" in searched
     with pytest.raises(InputError, match=r"mine.json: arch, bypass cannot be searched with --init_weights"):
-        space.beside_weights({"arch": ["v1.0"], "dropout": [0.1], "bypass": ["simple"]}, "mine.json")
+        space.without_network_fields({"arch": ["v1.0"], "dropout": [0.1], "bypass": ["simple"]}, "mine.json")
 
 
 @pytest.mark.parametrize("tuner", ["random", "hyperband"])

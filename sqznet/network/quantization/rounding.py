@@ -20,7 +20,7 @@ from sqznet.network.quantization.sensitivity import Sensitivity
 from sqznet.network.sqz.encoder import Integers
 
 SAVED_BY_A_BIT = 2 * math.log(2) / 12  # of sensitivity * step ** 2
-COARSER = 1.25  # than the theory, which holds for fine steps: best at two to three bits a weight (BUILD_NOTES)
+COARSER = 1.25  # times the step of high-rate theory, which holds for fine steps only (docs/design/18-sqz.md)
 REFIT_DAMPING = 0.03  # of the mean diagonal, for the refit to quantized inputs
 PASSES = 2  # the first finds the frequencies of the integers, the second uses them
 UNSEEN = 0.05  # count of an integer that does not occur

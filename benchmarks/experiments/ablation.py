@@ -1,11 +1,11 @@
-"""What each ingredient of a recipe is worth: trainings of equal length that differ in one setting.
+"""Measures what single settings of a recipe are worth: trainings of equal length that differ in one setting.
 
-  python benchmarks/ablation.py --data=data/imagenette
+  python -m benchmarks.experiments.ablation --data=data/imagenette
       recipe imagenette at 64 px and 3 epochs, evaluated at 80 px; every variant with seeds 0 and 1
-  python benchmarks/ablation.py --data=data/imagenette --variants="base,mixup 0.2" --epochs=20 --seeds=0,1,2
+  python -m benchmarks.experiments.ablation --data=data/imagenette --variants="base,mixup 0.2" --epochs=20 --seeds=0,1,2
 
-Each training is a run folder; finished ones are not repeated, so a stopped ablation goes on where it was. It ends with
-a table: the mean val top-1 over the seeds, each seed's, and the difference from the unchanged recipe.
+Each training has a run folder. Finished trainings are not repeated, so a stopped ablation resumes. It prints a
+table: the mean val top-1 over the seeds, each seed's, and the difference from the unchanged recipe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqznet.core import cli, console
 from sqznet.core.errors import InputError
-from sqznet.runs import __main__ as runs
+from sqznet.runs import history
 
 VARIANTS = {  # name: flags that differ from the base
     "base": [],
@@ -35,7 +35,7 @@ VARIANTS = {  # name: flags that differ from the base
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.parser("benchmarks/ablation.py", __doc__)
+    parser = cli.parser("benchmarks.experiments.ablation", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of shards")
     parser.add_argument("--recipe", default="imagenette", help="what the variants differ from")
     parser.add_argument("--epochs", type=int, default=3, help="of every training")
@@ -77,11 +77,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(folder: Path, flags: list[str], epochs: int) -> float:
     """Trains unless that is done already; returns the last epoch's val top-1."""
-    metrics = runs.read(folder).metrics if (folder / "config.json").is_file() else []
+    metrics = history.read(folder).metrics if (folder / "config.json").is_file() else []
     if len(metrics) < epochs:
         command = [sys.executable, "-m", "sqznet.train", *flags, f"--run_dir={folder}", "--resume"]
         subprocess.run(command, check=True)
-        metrics = runs.read(folder).metrics
+        metrics = history.read(folder).metrics
     return metrics[-1]["val_top1"]
 
 

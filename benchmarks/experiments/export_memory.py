@@ -1,8 +1,8 @@
 """Peak memory of an export with --records=0, by the number of records that the files are compared on.
 
-  python benchmarks/export_memory.py
+  python -m benchmarks.experiments.export_memory
       1,000 and 20,000 records of 10 classes, then of 1,000; 64 px, an untrained network
-  python benchmarks/export_memory.py --classes=1000 --records=1000,50000 --quantize=float16
+  python -m benchmarks.experiments.export_memory --classes=1000 --records=1000,50000 --quantize=float16
 
 Each export is a process of its own. Prints a table of the peaks, and exits with code 1 if the peaks of one number of
 classes differ by more than 100 MB.
@@ -106,7 +106,7 @@ def peak_of(folder: Path, flags: list[str]) -> tuple[int, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)  # of this process alone; those that measure latency are others
+    _, status, usage = os.wait4(process.pid, 0)  # of this process only, not of those that measure latency
     if status:
         raise SystemExit(f"the export failed:\n{said}")
     return usage.ru_maxrss * 1024, time.monotonic() - started

@@ -1,6 +1,6 @@
-"""What a colour profile costs: the same photographs tagged sRGB, Display P3, Adobe RGB and ProPhoto.
+"""Measures what a colour profile costs: the same photographs, tagged sRGB, Display P3, Adobe RGB and ProPhoto.
 
-  python -m benchmarks.colour --photographs=../shared/data/imagenet_sample
+  python -m benchmarks.experiments.colour --photographs=../shared/data/imagenet_sample
       --weights=../shared/data/weights/squeezenet_v1.1_caffe_fp16.npz
 
 (one line.) The pixels of each photograph are converted to the profile, so that the colours are the same, and saved as a
@@ -30,7 +30,7 @@ PROFILES = {
 
 
 def main() -> int:
-    parser = cli.parser("benchmarks.colour", __doc__)
+    parser = cli.parser("benchmarks.experiments.colour", __doc__)
     parser.add_argument("--photographs", type=Path, required=True, help="a folder of <WordNet id>/*.JPEG")
     parser.add_argument("--weights", type=Path, required=True, help="a model that knows these classes")
     args: argparse.Namespace = parser.parse_args()

@@ -1,13 +1,13 @@
-"""How long each command is silent: a first hour with one's own photographs, timed from outside.
+"""Measures how long each command prints nothing: the first commands of a user with photographs, timed from outside.
 
-  python -m benchmarks.silence --photos=photos --weights=squeezenet-v1.1
-      on a pseudo-terminal, where bars move
-  python -m benchmarks.silence --photos=photos --weights=squeezenet-v1.1 --no-terminal
-      as a log file sees it
+  python -m benchmarks.experiments.silence --photos=photos --weights=squeezenet-v1.1
+      on a pseudo-terminal, where progress bars are drawn
+  python -m benchmarks.experiments.silence --photos=photos --weights=squeezenet-v1.1 --no-terminal
+      on a pipe, as when the output goes to a log file
 
-Runs each command in --work (a new folder), and prints a table: seconds from the command to its first character, to the
-first step or record that is counted, to its end, and the longest time without a character. The time after the last
-character counts as well. Wall time, so it depends on what else the machine does.
+Runs each command in --work (a new folder), and prints a table: seconds from the start to the first character, to the
+first step or record that is counted, to the end, and the longest time without a character. The time after the last
+character counts as well. These are wall times, so they depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from sqznet.core import console
 
 READ = 65536
-# A count that has begun: "16/128" on a bar, "16 of 128" in a log; 0 is none.
+# A count above 0: "16/128" on a bar, "16 of 128" in a log.
 STEP = re.compile(rb"(?<![\d.])[1-9][\d,]*(?:/| of )[1-9][\d,]*")
 
 
@@ -43,10 +43,10 @@ class Times:
 
 
 def measure(command: list[str], folder: Path, terminal: bool, until: bytes | None = None) -> Times:
-    """Runs a command, and notes when it says something.
+    """Runs a command, and measures when it prints something.
 
     Args:
-        until: what the output holds when the command is to be ended, for one that would go on for ever.
+        until: text in the output after which the command is ended, for one that does not end by itself.
     """
     ours, theirs = pty.openpty() if terminal else os.pipe()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(Path.cwd())}
@@ -62,7 +62,7 @@ def measure(command: list[str], folder: Path, terminal: bool, until: bytes | Non
         now = time.monotonic()
         try:
             part = os.read(ours, READ) if ready else None
-        except OSError:  # a pseudo-terminal that nobody writes to any more
+        except OSError:  # the other end of the pseudo-terminal is closed
             part = b""
         if part == b"":
             break
@@ -72,7 +72,7 @@ def measure(command: list[str], folder: Path, terminal: bool, until: bytes | Non
             if step is None and STEP.search(output):
                 step = now - started
             if until and until in output:
-                process.send_signal(signal.SIGTERM)  # which a job in the background heeds, too
+                process.send_signal(signal.SIGTERM)  # SIGINT is ignored in a background job
                 until = None
     _, status, usage = os.wait4(process.pid, 0)
     os.close(ours)
@@ -132,7 +132,15 @@ def main() -> int:
             ]
         )
         console.say("  ".join(map(str, rows[-1])))
-    columns = ["command", "first sign, s", "first step, s", "end, s", "longest silence, s", "processor s", "exit code"]
+    columns = [
+        "command",
+        "first output, s",
+        "first step, s",
+        "end, s",
+        "longest silence, s",
+        "processor s",
+        "exit code",
+    ]
     console.table(columns, rows, title="terminal" if args.terminal else "no terminal")
     return 0
 

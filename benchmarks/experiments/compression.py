@@ -1,9 +1,9 @@
-"""What each stage of `sqznet.compress` is worth: the same network at the same size, stage after stage.
+"""Measures what each stage of `sqznet.compress` is worth: the same network at the same size, with one more stage a row.
 
-  python benchmarks/compression.py --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
+  python -m benchmarks.experiments.compression --model=runs/imagenette-long --data=data/imagenette-160 --target=120kB
 
-Prints a table: bytes, points of top-1 lost with their paired 95 % interval, and divergence. Then the integers of the
-last line but the learnt one, as other coders pack them.
+Prints a table: bytes, points of top-1 lost with their paired 95 % interval, and divergence. Then
+prints the bytes that other coders need for the integers of the row "+ bits counted".
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from sqznet.core import sizes as budget
 from sqznet.data import manifest as manifests
 from sqznet.predict import inference
 
-STAGES = {  # each line adds a stage to the one before
-    "the same step in deviations, nearest step": {"measure": False, "compensate": False, "count_bits": False},
+STAGES = {  # each row adds a stage to the row before
+    "one step in deviations, nearest integer": {
+        "measure": False,
+        "compensate": False,
+        "count_bits": False,
+    },
     "+ steps by measured sensitivity": {"compensate": False, "count_bits": False},
-    "+ errors made up for": {"count_bits": False},
+    "+ error compensation": {"count_bits": False},
     "+ bits counted": {},
     "+ half of the weights pruned first": {"sparsity": 0.5},
     "bits counted, + learning": {},

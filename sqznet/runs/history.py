@@ -1,0 +1,143 @@
+"""Reads what run folders contain: the config and the metrics of each epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqznet import recipes
+from sqznet.core import metrics
+from sqznet.core.errors import InputError
+from sqznet.runs import best, checkpoint, run_folder
+
+METRICS = ("epoch", "train_loss", "val_loss", "val_top1", "val_top5")  # columns of metrics.csv that must exist
+TIMINGS = ("epoch", "images_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class History:
+    """The config and the metrics of a run."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]  # one line an epoch, from metrics.csv
+    timings: list[dict[str, float]]
+    damage: str = ""  # why the other fields are empty
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return self.config["recipe"]
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether there are enough classes for top-5 to be meaningful."""
+        return not self.damage and 5 in metrics.ranks(len(self.config["classes"]))
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The line of the best epoch; None before the first evaluation."""
+        return best.of(self.metrics)
+
+    @property
+    def seconds(self) -> float:
+        return sum(line["seconds"] for line in self.timings)
+
+    @property
+    def images_per_second(self) -> float:
+        return sum(line["seconds"] * line["images_per_second"] for line in self.timings) / max(self.seconds, 1e-9)
+
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """The fields that differ from the named recipe: its value, this run's. `precision` depends on the machine."""
+        named = recipes.RECIPES.get(self.recipe["name"], recipes.ARTICLE)
+        return {name: each for name, each in differences(named.to_dict(), self.recipe).items() if name != "precision"}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys with different values, with both values; None for a missing key. A tuple equals a list, as in JSON."""
+
+    def plain(value: Any) -> Any:
+        return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+    pairs = {name: (plain(one.get(name)), plain(other.get(name))) for name in {**one, **other}}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "name"}
+
+
+def read(folder: Path) -> History:
+    """The history of a run; without epochs if the run has just started.
+
+    Raises:
+        InputError: it is not a run folder, or its config or tables are damaged; names the file.
+    """
+    try:
+        config = run_folder.load_config(folder)
+        lines, times = _lines(folder / "metrics.csv", METRICS), _lines(folder / "timings.csv", TIMINGS)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from None
+    return History(folder, config, lines, times)
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
+    """The lines of a table of numbers. The file was written in one piece, so the last line must end with a newline.
+
+    Args:
+        columns: that the table must have. An epoch without an evaluation has no values in the columns of val.
+    """
+    if not path.exists():
+        return []
+    refusal = f"{path} cannot be read as a table of numbers"
+    try:
+        text = path.read_text()
+        head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        lines = [{name: float(value) for name, value in zip(head, row, strict=True) if value} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{refusal}: {error}") from None
+    if not text.endswith("\n"):
+        raise InputError(f"{refusal}: it is {'cut off' if text else 'empty'}")
+    for number, line in enumerate(lines, start=2):
+        missing = [name for name in columns if name not in line]
+        if missing and missing != [name for name in columns if name.startswith("val_")]:
+            raise InputError(f"{refusal}: line {number} has no {missing[0]}")
+        for name, value in line.items():
+            if name.endswith(("_top1", "_top5")) and not 0 <= value <= 1:
+                raise InputError(f"{refusal}: line {number} has {name} {value:g}, which is not 0 to 1")
+    return lines
+
+
+def find(root: Path) -> list[History]:
+    """The runs in a folder, best first, then runs without an evaluated epoch, then damaged runs.
+
+    Raises:
+        InputError: there are none.
+    """
+    try:
+        folders = sorted(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {error.strerror}") from None
+    found = [_read_or_damage(folder) for folder in folders if _is_run(folder)]
+    if not found:
+        raise InputError(f"no runs in {root}/: train one first (python -m sqznet.train), or name another --runs")
+    return sorted(
+        found,
+        key=lambda run: (not run.damage, best.rank(run.best) if run.best else (-math.inf, 0.0)),
+        reverse=True,
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has a file of a training, even if its config is lost. An unreadable folder counts as a run."""
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError:
+        return True
+    return bool(names & {run_folder.CONFIG, "metrics.csv", checkpoint.FOLDER, run_folder.BEST})
+
+
+def _read_or_damage(folder: Path) -> History:
+    try:
+        return read(folder)
+    except InputError as error:
+        return History(folder, {}, [], [], damage=str(error))
