@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     args.records = args.records or None
     if args.max_drop is None and args.target is None:
         args.max_drop = MAX_DROP
-    names = [field.name for field in dataclasses.fields(compressor.Settings)]
-    settings = compressor.Settings(**{name: getattr(args, name) for name in names})
+    names = [field.name for field in dataclasses.fields(compressor.CompressionSettings)]
+    settings = compressor.CompressionSettings(**{name: getattr(args, name) for name in names})
     sqz_files.compress(source, args.data, args.out, settings)
     return 0
 

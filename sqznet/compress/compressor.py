@@ -33,7 +33,7 @@ SPREAD = (0.75, 1.35)  # the further points of a curve lie between these multipl
 
 
 @dataclass(frozen=True)
-class Settings:
+class CompressionSettings:
     """The flags of the command. At least one of `target` and `max_drop` is set."""
 
     target: int | None = None  # largest size in bytes
@@ -62,7 +62,9 @@ class Compressor:
         manifest: data set whose train split is for calibration and whose other splits are for measuring.
     """
 
-    def __init__(self, source: Path, trained: keras.Model, card: Card, manifest: Manifest, settings: Settings) -> None:
+    def __init__(
+        self, source: Path, trained: keras.Model, card: Card, manifest: Manifest, settings: CompressionSettings
+    ) -> None:
         self.split = settings.split or ("test" if "test" in manifest.splits else "val")
         if "train" not in manifest.splits or self.split == "train":
             raise InputError(

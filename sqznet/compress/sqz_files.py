@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sqznet.compress import curve
-from sqznet.compress.compressor import Compressor, Settings
+from sqznet.compress.compressor import Compressor, CompressionSettings
 from sqznet.core import console, files, locks, metrics, remote, startup
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import manifest as manifests
@@ -20,7 +20,7 @@ from sqznet.runs import run_folder
 FOLDER = Path("export/compressed")
 
 
-def compress(source: Path, data: Path | None, out: Path | None, settings: Settings) -> None:
+def compress(source: Path, data: Path | None, out: Path | None, settings: CompressionSettings) -> None:
     """Compresses a network to a .sqz file, and prints and writes the curve of all sizes that were tried.
 
     Args:
