@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sqznet.compress import curve
-from sqznet.compress.compressor import Compressor, CompressionSettings
+from sqznet.compress.compressor import CompressionSettings, Compressor
 from sqznet.core import console, files, locks, metrics, remote, startup
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import manifest as manifests
