@@ -19,6 +19,7 @@ import numpy as np
 from sqznet.core import cli, console, metrics, startup
 from sqznet.data import manifest as manifests
 from sqznet.predict import inference
+from sqznet.predict.runtimes import OnnxRuntime
 
 CALIBRATED_ON = 128  # records, as `sqznet.export` does by default
 
@@ -53,7 +54,7 @@ def main() -> int:
                 stack.enter_context(patch)
             path = Path(folder) / "model_int8.onnx"
             onnx_int8.write(int8.quantize(model, calibration), path)
-            runtime = inference.OnnxRuntime(path)
+            runtime = OnnxRuntime(path)
             answers = np.concatenate([runtime(images) for images, _ in batches])
         lost, (low, high) = metrics.drop(metrics.score(answers, labels), metrics.score(original, labels))
         same = (answers.argmax(axis=1) == original.argmax(axis=1)).mean()
@@ -73,13 +74,13 @@ def main() -> int:
 
 def replacements() -> dict[str, Any]:
     """For each stage, in order, a patch that replaces it with what quantization does without the stage."""
-    from sqznet.network.quantization import int8
+    from sqznet.network.quantization import calibration, int8
 
     return {
-        "cross-layer equalization": mock.patch.object(int8, "_equalised", lambda model, _: int8._copy(model)),
-        "ranges cut at the least squared error": mock.patch.object(int8, "CUTS", np.ones(1)),
+        "cross-layer equalization": mock.patch.object(int8, "_equalized", lambda model, _: int8._copy(model)),
+        "ranges cut at the least squared error": mock.patch.object(int8, "CLIP_RATIOS", np.ones(1)),
         "GPTQ error compensation": mock.patch.object(int8, "_round_kernel", nearest),
-        "bias correction": mock.patch.object(int8, "missing_mean", lambda layer, *_: 0.0),
+        "bias correction": mock.patch.object(calibration, "bias_correction", lambda *_: 0.0),
     }
 
 

@@ -1,4 +1,4 @@
-"""How many of a model's classes the photographs show, and where that is said."""
+"""How many of a model's classes occur in the photographs, and where that is printed."""
 
 from __future__ import annotations
 
