@@ -70,7 +70,7 @@ def test_both_models_see_what_the_flags_say(bundle, trained_run, shard_set, tmp_
             ["--resize_to=31"],
             r"--resize_to=31 is too small: the model takes 32 x 32 pixels, .*; give --resize_to=32 or more",
         ),
-        (["--resize_to=0"], "--resize_to=0 is too small"),
+        (["--resize_to=0"], "--resize_to: '0' is not a whole number of 1 or more"),
     ],
 )
 def test_geometry_flags_that_do_not_go_together_are_refused(trained_run, shard_set, flags, message):

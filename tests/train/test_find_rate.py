@@ -35,6 +35,7 @@ def test_a_loss_that_does_not_fall_suggests_nothing(losses):
 def test_the_command_writes_a_plot_and_a_table_and_no_weights(shard_set, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(find_rate, "STEPS", 60)
     flags = [f"--data={shard_set.folder}", "--recipe=demo", "--image_size=32", "--global_batch_size=8"]
+    flags += ["--dropout=0.2"]  # of recipe imagenette
     assert train.main([*flags, "--strategy=one", "--find_lr", f"--run_dir={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     rate = float(shown.split("suggested: --learning_rate=")[1].split()[0])
