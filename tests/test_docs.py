@@ -183,6 +183,11 @@ def test_every_test_that_a_document_names_exists(path):
         assert name in modules or f"def {name}(" in written, f"there is no {name}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_no_document_has_the_marks_of_a_merge_conflict(path):
+    assert not re.search(r"^(<{7} |>{7} )", path.read_text(), re.MULTILINE)
+
+
 def top_level_commands() -> set[str]:
     """What a user types; the data service is started by launch, and described in docs/cluster.md."""
     return set(commands.MODULES) - {"sqznet.data.service"}
