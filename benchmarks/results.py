@@ -232,11 +232,12 @@ def make_tables(records: dict[str, list[Record]], speed: Record) -> dict[str, st
 
 
 def _readme(records: dict[str, list[Record]]) -> str:
-    rows = [
-        [ROWS[name].network, _data(name, group), _share(group, "top1"), _share(group, "top5"), _minutes(group)]
-        for name, group in records.items()
-    ]
-    return _markdown(["network", "data, split, n", "top-1 (rank-1)", "top-5 (rank-5)", "training"], rows)
+    rows = []
+    for name, group in records.items():
+        measured = "published" if "published" in group[0] else f"{group[0]['date']}, commit {group[0]['commit']}"
+        shares = [_share(group, "top1"), _share(group, "top5")]
+        rows.append([ROWS[name].network, _data(name, group), *shares, _minutes(group), measured])
+    return _markdown(["network", "data, split, n", "top-1 (rank-1)", "top-5 (rank-5)", "training", "measured"], rows)
 
 
 def _accuracy(records: dict[str, list[Record]]) -> str:

@@ -36,10 +36,10 @@ from sqznet.network import architecture
 from sqznet.predict import latency
 from sqznet.train import precision
 
-# The article trained on ILSVRC2012 less 50 photographs of each class; minutes an epoch that it says one GPU took.
+# The article trained on ILSVRC2012 less 50 photographs of each class, and gives the minutes an epoch took on one GPU.
 IMAGENET_RECORDS = 1_281_167 - 50_000
 ARTICLE_MINUTES = {"K80 (article)": 145, "Titan X (article)": 146, "V100 (article)": 28}
-BACKWARD = 2  # times the work of the forward pass: gradients of the weights and of the input
+BACKWARD = 2  # work of the backward pass over that of the forward pass: gradients of the weights and of the input
 STEP_COLUMNS = [
     "step", "images/s", "of ours", "spread", "GFLOP/s", "of the limit", "peak MiB", "min an ImageNet epoch",
 ]  # fmt: skip
@@ -111,7 +111,7 @@ def train(
     unknown = sorted(set(archs) - set(architecture.ARCHS))
     if unknown:
         raise InputError(f"no SqueezeNet {unknown[0]!r}; there are {', '.join(architecture.ARCHS)}")
-    # The whole run and the bare step must have the same conv10 to be compared.
+    # conv10 must have the same size with and without `data`, so that the two rows can be compared.
     classes = len(manifest.load(data).classes) if data else 1000
     startup.load_tensorflow()
     chosen = precision.choose("auto")
@@ -134,7 +134,7 @@ def train(
             entries.append(Entry("matrix-product", {}, "matrix product"))
             *results, matrices = turns.run(entries, rounds, f"training {arch}, {size} px")
             ours = results[0]
-            # Every convolution's input has a gradient but conv1's.
+            # conv1 needs no gradient of its input.
             work = architecture.multiply_adds(architecture.Network(classes, arch=arch, image_size=size))
             gflop = 2 * ((1 + BACKWARD) * sum(work.values()) - work["conv1"]) / 1e9
             limit = matrices.images_per_second  # GFLOP/s
@@ -224,7 +224,7 @@ def export(source: Path, data: Path, rounds: int) -> dict[str, float]:
             for name, flags in EXPORTS.items():
                 command = [sys.executable, "-m", "sqznet.export", *flags, f"--model={source}", f"--data={data}"]
                 started = time.perf_counter()
-                # Speed is asked for, not accuracy: networks that the gate would refuse take part.
+                # Only the time is measured, so networks that the gate would refuse are allowed.
                 gate = ["--max_drop=100", "--budget=100MiB", "--replace", f"--out={folder}/bundle"]
                 done = subprocess.run([*command, *gate], capture_output=True, text=True)
                 taken[name].append(time.perf_counter() - started)

@@ -92,13 +92,13 @@ def run(entries: list[Entry], rounds: int, label: str) -> list[Result]:
         for runner in runners:
             runner.end()
         if watchdog:
-            watchdog.kill()  # before its standard input closes: the numbers may be those of others by then
+            watchdog.kill()  # before its standard input closes: other processes may have these numbers by then
             watchdog.communicate()
     return [Result(entry, mine) for entry, mine in zip(entries, taken, strict=True)]
 
 
 def _watch(processes: list[subprocess.Popen]) -> subprocess.Popen:
-    """A process that kills these, and all of their groups, when this process is gone, however it ends."""
+    """Starts the process that kills these and their process groups when this process has ended in any way."""
     command = [sys.executable, "-m", "benchmarks.watchdog", *(str(each.pid) for each in processes)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
 

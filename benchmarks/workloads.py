@@ -25,15 +25,15 @@ from sqznet.core.errors import InputError
 from sqznet.predict import latency
 
 Round = Callable[[], int]
-STEPS = 5  # of training, in a round
-IMAGES = 5_120  # of input, in a round: many, so that what was read ahead before the round counts little
-MATRIX = 2048  # side of the matrices whose product is taken for the machine's limit
+STEPS = 5  # training steps in a round
+IMAGES = 5_120  # images of input in a round; many, so that images read ahead before the round count little
+MATRIX = 2048  # side of the matrices of the product that the machine's limit is measured with
 
 
 def train_sqznet(
     arch: str, image_size: int, batch: int, classes: int, precision: str, data: str | None = None
 ) -> Round:
-    """Our training step: on tensors that are there already, or with `data` on a set through the whole pipeline."""
+    """Our training step on tensors in memory, or with `data` on a data set read by the whole input pipeline."""
     startup.load_tensorflow()
     import tensorflow as tf
 
@@ -63,7 +63,7 @@ def train_sqznet(
 
 
 def train_keras(arch: str, image_size: int, batch: int, classes: int) -> Round:
-    """The same network through Keras' own `fit`, on float images, as its guides do it."""
+    """The same network through Keras' own `fit`, on float images, as in its guides."""
     import keras
     import tensorflow as tf
 
@@ -82,7 +82,7 @@ def train_keras(arch: str, image_size: int, batch: int, classes: int) -> Round:
 
 
 def train_pytorch(arch: str, image_size: int, batch: int, classes: int, precision: str) -> Round:
-    """The same network in PyTorch, channels last, the layout in which it is fastest on a processor.
+    """The same network in PyTorch, channels last, its fastest layout on a processor.
 
     With bfloat16 its convolutions compute in that, by PyTorch's own autocast.
     """
@@ -131,7 +131,7 @@ def input_sqznet(data: str, image_size: int, batch: int) -> Round:
 
 
 def input_decode_jpeg(data: str, image_size: int, batch: int) -> Round:
-    """The pipeline of TensorFlow's guides: decode all of the photograph, crop, resize."""
+    """The pipeline of TensorFlow's guides: decode the whole photograph, crop, resize."""
     startup.load_tensorflow()
     import tensorflow as tf
 
@@ -152,7 +152,7 @@ def input_decode_jpeg(data: str, image_size: int, batch: int) -> Round:
 
 
 def input_pytorch(data: str, image_size: int, batch: int) -> Round:
-    """PyTorch's DataLoader with Pillow, a worker a core, on the same photographs as files in memory."""
+    """PyTorch's DataLoader with Pillow and one worker for each core, on the same photographs as files in memory."""
     torch = _torch()
     batches = torch.utils.data.DataLoader(
         _Photographs(_jpegs(data), image_size),
@@ -180,12 +180,12 @@ class _Photographs:
         self.jpegs, self.image_size = jpegs, image_size
 
     def __len__(self) -> int:
-        return 10**7  # as many as are asked for
+        return 10**7  # more than are read
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         import io
 
-        import torch  # not by `_torch`, which would give each worker the threads of all
+        import torch  # not by `_torch`, which would give each worker all threads
         from PIL import Image
 
         rng = np.random.default_rng(index)
@@ -294,7 +294,7 @@ def _torch_network(arch: str, classes: int) -> Any:
 
 
 def _core_seconds() -> float:
-    """Of this process and of its children, those that still run included where Linux tells."""
+    """Processor time of this process and its children; on Linux also of children that still run."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     total = own.ru_utime + own.ru_stime
     tick = os.sysconf("SC_CLK_TCK")

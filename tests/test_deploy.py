@@ -194,7 +194,7 @@ def test_flags_and_tf_config_name_the_cluster(monkeypatch):
         (None, None, '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}', "0 to 0, not -1"),
         (None, None, '{"cluster": {"worker": ["a:1"]}, "task": null}', "task is null"),
         (None, None, '{"cluster": {"worker": ["a:1"]}}', "task is missing"),
-        (None, None, '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}', "no worker in it"),
+        (None, None, '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}', "it lists no worker"),
         (None, None, '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}', 'worker is "a:1"'),
         (None, None, '{"cluster": {"worker": [1]}, "task": {"type": "worker", "index": 0}}', "worker is [1]"),
         (None, None, '{"cluster": null, "task": {"type": "worker", "index": 0}}', "cluster is null"),

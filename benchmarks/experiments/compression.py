@@ -48,10 +48,10 @@ def main() -> None:
     rows, packed = [], b""
     for name, flags in STAGES.items():
         minutes = args.minutes if "learning" in name else 0.0
-        settings = compressor.Settings(**flags, finetune_minutes=minutes, split=args.split)
-        made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
         target = budget.parse(args.target)
-        points, chosen = made.compress(target, None)
+        settings = compressor.Settings(target=target, **flags, finetune_minutes=minutes, split=args.split)
+        made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
+        points, chosen = made.compress()
         chosen = chosen or min(points, key=lambda each: each.bytes)
         if name == "+ bits counted":
             packed = _integers(made, chosen)

@@ -19,6 +19,7 @@ import numpy as np
 from sqznet.core import cli, console, metrics, startup
 from sqznet.data import manifest as manifests
 from sqznet.predict import inference
+from sqznet.predict.runtimes import OnnxRuntime
 
 CALIBRATED_ON = 128  # records, as `sqznet.export` does by default
 
@@ -53,7 +54,7 @@ def main() -> int:
                 stack.enter_context(patch)
             path = Path(folder) / "model_int8.onnx"
             onnx_int8.write(int8.quantize(model, calibration), path)
-            runtime = inference.OnnxRuntime(path)
+            runtime = OnnxRuntime(path)
             answers = np.concatenate([runtime(images) for images, _ in batches])
         lost, (low, high) = metrics.drop(metrics.score(answers, labels), metrics.score(original, labels))
         same = (answers.argmax(axis=1) == original.argmax(axis=1)).mean()

@@ -78,18 +78,12 @@ def main(argv: list[str] | None = None) -> int:
     if source is None:
         sqz_files.decode(args.decode, args.format, args.out)
         return 0
-    names = (field.name for field in dataclasses.fields(compressor.Settings))
+    args.records = args.records or None
+    if args.max_drop is None and args.target is None:
+        args.max_drop = MAX_DROP
+    names = [field.name for field in dataclasses.fields(compressor.Settings)]
     settings = compressor.Settings(**{name: getattr(args, name) for name in names})
-    max_drop = MAX_DROP if args.max_drop is None and args.target is None else args.max_drop
-    sqz_files.compress(
-        source,
-        args.data,
-        args.out,
-        dataclasses.replace(settings, records=args.records or None),
-        target=args.target,
-        max_drop=max_drop,
-        points=args.points,
-    )
+    sqz_files.compress(source, args.data, args.out, settings)
     return 0
 
 

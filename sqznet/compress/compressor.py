@@ -34,8 +34,11 @@ SPREAD = (0.75, 1.35)  # the further points of a curve lie between these multipl
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags of the command."""
+    """The flags of the command. At least one of `target` and `max_drop` is set."""
 
+    target: int | None = None  # largest size in bytes
+    max_drop: float | None = None  # largest loss of top-1, in points
+    points: int = 0  # further points of the curve, around the chosen one
     measure: bool = True  # this stage and the next two can be turned off to measure their effect
     compensate: bool = True
     count_bits: bool = True
@@ -44,6 +47,11 @@ class Settings:
     split: str | None = None  # to measure on; None: test, or val if there is no test
     records: int | None = None  # to measure on; None: all
     calibration_records: int = 256
+
+    @property
+    def max_loss(self) -> float | None:
+        """`max_drop` as a fraction."""
+        return None if self.max_drop is None else self.max_drop / 100
 
 
 class Compressor:
@@ -126,30 +134,22 @@ class Compressor:
             for images, _ in pipeline.examples(self.manifest, "train", preprocessing, None, FINETUNING_BATCH):
                 yield images
 
-    def compress(
-        self, target: int | None, max_drop: float | None, further: int = 0
-    ) -> tuple[list[rate_search.Point], rate_search.Point | None]:
-        """All points that were tried, and the best one within the limits, if there is any.
-
-        Args:
-            target: largest size in bytes; None: the smallest file within `max_drop`.
-            max_drop: largest loss of top-1, as a fraction; None: no limit.
-            further: points to add around the chosen one, for the curve.
-        """
-        minutes = self.settings.finetune_minutes
+    def compress(self) -> tuple[list[rate_search.Point], rate_search.Point | None]:
+        """All points that were tried, and the best one within the limits, if there is any."""
+        target, max_loss, minutes = self.settings.target, self.settings.max_loss, self.settings.finetune_minutes
         if target is not None:
             points = rate_search.by_size(self.at, self.estimate, round(target * (GROWTH if minutes else 1)))
         else:
-            assert max_drop is not None
+            assert max_loss is not None
             size = START_BITS / 8 * sum(kernel.size for kernel, _ in self.stored.layers.values())
-            points = rate_search.by_drop(self.at, bit_price.at_size(self.estimate, size), max_drop)
-        chosen = rate_search.best(points, target, None if minutes and target is not None else max_drop)
+            points = rate_search.by_drop(self.at, bit_price.at_size(self.estimate, size), max_loss)
+        chosen = rate_search.best(points, target, None if minutes and target is not None else max_loss)
         if minutes and chosen is not None:
             # Without a target size, fine-tuning allows a smaller file; with one, it increases the accuracy.
             points.append(self.finetuned(chosen.price * (COARSER if target is None else 1), minutes))
-            chosen = rate_search.best(points, target, max_drop)
+            chosen = rate_search.best(points, target, max_loss)
         if chosen is not None:
-            sizes = np.geomspace(*SPREAD, further) * chosen.bytes
+            sizes = np.geomspace(*SPREAD, self.settings.points) * chosen.bytes
             factor = self.estimate(chosen.price) / chosen.bytes
             points += [self.at(bit_price.at_size(self.estimate, factor * size)) for size in sizes]
         return points, chosen

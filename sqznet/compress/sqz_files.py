@@ -20,25 +20,13 @@ from sqznet.runs import run_folder
 FOLDER = Path("export/compressed")
 
 
-def compress(
-    source: Path,
-    data: Path | None,
-    out: Path | None,
-    settings: Settings,
-    *,
-    target: int | None,
-    max_drop: float | None,
-    points: int,
-) -> None:
+def compress(source: Path, data: Path | None, out: Path | None, settings: Settings) -> None:
     """Compresses a network to a .sqz file, and prints and writes the curve of all sizes that were tried.
 
     Args:
         source: run folder, .keras file or published weights.
         data: shards; None: those that the network was trained on.
         out: None: in FOLDER, under the name of the source.
-        target: largest size in bytes; None: the smallest file within `max_drop`.
-        max_drop: largest loss of top-1, in points; None: no limit.
-        points: further points of the curve.
 
     Raises:
         CheckFailed: no file is within the limits.
@@ -46,17 +34,17 @@ def compress(
     trained, card = inference.load_keras(source)
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or FOLDER / f"{source.stem if source.is_file() else source.name}.sqz"
-    allowed = None if max_drop is None else max_drop / 100
+    target, max_drop = settings.target, settings.max_drop
     remedy = "wait for it, or name another --out"
     with locks.locked(locks.beside(out), f"compresses to {out}", wait=False, remedy=remedy):
         with previous.state_on_failure(lambda: _unchanged(out)):
             older = _description(out) if out.is_file() else None
             compressor = Compressor(source, trained, card, manifest, settings)
             split, reference = compressor.split, compressor.reference
-            too_few = metrics.too_few_records(reference.score.n, manifest.records(split), allowed)
+            too_few = metrics.too_few_records(reference.score.n, manifest.records(split), settings.max_loss)
             if too_few:
                 console.say(f"warning: {too_few}")
-            tried, chosen = compressor.compress(target, allowed, points)
+            tried, chosen = compressor.compress()
             measured = reference.coverage
             curve.print_table(tried, chosen, reference.score.top1, measured)
             for warning in (too_few, coverage.warning(measured, compressor.calibrated)):

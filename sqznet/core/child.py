@@ -1,11 +1,11 @@
-"""Commands in processes of their own, which end when the process that started them does, however that ends.
+"""Runs commands in child processes, which end when their parent process ends, even if it is killed.
 
-`start` runs this module, which runs the command. The parent holds the other end of the child's standard input and never
-writes to it. When the parent is gone that end closes, also after a SIGKILL, and the child sends itself SIGTERM: a
-training saves its state and ends.
+`start` runs this module, which runs the command. The parent holds the write end of the child's standard input and never
+writes to it. It closes when the parent ends, also after a SIGKILL. Then the child sends itself SIGTERM: a training
+saves its state and ends.
 
-A child has a process group of its own, so Ctrl-C reaches only the parent, which passes it on once. A training that
-gets a second signal ends at once, without saving.
+A child has its own process group, so Ctrl-C reaches only the parent, which forwards it once. A training that gets a
+second signal ends at once, without saving.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def start(module: str, flags: list[str], **options: Any) -> subprocess.Popen:
 
 
 @contextlib.contextmanager
-def passing_on_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM become SIGTERM to those of the processes that run, also to those added to the list later.
+def forwarding_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
+    """Forwards SIGINT and SIGTERM as SIGTERM to the running processes of the list, which may grow in the block.
 
     Yields:
-        The signals that have come. Who starts a process looks there afterwards: one may have come just before.
+        The received signals. Check them after starting a process: one may have come just before.
     """
     asked: list[int] = []
 
@@ -56,16 +56,16 @@ def passing_on_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]
 
 
 def _end_with_parent() -> None:
-    while os.read(0, 1024):  # b"" when nobody holds the other end any more
+    while os.read(0, 1024):  # b"" when the other end is closed
         pass
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
-        if stat.S_ISFIFO(os.fstat(output).st_mode):  # the parent read it; writing there would end the process
+        if stat.S_ISFIFO(os.fstat(output).st_mode):  # a pipe to the parent: writing to it would end the process
             os.dup2(nowhere, output)
     if os.name == "posix":
         main_thread = threading.main_thread().ident
         assert main_thread is not None
-        signal.pthread_kill(main_thread, signal.SIGTERM)  # a signal to this thread would not end what that waits for
+        signal.pthread_kill(main_thread, signal.SIGTERM)  # a signal to this thread would not interrupt the main thread
     else:
         signal.raise_signal(signal.SIGTERM)
 

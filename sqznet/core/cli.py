@@ -15,8 +15,8 @@ from sqznet.core import console, files
 from sqznet.core.errors import InputError, TryAgain
 
 EXIT_CODES = """\
-exit codes: 0 done; 1 a check said no, or a fault of sqznet; 2 wrong usage or input; 75 temporary
-failure: try again later; 128 + N ended by signal N (130 is Ctrl-C). docs/exit_codes.md has them all."""
+exit codes: 0 done; 1 a check failed, or a bug in sqznet; 2 wrong usage or input; 75 temporary
+failure: try again later; 128 + N ended by signal N (130 is Ctrl-C). See docs/exit_codes.md."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -92,19 +92,19 @@ def address(text: str) -> tuple[str, int]:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and exits with what it returns, or with one line of error and the error's own code."""
-    if os.getpid() == 1:  # of a container: the kernel drops a signal that process 1 has no handler for
+    """Runs a command's `main`, and exits with its result, or with one line of error and the error's exit code."""
+    if os.getpid() == 1:  # in a container: the kernel drops signals without a handler for process 1
         signal.signal(signal.SIGTERM, _end)
     try:
-        with console.keep_awake():
+        with console.heartbeat():
             sys.exit(main())
     except KeyboardInterrupt:
         console.say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); not worth a traceback.
+        # The reader of the output has ended (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)  # SIGPIPE, which Windows does not name
+        sys.exit(128 + 13)  # SIGPIPE, which does not exist on Windows
     except Exception as error:
         explained = _explained(error)
         if explained is None:
@@ -119,13 +119,13 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def _explained(error: Exception) -> InputError | None:
-    """What an error says that the user or the machine caused; None of a bug of ours."""
+    """The InputError for an error that the user or the machine has caused; None for a bug."""
     if isinstance(error, InputError):
         return error
-    failed = files.why_not_written(error)
+    failed = files.write_failure(error)
     if failed is not None:
         return files.refusal(failed)
-    # By name, because TensorFlow may not have been imported.
+    # By name: TensorFlow may not be imported.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         said = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
         return TryAgain(

@@ -1,4 +1,4 @@
-"""The errors that what a user gives to sqznet can cause, and the exit code of each (docs/exit_codes.md)."""
+"""Errors that a user can cause, with their exit codes (docs/exit_codes.md)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """Something given to sqznet is wrong: a path, a flag, a file's content. The same command fails again.
+    """A path, a flag or the content of a file is wrong. The same command will fail again.
 
-    Its text says what was expected, what came, where, and what to do. The commands print it without a traceback;
-    any other exception is a bug of ours and keeps its traceback.
+    The text names what was expected, what was found, where, and what to do. The commands print it without a traceback.
+    Any other exception is a bug and keeps its traceback.
     """
 
     exit_code = 2
 
 
 class CheckFailed(InputError):
-    """A check has said no: a gate of an export, `--check`, `--verify`, a search for a size."""
+    """A check has failed: a gate of an export, `--check`, `--verify`, or a size target."""
 
     exit_code = 1
 
 
 class TryAgain(InputError):
-    """It may pass: a lost worker, a folder that another process holds, a full disk, a network that is down.
+    """A temporary failure: a lost worker, a locked folder, a full disk, no network.
 
-    The same command may succeed later, so a cluster may start it again.
+    The same command may succeed later, so a cluster may restart it.
     """
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
@@ -33,7 +33,7 @@ class TryAgain(InputError):
 
 @contextlib.contextmanager
 def checking() -> Iterator[None]:
-    """Around a check that the user has asked for: whatever is found wrong is its answer, `CheckFailed`."""
+    """For a check that the user has requested: turns InputError into CheckFailed."""
     try:
         yield
     except (CheckFailed, TryAgain):
@@ -43,8 +43,8 @@ def checking() -> Iterator[None]:
 
 
 class Reject(Exception):
-    """A photograph cannot be used; the text says why. The name of its file is for who catches this to add."""
+    """A photograph cannot be used; the text names the reason, and the caller adds the file name."""
 
 
 class NotAnImage(Reject):
-    """It is no photograph of any format that is read."""
+    """A file is not an image in a supported format."""

@@ -1,6 +1,6 @@
-"""What a file is that holds no weights which can be read here, by its content, and what to do about it.
+"""Recognizes files of other programs that the importers cannot read, and tells the user what to do with each.
 
-Nothing is unpacked or loaded: a beginning, an end or a name inside is enough to tell.
+It compares bytes at the beginning, at the end, and names inside. It unpacks and loads nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _ENDS = {  # last part of a name, of files whose content has no mark of its kind
 
 
 def what_is(content: bytes) -> str | None:
-    """The kind of file and what to do, to be put after "is"; None if it may be one that can be read."""
+    """The kind of a file and what to do, as the end of a sentence "FILE is ..."; None if it is unknown."""
     for beginning, what in _BEGINNINGS.items():
         if content.startswith(beginning):
             return what
@@ -86,7 +86,7 @@ def what_is(content: bytes) -> str | None:
 
 
 def folder(path: Path) -> str | None:
-    """What a folder of another program is, with what to do, to be put after "is"; None if nothing tells."""
+    """The kind of a folder and what to do, as the end of a sentence "FOLDER is ..."; None if it is unknown."""
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():
         return f"a Core ML .mlpackage; {_TO_ONNX}"
     if (path / "coremldata.bin").is_file():
@@ -99,7 +99,7 @@ def folder(path: Path) -> str | None:
 
 
 def by_name(name: str) -> str:
-    """A guess for content that nothing is known of; empty where the name does not help either."""
+    """A guess from the name of a file with unknown content; else an empty string."""
     return next((f" (by its name {what})" for end, what in _ENDS.items() if re.search(f"{end}$", name.lower())), "")
 
 
@@ -114,7 +114,7 @@ def _archive(content: bytes) -> str | None:
         return None
     if content[257:262] == b"ustar":
         return f"a tar archive; {_UNPACK}"
-    # LevelDB's mark, with which a table ends.
+    # A LevelDB table ends with these bytes.
     if content.endswith(b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"):
         return "a TensorFlow checkpoint (its index); save the model as ONNX with tf2onnx"
     return None
@@ -136,7 +136,7 @@ def _pickle(content: bytes) -> str | None:
 
 
 def _engine(content: bytes) -> str | None:
-    """TensorRT's, behind a length and JSON, as Ultralytics writes it."""
+    """A TensorRT engine after a length and JSON, as Ultralytics writes it."""
     length = int.from_bytes(content[:4], "little")
     if content[4:5] == b"{" and content[4 + length : 8 + length] in (b"ftrt", b"ptrt"):
         return _BEGINNINGS[b"ftrt"]
@@ -144,7 +144,7 @@ def _engine(content: bytes) -> str | None:
 
 
 def _graph(content: bytes) -> str | None:
-    """Protobufs of other programs. ONNX begins as Core ML and a SavedModel do, a caffemodel as a frozen graph does."""
+    """Protobufs of other programs. Their first bytes can equal those of ONNX and caffemodel files."""
     fields = protobuf.outline(content) if content[:1] in (b"\x08", b"\x0a", b"\x12") else []
     if not fields:
         return None
@@ -174,7 +174,7 @@ def _seconds(fields: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
 
 
 def _is_graph(content: bytes, begin: int, end: int) -> bool:
-    """Whether it is a TensorFlow GraphDef: its first part is a node, with a name and an operator."""
+    """Whether it is a TensorFlow GraphDef: its first field is a node with a name and an operator."""
     first = protobuf.outline(content, begin, end)[:1]
     if not first or first[0][:2] != (1, 2):
         return False

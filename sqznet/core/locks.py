@@ -1,6 +1,6 @@
-"""Locks between processes, of one machine or of several that share a folder.
+"""Locks between processes on one machine, or on several machines that share a folder.
 
-docs/concurrency.md says what each command does where two processes meet.
+docs/concurrency.md describes what each command does if another process holds its lock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sqznet.core import console, files
 from sqznet.core.errors import InputError, TryAgain
 
 _POLL = 0.05  # seconds between two attempts to take a lock
-_PATIENCE = 0.3  # seconds before a lock counts as held: a process that only asks who holds it has it for a moment
-_NAMELESS = 5.0  # seconds for a holder to write down its name, which it does right after it has the lock
-_NO_NAME = "it has not written down its name"
+_PATIENCE = 0.3  # seconds before a lock counts as held: `holder` takes it for a moment
+_NAMELESS = 5.0  # seconds for a holder to write its name after it has taken the lock
+_NO_NAME = "it has not written its name"
 
 
 class Held(TryAgain):
@@ -40,21 +40,21 @@ def locked(
     remedy: str = "wait for it",
     first: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """One process at a time in the block, of this machine and of all that share the folder.
+    """Holds a lock during the block, against processes on all machines that share the folder.
 
-    The lock is on an open file, so it goes with the process, however that ends. The file says which process holds it,
-    for the messages of others, and goes with the lock; after a kill it stays and harms nothing.
+    The lock is on an open file, so the system releases it when the process ends. The file names the holder, for the
+    messages of other processes. It is removed with the lock; after a kill it stays and has no effect.
 
     Args:
         path: of the lock file.
         doing: what the holder does, such as "builds data/mine".
-        wait: wait for the lock, and say for whom.
-        remedy: what the user can do who is refused.
-        first: called as soon as the lock is held; it may make room on a full disk.
+        wait: wait for the lock, and print who holds it.
+        remedy: what the user can do if the lock is held.
+        first: called as soon as the lock is held; it may free space on a full disk.
 
     Raises:
         Held: another process holds it, and `wait` is False.
-        InputError: the folder's file system has no locks.
+        InputError: the file system of the folder has no locks.
     """
     started, said = time.monotonic(), ""
     while (descriptor := _try_lock(path)) is None:
@@ -73,22 +73,22 @@ def locked(
         _record(descriptor)
         yield
     finally:
-        # While the lock is held, or another process could take the lock of a file that is about to go.
+        # Before the release: else another process could lock the file that is about to be removed.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
-        if sys.platform == "win32":  # which removes no open file, and none that another process has open
+        if sys.platform == "win32":  # Windows cannot remove a file that a process has open
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def beside(path: Path) -> Path:
-    """Where the lock of a file or folder is that is replaced as a whole."""
+    """The lock file for a file or folder that is replaced as a whole."""
     return path.parent / f".{path.name}.lock"
 
 
 def holder(path: Path) -> str | None:
-    """Which process holds a lock, in words; None if none does."""
+    """The process that holds a lock, in words; None if none does."""
     try:
         descriptor = _open(path, 0)
     except OSError:
@@ -102,7 +102,7 @@ def holder(path: Path) -> str | None:
 
 
 def _try_lock(path: Path) -> int | None:
-    """The open lock file, or None if another process holds it."""
+    """Tries to take a lock; returns the descriptor of the lock file, or None if another process holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -112,7 +112,7 @@ def _try_lock(path: Path) -> int | None:
         raise InputError(f"{path.parent} cannot be made; name another folder") from None
     try:
         descriptor = _open(path, os.O_CREAT)
-    except FileNotFoundError:  # the folder was removed in between
+    except FileNotFoundError:  # another process has removed the folder
         return None
     try:
         taken = filelock.lock_descriptor(descriptor, blocking=False) and _is_still_there(path, descriptor)
@@ -133,7 +133,7 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _open(path: Path, create: int) -> int:
-    """A lock file. One that may not be written, of another user or on a read-only mount, can be locked all the same."""
+    """Opens a lock file. A file without write permission can be locked too."""
     try:
         return os.open(path, os.O_RDWR | create, 0o666)
     except OSError as error:
@@ -142,11 +142,11 @@ def _open(path: Path, create: int) -> int:
         try:
             return os.open(path, os.O_RDONLY)
         except OSError:
-            raise error from None  # it says what is wrong with the folder
+            raise error from None  # it names the problem of the folder
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
-    """Whether a file that is locked now was not removed by the process that had the lock before."""
+    """Whether the locked file still exists; the previous holder may have removed it."""
     status = os.fstat(descriptor)
     try:
         return status.st_nlink > 0 and os.path.samestat(status, path.stat())
@@ -155,7 +155,7 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 
 
 def _record(descriptor: int) -> None:
-    """Writes into a lock file who holds it. Windows lets nobody read a locked byte, so the first is left blank."""
+    """Writes the holder into its lock file. Windows locks the first byte against reading, so that is a space."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
     written = {
@@ -164,17 +164,14 @@ def _record(descriptor: int) -> None:
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
-    with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk; the lock works without
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, f" {json.dumps(written)}\n".encode())
 
 
 def _recorded(path: Path) -> str | None:
-    """Who holds a lock; None if the file does not say.
-
-    Processes in containers often have the same number, so the host is named, too.
-    """
+    """The holder as the lock file names it, with its host, since process numbers of containers repeat; else None."""
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(1)

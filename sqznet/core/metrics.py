@@ -1,4 +1,4 @@
-"""Counting hits honestly: top-1 (rank-1), top-5 (rank-5), intervals, per class."""
+"""Accuracy of classifiers: top-1 (rank-1), top-5 (rank-5), confidence intervals, confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the standard normal
-LARGEST_EXCESS = 0.01  # of a sum of probabilities over 1, or under it: float16 has 11 bits, for 1,000 classes
+LARGEST_EXCESS = 0.01  # tolerance of a sum of probabilities: float16 has 11 bits, for 1,000 classes
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, JASA 22): right near 0 and 1 and for small n too."""
+    """The 95 % score interval of a proportion (Wilson 1927, JASA 22), valid near 0 and 1 and for small n too."""
     if n == 0:
         return 0.0, 1.0
     share, square = hits / n, Z_95**2
@@ -22,10 +22,10 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
 
 def paired_interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the difference of two shares that were taken on the same records.
+    """The 95 % interval of the difference of two proportions on the same records.
 
-    After Agresti and Min 2005 (Statistics in Medicine 24): half a record is added to each kind of disagreement, so that
-    no disagreement at all does not pass for certainty.
+    By Agresti and Min 2005 (Statistics in Medicine 24): half a record is added to each kind of disagreement, so the
+    interval has a width even without disagreement.
 
     Args:
         differences: -1, 0 or 1 for each record, (n,).
@@ -38,21 +38,20 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def ranks(classes: int) -> tuple[int, ...]:
-    """The k of each top-k that says something of so many classes: of five, the true one is always among five."""
+    """The k of each top-k accuracy that is meaningful: with up to five classes, top-5 is always 100 %."""
     return (1, 5) if classes > 5 else (1,)
 
 
 def ranking(probabilities: np.ndarray) -> np.ndarray:
-    """The classes of one row of probabilities, likeliest first, int (classes,); of equal ones the first is first."""
+    """The classes by falling probability, int (classes,); the lower class first if probabilities are equal."""
     return np.argsort(-probabilities.astype(np.float64), kind="stable")
 
 
 def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The rank (1 first) of each true class, int (n,); of equal probabilities the first class ranks first.
+    """The rank (1 first) of each true class, int (n,); if probabilities are equal, the lower class ranks first.
 
-    That is the order of `argmax` and of a stable sort, so it is what an app shows: a file in int8 has only 256 steps,
-    and gives two classes the same one now and then. A model that answers the same for every class scores as one that
-    always says the first.
+    This is the order of `argmax` and of a stable sort, as in apps. The 256 values of int8 files make equal
+    probabilities common. A model with equal probabilities for all classes counts as one that predicts class 0.
     """
     own = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -60,12 +59,12 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
-    """Raises ValueError where a row is not one of probabilities: from 0 to 1, with sum 1.
+    """Raises ValueError if a row is not probabilities: from 0 to 1, with sum 1.
 
     Args:
         rows: (n, classes).
-        step: probabilities are multiples of it, such as 1/256 of an int8 file; 0 where they are not rounded. Each class
-            can be off by so much, and their sum by as much as all of them.
+        step: the quantization step of the probabilities, such as 1/256 of an int8 file; 0 if they are not quantized.
+            The tolerance of the sum is one step for each class.
     """
     lowest, highest, sums = rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1)
     tolerance = LARGEST_EXCESS + step * rows.shape[1]
@@ -91,7 +90,7 @@ def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
 class Score:
     """The result of an evaluation over n labelled records."""
 
-    hits: np.ndarray  # 1 for each record whose class is the likeliest, else 0; int8 (n,)
+    hits: np.ndarray  # 1 for each record with a correct top-1 prediction, else 0; int8 (n,)
     top5_hits: int
     confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
 
@@ -121,7 +120,7 @@ class Score:
 
 
 class Tally:
-    """A score in the making: batches are added, and nothing of them is kept but counts and a byte a record."""
+    """Accumulates a score over batches, in one byte a record."""
 
     def __init__(self, classes: int) -> None:
         self._hits: list[np.ndarray] = []
@@ -129,10 +128,10 @@ class Tally:
         self._confusion = np.zeros((classes, classes), np.int64)
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        """Adds probabilities (n, classes) of records with these labels (n,).
+        """Adds a batch: probabilities (n, classes) and labels (n,).
 
         Raises:
-            ValueError: a probability is not a number.
+            ValueError: a probability is not finite.
         """
         if not np.isfinite(probabilities).all():
             raise ValueError("the model put out values that are not numbers (NaN or infinite)")
@@ -149,7 +148,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Scores probabilities (n, classes) against labels (n,).
 
     Raises:
-        ValueError: a probability is not a number.
+        ValueError: a probability is not finite.
     """
     tally = Tally(probabilities.shape[1])
     tally.add(probabilities, labels)
@@ -157,18 +156,18 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 
 
 def records_for(max_drop: float) -> int:
-    """Records whose 95 % interval of a loss can be as narrow as `max_drop` (a share, above 0) to either side.
+    """The number of records for which the 95 % interval of a loss is `max_drop` (a fraction, above 0) to either side.
 
-    It is that narrow only if no answer changes, which is the best case.
+    That is the best case, in which no prediction changes.
     """
     return math.ceil(Z_95 / max_drop - 1e-9) - 2
 
 
 def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
-    """Why n records cannot show a loss of `max_drop` (a share), and what to do; None where they can, or none was named.
+    """A warning if n records are too few to measure a loss of `max_drop` (a fraction), with what to do; else None.
 
     Args:
-        total: records that the split has.
+        total: size of the split.
     """
     if max_drop is None:
         return None
@@ -193,9 +192,9 @@ def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
 
 
 def drop(score: Score, against: Score) -> tuple[float, tuple[float, float]]:
-    """Top-1 that a model loses against another on the same records, in the same order: a share, and its 95 % interval.
+    """The loss of top-1 against another model on the same records in the same order: a fraction, and its 95 % interval.
 
-    Below 0 where it is the better one.
+    It is negative if the first model is better.
     """
     lost = against.hits - score.hits
     return float(lost.mean()), paired_interval(lost)

@@ -1,4 +1,4 @@
-"""Pictures: the training curve, a sheet of predictions, a confusion matrix."""
+"""Plots as PNG files: training curve, prediction sheet, confusion matrix, learning-rate and size curves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from sqznet.core import console, files, metrics
 
-SHEET = 48  # photographs on a sheet of predictions: more are too many to look at, and too large a picture
-COLUMNS = 8
-NAMED = 40  # classes whose names and counts stand in a confusion matrix: of more, nobody could read them
-LONGEST = 28  # characters of a name in a picture
+SHEET = 48  # maximum number of photographs on a prediction sheet
+SHEET_COLUMNS = 8
+NAMED = 40  # maximum number of classes whose names and counts fit into a confusion matrix
+LONGEST = 28  # maximum length of a name in a plot, in characters
 
 
 def _figure(width: float, height: float) -> Any:
-    # The object interface: pyplot would look for a display.
+    # Not pyplot, which needs a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,13 +29,13 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _literal(text: str) -> str:
-    """A name as it is: dollar signs would set what is between them as a formula."""
+    """A name with its dollar signs escaped: Matplotlib sets text between them as a formula."""
     return console.printable(text).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:
     with files.replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks has boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # characters that the font lacks become boxes
         figure.savefig(temporary, dpi=100, format="png")
 
 
@@ -55,8 +55,8 @@ def training_curve(
 
     Args:
         history: the lines of metrics.csv.
-        kept: the line of the epoch that best.keras is of; None draws no mark.
-        classes: how many there are: of five or fewer, top-5 is always 100 %, and is left out.
+        kept: the line of the epoch in best.keras; None draws no mark.
+        classes: their number; up to five, top-5 is always 100 % and is left out.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -85,9 +85,9 @@ def training_curve(
 
 
 def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
-    """The first SHEET images (uint8 RGB) in rows, each with its caption, as PNG."""
+    """The first SHEET images (uint8 RGB) with their captions, as PNG."""
     images, captions = images[:SHEET], captions[:SHEET]
-    columns = min(COLUMNS if len(images) > 12 else 4, len(images))
+    columns = min(SHEET_COLUMNS if len(images) > 12 else 4, len(images))
     rows = -(-len(images) // columns)
     figure = _figure(2.4 * columns, 2.9 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -103,12 +103,10 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
 def confusion_matrix(
     counts: np.ndarray, classes: Sequence[str], path: Path, title: str, *, totals: np.ndarray | None = None
 ) -> None:
-    """How many photographs of each class (rows) were taken for which (columns), as PNG.
-
-    The colour is the share of the class. With up to NAMED classes, names and counts are written out.
+    """The confusion matrix, true classes in rows, as PNG. The colour is the percentage of the true class.
 
     Args:
-        totals: photographs of each class, where some were taken for a class that is not shown.
+        totals: photographs of each true class, if some predicted classes are not in `counts`.
     """
     totals = counts.sum(axis=1) if totals is None else totals
     shares = 100 * counts / np.maximum(totals, 1)[:, None]
@@ -119,7 +117,7 @@ def confusion_matrix(
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(drawn, ax=axes, label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class (photographs)")
-    figure.suptitle(_literal("\n".join(textwrap.wrap(title, 60))))  # over the whole width
+    figure.suptitle(_literal("\n".join(textwrap.wrap(title, 60))))  # as wide as the figure
     if len(classes) <= NAMED:
         few = len(classes) <= 12
         turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90}
@@ -135,7 +133,7 @@ def confusion_matrix(
 
 
 def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, suggested: float, path: Path) -> None:
-    """The loss at each learning rate, smoothed and as it was, with the suggested rate marked, as PNG."""
+    """The loss at each learning rate, raw and smoothed, with the suggested rate, as PNG."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(values, losses, alpha=0.3, label="loss of a batch")
@@ -148,9 +146,9 @@ def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, sugges
 
 
 def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:
-    """A line for each row across one axis for each column, coloured by the last column, as PNG.
+    """A parallel-coordinates plot as PNG: one line a row, one axis a column, coloured by the last column.
 
-    Axes of numbers run from the lowest to the highest; of anything else, in the order of their texts.
+    Axes of numbers go from the lowest to the highest value, other axes follow the alphabet.
     """
     figure = _figure(max(6.0, 1.5 * len(names)), 4.5)
     axes = figure.subplots()
@@ -187,9 +185,9 @@ def size_curve(
     """Top-1 over file size, as PNG.
 
     Args:
-        points: bytes, top-1 as a share, and the 95 % interval of what it lost, each.
-        chosen: index of the point that was kept.
-        uncompressed: top-1 of the network as it was, as a share.
+        points: bytes, top-1 (a fraction), and the 95 % interval of its loss, each.
+        chosen: index of the chosen point.
+        uncompressed: top-1 of the uncompressed network (a fraction).
     """
     figure = _figure(8, 4.5)
     axes = figure.subplots()

@@ -1,7 +1,7 @@
-"""A look at a protobuf before the library makes objects of it.
+"""Checks a protobuf before the protobuf library parses it.
 
-Two bytes are enough for an empty message, and the object that stands for it takes a hundred times as many: what no
-SqueezeNet has is refused while it is still bytes.
+An empty message has two bytes, but its Python object has hundreds. So a small hostile file could fill the memory. A
+file with more parts than any SqueezeNet is refused before it is parsed.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 from sqznet.core.errors import InputError
 
-# Field number to the messages in it; None for text, bytes and packed floats, which take no more memory than the file.
+# Field number to the schema of its messages; None for text, bytes and packed floats, which need no extra memory.
 Schema = dict[int, Any]
 
 MOST_FIELDS = 20_000  # a SqueezeNet's ONNX file has about 2,000
-MOST_OTHER = 64 * 1024  # bytes of fields that are not in the schema, whose content may be anything
+MOST_OTHER = 64 * 1024  # bytes in fields that are not in the schema
 
 
 def check(content: bytes, schema: Schema, where: str) -> None:
-    """Raises InputError if the message is damaged, or has more parts than a SqueezeNet could."""
+    """Raises InputError if the message is damaged, or has more parts than a SqueezeNet."""
     pending: list[tuple[int, int, Schema]] = [(0, len(content), schema)]
     fields = other = 0
     while pending:
@@ -39,7 +39,7 @@ def check(content: bytes, schema: Schema, where: str) -> None:
 
 
 def outline(content: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int, int, int]]:
-    """The first fields of a message: (number, kind, begin, end of its content). The last may be cut short."""
+    """The first 100 fields of a message: (number, wire type, start, end of content). The last may be truncated."""
     fields: list[tuple[int, int, int, int]] = []
     offset, end = start, len(content) if end is None else end
     while offset < end and len(fields) < 100:
@@ -69,7 +69,7 @@ def _varint(content: bytes, offset: int, end: int, where: str) -> tuple[int, int
 
 
 def _value(content: bytes, offset: int, end: int, wire: int, where: str) -> tuple[int, int]:
-    """Where a field's content begins and ends."""
+    """The start and the end of a field's content."""
     if wire == 0:
         return offset, _varint(content, offset, end, where)[1]
     if wire == 2:

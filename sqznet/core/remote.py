@@ -1,4 +1,4 @@
-"""Folders of shards that TensorFlow reaches by itself: gs://bucket/folder, and s3:// or hdfs:// with its plugins."""
+"""Folders of shards in TensorFlow's file systems: gs://bucket/folder, and s3:// or hdfs:// with plugins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sqznet.core.errors import InputError, TryAgain
 
 
 def folder(text: str) -> Path:
-    """The folder that a flag or a config names: a local path, or a `Remote`, which has the part of Path that we use."""
+    """The folder named by a flag or a config: a local path, or a `Remote`, which has some methods of Path."""
     return cast(Path, Remote(text)) if "://" in text else Path(text)
 
 
 def published(path: Path | str) -> str:
-    """How files that are handed on name a folder or a file: never by where it lies on this machine.
+    """The name of a folder or file in published files, which contain no paths of this machine.
 
-    A relative path is as it was typed, since it says what the project calls it; of any other, the last part is left.
+    A relative path stays as it was typed. Of any other path, only the last part stays.
     """
     text = str(path)
     if "://" in text:
@@ -71,7 +71,7 @@ class Remote:
         return SimpleNamespace(st_size=self._asked(lambda files: files.stat(self.url)).length)
 
     def _status(self) -> Any:
-        """What the file system says of it; None if there is no such thing. TensorFlow's `isdir` hides all errors."""
+        """The file system's status; None if there is no such file. TensorFlow's `isdir` would hide all errors."""
         import tensorflow as tf
 
         def ask(files: Any) -> Any:
@@ -90,7 +90,7 @@ class Remote:
         return io.BytesIO(self._asked(lambda files: files.GFile(self.url, "rb").read()))
 
     def _asked(self, ask: Callable[[Any], Any]) -> Any:
-        """What `ask` returns, given TensorFlow's module of file systems.
+        """Calls `ask` with tf.io.gfile, and returns its result.
 
         Raises:
             TryAgain: the network or the server does not answer.
@@ -101,7 +101,7 @@ class Remote:
         known = [scheme for scheme in tf.io.gfile.get_registered_schemes() if scheme]
         if self.url.partition("://")[0] not in known:
             raise InputError(
-                f"{self.url} cannot be read: TensorFlow knows {', '.join(f'{scheme}://' for scheme in known)} here, "
+                f"{self.url} cannot be read: TensorFlow reads {', '.join(f'{scheme}://' for scheme in known)} here, "
                 "and others with plugins such as tensorflow-io"
             )
         try:

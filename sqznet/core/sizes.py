@@ -1,4 +1,4 @@
-"""File sizes: what a user may write, and how we print them. MB is 1,000,000 bytes, MiB 1,048,576."""
+"""Parses and prints file sizes. MB is 1,000,000 bytes, MiB 1,048,576."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing TensorFlow once, where it is needed, without its start-up notices."""
+"""Imports TensorFlow without its start-up messages, and limits its threads to the cores of this process."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from typing import BinaryIO, TextIO
 from sqznet.core import console
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")  # the groups that this process is in, one line a hierarchy
+_MEMBERSHIP = Path("/proc/self/cgroup")  # the control groups of this process, one line a hierarchy
 
 
 def _allowed() -> int:
-    """The cores that the operating system would run this process on; what TensorFlow counts."""
+    """The cores in the CPU affinity of this process; TensorFlow starts a thread for each."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
-    """The processor cores that this process may use: those it is let on, or its share of their time if less.
+    """The number of processor cores that this process may use: its CPU affinity, or its CPU quota if lower.
 
-    A share is set for a control group, by a container's runtime, systemd or Slurm. The groups above limit it too.
+    A container runtime, systemd or Slurm sets a quota for a control group. The parent groups limit it too.
 
     Args:
-        groups: where the control groups are mounted, of version 1 or 2.
-        membership: the file with the groups of this process.
+        groups: mount point of the control groups, version 1 or 2.
+        membership: the file that lists the groups of this process.
     """
     shares = [share for group in _groups(groups, membership) if (share := _share(group)) is not None]
     return max(1, min([_allowed(), *map(math.ceil, shares)]))
 
 
 def threads() -> int | None:
-    """How many threads a runtime should start; None where it may decide: it counts the machine's cores."""
+    """The number of threads for a runtime; None if it may use all cores of the machine, its default."""
     count = cores()
     return count if count < (os.cpu_count() or 1) else None
 
 
 def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
-    """The folders of this process's groups and of all groups above them."""
+    """The folders of the control groups of this process and of all parent groups."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        # Version 2 has no controllers here. Beside version 1 it is mounted as `unified`.
+        # Version 2 names no controllers here. If version 1 is there too, version 2 is mounted as `unified`.
         names = ["", "unified"] if not controllers else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
-        # In a container the path may be that of the host, of which nothing but the group itself is mounted, as root.
+        # In a container the path may be that of the host, while only the group itself is mounted, as the root.
         own = PurePosixPath("/", path.replace("/..", ""))
         for name, group in itertools.product(names, [own, *own.parents]):
             yield mounted / name / group.relative_to("/")
 
 
 def _share(group: Path) -> float | None:
-    """The cores' worth of time that a group has; None where it has no limit."""
+    """The CPU quota of a group, in cores; None if it has none."""
     try:
         if (group / "cpu.max").is_file():  # version 2: "MICROSECONDS PERIOD" or "max PERIOD"
             quota, period = (group / "cpu.max").read_text().split()
@@ -71,12 +71,12 @@ def _share(group: Path) -> float | None:
         share = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
-    return share if share > 0 else None  # version 1 says -1 for no limit
+    return share if share > 0 else None  # version 1 has -1 for no limit
 
 
 @functools.cache
 def processor_features() -> frozenset[str]:
-    """Names of the instruction sets of an x86 processor, as Linux calls them; empty elsewhere."""
+    """Linux's names of the instruction sets of an x86 processor; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -85,11 +85,11 @@ def processor_features() -> frozenset[str]:
 
 
 def described() -> str:
-    """What the processor is used with. Imports TensorFlow."""
+    """A description of the processor: cores, and whether TensorFlow uses oneDNN. Imports TensorFlow."""
     using = "oneDNN"
     if not has_onednn():
         using = "no oneDNN"
-        if "avx2" in processor_features():  # where a step takes about half as long with it
+        if "avx2" in processor_features():  # with oneDNN a step takes about half as long there
             using += " (TensorFlow was imported without it: set TF_ENABLE_ONEDNN_OPTS=1 before the start)"
     count = cores()
     return f"{count} processor {'core' if count == 1 else 'cores'}, {using}"
@@ -97,10 +97,10 @@ def described() -> str:
 
 @functools.cache
 def has_onednn() -> bool:
-    """Whether TensorFlow computes with oneDNN: what it makes of a convolution.
+    """Whether TensorFlow computes convolutions with oneDNN; found by running one.
 
-    The variable TF_ENABLE_ONEDNN_OPTS does not tell. TensorFlow reads it once, perhaps before it was set, and decides
-    by the processor where it is not set.
+    The variable TF_ENABLE_ONEDNN_OPTS is not enough: TensorFlow reads it once, at the import, and has a default that
+    depends on the processor.
     """
     import tensorflow as tf
 
@@ -114,7 +114,7 @@ def has_onednn() -> bool:
     return any("Mkl" in node.op for graph in ran.partition_graphs for node in graph.node)
 
 
-# Lines of the runtimes' C++ code that tell a user nothing: information, warnings, and absl's heading of them.
+# Log lines of the runtimes' C++ code that are no errors.
 _NOTICE = re.compile(
     rb"\s*$|INFO: |WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d|\d{4}-\d\d-\d\d \S+ ?\S*: [IW] "
 )
@@ -122,13 +122,13 @@ _NOTICE = re.compile(
 
 @contextlib.contextmanager
 def quiet(*, everything: bool = False) -> Iterator[None]:
-    """Holds back notices that C++ code writes to file descriptor 2; anything else it writes there is shown at the end.
+    """Filters information and warnings that C++ code writes to file descriptor 2; prints its errors after the block.
 
-    LiteRT has no log level in Python, and TensorFlow's first lines come before its own applies. What Python writes to
-    sys.stderr in the block, such as a progress bar, is shown at once. With TF_CPP_MIN_LOG_LEVEL=0 all is shown.
+    LiteRT has no log level in Python, and TensorFlow's first lines come before its log level applies. What Python
+    writes to sys.stderr, such as a progress bar, is printed at once. TF_CPP_MIN_LOG_LEVEL=0 turns the filter off.
 
     Args:
-        everything: hold back errors too, if the block succeeds: TensorFlow starts with some about missing GPUs.
+        everything: filter errors too, unless the block fails. TensorFlow's start prints some about missing GPUs.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
@@ -163,10 +163,9 @@ _stream: TextIO | None = None
 
 
 def _beside(stderr: TextIO) -> TextIO:
-    """A stream to where descriptor 2 leads now, whatever that is led to next.
+    """A stream to the current target of descriptor 2, before that is redirected.
 
-    There is one in a process and it is never closed: what is imported in a quiet block may keep sys.stderr, as the
-    handlers of loggers do.
+    A process has one, which is never closed: modules imported in a quiet block may keep sys.stderr, as loggers do.
     """
     global _stream
     if _stream is None:
@@ -177,32 +176,32 @@ def _beside(stderr: TextIO) -> TextIO:
 
 
 def _scratch() -> BinaryIO:
-    """A file for a moment; in memory where the system has that, so that it needs no room on a disk."""
+    """A temporary file; in memory on Linux, so that it works on a full disk."""
     return os.fdopen(os.memfd_create("stderr"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
 
 
 def _is_descriptor_2(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.fileno() == 2
-    except (OSError, ValueError):  # a notebook's, or a test's
+    except (OSError, ValueError):  # the stream of a notebook or of a test
         return False
 
 
 def _import() -> None:
-    # TensorFlow itself turns oneDNN on for the newest processors only; from AVX2 on it makes a step several times
-    # faster. It reads this once, when it is imported.
+    # TensorFlow uses oneDNN on the newest processors only, but it makes a step several times faster on all with AVX2.
+    # TensorFlow reads the variable once, when it is imported.
     if "avx2" in processor_features():
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import tensorflow as tf
 
-    if cores() < _allowed():  # a container with a share of a large machine would start a thread for each of its cores
+    if cores() < _allowed():  # else a container would start a thread for each core of the machine
         tf.config.threading.set_intra_op_parallelism_threads(cores())
         tf.config.threading.set_inter_op_parallelism_threads(cores())
     tf.config.list_physical_devices()
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and starts its devices, quietly. Set TF_CPP_MIN_LOG_LEVEL=0 to see all it says."""
+    """Imports TensorFlow and initialises its devices without messages; TF_CPP_MIN_LOG_LEVEL=0 shows them."""
     if "tensorflow" in sys.modules:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":

@@ -1,6 +1,6 @@
-"""JSON files that users write: read strictly, and each value checked to be of the type that it should be.
+"""Reads JSON files that users write, and checks the type of each value strictly.
 
-`"false"` is no false, true is no 1, 1.5 and "3" are no whole numbers, and NaN is no number.
+Refused are "false" for false, true for 1, 1.5 or "3" for a whole number, NaN, and a name that occurs twice.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sqznet.core.errors import InputError
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "an object, {...}"}
 _MANY = {int: "whole numbers", float: "numbers", str: "strings", dict: "objects"}
-LARGEST = 2**53  # up to which every reader of JSON has the same whole numbers
+LARGEST = 2**53  # the largest whole number that all JSON readers parse exactly
 
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
 
-    Lists and tuples are alike, as in JSON. A whole number is a float, too.
+    A list may be given for a tuple, as in JSON, and a whole number for a float.
     """
     of = get_args(kind)
     if get_origin(kind) in (list, tuple):
@@ -35,7 +35,7 @@ def fits(value: Any, kind: Any) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float:
-        # Not `isfinite` first: a whole number may be too large for it.
+        # `isfinite` would raise on a whole number that is too large.
         return isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and abs(value) <= LARGEST
@@ -43,7 +43,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def in_words(kind: Any) -> str:
-    """What `fits` takes, for messages."""
+    """A type in words, for messages."""
     of = get_args(kind)
     if get_origin(kind) in (list, tuple):
         if get_origin(kind) is list or of[-1] is ...:
@@ -55,10 +55,10 @@ def in_words(kind: Any) -> str:
 
 
 def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
-    """Refuses an object that lacks one of these fields, or has another type in it.
+    """Checks that an object has these fields with these types.
 
     Raises:
-        InputError: names the first, what was expected and what is there.
+        InputError: names the first wrong field, the expected type and the value.
     """
     for name, kind in kinds.items():
         if name not in content:
@@ -68,10 +68,10 @@ def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) ->
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:
-    """The object of a JSON text that a user may have written or changed.
+    """The object of a JSON text.
 
     Raises:
-        InputError: it is no JSON, or no object, has a name twice, or a number that is none (NaN, Infinity).
+        InputError: it is not a JSON object, has a name twice, or contains NaN or Infinity.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: {constant} is not a number of JSON; give a finite one")
 
     try:
-        # Some editors put a mark before the text.
+        # Some editors write a byte-order mark first.
         content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=refuse)
     except InputError:
         raise
@@ -98,11 +98,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """`parse_json` of a file.
-
-    Raises:
-        InputError: also where it cannot be read.
-    """
+    """`parse_json` of a file; raises InputError also if it cannot be read."""
     try:
         text = path.read_text()
     except UnicodeDecodeError:
@@ -113,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> str:
-    """A value of JSON as it is written there, cut to what a message has room for."""
+    """A value as JSON, cut to 60 characters for messages."""
     if isinstance(value, float):
         return repr(value)
     text = json.dumps(value, ensure_ascii=False, default=str)

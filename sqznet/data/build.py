@@ -186,8 +186,8 @@ def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     if restart or found is None:
         files.write_json(path, identity)
-    files.clear(out)
-    files.clear(out / ".build")
+    files.remove_temporaries(out)
+    files.remove_temporaries(out / ".build")
 
 
 def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], described: list[dict[str, Any]]) -> None:

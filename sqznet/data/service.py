@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.dispatcher is None:
         dispatcher = service.DispatchServer(service.DispatcherConfig(port=port))
         console.say(f"dispatcher: --data_service=grpc://{host}:{dispatcher.target.rpartition(':')[2]}")
-        console.rest()
+        console.stop_heartbeat()
         dispatcher.join()
         return 0
     await_dispatcher(args.dispatcher)
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     worker = service.WorkerServer(config)
     console.say(f"data worker of {args.dispatcher}")
-    console.rest()
+    console.stop_heartbeat()
     worker.join()
     return 0
 

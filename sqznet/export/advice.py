@@ -37,7 +37,7 @@ def headline(entries: formatting.Entries) -> str:
     """The first recommended file, and the reason."""
     format_name, (name, entry) = next(iter(recommended(entries).items()))
     others = [item for item in entries if item[1]["format"] == format_name and item[0] != name]
-    result, kind = entry["proof"], formatting.FORMATS[format_name]
+    result, kind = entry["proof"], formatting.FORMAT_NAMES[format_name]
     rank = f"the only {kind} file here"
     if others:
         is_near = any(other["bytes"] <= NEAR * entry["bytes"] for _, other in others)

@@ -73,19 +73,19 @@ def _check_tflite(path: Path, quantize: str) -> None:
 
     kernels = [each for each in graph.tensors if is_constant(each) and np.prod(each.shape) >= SMALL]
     expected = {"none": "FLOAT32", "float16": "FLOAT16", "dynamic": "INT8", "int8": "INT8"}[quantize]
-    if expected == "INT8":
-        kernels = [each for each in kernels if len(each.shape) == 4]  # without the biases of 1,000 classes and more
+    if expected == "INT8":  # biases of 1,000 classes and more are not int8
+        kernels = [each for each in kernels if len(each.shape) == 4]
     _check_kernels(path, [(_text(each.name), types[each.type]) for each in kernels], expected)
     if quantize == "int8":
-        floating = [_text(each.name) for each in graph.tensors if types[each.type].startswith("FLOAT")]
+        floating = [index for index, each in enumerate(graph.tensors) if types[each.type].startswith("FLOAT")]
         if floating:
             makers = {
                 output: name for name, each in zip(names, graph.operators, strict=True) for output in each.outputs
             }
-            first = next(i for i, each in enumerate(graph.tensors) if types[each.type].startswith("FLOAT"))
+            first = floating[0]
             raise CheckFailed(
                 f"{path.name} is not all int8: {len(floating)} of {len(graph.tensors)} tensors are float, the first "
-                f"of them {floating[0]} (made by {makers.get(first, 'the graph')})"
+                f"of them {_text(graph.tensors[first].name)} (output of {makers.get(first, 'the graph')})"
             )
 
 
@@ -109,12 +109,10 @@ def _check_onnx(path: Path, quantize: str) -> None:
     _check_operators(path, names, ONNX_OPERATORS)
     _check_convolutions(path, names.count("Conv"))
     types = {value: name for name, value in onnx.TensorProto.DataType.items()}
-    kernels = [each for each in graph.initializer if np.prod(each.dims) >= SMALL]
     expected = {"none": "FLOAT", "float16": "FLOAT16", "int8": "UINT8"}[quantize]
-    if quantize == "int8":
-        kernels = [
-            each for each in kernels if len(each.dims) == 4
-        ]  # without the biases of 1,000 classes and more, int32
+    kernels = [each for each in graph.initializer if np.prod(each.dims) >= SMALL]
+    if quantize == "int8":  # biases of 1,000 classes and more are int32
+        kernels = [each for each in kernels if len(each.dims) == 4]
     found = [(each.name, types[each.data_type]) for each in kernels]
     if quantize == "int8" and any(kind == "INT8" for _, kind in found):
         # Detected from the file, so that the check gives the same result on every processor.

@@ -10,8 +10,8 @@ from sqznet.core import console, files
 from sqznet.core.errors import CheckFailed, InputError, checking
 from sqznet.export import audit, golden
 from sqznet.network import labels, metadata
+from sqznet.network.exported import BUNDLE_MANIFEST as MANIFEST
 
-MANIFEST = "manifest.json"
 LABELS = "labels.txt"
 
 

@@ -10,8 +10,8 @@ from sqznet.core import files
 from sqznet.network import coverage
 from sqznet.weights.catalogue import CATALOGUE
 
-FORMATS = {"savedmodel": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}  # in the order of reports
-QUANTIZATIONS = {
+FORMAT_NAMES = {"savedmodel": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}  # in the order of reports
+QUANTIZATION_NAMES = {
     "none": "float32",
     "float16": "float16 weights",
     "dynamic": "int8 weights",
@@ -28,7 +28,7 @@ def name_of(folder: Path) -> str:
 
 def in_order(manifest: dict[str, Any]) -> Entries:
     """The files of a manifest by format, layout and quantization, whatever their order in the manifest."""
-    formats, quantizations = list(FORMATS), list(QUANTIZATIONS)
+    formats, quantizations = list(FORMAT_NAMES), list(QUANTIZATION_NAMES)
 
     def rank(item: tuple[str, dict[str, Any]]) -> tuple[int, bool, int, str]:
         name, entry = item
@@ -44,7 +44,7 @@ def markdown(text: str) -> str:
 
 
 def kind(entry: dict[str, Any]) -> str:
-    return f"{FORMATS[entry['format']]}, {QUANTIZATIONS[entry['quantize']]}"
+    return f"{FORMAT_NAMES[entry['format']]}, {QUANTIZATION_NAMES[entry['quantize']]}"
 
 
 def accuracy(score: dict[str, Any], key: str) -> str:

@@ -70,7 +70,7 @@ def run(commands: dict[str, list[str]]) -> int:
     processes: dict[str, subprocess.Popen[str]] = {}
     workers: list[subprocess.Popen] = []
     # Ctrl-C and SIGTERM go to the workers, which save their state; the data service ends after them.
-    with child.passing_on_signals(workers) as asked:
+    with child.forwarding_signals(workers) as asked:
         try:
             for name, (module, *flags) in commands.items():
                 if asked:

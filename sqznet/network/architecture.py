@@ -95,14 +95,13 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
 
 def multiply_adds(network: Network) -> dict[str, int]:
     """Multiply-adds of each convolution for one image, forward, without conv10's zero padding and bypasses."""
-    side, channels = 0, 3
-    sides, arch = map_sides(network.arch, network.image_size), ARCHS[network.arch]
-    counted = {"conv1": sides["conv1"] ** 2 * arch.conv1_kernel**2 * channels * arch.conv1_filters}
+    arch = ARCHS[network.arch]
+    areas = {name: side**2 for name, side in map_sides(network.arch, network.image_size).items()}
     channels = arch.conv1_filters
+    counted = {"conv1": areas["conv1"] * arch.conv1_kernel**2 * 3 * channels}
     for name, (squeeze, expand) in FIRES.items():
-        side = sides[name]
-        counted[f"{name}_squeeze1x1"] = side**2 * channels * squeeze
-        counted[f"{name}_expand1x1"] = side**2 * squeeze * expand
-        counted[f"{name}_expand3x3"] = side**2 * squeeze * expand * 9
+        counted[f"{name}_squeeze1x1"] = areas[name] * channels * squeeze
+        counted[f"{name}_expand1x1"] = areas[name] * squeeze * expand
+        counted[f"{name}_expand3x3"] = areas[name] * squeeze * expand * 9
         channels = 2 * expand
-    return {**counted, "conv10": side**2 * channels * network.classes}
+    return {**counted, "conv10": areas["fire9"] * channels * network.classes}

@@ -7,6 +7,7 @@ probabilities.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import zipfile
@@ -22,10 +23,9 @@ from sqznet.network.keras_file import MEMBER, Card
 from sqznet.network.sqz import decoder
 
 BUNDLE_MANIFEST = "manifest.json"
-# A bundle is represented by the file that comes first in these orders: the nearest to the trained model, then the one
+# A bundle is represented by the file that comes first in this order: the nearest to the trained model, then the one
 # whose runtime starts soonest.
-_QUANTIZATION_ORDER = ("none", "float16", "dynamic", "int8")
-_FORMAT_ORDER = ("tflite", "onnx", "savedmodel")
+_PREFERENCE = list(itertools.product(("none", "float16", "dynamic", "int8"), ("tflite", "onnx", "savedmodel")))
 
 # The description in the metadata of a .tflite file, from before files carried a card.
 _DESCRIPTION = re.compile(
@@ -145,12 +145,9 @@ def bundle_files(folder: Path) -> list[str] | None:
     if listed is None:
         return None
 
-    def place(name: str) -> tuple[int, int, str]:
-        ordered = (("quantize", _QUANTIZATION_ORDER), ("format", _FORMAT_ORDER))
-        quantize, form = (
-            order.index(value) if (value := listed[name].get(key)) in order else len(order) for key, order in ordered
-        )
-        return quantize, form, name
+    def place(name: str) -> tuple[int, str]:
+        kind = listed[name].get("quantize"), listed[name].get("format")
+        return _PREFERENCE.index(kind) if kind in _PREFERENCE else len(_PREFERENCE), name
 
     return sorted((name for name in listed if Path(name).name == name), key=place)
 

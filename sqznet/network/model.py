@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
@@ -71,7 +72,7 @@ def build(
     if network.conv10_padding:
         x = layers.ZeroPadding2D(network.conv10_padding, name="conv10_pad")(x)
     # A Gaussian with a standard deviation of 0.01, as in the paper's released network.
-    x = convolve(x, network.classes, 1, "conv10", initializer=keras.initializers.RandomNormal(stddev=0.01))
+    x = convolve(x, network.classes, 1, "conv10", kernel_initializer=keras.initializers.RandomNormal(stddev=0.01))
     logits = layers.GlobalAveragePooling2D(name="logits")(x)  # (batch, classes)
     return keras.Model(image, logits, name="squeezenet")
 
@@ -84,22 +85,13 @@ def _convolve(
     kernel: int,
     name: str,
     *,
-    strides: int = 1,
-    padding: str = "valid",
     activate: bool = True,
-    # Caffe's "xavier", as in the paper's released network: it keeps the initial logits small for pixels in 0..255.
-    initializer: str | keras.initializers.Initializer = "lecun_uniform",
+    **options: Any,
 ) -> keras.KerasTensor:
-    """Convolution, batch norm if the network has it, and activation if `activate`."""
-    x = layers.Conv2D(
-        filters,
-        kernel,
-        strides=strides,
-        padding=padding,
-        use_bias=not network.batch_norm,
-        kernel_initializer=initializer,
-        name=name,
-    )(x)
+    """Convolution, batch norm if the network has it, and activation if `activate`; `options` are of the convolution."""
+    # Caffe's "xavier", as in the paper's released network: it keeps the initial logits small for pixels in 0..255.
+    options = {"kernel_initializer": "lecun_uniform", **options}
+    x = layers.Conv2D(filters, kernel, use_bias=not network.batch_norm, name=name, **options)(x)
     if network.batch_norm:
         # Statistics over the global batch, so the result does not depend on the number of replicas.
         x = batch_norm_layer(momentum=0.9, epsilon=1e-5, synchronized=True, name=f"{name}_bn")(x)

@@ -1,22 +1,9 @@
 """Training recipes: all hyper-parameters, the named recipes, the schedule, and the fit to small sets."""
 
-from sqznet.recipes.named import (
-    ARTICLE,
-    DEMO,
-    DSD,
-    FINETUNE,
-    IMAGENETTE,
-    IMAGENETTE_LONG,
-    MODERN,
-    PAPER,
-    RECIPES,
-    load,
-    path_of,
-)
+from sqznet.recipes.named import ARTICLE, DEMO, FINETUNE, IMAGENETTE, MODERN, PAPER, RECIPES, load, path_of
 from sqznet.recipes.recipe import (
     ACTIVATIONS,
     NETWORK_FIELDS,
-    PRECISIONS,
     STRONGEST,
     Recipe,
     from_dict,

@@ -145,7 +145,7 @@ DEMO = IMAGENETTE.replace(
     warmup_epochs=2,
     evaluate_every=4,
 )
-"""`imagenette` cut down for the synthetic demo set. docs/results.md has its figures."""
+"""`imagenette` with smaller images and fewer epochs, for the synthetic demo set. docs/results.md has its figures."""
 
 FINETUNE = Recipe(
     name="finetune",

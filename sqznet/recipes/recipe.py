@@ -76,29 +76,21 @@ class Recipe:
         True, "low-pass filter when a photograph is scaled down; the scaling functions of most phones have none"
     )
     crop: str = _setting("window", "training crop: a window at a random place, or a random region, resized", CROPS)
-    min_crop_area: float = _setting(
-        0.08, "crop=resized: smallest region, as a fraction of the photograph, above 0 to 1", _FRACTION
-    )
+    min_crop_area: float = _setting(0.08, "crop=resized: smallest region, as a fraction of the photograph", _FRACTION)
     train_sizes: tuple[tuple[int, int], ...] = _setting(
         (), "progressive resizing, as EPOCH:PIXELS,...: the image size from each epoch (0 first) on; empty: image_size"
     )
     jitter: float = _setting(
-        0.0,
-        "colour jitter: brightness, contrast and saturation of a crop are multiplied by 1 - jitter to 1 + jitter; "
-        "0 to below 1",
-        _BELOW_ONE,
+        0.0, "factors of brightness, contrast and saturation: 1 - jitter to 1 + jitter", _BELOW_ONE
     )
     randaugment: float = _setting(
         0.0, "strength of RandAugment, two random operations on each crop, 0 to 10; 0 turns it off", _STRENGTH
     )
     erasing: float = _setting(0.0, "random erasing: fraction of crops of which a rectangle is erased, 0 to 1", _SHARE)
-    mixup: float = _setting(
-        0.0, "alpha of mixup, which blends pairs of images and their labels; 0 turns mixup off", _NON_NEGATIVE
-    )
+    mixup: float = _setting(0.0, "alpha of mixup, which blends pairs of images; 0 turns mixup off", _NON_NEGATIVE)
     cutmix: float = _setting(
         0.0,
-        "alpha of CutMix, which replaces a rectangle of an image by that of another; 0 turns CutMix off; with mixup, "
-        "each batch uses one of the two",
+        "alpha of CutMix, which pastes part of another image; an image gets CutMix or mixup; 0: off",
         _NON_NEGATIVE,
     )
     shuffle_mib: int = _setting(1_024, "memory of the shuffle buffer, which holds encoded records, in MiB", _POSITIVE)
@@ -116,16 +108,12 @@ class Recipe:
         (50, 65, 75), "schedule=step: epochs at which the learning rate is divided by ten"
     )
     weight_decay: float = _setting(
-        2e-4,
-        "weight decay of convolution kernels (not of biases and norms): L2 in the loss; decoupled with adamw",
-        _NON_NEGATIVE,
+        2e-4, "weight decay of kernels, not of biases and norms: L2 in the loss; decoupled with adamw", _NON_NEGATIVE
     )
     gradient_clip: float = _setting(0.0, "maximum global norm of the gradients; 0 turns clipping off", _NON_NEGATIVE)
     ema: float = _setting(0.0, "EMA decay of the weights, 0 to below 1; 0 turns averaging off", _BELOW_ONE)
     sparsity: float = _setting(
-        0.0,
-        "fraction of each kernel's weights, the smallest, that stay zero during sparse_epochs; 0 turns it off",
-        _BELOW_ONE,
+        0.0, "fraction of each kernel's weights, the smallest, kept zero in sparse_epochs; 0 turns it off", _BELOW_ONE
     )
     sparse_epochs: tuple[int, ...] = _setting(
         (), "with sparsity: the first sparse epoch and the first dense epoch after it, as FIRST,END"
@@ -134,9 +122,7 @@ class Recipe:
         None, "until:MODULE does not train the layers before that module (fire2 to fire9, conv10)"
     )
     layer_decay: float = _setting(
-        1.0,
-        "learning rate of each module as a fraction of that of the next module, above 0 to 1; conv10 has the full rate",
-        _FRACTION,
+        1.0, "learning rate of a module as a fraction of the next module's; conv10 has the full rate", _FRACTION
     )
     distill_weight: float = _setting(
         0.5, "with --teacher: weight of the distillation loss, 0 to 1; the labels have the rest", _SHARE

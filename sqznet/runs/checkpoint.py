@@ -1,7 +1,7 @@
-"""The whole state of a run in one file: arrays by name, and where the run stands. Written by rename.
+"""Checkpoints: the whole state of a run in one file, written atomically.
 
-A file is a NumPy .npz without pickled objects, then the SHA-256 of those bytes. It holds no trace of the strategy, so a
-run may go on under another.
+A file is a NumPy .npz without pickled objects, followed by the SHA-256 of those bytes. It does not depend on the
+strategy, so a run may be resumed with another strategy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """Everything an update reads or writes, by name."""
+    """All variables that an update reads or writes, by name."""
     named = model_variables(model)
     for index, variable in enumerate(optimizer.variables):
         named[f"optimizer/{index}/{variable.name}"] = variable
@@ -37,14 +37,14 @@ def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict
 
 
 def model_variables(model: keras.Model, prefix: str = "model") -> dict[str, keras.Variable]:
-    """Weights, batch statistics and the dropout's random state, by layer: names that every build of it shares."""
+    """Weights, batch statistics and dropout state, by names that do not depend on the process."""
     return {
         f"{prefix}/{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.variables
     }
 
 
 def read(named: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """The values of (possibly mirrored) variables. Under several workers, all of them must call it."""
+    """The values of (possibly mirrored) variables. With several workers, all of them must call it."""
     return {name: variable.value.numpy() for name, variable in named.items()}
 
 
@@ -53,15 +53,15 @@ def path_of(run_dir: Path, step: int) -> Path:
 
 
 def steps(run_dir: Path) -> list[int]:
-    """The steps that there are checkpoints of, first to last."""
+    """The steps of all checkpoints, first to last."""
     found = [_NAME.fullmatch(path.name) for path in (run_dir / FOLDER).glob("*.npz")]
     return sorted(int(match[1]) for match in found if match)
 
 
 def save(run_dir: Path, step: int, arrays: dict[str, np.ndarray], progress: dict[str, Any], *, keep: int) -> None:
-    """Writes arrays and progress (JSON: numbers, strings, lists), then removes all but the last `keep` checkpoints.
+    """Writes arrays and progress (JSON values), then removes all but the last `keep` checkpoints.
 
-    Checkpoints of later steps are removed, too: that the run is here again means that they could not be read.
+    Checkpoints of later steps are removed too: the run has returned to this step because they are damaged.
     """
     content = io.BytesIO()
     np.savez(content, **{_PROGRESS: np.array(json.dumps(progress))}, **arrays)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def save(run_dir: Path, step: int, arrays: dict[str, np.ndarray], progress: dict
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `save` wrote.
+    """The arrays and the progress of a checkpoint.
 
     Raises:
         InputError: it is damaged.
@@ -91,7 +91,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def load_last(run_dir: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
-    """The last checkpoint of a run that can be read, saying which ones cannot.
+    """The last readable checkpoint of a run; prints which ones are damaged.
 
     Raises:
         InputError: there is none.
@@ -109,10 +109,10 @@ def load_last(run_dir: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, Any
 
 
 def restore(named: dict[str, keras.Variable], arrays: dict[str, np.ndarray], where: Path) -> None:
-    """Sets the variables from arrays.
+    """Assigns arrays to variables.
 
     Raises:
-        InputError: names or shapes differ, as for a run of another architecture; names the first that does.
+        InputError: names or shapes differ, as for another architecture; names the first one.
     """
     for name, variable in named.items():
         if name not in arrays:

@@ -1,15 +1,15 @@
-"""A run folder: where it is, and what the files in it are called.
+"""Run folders: their paths, their files, and the lock.
 
-config.json      recipe, classes, channel means, data, versions: enough to repeat the run
-metrics.csv      a line an epoch; the same each time that the run is repeated
+config.json      recipe, classes, channel means, data, versions: all that is needed to repeat the run
+metrics.csv      a line an epoch; a repeated run writes the same
 timings.csv      images per second and seconds of each epoch
 best.keras       the model of the best epoch: the highest val top-1, then the lowest val loss
-checkpoints/     the whole state, to resume from: the last few
-curve.png        loss and accuracy over the epochs
+checkpoints/     the last checkpoints, to resume from
+curve.png        loss and accuracy by epoch
 events/          the same for TensorBoard
-logs/            what each worker said
-bad_records.csv  records that the run goes on without, if there are any; mended/ holds their shards
-lock             who trains there now; after a kill it stays until the next training
+logs/            the output of each worker
+bad_records.csv  corrupt records that the run leaves out, if there are any; mended/ holds their shards
+lock             the process that trains there; after a kill it stays until the next training
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ CONFIG = "config.json"
 BEST = "best.keras"
 LOCK = "lock"
 LOGS = "logs"
-WRITTEN = (CONFIG, BEST, "metrics.csv", "timings.csv", "curve.png")  # by the chief alone, besides checkpoints
+WRITTEN = (
+    CONFIG,
+    BEST,
+    "metrics.csv",
+    "timings.csv",
+    "curve.png",
+)  # files that only the chief writes, besides checkpoints
 _THREE = tuple[float, float, float]
 ORIGIN_FIELDS = {"path": str, "channel_means": _THREE, "channel_deviations": _THREE}
 CONFIG_FIELDS = {
@@ -46,7 +52,7 @@ EVENTS = "events"
 
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
-    """Keeps other processes from training in a run folder, and clears away what a killed one was writing.
+    """Locks a run folder for a training, and removes the temporary files of a killed one.
 
     Raises:
         InputError: another process trains there, or something cannot be written there, now or in the block.
@@ -60,7 +66,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
             trains_in(run_dir),
             wait=False,
             remedy="wait for it, or name another --run_dir",
-            first=lambda: _clear(run_dir),  # it may be what fills the disk
+            first=lambda: _clear(run_dir),  # frees space on a full disk
         ):
             try:
                 yield
@@ -70,45 +76,45 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 raise
     except InputError:
         if is_new:
-            with contextlib.suppress(OSError):  # not empty: it began, or others have left something there
+            with contextlib.suppress(OSError):  # not empty: the run has started, or others have files there
                 run_dir.rmdir()
         raise
     except Exception as error:
-        failed = files.why_not_written(error)
+        failed = files.write_failure(error)
         if failed is None:
             raise
         failed.filename = failed.filename or str(run_dir)
         kept = checkpoint.steps(run_dir)
-        onwards = f"; with --resume --run_dir={run_dir} it goes on from step {kept[-1]}" if kept else ""
+        onwards = f"; with --resume --run_dir={run_dir} it continues from step {kept[-1]}" if kept else ""
         raise files.refusal(failed, onwards) from None
 
 
 def trains_in(run_dir: Path) -> str:
-    """What the holder of a run folder's lock does."""
+    """The activity of the holder of a run folder's lock, for messages."""
     return f"trains in {run_dir}"
 
 
 def _clear(run_dir: Path) -> None:
-    """Removes what a killed training was writing. Others, such as `evaluate`, may be writing beside it now."""
-    files.clear(run_dir / checkpoint.FOLDER)
+    """Removes temporary files of a killed training, but not those of other commands, such as `evaluate`."""
+    files.remove_temporaries(run_dir / checkpoint.FOLDER)
     for name in WRITTEN:
         files.remove_abandoned(run_dir / name, age=0)
 
 
 def _forget(run_dir: Path) -> None:
-    """Removes the log of a run that was refused before it began."""
+    """Removes the log of a run that was refused before its start."""
     (run_dir / LOGS / "worker-0.log").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # other workers have left something there
+    with contextlib.suppress(OSError):  # other workers have logs there
         (run_dir / LOGS).rmdir()
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:
-    """The path of a run folder that does not exist yet: runs/20260102-030405-article."""
+    """The path of a new run folder, such as runs/20260102-030405-article."""
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe_name}"
 
 
 def newest(file: str, root: Path = RUNS) -> Path:
-    """The run folder whose `file` (a name or a pattern) was written last.
+    """The run folder with the newest `file` (a name or a pattern).
 
     Raises:
         InputError: no run has it.
@@ -120,10 +126,10 @@ def newest(file: str, root: Path = RUNS) -> Path:
 
 
 def load_config(run_dir: Path) -> dict[str, Any]:
-    """config.json as written.
+    """The content of config.json.
 
     Raises:
-        InputError: it is not a run folder, or its config is damaged; says what was expected.
+        InputError: it is not a run folder, or its config is damaged.
     """
     path = run_dir / CONFIG
     if not run_dir.is_dir():
@@ -140,16 +146,16 @@ def load_config(run_dir: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """The folder of the shards that a model was trained on: as its run names it, else as its card does.
+    """The folder of the shards that a model was trained on, from its run, else from its card.
 
     Raises:
-        InputError: neither does, or there is no such folder here.
+        InputError: neither names one, or there is no such folder here.
     """
     run = path if path.is_dir() else path.parent
     if (run / CONFIG).is_file() and path in (run, run / BEST):
         return remote.folder(load_config(run)["data"])
     if card.data is None:
-        raise InputError(f"nothing in {path} or beside it says which data it was trained with: give --data=FOLDER")
+        raise InputError(f"{path} does not name the data that it was trained on: give --data=FOLDER")
     if "://" not in card.data and not Path(card.data).is_dir():
         raise InputError(f"{path} was trained on {card.data!r}, and there is no such folder here: give --data=FOLDER")
     return remote.folder(card.data)

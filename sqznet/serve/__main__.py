@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     with server.open_server(site, args.port) as running:
         console.say(f"serving {site.bundle}; Ctrl+C ends it")
         console.result(f"http://{server.ADDRESS}:{running.server_port}/")
-        console.rest()
+        console.stop_heartbeat()
         running.serve_forever()
     return 0
 

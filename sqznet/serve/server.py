@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.core.files import TEMPORARY_PREFIX
+from sqznet.network.exported import BUNDLE_MANIFEST
 
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost")
 ARTIFACTS = Path("export/artifacts")
-MANIFEST = "manifest.json"
 WEB = Path(__file__).resolve().parent / "web"
 PAGE = "index.html"
 PACKAGES = ("onnxruntime-web", "@litertjs/core", "@litertjs/wasm-utils")
@@ -80,14 +80,14 @@ def newest(artifacts: Path = ARTIFACTS) -> Path:
     Raises:
         InputError: there is none.
     """
-    finished = (path for path in artifacts.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(TEMPORARY_PREFIX))
-    found = sorted(finished, key=lambda path: path.stat().st_mtime)
-    if not found:
+    manifests = artifacts.glob(f"*/{BUNDLE_MANIFEST}")
+    finished = [path for path in manifests if not path.parent.name.startswith(TEMPORARY_PREFIX)]
+    if not finished:
         raise InputError(
-            f"no bundle with a {MANIFEST} in {artifacts}/: write one first (python -m sqznet.export), or name its "
-            "folder with --model"
+            f"no bundle with a {BUNDLE_MANIFEST} in {artifacts}/: write one first (python -m sqznet.export), or name "
+            "its folder with --model"
         )
-    return found[-1].parent
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
 def find_site(bundle: Path, web: Path) -> Site:
@@ -104,8 +104,10 @@ def find_site(bundle: Path, web: Path) -> Site:
         raise InputError(
             f"--model={bundle} is not a folder; it must be the folder of a bundle, such as {ARTIFACTS / 'NAME'}"
         )
-    if not (bundle / MANIFEST).is_file():
-        raise InputError(f"{bundle} has no {MANIFEST}; --model must be a folder written by python -m sqznet.export")
+    if not (bundle / BUNDLE_MANIFEST).is_file():
+        raise InputError(
+            f"{bundle} has no {BUNDLE_MANIFEST}; --model must be a folder written by python -m sqznet.export"
+        )
     page = web / PAGE
     if not page.is_file():
         raise InputError(f"{web} has no {PAGE}; --web must name the folder sqznet/serve/web of sqznet's repository")

@@ -16,7 +16,7 @@ _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})  # of x86 processors
 
 
 def choose(wanted: str) -> str:
-    """`wanted`, one of recipes.PRECISIONS, with `auto` replaced by the fastest format of this machine.
+    """`wanted`, one of recipe.PRECISIONS, with `auto` replaced by the fastest format of this machine.
 
     That is bfloat16 on GPUs from Ampere on and on processors with AVX512-BF16 or AMX; float16 with loss scaling on
     Volta and Turing; else float32: older GPUs (the K80) and processors are not faster with fewer bits.

@@ -17,7 +17,7 @@ from sqznet.train.finetune import Origin
 from sqznet.tune import search
 from sqznet.tune.search import Trial
 
-IDENTITY, TABLE, PLOT, BEST = "search.json", "trials.csv", "trials.png", "best.json"
+IDENTITY, TABLE, PLOT, BEST_RECIPE = "search.json", "trials.csv", "trials.png", "best.json"
 
 
 def check_identity(out: Path, identity: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def conclude(
     if origin:
         found = origin.adapt(found, ())
     from_where = {"data": str(data.folder), "init_weights": origin.to_dict() if origin else None, "teacher": None}
-    files.write_json(out / BEST, {"recipe": found.to_dict(), **from_where})  # the form of a run's config.json
+    files.write_json(out / BEST_RECIPE, {"recipe": found.to_dict(), **from_where})  # the form of a run's config.json
     console.result(
         f"best: trial {first.name}, val top-1 {console.percent(top1)} after "
         f"{console.counted(first.epochs, 'epoch')}: "
@@ -89,7 +89,9 @@ def conclude(
     )
     if compared_by is not None:
         _compare(out, recipe, found, compared_by, data.records("val"))
-    console.result(f"train with it: {console.command('sqznet.train', f'--recipe={out / BEST}')}; plot: {out / PLOT}")
+    console.result(
+        f"train with it: {console.command('sqznet.train', f'--recipe={out / BEST_RECIPE}')}; plot: {out / PLOT}"
+    )
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records: int) -> None:

@@ -137,7 +137,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
     flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
     processes: list[subprocess.Popen] = []
     log = run_dir / "output.log"
-    with log.open("ab") as output, child.passing_on_signals(processes) as asked:
+    with log.open("ab") as output, child.forwarding_signals(processes) as asked:
         processes.append(child.start("sqznet.train", flags, stdout=output, stderr=subprocess.STDOUT))
         if asked:  # the signal came before the process was in the list
             processes[0].terminate()

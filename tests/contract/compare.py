@@ -4,7 +4,7 @@
       prints the table of docs/resize.md; about three minutes with the compilers
 
 Each picture is seen through the whole of an implementation, and what comes out, the network's square of 64 pixels, is
-compared with the square of the pixels that the picture stands for. Differences are in levels of 255.
+compared with the square of the expected pixels. Differences are in levels of 255.
 """
 
 from __future__ import annotations

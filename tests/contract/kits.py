@@ -1,4 +1,4 @@
-"""The Kotlin and Swift of export/, compiled against stand-ins for Android's and Apple's classes, and run here.
+"""Compiles and runs the Kotlin and Swift kits with substitutes for Android's and Apple's classes.
 
 What decodes a photograph is the phone's own, and is not here: jobs begin with straight RGBA pixels in sRGB.
 """
@@ -24,7 +24,7 @@ KOTLIN_SOURCES = ("Classifier.kt", "Resize.kt", "ResizeCheck.kt", "SelfTest.kt")
 
 
 class MissingError(Exception):
-    """This machine lacks a program; the text says which."""
+    """A program is missing on this machine; the text names it."""
 
 
 class CannotHaveError(MissingError):
@@ -50,7 +50,7 @@ class Kit:
         assert done.returncode == 0, done.stderr
 
     def network_pixels(self, photographs: list[np.ndarray], size: int, *more: str) -> list[np.ndarray]:
-        """What the kit makes of straight RGBA pixels, uint8 (height, width, 4): uint8 (size, size, 3) each."""
+        """The network's input for straight RGBA pixels, uint8 (height, width, 4): uint8 (size, size, 3) each."""
         jobs = []
         for number, rgba in enumerate(photographs):
             before, after = self.folder / f"{number}.rgba", self.folder / f"{number}.rgb"

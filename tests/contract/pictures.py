@@ -1,10 +1,10 @@
-"""One set of pictures that every implementation of the input contract has to see alike.
+"""One set of pictures that every implementation of the input contract has to decode and resize alike.
 
   python -m tests.contract.pictures FOLDER
-      writes the set, and of each picture NAME.expected.png, the pixels that it stands for
+      writes the set, and of each picture NAME.expected.png, the expected pixels
 
-Each is drawn: no photograph of anybody's is in it. What a picture stands for is known because the file is made from it.
-docs/resize.md says what the contract is.
+The pictures are synthetic, so that the expected pixels are known: each file is made from them.
+docs/resize.md specifies the contract.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests import icc
 
 ORIENTATION = 0x0112  # tag of EXIF
 LEFT_RIGHT, UP_DOWN = (slice(None), slice(None, None, -1)), (slice(None, None, -1),)
-# What a camera that was held so has stored, by EXIF orientation; (height, width, 3) of the upright picture.
+# The stored pixels for an upright picture, by EXIF orientation; (height, width, 3) of the upright picture.
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[LEFT_RIGHT],
@@ -80,7 +80,7 @@ def three(grey: np.ndarray) -> np.ndarray:
 
 
 def opacity() -> np.ndarray:
-    """Opaque in the middle, softly nothing at the edges: uint8, (height, width)."""
+    """Opacity that falls from the middle to the edges: uint8, (height, width)."""
     height, width = scene().shape[:2]
     y, x = np.mgrid[:height, :width]
     distance = np.hypot((x - width / 2) / width, (y - height / 2) / height)
@@ -88,7 +88,7 @@ def opacity() -> np.ndarray:
 
 
 def hidden() -> np.ndarray:
-    """The scene, but with loud colours where `opacity` is 0."""
+    """The scene, with bright colours where `opacity` is 0."""
     pixels = scene().copy()
     pixels[opacity() == 0] = (255, 0, 255)
     return pixels
@@ -107,7 +107,7 @@ def saved(pixels: np.ndarray | Image.Image, format: str, **options) -> bytes:
 
 
 def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
-    # Fine enough that what it loses is less than what decoders differ by.
+    # Its loss is smaller than the differences between decoders.
     return saved(pixels, "JPEG", **{"quality": 97, "subsampling": 0, **options})
 
 
@@ -252,7 +252,7 @@ def _profiled() -> Made:
 
 
 def _shaped() -> Made:
-    noise = np.random.default_rng(0).normal(0, 25, (32, 32, 1))  # as fine as its pixels, and grey, as in photographs
+    noise = np.random.default_rng(0).normal(0, 25, (32, 32, 1))  # in single pixels, and grey, as in photographs
     tiny = np.rint(scene(32, 32) + noise).clip(0, 255).astype(np.uint8)
     wide, tall = scene(2000, 20), scene(20, 2000)
     return [

@@ -1,4 +1,4 @@
-"""What each implementation of the input contract makes of a picture: its name to a function that tells.
+"""All implementations of the input contract: name to a function from pictures to the network's input.
 
 Each function takes pictures and an empty folder, and gives the network's square of each by the picture's name: uint8
 RGB, (size, size, 3), or a text where the implementation refuses it.
@@ -34,7 +34,7 @@ from tests.contract import kits
 from tests.contract.pictures import Picture
 from tests.export.test_constants import MANIFEST
 
-CONTRACT = Preprocessing(64, 73)  # as large a share of the photograph as 224 is of 256
+CONTRACT = Preprocessing(64, 73)  # the same fraction of the photograph as 224 of 256
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Squares = dict[str, np.ndarray | str]
 
@@ -58,7 +58,7 @@ def shards(pictures: list[Picture], folder: Path) -> Squares:
 
 
 def evaluate(pictures: list[Picture], folder: Path) -> Squares:
-    """What `evaluate` gives to a network, of a set that keeps pixels."""
+    """The input that `evaluate` computes, for a data set that stores pixels."""
     squares: Squares = {}
     built, names = _built(pictures, folder, decoded=True)
     for split in built.splits:
@@ -85,7 +85,7 @@ def _built(pictures: list[Picture], folder: Path, **options: Any) -> tuple[Manif
 
 
 def predict(pictures: list[Picture], folder: Path) -> Squares:
-    """What `predict` gives to a network."""
+    """The input that `predict` computes."""
     predictor: Any = SimpleNamespace(card=SimpleNamespace(preprocessing=CONTRACT))
     squares: Squares = {}
     for picture in pictures:
@@ -162,7 +162,7 @@ def _serving(folder: Path) -> Iterator[str]:
 
 
 def kit(language: str, pictures: list[Picture], folder: Path) -> Squares:
-    """The code of the Kotlin or the Swift kit from decoded pixels on; what decodes is the phone's and is not here."""
+    """The code of the Kotlin or the Swift kit after decoding, which is the phone's own."""
     built = kits.KITS[language](manifest(CONTRACT), folder)
     more = ["ARGB_8888"] if language == "kotlin" else []
     decoded = [straight_rgba(picture.content) for picture in pictures]
@@ -171,7 +171,7 @@ def kit(language: str, pictures: list[Picture], folder: Path) -> Squares:
 
 
 def straight_rgba(content: bytes) -> np.ndarray:
-    """An image as phones document that they decode it: upright, sRGB, 8 bits, alpha beside the colours."""
+    """An image as phones decode it by their documentation: upright, sRGB, 8 bits, alpha beside the colours."""
     image = Image.open(io.BytesIO(content))
     image.load()
     orientation, profile = image.getexif().get(0x0112, 1), image.info.get("icc_profile", b"")

@@ -1,4 +1,4 @@
-"""The Kotlin and Swift kits, run: what is not a phone's own has to be what Python computes."""
+"""The Kotlin and Swift kits compute the same as Python, apart from the phone's own functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqznet.images import crop
 from sqznet.images.preprocessing import CORNER, Preprocessing
 from tests.contract.readers import CONTRACT
 
-pytestmark = pytest.mark.slow  # a compiler is got, and takes half a minute
+pytestmark = pytest.mark.slow  # downloads a compiler, which takes half a minute to run
 
 # Width, height, side of the result.
 SHAPES = ((96, 96, 32), (37, 51, 32), (1, 1, 8), (3, 200, 32), (999, 30, 64), (20, 20, 64), (640, 481, 224), (5, 9, 50))
@@ -36,7 +36,7 @@ def test_a_kit_resizes_as_tensorflow_does_antialiased_or_not(kit):
         expected = crop.preprocess_for_eval(photograph, Preprocessing(size, size + 3, fit, how, smooth)).numpy()
         found = np.fromfile(job[2], np.uint8).reshape(expected.shape)
         assert np.abs(found - expected.astype(int)).max() <= 1, case
-        # TensorFlow reads the weights of the plain kernels off a table of 1,024 places: more levels differ there.
+        # TensorFlow rounds the weights of these kernels to a table of 1,024 entries, so more levels differ.
         assert (found != expected).mean() <= (0.0005 if smooth else 0.05), case
 
 
@@ -44,7 +44,7 @@ def test_a_kit_resizes_as_tensorflow_does_antialiased_or_not(kit):
 def test_a_kit_puts_transparency_onto_white(kit, configuration):
     rng = np.random.default_rng(1)
     rgba = rng.integers(0, 256, (64, 64, 4), dtype=np.uint8)
-    rgba[:20, :, 3] = 0  # the colours below are there, and must not be seen
+    rgba[:20, :, 3] = 0  # transparent pixels have colours, which must not show
     rgba[20:40, :, 3] = 255
     alpha = rgba[..., 3:] / 255
     flat = np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -7,7 +7,7 @@ import pytest
 from tests import ci
 from tests.contract import compare, kits, pictures, readers
 
-# Chromium adds the black ink to the others before it applies the profile. The page says so and takes none.
+# Chromium adds the black ink to the others before it applies the profile. The page refuses such files.
 REFUSED = {("page", "cmyk-press-profile.jpg"): "in the inks of a press"}
 
 

@@ -13,7 +13,7 @@ PARENT = """
 import sys
 from sqznet.core import child
 processes = []
-with child.passing_on_signals(processes) as asked:
+with child.forwarding_signals(processes) as asked:
     processes.append(child.start("noting", [sys.argv[1]]))
     code = processes[0].wait()
 print(code, asked)

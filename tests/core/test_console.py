@@ -68,8 +68,8 @@ def test_markdown_of_a_name_means_nothing_in_a_card():
 
 
 def test_a_bar_tells_of_itself_where_it_cannot_be_drawn(monkeypatch, capsys):
-    monkeypatch.setattr(console, "TOLD", 0.1)
-    monkeypatch.setattr(console, "WATCHED", 0.02)
+    monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(console, "POLL_SECONDS", 0.02)
     bar = console.progress("images/s", watch=lambda: bar.update(task, completed=7))
     task = bar.add_task("reading [photographs]", total=9)
 
@@ -88,8 +88,8 @@ def test_a_command_that_shows_nothing_says_that_it_is_still_at_work():
     code = (
         "import time\n"
         "from sqznet.core import console\n"
-        "console.TOLD, console.WATCHED = 0.1, 0.02\n"
-        "with console.keep_awake():\n"
+        "console.HEARTBEAT_SECONDS, console.POLL_SECONDS = 0.1, 0.02\n"
+        "with console.heartbeat():\n"
         "    console.say('converting model.tflite')\n"
         "    time.sleep(0.6)\n"
         "console.say('done')\n"
@@ -112,10 +112,10 @@ def test_the_next_command_can_be_typed_as_it_stands(capsys):
 
 
 def test_a_hidden_bar_that_ends_does_not_count_as_something_shown(monkeypatch, capsys):
-    monkeypatch.setattr(console, "TOLD", 0.1)
-    monkeypatch.setattr(console, "WATCHED", 0.02)
+    monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(console, "POLL_SECONDS", 0.02)
     console.say("one")
-    before = console._told
+    before = console._last_output
     with console.progress("images/s", transient=True) as bar:
         bar.add_task("evaluating", total=9)
-    assert console._told == before
+    assert console._last_output == before

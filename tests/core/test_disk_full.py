@@ -252,7 +252,7 @@ def test_a_run_may_meet_a_full_disk_at_every_file_and_ends_as_if_it_had_not(shar
         assert Path(path).is_relative_to(run_dir) and Path(path).match(pattern) and NO_SPACE in message, message
         step = check_run(run_dir)
         assert step >= reached
-        assert message.endswith(f"; with --resume --run_dir={run_dir} it goes on from step {step}") or step < 0
+        assert message.endswith(f"; with --resume --run_dir={run_dir} it continues from step {step}") or step < 0
         reached = step
         disk.free()
 
@@ -454,7 +454,7 @@ def test_other_reasons_are_told_alike_and_other_errors_are_not_touched():
         (tf.errors.PermissionDeniedError(None, None, within), rights),
         (OSError(hdf5), f"cannot write a file: {NO_SPACE}"),
     ):
-        failed = files.why_not_written(error)
+        failed = files.write_failure(error)
         assert failed and files.in_words(failed).startswith(wanted)
     for other in (FileNotFoundError(errno.ENOENT, "No such file", "a"), ValueError("x"), InputError(quota)):
-        assert files.why_not_written(other) is None
+        assert files.write_failure(other) is None

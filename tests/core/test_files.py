@@ -19,14 +19,14 @@ from sqznet.core.errors import InputError
 def test_a_name_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     for path, words in (
-        (tmp_path / "file" / "x", "a file stands in its way"),
-        (tmp_path / "file" / "x" / "y", "a file stands in its way"),
+        (tmp_path / "file" / "x", "a file exists where a folder is needed"),
+        (tmp_path / "file" / "x" / "y", "a file exists where a folder is needed"),
         (tmp_path / ("x" * 300), "give it a shorter name"),
-        (tmp_path, "a folder stands in its way"),
+        (tmp_path, "a folder exists where a file is needed"),
     ):
         with pytest.raises(OSError) as raised:
             files.write_text(path, "")
-        assert words in files.in_words(files.why_not_written(raised.value))
+        assert words in files.in_words(files.write_failure(raised.value))
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -32,11 +32,11 @@ def test_an_out_that_cannot_be_a_folder_is_refused_before_the_work(tmp_path, mon
     monkeypatch.setattr(inference, "file_of", lambda path: path)
     monkeypatch.setattr(inference, "load", lambda path: pytest.fail("it has begun"))
     for out in (tmp_path / "file", tmp_path / "file" / "x"):
-        with pytest.raises(InputError, match="Not a directory; a file stands in its way; name another"):
+        with pytest.raises(InputError, match="Not a directory; a file exists where a folder is needed; name another"):
             evaluate.main([f"--model={tmp_path}", f"--out={out}"])
     with pytest.raises(InputError, match="File name too long; give it a shorter name"):
         evaluate.main([f"--model={tmp_path}", f"--out={tmp_path / ('x' * 300)}"])
-    with pytest.raises(InputError, match="a file stands in its way"):
+    with pytest.raises(InputError, match="a file exists where a folder is needed"):
         predict.main([f"--picture={tmp_path / 'file' / 'x.png'}", "photo.jpg"])
 
 

@@ -65,7 +65,7 @@ def source(request) -> str:
 
 
 def constants(source: str) -> dict:
-    """What the source says before its files, with names as words: {"image size": 224}."""
+    """The constants of the source, with names as words: {"image size": 224}."""
     found = re.findall(r"^    (?:const val|static let) (\w+): (?:String|Int|Bool|Boolean) = (.+)$", source, re.M)
     return {re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower(): json.loads(value) for name, value in found}
 
@@ -136,7 +136,7 @@ def test_a_bundle_without_golden_has_no_tolerances():
         ("\U000e0041", r'"\udb40\udc41"', r'"\u{e0041}"'),
     ],
 )
-def test_strings_are_escaped_as_each_language_wants_it(text, kotlin, swift):
+def test_strings_are_escaped_for_each_language(text, kotlin, swift):
     assert contract.kotlin_string(text) == kotlin
     assert contract.swift_string(text) == swift
 
@@ -179,14 +179,14 @@ def test_the_generated_source_has_no_syntax_errors_whatever_the_manifest_says(su
 
 
 def drawn_as_tensorflow_resizes_it(preprocessing: Preprocessing) -> list[int]:
-    """What resizeIsExact expects: the picture that both kits draw, resized as training does."""
+    """The expected values of resizeIsExact: the picture that both kits compute, resized as in training."""
     y, x, colour = np.mgrid[:17, :23, :3]
     drawn = ((x * 9 + y * 4 + colour * 30 + x % 3 * (y % 2) * 40) % 256).astype(np.uint8)
     return crop.preprocess_for_eval(drawn, preprocessing).numpy().ravel().tolist()
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stem == "ResizeCheck"], ids=lambda path: path.name)
-def test_what_the_kits_expect_of_their_resize_is_what_tensorflow_makes(path):
+def test_the_kits_expect_the_pixels_of_tensorflow(path):
     numbers = re.findall(r"^(?:private )(?:val|let) (\w+).*[\[(]\n((?:[ \d,]+\n)+)", path.read_text(), re.M)
     expected = {
         name.lower().replace("_", ""): [int(number) for number in re.findall(r"\d+", text)] for name, text in numbers

@@ -40,7 +40,7 @@ def test_each_file_equals_the_keras_model_in_its_own_runtime(bundle, trained_run
     keras_model, exported = inference.load(trained_run), inference.load(bundle / variant.file_name)
     images = images_of(shard_set, keras_model)
     expected, given = keras_model.predict(images), exported.predict(images)
-    if variant.quantize == "int8":  # how far a single answer moves depends on how so small a network was trained
+    if variant.quantize == "int8":  # single answers of so small a network may change
         assert np.abs(given - expected).mean() < np.abs(expected - expected.mean(axis=0)).mean() / 3
     else:
         assert np.abs(given - expected).max() <= TOLERANCES[variant.quantize]
@@ -137,7 +137,7 @@ def test_a_bundle_is_what_its_manifest_says(bundle):
     assert max(difference for _, _, difference in results) < 1e-5  # the same runtime on the same machine
 
 
-def test_golden_pictures_are_what_the_files_were_asked(bundle, trained_run):
+def test_golden_pictures_are_the_golden_inputs(bundle, trained_run):
     from PIL import Image
 
     golden = json.loads((bundle / "golden" / "golden.json").read_text())
@@ -190,15 +190,15 @@ def test_an_unknown_format_lists_the_known_ones(format, quantize, message):
         variants.choose(format, quantize)
 
 
-def test_all_means_every_format_that_can():
+def test_all_means_every_format_that_has_the_quantization():
     assert [each.format for each in variants.choose("all", "none")] == ["savedmodel", "tflite", "onnx", "onnx_nchw"]
     assert [each.format for each in variants.choose("all", "float16")] == ["tflite", "onnx", "onnx_nchw"]
     assert variants.choose("all", "all") == list(variants.VARIANTS)
 
 
-def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_path):
-    export(trained_run, shard_set, tmp_path / "drawn", files="onnx", synthetic=True)  # checks itself
-    golden = tmp_path / "drawn" / "golden"
+def test_a_bundle_with_synthetic_pictures_has_no_photograph(trained_run, shard_set, tmp_path):
+    export(trained_run, shard_set, tmp_path / "synthetic", files="onnx", synthetic=True)  # checks itself
+    golden = tmp_path / "synthetic" / "golden"
     pixels = np.fromfile(golden / "inputs.bin", np.uint8).reshape(8, 32, 32, 3)
     predictor = inference.load(trained_run)
     records = images_of(shard_set, predictor).astype(int)
@@ -207,7 +207,7 @@ def test_a_bundle_with_drawings_holds_no_photograph(trained_run, shard_set, tmp_
     assert json.loads((golden / "golden.json").read_text())["labels"] is None
     read = reading.read(golden / "photo.jpg", predictor)[0].astype(int)
     assert np.abs(read - pixels[0]).mean() < 1
-    report = (tmp_path / "drawn" / "report.html").read_text()
+    report = (tmp_path / "synthetic" / "report.html").read_text()
     assert "of none of the classes" in report and "✗" not in report
 
 
@@ -232,11 +232,11 @@ def test_evaluate_says_what_a_model_loses_against_another(bundle, trained_run, s
         evaluate.main([*flags, f"--against={tmp_path / 'missing.tflite'}"])
 
 
-def test_the_proof_compares_on_the_records_it_says(bundle, trained_run, shard_set):
+def test_files_are_compared_on_the_requested_records(bundle, trained_run, shard_set):
     paths = {bundle / "model.onnx": "none", bundle / "model_int8.tflite": "int8"}
-    against, proofs = verify.verify_files(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
-    assert len(against.labels) == against.score.n == proofs["model_int8.tflite"].score.n == 20
-    assert proofs["model.onnx"].agreement == 1.0
+    against, results = verify.verify_files(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
+    assert len(against.labels) == against.score.n == results["model_int8.tflite"].score.n == 20
+    assert results["model.onnx"].agreement == 1.0
 
 
 def test_the_program_of_the_document_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):

@@ -1,4 +1,4 @@
-"""Each gate, tripped: what is not right is not left behind."""
+"""Every gate refuses a faulty file, and the refused export leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_a_file_that_is_not_equal_is_not_written(trained_run, shard_set, tmp_pat
 
 @pytest.fixture(scope="module")
 def always_the_rarest(trained_run, shard_set):
-    """A change of the last biases after which the trained network always says what it otherwise says least."""
+    """A change of the last biases that makes the network always predict the class that it predicts least."""
     batches = verify.answers(inference.load(trained_run), shard_set, "val", None, "asking")
     answers = np.concatenate([probabilities.argmax(axis=1) for _, _, probabilities in batches])
     rarest = np.bincount(answers, minlength=3).argmin()
     return lambda bias: bias + 1e4 * (np.arange(3) == rarest)
 
 
-def test_an_int8_file_that_always_says_the_same_is_not_written(
+def test_an_int8_file_that_always_predicts_one_class_is_not_written(
     trained_run, shard_set, tmp_path, monkeypatch, always_the_rarest
 ):
     import keras
@@ -140,7 +140,7 @@ def test_bytes_that_change_from_one_conversion_to_the_next_are_refused(trained_r
         path.write_bytes(proto.SerializeToString())
 
     monkeypatch.setattr(variants, "VARIANTS", (variants.Variant(real.file_name, "onnx", "none", restless),))
-    with pytest.raises(InputError, match="comes out with other bytes each time"):
+    with pytest.raises(InputError, match="has other bytes after each conversion"):
         export(trained_run, shard_set, tmp_path / "out", files="onnx")
 
 
@@ -177,7 +177,7 @@ def test_labels_inside_a_file_in_another_order_are_found(copy):
     assert content.count(b"ball\nhouse\n") == 1
     labels, swapped = b"ball\nhouse\nstar\n", b"house\nball\nstar\n"
     content = content.replace(labels, swapped)
-    # With the checksum of what it holds now, or the archive would be damaged.
+    # With a new checksum, since the archive would be damaged otherwise.
     content = content.replace(*(zlib.crc32(each).to_bytes(4, "little") for each in (labels, swapped)))
     (copy / "model.tflite").write_bytes(content)
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -196,7 +196,7 @@ def test_a_model_that_orders_classes_otherwise_than_the_data_is_refused(trained_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_golden_vector_that_is_not_met_is_found(copy):
+def test_an_output_that_differs_from_its_golden_vector_is_found(copy):
     path = copy / "golden" / "expected" / "model.onnx.bin"
     path.write_bytes(np.zeros(files.size_of(path) // 4, "<f4").tobytes())
     with pytest.raises(InputError, match=r"model.onnx fails its golden self-test: .*, and 1e-03 is allowed"):
@@ -219,9 +219,7 @@ def test_a_flex_operator_is_refused(tmp_path):
     import tensorflow as tf
 
     path = converted(lambda image: tf.linalg.det(image[:, :, :3, :]), 8, tmp_path / "flex.tflite", flex=True)
-    with pytest.raises(
-        InputError, match="operators that are not on the list of what every runtime has: .*custom FlexMatrixDeterminant"
-    ):
+    with pytest.raises(InputError, match="operators that not every runtime has: .*custom FlexMatrixDeterminant"):
         audit.check(path, "none")
 
 
@@ -231,7 +229,7 @@ def test_an_empty_graph_is_refused(tmp_path):
         audit.check(path, "none")
 
 
-def test_what_claims_another_type_is_refused(bundle):
+def test_a_file_of_another_type_than_claimed_is_refused(bundle):
     for name, claim, message in (
         ("model.tflite", "int8", "weights .* are FLOAT32, and INT8 was expected"),
         ("model_dynamic.tflite", "int8", r"is not all int8: \d+ of \d+ tensors are float"),
@@ -274,7 +272,7 @@ def test_operators_of_another_domain_are_refused(bundle, tmp_path):
         *("evaluation-notes.txt", "confusion-val.csv", "evaluation-val/mine.json"),
     ],
 )
-def test_other_things_within_a_bundle_keep_it_from_being_replaced(bundle, trained_run, shard_set, tmp_path, place):
+def test_a_bundle_with_foreign_files_is_not_replaced(bundle, trained_run, shard_set, tmp_path, place):
     out = shutil.copytree(bundle, tmp_path / "out")
     (out / place).parent.mkdir(exist_ok=True)
     (out / place).write_text("mine")
@@ -283,22 +281,22 @@ def test_other_things_within_a_bundle_keep_it_from_being_replaced(bundle, traine
     assert (out / place).read_text() == "mine"
 
 
-def test_all_that_an_export_writes_is_its_own(bundle, tmp_path):
-    """Reports of `evaluate` and what a killed export left, too."""
+def test_all_files_of_an_export_are_recognized(bundle, tmp_path):
+    """So are reports of `evaluate`, and the files that a killed export left."""
     out = shutil.copytree(bundle, tmp_path / "out")
     for name in ("evaluation-val-model.onnx-as-tflite.json", "confusion-val.png", ".tmp-0123-report.html"):
         (out / name).write_text("")
     assert set(previous.find(out).models) == set(check.load(bundle)["files"])
 
 
-def test_a_link_to_a_folder_is_no_export_s(bundle, tmp_path):
+def test_a_link_to_a_folder_is_a_foreign_file(bundle, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
     (out / "golden" / "linked").symlink_to(tmp_path)
     with pytest.raises(InputError, match=r"holds files that no export wrote: golden/linked. Move"):
         previous.find(out)
 
 
-def test_a_failed_export_says_what_stands_in_a_folder_without_a_bundle(tmp_path):
+def test_a_failed_export_says_that_there_is_no_bundle(tmp_path):
     assert str(previous.find(tmp_path)) == f"nothing was written, and there is no bundle in {tmp_path}"
     missing = tmp_path / "missing"
     assert str(previous.find(missing)) == f"nothing was written, and {missing} does not exist"
@@ -311,7 +309,7 @@ def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
 
 
 def test_only_a_bundle_is_replaced(trained_run, shard_set, tmp_path):
-    """Not a folder whose files have names that a bundle has, too, such as a data set's manifest."""
+    """A folder with the file names of a bundle, such as the manifest of a data set, is no bundle."""
     out = tmp_path / "out"
     (out / "golden").mkdir(parents=True)
     (out / "manifest.json").write_text('{"files": ["a.csv"]}')
@@ -330,8 +328,12 @@ def test_a_mistyped_flag_leaves_the_older_bundle(bundle, trained_run, shard_set,
     check.check(out)
 
 
+def test_the_earlier_name_of_synthetic_pictures_is_accepted():
+    assert command.make_parser().parse_args(["--golden=drawings"]).golden == "synthetic"
+
+
 @pytest.mark.slow
-def test_a_file_of_two_images_at_a_time_proves_and_tests_itself(trained_run, shard_set, tmp_path):
+def test_a_file_for_two_images_per_run_is_verified_and_passes_its_self_test(trained_run, shard_set, tmp_path):
     export(trained_run, shard_set, tmp_path / "out", files="tflite", tflite_batch=2)
     assert inference.load(tmp_path / "out" / "model.tflite").runtime.batch == 2
 
@@ -357,7 +359,7 @@ def test_a_manifest_of_another_form_is_refused(bundle, tmp_path, change, message
         check.check(out)
 
 
-def test_a_folder_with_other_things_in_it_is_not_replaced(bundle, trained_run, shard_set, tmp_path):
+def test_a_bundle_with_a_foreign_file_is_not_replaced_even_with_replace(bundle, trained_run, shard_set, tmp_path):
     out = shutil.copytree(bundle, tmp_path / "out")
     (out / "notes.txt").write_text("mine")
     for replace in (False, True):
@@ -405,7 +407,7 @@ def as_if(out: Path, change) -> None:
     ],
     ids=["weights", "version", "preprocessing", "records", "damaged"],
 )
-def test_files_that_do_not_go_together_are_not_removed_unasked(bundle, trained_run, shard_set, tmp_path, change, why):
+def test_files_of_another_model_are_not_removed_without_replace(bundle, trained_run, shard_set, tmp_path, change, why):
     out = shutil.copytree(bundle, tmp_path / "out")
     as_if(out, change)
     before = files.sha256_below(out)
@@ -432,7 +434,7 @@ def test_replace_removes_the_bundle_as_a_whole(bundle, trained_run, shard_set, t
         pytest.param(OSError(28, "No space left on device"), id="full", marks=pytest.mark.slow),
     ],
 )
-def test_stopped_at_the_last_moment_the_older_bundle_stands(
+def test_an_export_stopped_at_its_end_leaves_the_older_bundle_unchanged(
     bundle, trained_run, shard_set, tmp_path, monkeypatch, capsys, error
 ):
     out = shutil.copytree(bundle, tmp_path / "out")
@@ -449,13 +451,13 @@ def test_stopped_at_the_last_moment_the_older_bundle_stands(
 
 
 @pytest.mark.slow
-def test_killed_during_export_nothing_that_looks_finished_remains(trained_run, tmp_path):
+def test_a_killed_export_leaves_no_folder_that_looks_finished(trained_run, tmp_path):
     out = tmp_path / "bundles" / "tiny"
     command = [sys.executable, "-m", "sqznet.export", f"--model={trained_run}", "--split=val", f"--out={out}",
                "--format=onnx"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("bundles/.tmp-*/*.onnx")):  # a file is written, but none is proved
+    while not list(tmp_path.glob("bundles/.tmp-*/*.onnx")):  # a file is written, but none is verified
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)

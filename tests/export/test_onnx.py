@@ -1,4 +1,4 @@
-"""What the ONNX writer takes out of tf2onnx's graphs so that the same model gives the same bytes."""
+"""The ONNX writer removes nodes from tf2onnx's graphs, so that the same model gives the same bytes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def graph_of(side: int, reshaped: list[int]) -> onnx.ModelProto:
         (2, [-1, 2, 2, 4], ["Transpose", "Reshape", "Relu"]),  # pixels change places
     ],
 )
-def test_moves_that_end_where_they_began_are_left_out(side, reshaped, left):
+def test_moves_that_cancel_out_are_removed(side, reshaped, left):
     proto = graph_of(side, reshaped)
     images = np.arange(2 * side * side * 4, dtype=np.float32).reshape(2, side, side, 4) - 3
     (expected,) = ReferenceEvaluator(proto).run(None, {"image": images})
-    writer._drop_moves_of_nothing(proto)
-    writer._put_in_order(proto)
+    writer._remove_identity_moves(proto)
+    writer._sort(proto)
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node] == left
     assert bool(proto.graph.initializer) == ("Reshape" in left)

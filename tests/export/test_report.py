@@ -111,7 +111,7 @@ def changed(**changes) -> dict:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A bundle's golden inputs and what its files answered, as the export leaves them."""
+    """The golden inputs and outputs of a bundle, as an export writes them."""
     from PIL import Image
 
     made = tmp_path / "tiny<&>"
@@ -205,7 +205,7 @@ def test_only_the_most_frequent_changes_are_listed(folder):
     assert " 33 " in text and " 32 and" not in text
 
 
-def test_text_of_others_is_escaped(folder):
+def test_names_and_texts_are_escaped(folder):
     content = write_report(folder)
     words = Words(content)
     assert words.open == []
@@ -229,7 +229,7 @@ def test_the_same_bundle_gives_the_same_bytes(folder):
     assert write_card(folder) == write_card(folder, shuffled)
 
 
-def test_an_unfinished_folder_goes_by_the_name_it_will_have(folder):
+def test_an_unfinished_folder_has_the_name_of_the_finished_one(folder):
     unfinished = folder.rename(folder.with_name(".tmp-123-tiny"))
     assert "<h1>tiny</h1>" in write_report(unfinished)
     assert write_card(unfinished).startswith("# tiny\n")
@@ -299,7 +299,7 @@ def test_the_curve_of_the_run_is_in_the_report(folder):
     assert "Loss and accuracy of the run" not in write_report(folder)
 
 
-def test_records_too_few_for_the_loss_that_was_allowed_are_told_of(folder):
+def test_too_few_records_for_the_allowed_loss_give_a_warning(folder):
     warned = changed(gate={"max_drop": 0.005, "warning": metrics.too_few_records(28, 28, 0.005)})
     for content in (write_report(folder, warned), write_card(folder, warned)):
         assert "28 records cannot show a loss of 0.5 points: one record is 3.57 points" in content
@@ -316,7 +316,7 @@ def test_files_over_the_budget_are_named(folder):
     assert "over the budget: model.tflite." in Words(write_report(folder, budget=2_850_000)).text
 
 
-def test_without_latency_nothing_is_said_of_speed(folder):
+def test_without_latency_there_is_no_section_on_speed(folder):
     manifest = changed()
     for each in manifest["files"].values():
         del each["latency"]
@@ -384,7 +384,7 @@ def test_the_licence_is_that_of_the_weights(weights, text):
         ),
     ],
 )
-def test_the_origin_is_told(data, weights, text):
+def test_the_origin_names_data_and_weights(data, weights, text):
     assert formatting.origin(changed(data=data, weights=weights)) == text
 
 

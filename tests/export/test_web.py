@@ -185,7 +185,7 @@ def test_a_photograph_can_be_dropped(page, photographs):
 
 
 def test_a_sqz_file_can_be_dropped_beside_the_files_of_the_bundle(page, bundle, photographs):
-    """The photograph stays, and is looked at as each network wants it."""
+    """The photograph stays and is preprocessed for each network."""
     choose(page, "model.onnx")
     upload(page, photographs / "val" / "ball" / "000.jpg")
     before = answers(page)
@@ -200,7 +200,7 @@ def test_a_sqz_file_can_be_dropped_beside_the_files_of_the_bundle(page, bundle, 
     assert state_of(page, "golden") == state_of(page, "resize") == "passed"
 
 
-def test_what_is_not_a_photograph_is_said_and_forgotten(page, photographs, tmp_path):
+def test_a_file_that_is_no_photograph_gives_a_message(page, photographs, tmp_path):
     (tmp_path / "notes.jpg").write_text("no picture")
     upload(page, tmp_path / "notes.jpg")
     assert page.inner_text("#problem") == "notes.jpg is not an image that this browser can decode"
@@ -210,7 +210,7 @@ def test_what_is_not_a_photograph_is_said_and_forgotten(page, photographs, tmp_p
 
 @pytest.mark.parametrize("name", ["alpha.png", "display-p3-alpha.png", "prophoto.jpg", "orientation-7.webp"])
 def test_colours_transparency_and_orientation_are_those_of_the_contract(page, bundle, tmp_path, name):
-    """tests/contract has all the pictures, without the page around the code."""
+    """tests/contract tests all pictures, without the page."""
     (picture,) = (each for each in pictures.draw() if each.name == name)
     (tmp_path / name).write_bytes(picture.content)
     upload(page, tmp_path / name)
@@ -219,14 +219,14 @@ def test_colours_transparency_and_orientation_are_those_of_the_contract(page, bu
     assert np.abs(seen_by(page) - resize.prepare(picture.expected, wanted).astype(int)).mean() <= 2
 
 
-def test_inks_of_a_press_are_refused_by_name(page, tmp_path):
+def test_a_cmyk_photograph_with_a_profile_is_refused_by_name(page, tmp_path):
     (picture,) = (each for each in pictures.draw() if each.name == "cmyk-press-profile.jpg")
     (tmp_path / "poster.jpg").write_bytes(picture.content)
     upload(page, tmp_path / "poster.jpg")
     assert page.inner_text("#problem").startswith("poster.jpg is a CMYK image with a colour profile")
 
 
-def test_a_bundle_that_asks_for_more_than_the_page_knows_is_refused(browser, bundle, web, tmp_path):
+def test_a_bundle_with_unsupported_preprocessing_is_refused(browser, bundle, web, tmp_path):
     changed = tmp_path / "bundle"
     shutil.copytree(bundle, changed)
     manifest = json.loads((changed / "manifest.json").read_text())
@@ -261,7 +261,7 @@ def test_controls_have_names_and_answers_are_announced(page):
     assert page.locator("[aria-live] #results").count() == 1 and page.locator("[aria-live] #golden").count() == 1
 
 
-def test_only_this_machine_is_asked_and_the_policy_holds(browser, bundle, web, photographs):
+def test_the_page_connects_to_this_machine_only(browser, bundle, web, photographs):
     asked, refused = [], []
     with serving(bundle, web) as address:
         page = browser.new_page()
@@ -280,7 +280,7 @@ def test_only_this_machine_is_asked_and_the_policy_holds(browser, bundle, web, p
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model_int8.onnx"])
-def test_other_answers_than_the_recorded_ones_are_red(browser, bundle, web, tmp_path, name):
+def test_answers_that_differ_from_the_recorded_ones_fail(browser, bundle, web, tmp_path, name):
     changed = tmp_path / "bundle"
     shutil.copytree(bundle, changed)
     recorded = changed / "golden" / "expected" / f"{name}.bin"
@@ -295,7 +295,7 @@ def test_other_answers_than_the_recorded_ones_are_red(browser, bundle, web, tmp_
         page.close()
 
 
-def test_a_changed_photograph_and_a_changed_file_are_red(browser, bundle, web, photographs, tmp_path):
+def test_a_changed_photograph_and_a_changed_file_fail(browser, bundle, web, photographs, tmp_path):
     changed = tmp_path / "bundle"
     shutil.copytree(bundle, changed)
     golden = json.loads((changed / "golden" / "golden.json").read_text())
@@ -330,7 +330,7 @@ def test_a_broken_file_is_named(browser, bundle, web, tmp_path):
 SHAPES = ((96, 96, 32), (37, 51, 32), (1, 1, 8), (3, 200, 32), (999, 30, 64), (20, 20, 64), (640, 481, 224), (5, 9, 50))
 
 
-def test_resizing_is_tensorflows(tmp_path):
+def test_resizing_gives_the_pixels_of_tensorflow(tmp_path):
     if not shutil.which("node"):
         pytest.skip("needs Node.js")
     import tensorflow as tf
@@ -358,11 +358,11 @@ def test_resizing_is_tensorflows(tmp_path):
         expected = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy().astype(int)
         found = np.fromfile(tmp_path / f"{number}.out", np.uint8).reshape(expected.shape)
         assert np.abs(found - expected).max() <= 1, cases[number]
-        # TensorFlow reads the weights of the plain kernels off a table of 1,024 places: more levels differ there.
+        # TensorFlow takes the weights of kernels without antialiasing from a table of 1,024 entries: more differ.
         assert (found != expected).mean() <= (0.005 if smooth else 0.05), cases[number]
 
 
-def test_the_box_is_the_one_of_training(tmp_path):
+def test_the_crop_is_that_of_training(tmp_path):
     if not shutil.which("node"):
         pytest.skip("needs Node.js")
     import tensorflow as tf
@@ -384,7 +384,7 @@ def test_the_box_is_the_one_of_training(tmp_path):
 
 
 def test_screenshot(request, browser, web, tmp_path):
-    """A picture of the synthetic set, never a real photograph. SQZNET_SCREENSHOT says where to keep it."""
+    """A picture of the synthetic set, never a real photograph. SQZNET_SCREENSHOT is the path to write."""
     picture = Path(os.environ.get("SQZNET_SCREENSHOT") or tmp_path / "page.png")
     bundle = Path(os.environ.get("SQZNET_BUNDLE") or request.getfixturevalue("bundle"))
     drawing = synthetic.draw("screenshot", synthetic.CLASSES.index("house"), seed=1)

@@ -104,7 +104,7 @@ def encoded() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is served as the bundle: no more than `.sqz` files, beside a manifest of nothing."""
+    """The served bundle: `.sqz` files and an empty manifest."""
     folder = tmp_path_factory.mktemp("sqz")
     (folder / "manifest.json").write_text("{}")
     return folder
@@ -118,20 +118,20 @@ def address(folder, web):
 
 @pytest.fixture(scope="module")
 def page(browser, address):
-    """The page without a file, whose modules tests call by themselves."""
+    """The page without a file; tests call its modules directly."""
     page = open_page(browser, address)
     yield page
     page.close()
 
 
 def decoded(page, folder: Path, content: bytes) -> dict:
-    """What sqz.js makes of a file: header and checksums of the layers, or why it is refused."""
+    """The result of sqz.js: header and checksums of the layers, or the reason of a refusal."""
     (folder / "some.sqz").write_bytes(content)
     return page.evaluate(DECODE)
 
 
 def as_decoded(found: Contents) -> dict:
-    """The same of what the reference decoder makes of it."""
+    """The same for the reference decoder."""
     header = {name: value for name, value in vars(found).items() if name != "layers"}
     rows = [
         [name, list(kernel.shape), *(sha256(each.tobytes()).hexdigest() for each in (kernel, bias))]
@@ -141,7 +141,7 @@ def as_decoded(found: Contents) -> dict:
 
 
 def with_checksum(content: bytes) -> bytes:
-    """With length and checksum as they should be for what follows them."""
+    """The content with its correct length and checksum."""
     body = content[ENVELOPE.size :]
     return ENVELOPE.pack(decoder.MAGIC, ENVELOPE.size + len(body), zlib.crc32(body)) + body
 
@@ -165,7 +165,7 @@ def test_extremes_are_decoded_to_the_same_bits(page, folder):
     assert decoded(page, folder, content) == as_decoded(decoder.decode(content))
 
 
-def test_damage_is_refused_before_anything_is_believed(page, folder, encoded):
+def test_damage_is_refused_by_the_checksum(page, folder, encoded):
     content = encoded["simple-1.1"]
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1
@@ -215,7 +215,7 @@ def test_damage_is_refused_before_anything_is_believed(page, folder, encoded):
         ("words", "<I", 0, "begins below its floor"),
     ],
 )
-def test_what_makes_no_sense_is_refused_as_in_python(page, folder, encoded, offset, layout, value, message):
+def test_invalid_values_are_refused_as_in_python(page, folder, encoded, offset, layout, value, message):
     content = encoded["complex-1.1"]
     places = of_parts(content)
     damaged = bytearray(content)
@@ -239,7 +239,7 @@ def of_parts(content: bytes) -> dict[str, int]:
 
 
 def refused(page, folder: Path, content: bytes, message: str) -> None:
-    """By both decoders, for that reason."""
+    """Both decoders refuse the content with this reason."""
     assert re.search(message, decoded(page, folder, content)["refused"], re.IGNORECASE)
     with pytest.raises(Damaged, match=message):
         decoder.decode(content)
@@ -313,7 +313,7 @@ def show(page, photo: dict) -> None:
 
 
 def check_answer(page, content: bytes, words: list[str]) -> None:
-    """What the page shows is what Keras makes of the pixels that the page shows."""
+    """The shown answers are those of Keras for the shown pixels."""
     stored = decoder.decode(content)
     assert page.is_hidden("#problem"), page.inner_text("#problem")
     expected = keras_probabilities(stored, seen_by(page))
@@ -345,7 +345,7 @@ def test_a_sqz_file_is_all_that_the_page_needs(browser, address, folder, encoded
 
 
 def test_files_of_this_machine_can_be_opened_one_after_the_other(browser, address, encoded):
-    """Each sees the photograph in its own way, and names its own classes."""
+    """Each network has its own preprocessing and its own classes."""
     words = {
         "plain-1.0": list(labels.imagenet().values()),
         "complex-1.0": [f"class {index}" for index in range(5)],

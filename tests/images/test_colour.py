@@ -1,4 +1,4 @@
-"""Photographs in other colours than sRGB: what `data` stores and `predict` reads are the colours, not the numbers."""
+"""Photographs in other colour spaces than sRGB: `data` and `predict` convert them."""
 
 from __future__ import annotations
 

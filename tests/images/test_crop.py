@@ -40,7 +40,7 @@ def test_eval_equals_scaling_the_short_side_and_cutting_out_the_middle(width, he
     left, top = (image.width - 227) // 2, (image.height - 227) // 2
     expected = np.asarray(image.crop((left, top, left + 227, top + 227))).astype(int)
     assert got.shape == (227, 227, 3)
-    # The box is in whole pixels of the photograph: half of one is how far the two may lie apart.
+    # The box is in whole pixels of the photograph, so the two may be half a pixel apart.
     assert np.abs(got - expected).mean() < 1 + 255 / min(width, height) / 2
 
 
@@ -66,14 +66,14 @@ def test_interpolations_differ_where_there_is_detail():
 
 
 def weights(length: int, size: int, kernel, radius: float, antialias: bool, centre: float = 0.5) -> np.ndarray:
-    """How much each of `length` pixels counts in each of `size`: the contract as docs/resize.md has it."""
+    """The weight of each of `length` pixels in each of `size`, as docs/resize.md specifies it."""
     scale = length / size
     widened = max(1.0, scale) if antialias else 1.0
     rows = np.zeros((size, length))
     for i in range(size):
         x = (i + centre) * scale - centre
         taps = np.arange(int(np.floor(x - radius * widened)), int(np.ceil(x + radius * widened)) + 1)
-        taps = taps[(taps >= 0) & (taps < length)]  # what lies outside does not count
+        taps = taps[(taps >= 0) & (taps < length)]  # pixels outside have no weight
         values = kernel(np.abs(taps - x) / widened)
         rows[i, taps] = values / values.sum()
     return rows
@@ -115,7 +115,7 @@ def test_pixels_are_those_of_the_documented_contract(resize, interpolation, anti
         pixels,
         weights(width, size, kernel, radius, antialias, centre),
     )
-    # Rounded, and of float32. TensorFlow reads the weights of the plain cubic kernel off a table of 1,024 places.
+    # Rounded, and of float32. TensorFlow rounds the weights of the plain cubic kernel to a table of 1,024 entries.
     assert np.abs(got - expected.clip(0, 255)).max() < (0.75 if interpolation == "bicubic" and not antialias else 0.51)
     assert np.abs(prepared - expected.clip(0, 255)).max() < 0.51
 
@@ -167,7 +167,7 @@ def test_training_honours_antialiasing_in_a_dataset():
 
 def test_mediapipe_samples_single_pixels_from_the_corner():
     stripes = np.zeros((96, 192, 3), np.uint8)
-    stripes[::3, ::6] = 255  # every pixel that is looked at, and no other
+    stripes[::3, ::6] = 255  # exactly the sampled pixels
     buffer = io.BytesIO()
     Image.fromarray(stripes).save(buffer, "JPEG", quality=100, subsampling=0)
     got = crop.preprocess_for_eval(tf.constant(buffer.getvalue()), RUNTIME_RESIZES["mediapipe"].at(32)).numpy()
@@ -192,7 +192,7 @@ def test_a_training_crop_is_the_same_eagerly_and_in_a_dataset(recipe):
 
 @pytest.mark.parametrize("kind", [Preprocessing(64, 73), Preprocessing(227, 256, "squash", "bicubic")])
 def test_predictions_without_tensorflow_see_the_same_part_of_a_photograph(kind):
-    """Their JPEG decoder is another, a few levels apart."""
+    """The JPEG decoders differ by a few levels."""
     content = photograph(301, 222)
     got = prepare(decode.to_pixels(content), kind).astype(int)
     expected = crop.preprocess_for_eval(tf.constant(content), kind).numpy().astype(int)
@@ -220,7 +220,7 @@ def test_resized_crops_keep_to_their_areas_and_aspect_ratios():
 
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (90, 300)])
 def test_a_training_crop_shows_the_region_that_was_drawn(width, height):
-    """Of the gradient: red tells the column and green the row that a pixel comes from."""
+    """In the gradient, red is the column and green the row of a pixel."""
     content = photograph(width, height)
     for size in (24, 64, 250):  # an eighth to a half in the decoder; and scaled up
         for draws in crop.draw(tf.constant([0, 1], tf.int64), 12, IMAGENETTE.min_crop_area).numpy():

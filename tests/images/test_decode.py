@@ -124,7 +124,7 @@ def test_half_transparent_colours_are_mixed_with_white():
     assert np.abs(decode.to_pixels(content)[0, 0].astype(int) - [227, 177, 127]).max() <= 1
 
 
-# What undoes each orientation, as EXIF 2.3 (section 4.6.4, Orientation) describes where row 0 and column 0 are.
+# The inverse of each orientation, as EXIF 2.3 (section 4.6.4, Orientation) describes where row 0 and column 0 are.
 UPRIGHT = {
     1: lambda pixels: pixels,
     2: np.fliplr,

@@ -110,7 +110,7 @@ def test_evaluating_as_a_runtime_writes_a_report_of_its_own(trained_run, tmp_pat
 
 
 def test_a_card_may_have_equal_class_names_but_not_none():
-    """ImageNet has two classes called "crane" in words."""
+    """ImageNet has two classes whose readable name is "crane"."""
     content = {"preprocessing": {"image_size": 32, "resize_to": 32, "resize": "short", "interpolation": "bilinear"}}
     assert keras_file.card_from_dict({**content, "classes": ["crane", "crane"]}, "x").classes == ("crane", "crane")
     with pytest.raises(InputError, match="classes is empty"):

@@ -85,7 +85,7 @@ def test_a_data_service_that_waits_shows_no_sign_of_life(flags, monkeypatch):
             pass
 
         def join(self) -> None:
-            assert console._told == math.inf
+            assert console._last_output == math.inf
 
     monkeypatch.setattr(console, "_told", 0.0)
     monkeypatch.setattr(servers, "DispatchServer", Server)

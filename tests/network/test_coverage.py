@@ -1,4 +1,4 @@
-"""How many of a model's classes the photographs show, and where that is said."""
+"""How many of a model's classes occur in the photographs, and where that is printed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def wide(trained_run, tmp_path_factory):
 def test_an_export_prints_how_many_classes_it_was_calibrated_and_measured_on(wide, shard_set, tmp_path, capsys):
     out = tmp_path / "bundle"
     flags = [f"--model={wide}", f"--data={shard_set.folder}", f"--out={out}", "--format=tflite", "--quantize=int8"]
-    assert export([*flags, "--calibration_records=32", "--max_drop=100", "--golden=drawings"]) == 0
+    assert export([*flags, "--calibration_records=32", "--max_drop=100", "--golden=synthetic"]) == 0
     printed = capsys.readouterr()
     assert "int8 is calibrated on 32 records of train, which show 3 of 8 classes" in printed.err
     assert "warning: The losses were measured on photographs of 3 of 8 classes" in printed.err

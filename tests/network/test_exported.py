@@ -1,4 +1,4 @@
-"""A file that was handed on by itself, a manifest that does not go with it, and files of other programs."""
+"""Exported files alone, with a contradicting manifest, and files of other programs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_onnx_file_keeps_its_card_when_it_is_imported(bundle, tmp_path):
         assert weights.read(path).card.preprocessing == inference.load(path).card.preprocessing
 
 
-# A file of an earlier version: the sample has labels and, in words, the crop
+# A file of an earlier version: the sample has labels and a description of the crop
 
 
 def test_the_sample_file_alone_has_its_classes_and_its_crop(tmp_path, capsys):
@@ -193,7 +193,7 @@ def without_card(path: Path) -> None:
     onnx.save(model, path)
 
 
-# A manifest that says something else
+# A manifest that contradicts the file
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_damaged_manifest_is_an_error_if_the_file_has_no_card(bundle, tmp_path
     (tmp_path / "manifest.json").write_bytes(FOREIGN_MANIFESTS[kind])
     path = alone(bundle / "model.onnx", tmp_path)
     without_card(path)
-    with pytest.raises(InputError, match=r"manifest.json(:| cannot be read)"):
+    with pytest.raises(InputError, match=r"manifest.json(:| cannot be read| is not text in UTF-8)"):
         inference.load(path)
 
 
@@ -344,7 +344,7 @@ def test_a_model_of_another_program_is_refused_everywhere(foreign, shard_set, ph
         lambda: predict.main([f"--model={path}", str(photo)]),
         lambda: evaluate.main([f"--model={path}", f"--data={shard_set.folder}", "--split=val", f"--out={tmp_path}"]),
         lambda: start.train(shard_set, TINY, teacher=path, **options),
-        # TensorFlow takes its threads in a fresh process only.
+        # TensorFlow accepts its number of threads in a new process only.
         lambda: (latency.in_own_process if kind == "savedmodel" else latency.measure_here)(path, 1, 1),
     ):
         with pytest.raises(InputError, match="is not a file exported by sqznet") as refusal:

@@ -1,4 +1,4 @@
-"""The int8 form of a network: exact where it claims to be, near elsewhere, integers only."""
+"""Int8 quantization: equal files in all formats, close to the float network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def network(activation: str, bypass: str = "none", conv10_padding: int = 0):
 
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
-    """Smooth pictures, as noise is not what the ranges of photographs look like."""
+    """Smooth pictures: noise would give other ranges than photographs."""
     coarse = RNG.integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
     images = coarse.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2)
     return list(images.reshape(6, 8, SIZE, SIZE, 3))
@@ -84,7 +84,7 @@ def test_all_int8_files_agree_on_every_processor(pictures, tmp_path, activation,
     for runtime, given in answers.items():
         assert np.abs(given - expected).mean() < 0.02, runtime
         assert np.abs(given - answers["model.tflite"]).mean() < 0.01, runtime
-    # The same file as processors compute it that this test does not run on.
+    # The same file, computed as on other processors.
     some = pictures[0]
     exact = processors.answers(tmp_path / "model.onnx", some, processors.with_vnni)
     for name in ("model.onnx", "model_nchw.onnx"):
@@ -156,9 +156,9 @@ def test_an_int8_onnx_file_is_a_quarter_of_the_size(bundle):
 
 def test_error_compensation_loses_less_than_rounding_to_nearest():
     random = np.random.default_rng(2)
-    patches = random.normal(size=(500, 4)) @ random.normal(size=(4, 36))  # inputs that move together, as maps do
+    patches = random.normal(size=(500, 4)) @ random.normal(size=(4, 36))  # correlated inputs, as in feature maps
     kernel = random.normal(size=(3, 3, 4, 5)).astype(np.float32)
-    scales = int8.kernel_scales(kernel) * 16  # coarse, so that the difference shows
+    scales = int8.kernel_scales(kernel) * 16  # coarse, to make the difference large
     flat = kernel.reshape(36, 5)
 
     def loss(rounded: np.ndarray) -> float:
@@ -179,7 +179,7 @@ def test_zero_is_a_step_of_every_range():
 
 
 def test_a_channel_whose_kernel_is_all_zeros_keeps_its_bias(pictures, tmp_path):
-    """As pruning leaves them, and batch norms whose factor has gone to 0."""
+    """Such kernels come from pruning, or from batch norms with a factor of 0."""
     folded = network("relu")
     for name, channel in (("conv10", 3), ("fire5_squeeze1x1", 0)):
         kernel, bias = folded.get_layer(name).get_weights()

@@ -1,4 +1,4 @@
-"""A class is known by its WordNet id, by its whole label, or by one of the words in it."""
+"""A class is found by its WordNet id, by its whole label, or by one of the names in it."""
 
 from __future__ import annotations
 

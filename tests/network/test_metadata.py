@@ -237,7 +237,7 @@ def carrying(request, plain, tmp_path) -> Path:
 
 
 def stated_in(path: Path) -> dict:
-    """sqznet.json, as other programs would get at it."""
+    """sqznet.json, read without sqznet."""
     if path.is_dir():
         return json.loads((path / "sqznet.json").read_text())
     if path.suffix == ".onnx":
@@ -256,7 +256,7 @@ def test_a_file_carries_its_whole_contract(carrying):
     assert {name: stated["preprocessing"][name] for name in CONTRACT} == CONTRACT
     assert (stated["classes"], stated["sqznet"]) == (list(LABELS), __version__)
     assert (stated["pretrained_on"], stated["weights"]) == ("ImageNet", {"licence": "MIT"})
-    assert "data" not in stated  # a folder of somebody's machine
+    assert "data" not in stated  # a folder that exists on one machine only
     assert inference.load(carrying).card == dataclasses.replace(CARD, data=None)
 
 

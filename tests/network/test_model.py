@@ -38,7 +38,7 @@ def test_maps_have_the_published_sides(arch, size, sides):
 
 
 def test_pooling_is_in_ceil_mode():
-    """On an even side Caffe adds a last, partial window: its maximum is over what is there."""
+    """On an even side Caffe adds a last, partial window: its maximum is over the pixels inside."""
     built = model.build(Network(10, "v1.1", image_size=227), channel_means=MEANS, fixed_size=True)
     pool = built.get_layer("fire3_pool")
     image = -np.arange(56 * 56, dtype=np.float32).reshape(1, 56, 56, 1) - 1  # negative: padding with 0 would show

@@ -1,4 +1,4 @@
-"""Dense-sparse-dense training: what is pruned stays zero while it should, and no longer."""
+"""Dense-sparse-dense training: pruned weights are zero in the sparse epochs only."""
 
 from __future__ import annotations
 

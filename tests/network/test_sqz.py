@@ -1,4 +1,4 @@
-"""Encoder and reference decoder: exact, small, and deaf to damaged files."""
+"""Encoder and reference decoder: lossless, small, and safe for damaged files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW = 10.0  # seconds; a whole file takes a third of one on two cores
 def network(
     arch="v1.1", activation="relu", bypass="none", padding=0, names=("ball", "house", "star"), classes=3
 ) -> tuple[decoder.Contents, dict[str, encoder.Integers]]:
-    """A network of random integers, whose input channels differ in how predictable they are."""
+    """A network of random integers, whose input channels differ in entropy."""
     draw = np.random.default_rng(5)
     integers, layers = {}, {}
     for name, shape in decoder.shapes(arch, bypass, classes).items():
@@ -86,13 +86,13 @@ def test_the_decoder_needs_numpy_only():
 
 
 def with_checksum(content: bytes) -> bytes:
-    """With length and checksum as they should be for what follows them."""
+    """With the correct length and checksum."""
     body = content[decoder.ENVELOPE.size :]
     return decoder.ENVELOPE.pack(decoder.MAGIC, decoder.ENVELOPE.size + len(body), zlib.crc32(body)) + body
 
 
 def test_ten_thousand_damaged_files_are_refused():
-    """By the checksum, so that none yields a network, and none costs more than reading it."""
+    """The checksum finds the damage before anything is decoded."""
     content = encoder.encode(*network())
     rng = random.Random(0)
     for _ in range(10_000):
@@ -103,7 +103,7 @@ def test_ten_thousand_damaged_files_are_refused():
 
 
 def test_crafted_files_neither_hang_nor_fill_memory():
-    """With a right checksum, so that all that comes after it has to hold by itself."""
+    """With a correct checksum, so that the decoder's own checks have to refuse them."""
     content = encoder.encode(*network())
     headers = content[: len(content) // 40]  # where sizes are
     rng = random.Random(1)

@@ -1,4 +1,4 @@
-"""The server of the web page: what it hands out, and above all what it does not."""
+"""The server of the web page serves its own files and refuses all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = b"secret"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page and a bundle with files around and between them that are nobody's business."""
+    """A page and a bundle, with files beside them that must not be served."""
     root = tmp_path_factory.mktemp("serve")
     written = {
         "web/index.html": b'<script type="importmap">{}</script>',
@@ -59,7 +59,7 @@ def port(root: Path):
 
 
 def ask(port: int, target: str, method: str = "GET", host: str | None = None) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (names in lower case) and content; the target goes out as it is, dots and all."""
+    """Status, headers (names in lower case) and content; the target is sent unchanged, with its dots."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.putrequest(method, target, skip_host=True)
     if host != "":
@@ -86,7 +86,7 @@ def ask(port: int, target: str, method: str = "GET", host: str | None = None) ->
         ("/model/same.png", "image/png"),
     ],
 )
-def test_files_come_whole_with_their_type(port, target, kind):
+def test_files_are_served_whole_with_their_type(port, target, kind):
     status, headers, content = ask(port, target)
     assert (status, headers["content-type"], headers["content-length"]) == (200, kind, str(len(content)))
     assert content and SECRET not in content
@@ -127,24 +127,24 @@ def test_files_come_whole_with_their_type(port, target, kind):
         "/app.js/",
     ],
 )
-def test_nothing_else_comes(port, target):
+def test_other_files_are_not_served(port, target):
     status, _, content = ask(port, target)
     assert status == 404
     assert SECRET not in content and b"0.png" not in content
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:{port}", "0.0.0.0:{port}", "localhost:1", ""])
-def test_a_foreign_name_is_refused(port, host):
+def test_a_foreign_host_name_is_refused(port, host):
     status, _, content = ask(port, "/model/manifest.json", host=host.format(port=port))
     assert status == 403
     assert b"{}" not in content
 
 
-def test_localhost_is_ours(port):
+def test_localhost_is_accepted(port):
     assert ask(port, "/", host=f"localhost:{port}")[0] == 200
 
 
-def test_only_reading_is_answered(port):
+def test_only_get_and_head_are_answered(port):
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert ask(port, "/", method)[0] == 501
     status, headers, content = ask(port, "/app.js", "HEAD")
@@ -152,7 +152,7 @@ def test_only_reading_is_answered(port):
 
 
 @pytest.mark.parametrize("target", ["/", "/nothing.js"])
-def test_every_answer_keeps_the_page_to_itself(port, target):
+def test_every_answer_has_the_security_headers(port, target):
     _, headers, _ = ask(port, target)
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
@@ -163,7 +163,7 @@ def test_every_answer_keeps_the_page_to_itself(port, target):
     assert not re.search(r"https?:|\*", headers["content-security-policy"])
 
 
-def test_other_addresses_of_the_machine_do_not_answer(port):
+def test_the_server_listens_on_127_0_0_1_only(port):
     with socket.socket() as other, pytest.raises(OSError):
         other.settimeout(2)
         other.connect(("127.0.0.2", port))

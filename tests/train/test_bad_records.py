@@ -206,7 +206,7 @@ def test_shards_are_read_from_any_file_system_of_tensorflow(shard_set):
         np.testing.assert_array_equal(labels, other_labels)
     with pytest.raises(InputError, match="no such folder: ram://bucket/other"):
         manifests.load(remote.folder("ram://bucket/other"))
-    with pytest.raises(InputError, match=r"hdfs://host/set/?\S* cannot be read: .*TensorFlow knows .*gs://"):
+    with pytest.raises(InputError, match=r"hdfs://host/set/?\S* cannot be read: .*TensorFlow reads .*gs://"):
         manifests.load(remote.folder("hdfs://host/set"))
     assert dataclasses.astuple(there.shards[0])[1:] == dataclasses.astuple(shard_set.shards[0])[1:]
 

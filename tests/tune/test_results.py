@@ -46,7 +46,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe(out, shard_set, capsys):
         ("02", "", "1000000000.0", "the loss is not finite"),
     ]
     assert (out / results.PLOT).read_bytes().startswith(b"\x89PNG")
-    assert recipes.load(str(out / results.BEST)) == TINY.replace(name="tiny-tuned", learning_rate=0.004)
+    assert recipes.load(str(out / results.BEST_RECIPE)) == TINY.replace(name="tiny-tuned", learning_rate=0.004)
     assert "best: trial 01, val top-1 75.00 % after 2 epochs: learning_rate=0.004" in capsys.readouterr().out
 
 
@@ -76,7 +76,7 @@ def test_the_best_settings_are_trained_on_the_data_and_weights_of_the_search(out
     results.conclude(
         out, TINY.replace(bypass="none"), ["learning_rate"], None, data=shard_set, origin=load(trained_run)
     )
-    path = out / results.BEST
+    path = out / results.BEST_RECIPE
     args = train.make_parser().parse_args([f"--recipe={path}"])
     found = settings.fresh(args, {})
     assert (found.data, found.init_weights, found.teacher) == (shard_set.folder, trained_run, None)

@@ -44,7 +44,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
     rows = list(csv.DictReader((out / results.TABLE).open()))
     assert [float(row["val_top1"]) for row in rows] == [trial.top1 for trial in trials]
     assert (out / results.PLOT).read_bytes().startswith(b"\x89PNG")
-    best = recipes.load(str(out / results.BEST))
+    best = recipes.load(str(out / results.BEST_RECIPE))
     assert best.learning_rate == trials[0].values["learning_rate"] and best.epochs == 1
     assert best.global_batch_size == TINY.global_batch_size
     with pytest.raises(InputError, match="holds a search with another tuner"):
@@ -54,9 +54,9 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
 def test_a_trial_tells_its_finished_epochs(tmp_path, monkeypatch, capsys):
     (tmp_path / "metrics.csv").write_text("epoch,val_top1\n1,0.5\n2,0.6\n")
     told = threading.Event()
-    monkeypatch.setattr(console, "WATCHED", 0.001)
-    monkeypatch.setattr(console, "TOLD", 0.0)
-    monkeypatch.setattr(console, "_tell", lambda text: told.set())
+    monkeypatch.setattr(console, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(console, "_note_output", lambda text: told.set())
 
     class Training:
         def wait(self) -> int:

@@ -159,7 +159,9 @@ def test_several_that_fetch_at_once_do_not_disturb_each_other(server, tmp_path):
 
 def test_an_unusable_cache_is_named(server, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match=r"file/cache: Not a directory; a file stands in its way; name another"):
+    with pytest.raises(
+        InputError, match=r"file/cache: Not a directory; a file exists where a folder is needed; name another"
+    ):
         download.fetch("x", entry(server), tmp_path / "file" / "cache")
 
 

@@ -223,12 +223,9 @@ def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
 
 
 def _names(named: str | None, text: bytes, classes: int) -> tuple[str, ...] | str | None:
-    names: tuple[str, ...] | str | None = named
-    counted = 1_000 if named == "imagenet" else classes
-    if named == "listed":
-        names = tuple(_text(text).split("\n"))
-        counted = len(names)
-    if counted != classes:
+    names = tuple(_text(text).split("\n")) if named == "listed" else named
+    count = len(names) if isinstance(names, tuple) else 1_000 if named == "imagenet" else classes
+    if count != classes:
         raise Damaged(f"its class names are not those of {classes} classes")
     if text and named != "listed":
         raise Damaged("it lists class names, and says that it does not")
