@@ -87,7 +87,7 @@ def test_a_data_service_that_waits_shows_no_sign_of_life(flags, monkeypatch):
         def join(self) -> None:
             assert console._last_output == math.inf
 
-    monkeypatch.setattr(console, "_told", 0.0)
+    monkeypatch.setattr(console, "_last_output", 0.0)
     monkeypatch.setattr(servers, "DispatchServer", Server)
     monkeypatch.setattr(servers, "WorkerServer", Server)
     monkeypatch.setattr(service, "await_dispatcher", lambda text: None)

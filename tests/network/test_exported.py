@@ -358,7 +358,7 @@ def test_the_command_can_be_pasted_where_the_path_has_blanks(tmp_path):
     path = foreign_onnx(tmp_path / "my model.onnx")
     with pytest.raises(InputError) as refusal:
         inference.load(path)
-    command = str(refusal.value).partition("model.keras used: ")[2]
+    command = str(refusal.value).partition("this writes: ")[2]
     assert shlex.split(command)[3] == f"--source={path}"
 
 
