@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, locks, the console, command lines, start-up."""
+"""Code that all rooms use: errors, files, locks, the console, command lines, start-up."""

@@ -1,11 +1,11 @@
-"""Runs commands in child processes, which end when their parent process ends, even if it is killed.
+"""Runs commands in child processes. A child ends when its parent process ends, even if the parent is killed.
 
 `start` runs this module, which runs the command. The parent holds the write end of the child's standard input and never
-writes to it. It closes when the parent ends, also after a SIGKILL. Then the child sends itself SIGTERM: a training
-saves its state and ends.
+writes to it. The system closes this pipe when the parent ends, also after a SIGKILL. Then the child sends itself
+SIGTERM: a training saves its state and ends.
 
-A child has its own process group, so Ctrl-C reaches only the parent, which forwards it once. A training that gets a
-second signal ends at once, without saving.
+A child has its own process group, so Ctrl-C reaches only the parent. The parent forwards it once. A training that gets
+a second signal ends at once, without saving.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 
 def start(module: str, flags: list[str], **options: Any) -> subprocess.Popen:
-    """Starts `python -m MODULE FLAGS` as a child; `options` are those of Popen."""
+    """Starts `python -m MODULE FLAGS` as a child. `options` are the options of Popen."""
     if os.name == "posix":
         options["process_group"] = 0
     else:
@@ -37,7 +37,7 @@ def forwarding_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]
     """Forwards SIGINT and SIGTERM as SIGTERM to the running processes of the list, which may grow in the block.
 
     Yields:
-        The received signals. Check them after starting a process: one may have come just before.
+        The received signals. Check this list after starting a process: a signal may have come just before.
     """
     asked: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What all commands share: the parser and the types of their flags, and errors without tracebacks."""
+"""The parser and the types of flags that all commands share. Errors are printed without tracebacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ failure: try again later; 128 + N ended by signal N (130 is Ctrl-C). See docs/ex
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        """The help text; with the default, if that is a value and the text does not name it."""
+        """Returns the help text of a flag. Adds the default if it is a value and the text does not name it."""
         text = action.help or ""
         hidden = action.default is None or action.default is False or "default" in text
         return text if hidden else super()._get_help_string(action)
@@ -29,12 +29,13 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raises InputError, so that a wrong flag is one line; argparse would print the usage of all flags first."""
+        """Raises InputError, so that a wrong flag prints one line. argparse would print the usage of all flags first.
+        """
         raise InputError(f"{message} (see {self.prog} --help)") from None
 
 
 def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose --help is the module's docstring, then the flags with their defaults.
+    """Returns a parser. Its --help prints the module's docstring, then the flags with their defaults.
 
     Flags must be given in full: a prefix that is unique today could be ambiguous after a flag is added.
     `parse_args` raises InputError for a wrong flag or value.
@@ -69,12 +70,12 @@ non_negative = _number(float, "a number of 0 or more", lambda value: value >= 0)
 
 
 def within(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
-    """The type of a flag that takes a number from `low` to `high`, both included."""
+    """Returns the type of a flag that takes a number from `low` to `high`, both included."""
     return _number(kind, f"a {'whole ' if kind is int else ''}number from {low} to {high}", lambda x: low <= x <= high)
 
 
 def positives(text: str) -> tuple[int, ...]:
-    """The type of a flag that takes different whole numbers of 1 or more: `1,2,4` is (1, 2, 4)."""
+    """Returns the type of a flag that takes different whole numbers of 1 or more: `1,2,4` is (1, 2, 4)."""
     numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if min(numbers) < 1 or len(set(numbers)) != len(numbers):
         raise argparse.ArgumentTypeError(
@@ -84,7 +85,7 @@ def positives(text: str) -> tuple[int, ...]:
 
 
 def address(text: str) -> tuple[str, int]:
-    """The type of a flag that takes `host:port`."""
+    """Returns the type of a flag that takes `host:port`."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not host:port, such as 127.0.0.1:8123")
@@ -92,7 +93,10 @@ def address(text: str) -> tuple[str, int]:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main`, and exits with its result, or with one line of error and the error's exit code."""
+    """Runs a command's `main` and exits with its result.
+
+    On an error, prints one line and exits with the error's exit code.
+    """
     if os.getpid() == 1:  # in a container: the kernel drops signals without a handler for process 1
         signal.signal(signal.SIGTERM, _end)
     try:
@@ -119,7 +123,7 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def _explained(error: Exception) -> InputError | None:
-    """The InputError for an error that the user or the machine has caused; None for a bug."""
+    """Returns an InputError for an error that the user or the machine has caused, or None for a bug."""
     if isinstance(error, InputError):
         return error
     failed = files.write_failure(error)

@@ -1,4 +1,7 @@
-"""Output of the commands: lines, tables and progress bars. Progress and notes go to stderr, results to stdout."""
+"""Prints the output of the commands: lines, tables and progress bars.
+
+Progress and notes go to stderr, results to stdout.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ _bars: list[Any] = []  # progress bars on show, which print their own progress l
 
 
 def log_to(path: Path) -> None:
-    """Also appends all following lines, with the time, to a file."""
+    """Appends all following lines, with the time, to a file as well."""
     global _log
     path.parent.mkdir(parents=True, exist_ok=True)
     _log = path
@@ -82,7 +85,7 @@ def _note_output(text: str) -> None:
 
 @contextlib.contextmanager
 def heartbeat() -> Iterator[None]:
-    """In the block, prints a line if the command has printed nothing for HEARTBEAT_SECONDS."""
+    """Prints a line if the command prints nothing for HEARTBEAT_SECONDS during the block."""
     global _last_output
     _last_output = started = time.monotonic()
     ended = threading.Event()
@@ -108,7 +111,7 @@ def stop_heartbeat() -> None:
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """A text without bytes that are not UTF-8 and without control characters, which file names may contain.
+    """Returns a text without control characters and without bytes that are not UTF-8. File names may contain both.
 
     They become escapes such as `\\xe9`. The control characters in `keep` stay.
     """
@@ -162,7 +165,7 @@ class _Description(ProgressColumn):
 
 
 class ProgressBars(Progress):
-    """Progress bars; if they cannot be drawn, as in a log file, a line every HEARTBEAT_SECONDS."""
+    """Progress bars. Where no bars can be drawn, as in a log file, prints a line every HEARTBEAT_SECONDS."""
 
     def __init__(self, *columns: ProgressColumn, watch: Callable[[], None] | None = None, transient: bool = False):
         """
@@ -207,7 +210,7 @@ class ProgressBars(Progress):
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
-    """A progress bar with the speed in `unit`, the elapsed and the remaining time; use it in a `with`.
+    """Returns a progress bar with the speed in `unit`, the elapsed and the remaining time. Use it in a `with`.
 
     The arguments are those of `ProgressBars`.
     """
@@ -225,7 +228,7 @@ def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Prints what the block does, with the elapsed time; for work of unknown length."""
+    """Prints what the block does, with the elapsed time. For work of unknown length."""
     if not _err.is_interactive:
         _err.print(printable(what))
     _note_output(what)
@@ -240,12 +243,12 @@ def percent(fraction: float) -> str:
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """A number with its noun: `1 photograph`, `1,281,167 photographs`."""
+    """Returns a number with its noun: `1 photograph`, `1,281,167 photographs`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def command(module: str, *arguments: str) -> str:
-    """A command line for the user to copy, quoted for the shell."""
+    """Returns a command line for the user to copy, quoted for the shell."""
     return shlex.join(["python", "-m", module, *arguments])
 
 

@@ -17,7 +17,7 @@ class InputError(ValueError):
 
 
 class CheckFailed(InputError):
-    """A check has failed: a gate of an export, `--check`, `--verify`, or a size target."""
+    """A check has failed: a check of an export, `--check`, `--verify`, or a size target."""
 
     exit_code = 1
 
@@ -33,7 +33,7 @@ class TryAgain(InputError):
 
 @contextlib.contextmanager
 def checking() -> Iterator[None]:
-    """For a check that the user has requested: turns InputError into CheckFailed."""
+    """Turns InputError into CheckFailed, for a check that the user has requested."""
     try:
         yield
     except (CheckFailed, TryAgain):
@@ -43,7 +43,7 @@ def checking() -> Iterator[None]:
 
 
 class Reject(Exception):
-    """A photograph cannot be used; the text names the reason, and the caller adds the file name."""
+    """A photograph cannot be used. The text names the reason, and the caller adds the file name."""
 
 
 class NotAnImage(Reject):

@@ -40,12 +40,12 @@ _OF_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`, which is renamed to `path` if the block succeeds.
+    """Yields a temporary path in the folder of `path`. Renames it to `path` if the block succeeds.
 
     Works for files and folders. A folder replaces a folder, but not a file.
 
     Raises:
-        OSError: it cannot be written, for a reason in REMEDIES; names `path`, or the file in it.
+        OSError: `path` cannot be written, for a reason in REMEDIES. The error names `path` or a file below it.
     """
     # The random token separates two writers of one file, also on different machines. The suffix stays, because it
     # decides the format.
@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replaces a folder by another. Afterwards the old one has the temporary name, or is removed.
+    """Replaces a folder by another. Afterwards the old folder has the temporary name, or is removed.
 
     If two processes do this at the same time, the later one wins, and readers see complete folders only.
     """
@@ -90,7 +90,7 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 
 
 def _renamed_into_place(folder: Path, path: Path) -> bool:
-    """Renames a folder to `path`. Returns False if there is a folder that is not empty."""
+    """Renames a folder to `path`. Returns False if `path` is a folder that is not empty."""
     try:
         folder.rename(path)
     except OSError as error:
@@ -102,7 +102,7 @@ def _renamed_into_place(folder: Path, path: Path) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two folders atomically. Returns False if the system or the file system cannot."""
+    """Swaps two folders atomically. Returns False if the system or the file system does not support this."""
     if sys.platform != "linux":
         return False
     try:
@@ -114,7 +114,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def write_failure(error: Exception) -> OSError | None:
-    """The OSError behind an error if a file could not be written for a reason in REMEDIES; else None.
+    """Returns the OSError behind an error if a file could not be written for a reason in REMEDIES, or else None.
 
     Some libraries give the reason only in their text: "PATH; No space left on device".
     """
@@ -135,7 +135,7 @@ def write_failure(error: Exception) -> OSError | None:
 
 
 def in_words(failed: OSError) -> str:
-    """The message for a result of `write_failure`, with what to do."""
+    """Returns the message for a result of `write_failure`, and tells the user what to do."""
     assert failed.errno is not None
     # Reading may have failed for these reasons, too.
     verb = "read or write" if failed.errno in (errno.EACCES, errno.EPERM, *_OF_NAMES) else "write"
@@ -144,7 +144,7 @@ def in_words(failed: OSError) -> str:
 
 
 def refusal(failed: OSError, onwards: str = "") -> InputError:
-    """`in_words` as an error to raise; TryAgain for a full disk, since it may have space later."""
+    """Returns `in_words` as an error to raise. This is TryAgain for a full disk, since it may have space later."""
     kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
     return kind(in_words(failed) + onwards)
 
@@ -153,7 +153,7 @@ def check_folder(folder: Path) -> None:
     """Checks, before long work, that a folder can be made or exists.
 
     Raises:
-        InputError: a file has its name, or the name is too long.
+        InputError: a file has this name, or the name is too long.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -167,16 +167,17 @@ def check_folder(folder: Path) -> None:
 
 
 def remove_abandoned(path: Path, *, age: float = DAY) -> None:
-    """Removes temporary files of `path` that were not written to for `age` seconds: their processes were killed.
+    """Removes temporary files for `path` that nobody has written to for `age` seconds.
 
-    A process number would not show whether the process is alive, since several machines may share the folder. Use
-    age=0 only while holding the lock for writing `path`.
+    The processes that created these files are assumed to have been killed. A process number would not show whether the
+    process is alive, since several machines may share the folder. Use age=0 only while holding the lock for writing
+    `path`.
     """
     _remove_old_temporaries(path.parent, re.escape(path.name), age)
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes all temporary files in a folder; only while holding the lock of the folder."""
+    """Removes all temporary files in a folder. Call it only while holding the lock of the folder."""
     _remove_old_temporaries(folder, ".*", age=0)
 
 
@@ -191,7 +192,7 @@ def _remove_old_temporaries(folder: Path, of: str, age: float) -> None:
 
 
 def _last_written(path: Path) -> float:
-    """The time of the last write to a file, or to a folder and all files below it."""
+    """Returns the time of the last write to a file, or to a folder and all files below it."""
     return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
@@ -217,14 +218,14 @@ def remove(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """The size of a file, or of all files below a folder, in bytes."""
+    """Returns the size in bytes of a file, or of all files below a folder."""
     if path.is_dir():
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
     return path.stat().st_size
 
 
 def sha256_below(path: Path) -> str | dict[str, str]:
-    """The SHA-256 of a file; for a folder, of each file below it, by path."""
+    """Returns the SHA-256 of a file. For a folder, returns the SHA-256 of each file below it, by path."""
     if path.is_file():
         return sha256_of(path)
     return {each.relative_to(path).as_posix(): sha256_of(each) for each in sorted(path.rglob("*")) if each.is_file()}

@@ -1,6 +1,6 @@
-"""Recognizes files of other programs that the importers cannot read, and tells the user what to do with each.
+"""Recognizes files of other programs that the importers cannot read, and tells the user what to do with them.
 
-It compares bytes at the beginning, at the end, and names inside. It unpacks and loads nothing.
+This module compares bytes at the beginning and at the end of a file, and names inside it. It unpacks and loads nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ _ENDS = {  # last part of a name, of files whose content has no mark of its kind
 
 
 def what_is(content: bytes) -> str | None:
-    """The kind of a file and what to do, as the end of a sentence "FILE is ..."; None if it is unknown."""
+    """Returns the kind of a file and what to do, as the end of a sentence "FILE is ...", or None if the kind is unknown.
+    """
     for beginning, what in _BEGINNINGS.items():
         if content.startswith(beginning):
             return what
@@ -86,7 +87,8 @@ def what_is(content: bytes) -> str | None:
 
 
 def folder(path: Path) -> str | None:
-    """The kind of a folder and what to do, as the end of a sentence "FOLDER is ..."; None if it is unknown."""
+    """Returns the kind of a folder and what to do, as the end of a sentence "FOLDER is ...", or None if it is unknown.
+    """
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():
         return f"a Core ML .mlpackage; {_TO_ONNX}"
     if (path / "coremldata.bin").is_file():
@@ -99,7 +101,8 @@ def folder(path: Path) -> str | None:
 
 
 def by_name(name: str) -> str:
-    """A guess from the name of a file with unknown content; else an empty string."""
+    """Guesses the kind of a file with unknown content from its name. Returns an empty string if the name tells nothing.
+    """
     return next((f" (by its name {what})" for end, what in _ENDS.items() if re.search(f"{end}$", name.lower())), "")
 
 
@@ -136,7 +139,7 @@ def _pickle(content: bytes) -> str | None:
 
 
 def _engine(content: bytes) -> str | None:
-    """A TensorRT engine after a length and JSON, as Ultralytics writes it."""
+    """Recognizes a TensorRT engine after a length and JSON, as Ultralytics writes it."""
     length = int.from_bytes(content[:4], "little")
     if content[4:5] == b"{" and content[4 + length : 8 + length] in (b"ftrt", b"ptrt"):
         return _BEGINNINGS[b"ftrt"]
@@ -144,7 +147,7 @@ def _engine(content: bytes) -> str | None:
 
 
 def _graph(content: bytes) -> str | None:
-    """Protobufs of other programs. Their first bytes can equal those of ONNX and caffemodel files."""
+    """Recognizes protobufs of other programs. Their first bytes can equal those of ONNX and caffemodel files."""
     fields = protobuf.outline(content) if content[:1] in (b"\x08", b"\x0a", b"\x12") else []
     if not fields:
         return None
@@ -174,7 +177,7 @@ def _seconds(fields: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
 
 
 def _is_graph(content: bytes, begin: int, end: int) -> bool:
-    """Whether it is a TensorFlow GraphDef: its first field is a node with a name and an operator."""
+    """Checks for a TensorFlow GraphDef: its first field is a node with a name and an operator."""
     first = protobuf.outline(content, begin, end)[:1]
     if not first or first[0][:2] != (1, 2):
         return False

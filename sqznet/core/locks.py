@@ -28,7 +28,7 @@ _NO_NAME = "it has not written its name"
 
 
 class Held(TryAgain):
-    """Another process holds a lock; the text names it."""
+    """Another process holds a lock. The text names the process."""
 
 
 @contextlib.contextmanager
@@ -40,17 +40,17 @@ def locked(
     remedy: str = "wait for it",
     first: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Holds a lock during the block, against processes on all machines that share the folder.
+    """Holds a lock during the block. No process on any machine that shares the folder can take it meanwhile.
 
     The lock is on an open file, so the system releases it when the process ends. The file names the holder, for the
-    messages of other processes. It is removed with the lock; after a kill it stays and has no effect.
+    messages of other processes. The file is removed with the lock. After a kill the file stays and has no effect.
 
     Args:
         path: of the lock file.
-        doing: what the holder does, such as "builds data/mine".
-        wait: wait for the lock, and print who holds it.
+        doing: the work of the holder, such as "builds data/mine".
+        wait: whether to wait for the lock and print who holds it.
         remedy: what the user can do if the lock is held.
-        first: called as soon as the lock is held; it may free space on a full disk.
+        first: called as soon as the lock is held. It may free space on a full disk.
 
     Raises:
         Held: another process holds it, and `wait` is False.
@@ -83,12 +83,12 @@ def locked(
 
 
 def beside(path: Path) -> Path:
-    """The lock file for a file or folder that is replaced as a whole."""
+    """Returns the path of the lock file for a file or folder that is replaced as a whole."""
     return path.parent / f".{path.name}.lock"
 
 
 def holder(path: Path) -> str | None:
-    """The process that holds a lock, in words; None if none does."""
+    """Returns a description of the process that holds a lock, or None if no process holds it."""
     try:
         descriptor = _open(path, 0)
     except OSError:
@@ -102,7 +102,7 @@ def holder(path: Path) -> str | None:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Tries to take a lock; returns the descriptor of the lock file, or None if another process holds it."""
+    """Tries to take a lock. Returns the descriptor of the lock file, or None if another process holds the lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -146,7 +146,7 @@ def _open(path: Path, create: int) -> int:
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
-    """Whether the locked file still exists; the previous holder may have removed it."""
+    """Returns whether the locked file still exists. The previous holder may have removed it."""
     status = os.fstat(descriptor)
     try:
         return status.st_nlink > 0 and os.path.samestat(status, path.stat())
@@ -155,7 +155,7 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 
 
 def _record(descriptor: int) -> None:
-    """Writes the holder into its lock file. Windows locks the first byte against reading, so that is a space."""
+    """Writes the holder's name into its lock file, after a space: Windows locks the first byte against reading."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
     written = {
@@ -171,7 +171,7 @@ def _record(descriptor: int) -> None:
 
 
 def _recorded(path: Path) -> str | None:
-    """The holder as the lock file names it, with its host, since process numbers of containers repeat; else None."""
+    """Returns the holder that the lock file names, with its host, or None. Process numbers of containers repeat."""
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(1)

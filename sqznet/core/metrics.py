@@ -12,7 +12,10 @@ LARGEST_EXCESS = 0.01  # tolerance of a sum of probabilities: float16 has 11 bit
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927, JASA 22), valid near 0 and 1 and for small n too."""
+    """Returns the 95 % score interval of a proportion (Wilson 1927, JASA 22).
+
+    It is also valid near 0 and 1 and for small n.
+    """
     if n == 0:
         return 0.0, 1.0
     share, square = hits / n, Z_95**2
@@ -22,10 +25,10 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
 
 def paired_interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the difference of two proportions on the same records.
+    """Returns the 95 % interval of the difference of two proportions on the same records.
 
-    By Agresti and Min 2005 (Statistics in Medicine 24): half a record is added to each kind of disagreement, so the
-    interval has a width even without disagreement.
+    The method is that of Agresti and Min 2005 (Statistics in Medicine 24). It adds half a record to each kind of
+    disagreement, so the interval has a width even without disagreement.
 
     Args:
         differences: -1, 0 or 1 for each record, (n,).
@@ -38,17 +41,20 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def ranks(classes: int) -> tuple[int, ...]:
-    """The k of each top-k accuracy that is meaningful: with up to five classes, top-5 is always 100 %."""
+    """Returns each k for which top-k accuracy is meaningful: with up to five classes, top-5 is always 100 %."""
     return (1, 5) if classes > 5 else (1,)
 
 
 def ranking(probabilities: np.ndarray) -> np.ndarray:
-    """The classes by falling probability, int (classes,); the lower class first if probabilities are equal."""
+    """Sorts the classes by falling probability, int (classes,).
+
+    Of classes with equal probabilities the lower comes first.
+    """
     return np.argsort(-probabilities.astype(np.float64), kind="stable")
 
 
 def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The rank (1 first) of each true class, int (n,); if probabilities are equal, the lower class ranks first.
+    """Returns the rank (1 first) of each true class, int (n,). If probabilities are equal, the lower class ranks first.
 
     This is the order of `argmax` and of a stable sort, as in apps. The 256 values of int8 files make equal
     probabilities common. A model with equal probabilities for all classes counts as one that predicts class 0.
@@ -59,7 +65,7 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
-    """Raises ValueError if a row is not probabilities: from 0 to 1, with sum 1.
+    """Raises ValueError if the values of a row are not probabilities: from 0 to 1, with sum 1.
 
     Args:
         rows: (n, classes).
@@ -120,7 +126,7 @@ class Score:
 
 
 class Tally:
-    """Accumulates a score over batches, in one byte a record."""
+    """Accumulates a score over batches. It keeps one byte for each record."""
 
     def __init__(self, classes: int) -> None:
         self._hits: list[np.ndarray] = []
@@ -156,15 +162,15 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 
 
 def records_for(max_drop: float) -> int:
-    """The number of records for which the 95 % interval of a loss is `max_drop` (a fraction, above 0) to either side.
+    """Returns the number of records for which the 95 % interval of a loss is `max_drop` (a fraction above 0) to each side.
 
-    That is the best case, in which no prediction changes.
+    This number is for the best case, in which no prediction changes.
     """
     return math.ceil(Z_95 / max_drop - 1e-9) - 2
 
 
 def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
-    """A warning if n records are too few to measure a loss of `max_drop` (a fraction), with what to do; else None.
+    """Returns a warning, with a remedy, if n records are too few to measure a loss of `max_drop` (a fraction), or else None.
 
     Args:
         total: size of the split.
@@ -192,9 +198,9 @@ def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
 
 
 def drop(score: Score, against: Score) -> tuple[float, tuple[float, float]]:
-    """The loss of top-1 against another model on the same records in the same order: a fraction, and its 95 % interval.
+    """Returns the loss of top-1 against another model on the same records in the same order, and its 95 % interval.
 
-    It is negative if the first model is better.
+    Both are fractions. The loss is negative if the first model is better.
     """
     lost = against.hits - score.hits
     return float(lost.mean()), paired_interval(lost)

@@ -1,4 +1,4 @@
-"""Plots as PNG files: training curve, prediction sheet, confusion matrix, learning-rate and size curves."""
+"""Writes plots as PNG files: training curve, prediction sheet, confusion matrix, learning-rate and size curves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _literal(text: str) -> str:
-    """A name with its dollar signs escaped: Matplotlib sets text between them as a formula."""
+    """Escapes the dollar signs in a name. Matplotlib sets text between dollar signs as a formula."""
     return console.printable(text).replace("$", r"\$")
 
 
@@ -51,12 +51,12 @@ def training_curve(
     kept: dict[str, float] | None = None,
     classes: int | None = None,
 ) -> None:
-    """Loss and accuracy over the epochs, as PNG.
+    """Plots loss and accuracy over the epochs as PNG.
 
     Args:
         history: the lines of metrics.csv.
         kept: the line of the epoch in best.keras; None draws no mark.
-        classes: their number; up to five, top-5 is always 100 % and is left out.
+        classes: number of classes. With up to five, top-5 is always 100 % and is left out.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -85,7 +85,7 @@ def training_curve(
 
 
 def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
-    """The first SHEET images (uint8 RGB) with their captions, as PNG."""
+    """Writes the first SHEET images (uint8 RGB) with their captions as PNG."""
     images, captions = images[:SHEET], captions[:SHEET]
     columns = min(SHEET_COLUMNS if len(images) > 12 else 4, len(images))
     rows = -(-len(images) // columns)
@@ -103,7 +103,7 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
 def confusion_matrix(
     counts: np.ndarray, classes: Sequence[str], path: Path, title: str, *, totals: np.ndarray | None = None
 ) -> None:
-    """The confusion matrix, true classes in rows, as PNG. The colour is the percentage of the true class.
+    """Plots the confusion matrix, true classes in rows, as PNG. The colour is the percentage of the true class.
 
     Args:
         totals: photographs of each true class, if some predicted classes are not in `counts`.
@@ -133,7 +133,7 @@ def confusion_matrix(
 
 
 def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, suggested: float, path: Path) -> None:
-    """The loss at each learning rate, raw and smoothed, with the suggested rate, as PNG."""
+    """Plots the loss at each learning rate, raw and smoothed, and marks the suggested rate, as PNG."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(values, losses, alpha=0.3, label="loss of a batch")
@@ -146,9 +146,10 @@ def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, sugges
 
 
 def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:
-    """A parallel-coordinates plot as PNG: one line a row, one axis a column, coloured by the last column.
+    """Writes a parallel-coordinates plot as PNG: one line for each row, one axis for each column.
 
-    Axes of numbers go from the lowest to the highest value, other axes follow the alphabet.
+    The last column sets the colour of a line. Axes of numbers go from the lowest to the highest value, other axes
+    follow the alphabet.
     """
     figure = _figure(max(6.0, 1.5 * len(names)), 4.5)
     axes = figure.subplots()
@@ -182,10 +183,10 @@ def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], pa
 def size_curve(
     points: Sequence[tuple[int, float, tuple[float, float]]], chosen: int, uncompressed: float, path: Path, title: str
 ) -> None:
-    """Top-1 over file size, as PNG.
+    """Plots top-1 over file size as PNG.
 
     Args:
-        points: bytes, top-1 (a fraction), and the 95 % interval of its loss, each.
+        points: for each point the bytes, top-1 (a fraction), and the 95 % interval of the loss of top-1.
         chosen: index of the chosen point.
         uncompressed: top-1 of the uncompressed network (a fraction).
     """

@@ -39,7 +39,8 @@ def check(content: bytes, schema: Schema, where: str) -> None:
 
 
 def outline(content: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int, int, int]]:
-    """The first 100 fields of a message: (number, wire type, start, end of content). The last may be truncated."""
+    """Returns the first 100 fields of a message: (number, wire type, start, end of content). The last may be truncated.
+    """
     fields: list[tuple[int, int, int, int]] = []
     offset, end = start, len(content) if end is None else end
     while offset < end and len(fields) < 100:
@@ -69,7 +70,7 @@ def _varint(content: bytes, offset: int, end: int, where: str) -> tuple[int, int
 
 
 def _value(content: bytes, offset: int, end: int, wire: int, where: str) -> tuple[int, int]:
-    """The start and the end of a field's content."""
+    """Returns the start and the end of a field's content."""
     if wire == 0:
         return offset, _varint(content, offset, end, where)[1]
     if wire == 2:

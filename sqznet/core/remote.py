@@ -13,12 +13,12 @@ from sqznet.core.errors import InputError, TryAgain
 
 
 def folder(text: str) -> Path:
-    """The folder named by a flag or a config: a local path, or a `Remote`, which has some methods of Path."""
+    """Returns the folder that a flag or a config names: a local path, or a `Remote`, which has some methods of Path."""
     return cast(Path, Remote(text)) if "://" in text else Path(text)
 
 
 def published(path: Path | str) -> str:
-    """The name of a folder or file in published files, which contain no paths of this machine.
+    """Returns a folder or file as it is named in published files. These contain no paths of this machine.
 
     A relative path stays as it was typed. Of any other path, only the last part stays.
     """
@@ -71,7 +71,10 @@ class Remote:
         return SimpleNamespace(st_size=self._asked(lambda files: files.stat(self.url)).length)
 
     def _status(self) -> Any:
-        """The file system's status; None if there is no such file. TensorFlow's `isdir` would hide all errors."""
+        """Returns the file system's status, or None if there is no such file.
+
+        TensorFlow's `isdir` would hide all errors.
+        """
         import tensorflow as tf
 
         def ask(files: Any) -> Any:
@@ -94,7 +97,7 @@ class Remote:
 
         Raises:
             TryAgain: the network or the server does not answer.
-            InputError: it cannot be read for another reason.
+            InputError: the path cannot be read for another reason.
         """
         import tensorflow as tf
 

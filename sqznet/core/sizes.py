@@ -9,10 +9,12 @@ UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "
 
 
 def parse(text: str) -> int:
-    """The type of a flag that takes a size: `5MiB` is 5242880, `5MB` 5000000, `480 kB` 480000, `5000000` itself.
+    """Parses the value of a flag that takes a size:
+
+    `5MiB` is 5242880, `5MB` 5000000, `480 kB` 480000, `5000000` itself.
 
     Raises:
-        argparse.ArgumentTypeError: it is not a size, or not above 0.
+        argparse.ArgumentTypeError: the text is not a size, or the size is not above 0.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     unit = UNITS.get(match[2].upper()) if match else None

@@ -22,12 +22,12 @@ _MEMBERSHIP = Path("/proc/self/cgroup")  # the control groups of this process, o
 
 
 def _allowed() -> int:
-    """The cores in the CPU affinity of this process; TensorFlow starts a thread for each."""
+    """Returns the number of cores in the CPU affinity of this process. TensorFlow starts a thread for each."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
-    """The number of processor cores that this process may use: its CPU affinity, or its CPU quota if lower.
+    """Returns the number of processor cores that this process may use: its CPU affinity, or its CPU quota if that is lower.
 
     A container runtime, systemd or Slurm sets a quota for a control group. The parent groups limit it too.
 
@@ -40,13 +40,13 @@ def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
 
 
 def threads() -> int | None:
-    """The number of threads for a runtime; None if it may use all cores of the machine, its default."""
+    """Returns the number of threads for a runtime. None means the runtime's default: all cores of the machine."""
     count = cores()
     return count if count < (os.cpu_count() or 1) else None
 
 
 def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
-    """The folders of the control groups of this process and of all parent groups."""
+    """Yields the folders of the control groups of this process and of all parent groups."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:  # not Linux
@@ -62,7 +62,7 @@ def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
 
 
 def _share(group: Path) -> float | None:
-    """The CPU quota of a group, in cores; None if it has none."""
+    """Returns the CPU quota of a group, in cores, or None if it has none."""
     try:
         if (group / "cpu.max").is_file():  # version 2: "MICROSECONDS PERIOD" or "max PERIOD"
             quota, period = (group / "cpu.max").read_text().split()
@@ -76,7 +76,10 @@ def _share(group: Path) -> float | None:
 
 @functools.cache
 def processor_features() -> frozenset[str]:
-    """Linux's names of the instruction sets of an x86 processor; empty on other systems."""
+    """Returns the names that Linux gives to the instruction sets of an x86 processor.
+
+    The set is empty on other systems.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -85,7 +88,7 @@ def processor_features() -> frozenset[str]:
 
 
 def described() -> str:
-    """A description of the processor: cores, and whether TensorFlow uses oneDNN. Imports TensorFlow."""
+    """Describes the processor: cores, and whether TensorFlow uses oneDNN. Imports TensorFlow."""
     using = "oneDNN"
     if not has_onednn():
         using = "no oneDNN"
@@ -97,7 +100,7 @@ def described() -> str:
 
 @functools.cache
 def has_onednn() -> bool:
-    """Whether TensorFlow computes convolutions with oneDNN; found by running one.
+    """Runs a convolution to find out whether TensorFlow computes convolutions with oneDNN.
 
     The variable TF_ENABLE_ONEDNN_OPTS is not enough: TensorFlow reads it once, at the import, and has a default that
     depends on the processor.
@@ -122,13 +125,14 @@ _NOTICE = re.compile(
 
 @contextlib.contextmanager
 def quiet(*, everything: bool = False) -> Iterator[None]:
-    """Filters information and warnings that C++ code writes to file descriptor 2; prints its errors after the block.
+    """Filters information and warnings that C++ code writes to file descriptor 2. Prints its errors after the block.
 
     LiteRT has no log level in Python, and TensorFlow's first lines come before its log level applies. What Python
     writes to sys.stderr, such as a progress bar, is printed at once. TF_CPP_MIN_LOG_LEVEL=0 turns the filter off.
 
     Args:
-        everything: filter errors too, unless the block fails. TensorFlow's start prints some about missing GPUs.
+        everything: filter errors too, unless the block fails. TensorFlow prints errors about missing GPUs when it
+            starts.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
@@ -163,9 +167,10 @@ _stream: TextIO | None = None
 
 
 def _beside(stderr: TextIO) -> TextIO:
-    """A stream to the current target of descriptor 2, before that is redirected.
+    """Returns a stream to the target that descriptor 2 has before it is redirected.
 
-    A process has one, which is never closed: modules imported in a quiet block may keep sys.stderr, as loggers do.
+    A process has one such stream, which is never closed: modules imported in a quiet block may keep sys.stderr, as
+    loggers do.
     """
     global _stream
     if _stream is None:
@@ -176,7 +181,7 @@ def _beside(stderr: TextIO) -> TextIO:
 
 
 def _scratch() -> BinaryIO:
-    """A temporary file; in memory on Linux, so that it works on a full disk."""
+    """Opens a temporary file. On Linux it is in memory, so that it works on a full disk."""
     return os.fdopen(os.memfd_create("stderr"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
 
 
@@ -201,7 +206,7 @@ def _import() -> None:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and initialises its devices without messages; TF_CPP_MIN_LOG_LEVEL=0 shows them."""
+    """Imports TensorFlow and initialises its devices without messages. TF_CPP_MIN_LOG_LEVEL=0 shows the messages."""
     if "tensorflow" in sys.modules:
         return
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":

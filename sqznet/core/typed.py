@@ -1,6 +1,6 @@
 """Reads JSON files that users write, and checks the type of each value strictly.
 
-Refused are "false" for false, true for 1, 1.5 or "3" for a whole number, NaN, and a name that occurs twice.
+It refuses "false" for false, true for 1, 1.5 or "3" for a whole number, NaN, and a name that occurs twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LARGEST = 2**53  # the largest whole number that all JSON readers parse exactly
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
+    """Checks whether a value has a type: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
 
     A list may be given for a tuple, as in JSON, and a whole number for a float.
     """
@@ -43,7 +43,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def in_words(kind: Any) -> str:
-    """A type in words, for messages."""
+    """Describes a type in words, for messages."""
     of = get_args(kind)
     if get_origin(kind) in (list, tuple):
         if get_origin(kind) is list or of[-1] is ...:
@@ -55,7 +55,7 @@ def in_words(kind: Any) -> str:
 
 
 def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
-    """Checks that an object has these fields with these types.
+    """Checks that an object has the fields of `kinds`, with values of their types.
 
     Raises:
         InputError: names the first wrong field, the expected type and the value.
@@ -68,10 +68,10 @@ def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) ->
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:
-    """The object of a JSON text.
+    """Parses a JSON text that contains an object.
 
     Raises:
-        InputError: it is not a JSON object, has a name twice, or contains NaN or Infinity.
+        InputError: the text is not a JSON object, contains a name twice, or contains NaN or Infinity.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """`parse_json` of a file; raises InputError also if it cannot be read."""
+    """Reads a file with `parse_json`. Raises InputError also if the file cannot be read."""
     try:
         text = path.read_text()
     except UnicodeDecodeError:
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> str:
-    """A value as JSON, cut to 60 characters for messages."""
+    """Formats a value as JSON, cut to 60 characters for messages."""
     if isinstance(value, float):
         return repr(value)
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -21,11 +21,11 @@ _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # of a pr
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
-    """The image in mode RGB and in sRGB; and SRGB, CONVERTED or BROKEN.
+    """Converts an image to mode RGB and to sRGB. Also returns SRGB, CONVERTED or BROKEN.
 
     Args:
         image: mode RGB, L, CMYK or LAB.
-        profile: the content of its ICC profile, if it has one.
+        profile: the content of the image's ICC profile, or None.
     """
     if image.mode == "LAB":  # absolute colours, which need no profile
         return _apply(_build(ImageCms.createProfile("LAB"), "LAB"), image), CONVERTED
@@ -36,13 +36,14 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
 
 
 def kind(profile: bytes | None, mode: str) -> str:
-    """The second result of `to_srgb` for an image of mode RGB, L or CMYK: SRGB, CONVERTED or BROKEN."""
+    """Returns the second result of `to_srgb` for an image of mode RGB, L or CMYK: SRGB, CONVERTED or BROKEN."""
     _, transform = _for_mode(profile, mode)
     return transform if isinstance(transform, str) else CONVERTED
 
 
 def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | str]:
-    """The mode to convert an image to, and the transform to apply then; or SRGB or BROKEN instead of a transform."""
+    """Returns the mode to convert an image to, and the transform to apply then. SRGB or BROKEN stands for no transform.
+    """
     if profile is None:
         return mode, SRGB
     transform = _transform(profile, mode)
@@ -53,7 +54,8 @@ def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsT
 
 @functools.lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str:
-    """The transform from a profile to sRGB for pixels of a mode; SRGB or BROKEN if there is nothing to convert."""
+    """Returns the transform from a profile to sRGB for pixels of a mode, or SRGB or BROKEN if no conversion is needed.
+    """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:
@@ -80,7 +82,7 @@ def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.I
 
 
 def _probe(mode: str) -> Image.Image | None:
-    """Pixels from the whole range of a mode; None if no profile of that mode can equal sRGB."""
+    """Returns pixels from the whole range of a mode, or None if no profile of that mode can equal sRGB."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
     if mode != "RGB":

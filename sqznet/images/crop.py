@@ -22,7 +22,7 @@ _RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder scales down at no cost
 
 
 def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
-    """The random numbers of `count` training crops, in one operation: many small ones take as long as decoding.
+    """Draws the random numbers of `count` training crops in one operation: many small ones take as long as decoding.
 
     Args:
         seed: int64, (2,); the same seed gives the same numbers.
@@ -39,7 +39,7 @@ def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
 def preprocess_for_train(
     photograph: tf.Tensor, draws: tf.Tensor, crop: str, preprocessing: Preprocessing, size: tf.Tensor | int
 ) -> tf.Tensor:
-    """A random crop, mirrored with a probability of one half.
+    """Cuts a random crop, mirrored with a probability of one half.
 
     Bilinear interpolation is antialiased in a cheaper way than in evaluation: the crop is halved, by the JPEG decoder
     if possible, as long as it stays at least as large as the result, and then averaged over areas.
@@ -71,10 +71,10 @@ def preprocess_for_train(
 
 
 def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The central crop.
+    """Cuts the central crop.
 
-    Equals scaling the short side (or both sides, if squashed) to `resize_to` and cutting the central square of
-    `image_size`, except that the box is rounded to whole pixels of the photograph.
+    The result equals scaling the short side (or both sides, if squashed) to `resize_to` and cutting the central square
+    of `image_size`, except that the box is rounded to whole pixels of the photograph.
 
     Args:
         photograph: a JPEG or pixels.
@@ -89,7 +89,7 @@ def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> 
 
 
 def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of regions of random area and aspect ratio, over the square root of the photograph's area.
+    """Returns height and width of regions of random area and aspect ratio, over the square root of the photograph's area.
 
     The area is uniform in min_area..1 of the photograph's and the aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et
     al. 2014, section 6). A side may come out longer than the photograph's.
@@ -104,17 +104,17 @@ def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[t
 
 
 def whole(photograph: tf.Tensor) -> tf.Tensor:
-    """The whole photograph, decoded: uint8, (height, width, 3)."""
+    """Decodes the whole photograph: uint8, (height, width, 3)."""
     return _cut(photograph, tf.concat([[0, 0], _shape(photograph)], 0))
 
 
 def _shape(photograph: tf.Tensor) -> tf.Tensor:
-    """[height, width], int32; of a JPEG from its header."""
+    """Returns [height, width], int32. For a JPEG it reads only the header."""
     return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 
 def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """[height, width] of the region that is scaled to image_size x image_size, in pixels of the photograph, float32.
+    """Returns [height, width] of the region that is scaled to image_size x image_size, in pixels of the photograph, float32.
 
     Args:
         sides: [height, width] of the photograph, float32.
@@ -125,7 +125,7 @@ def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
-    """The pixels in a box of the photograph after scaling it down by `ratio` (1, 2, 4 or 8).
+    """Returns the pixels in a box of the photograph, scaled down by `ratio` (1, 2, 4 or 8).
 
     Returns:
         uint8, or float32 where given pixels were averaged.
@@ -142,7 +142,7 @@ def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
 
 
 def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
-    """The pixels in `box`, float32, with both sides halved up to three times while they stay at least `size`."""
+    """Returns the pixels in `box`, float32. Halves both sides up to three times while they stay at least `size`."""
 
     def cut(ratio: int) -> tf.Tensor:
         return tf.cast(_cut(photograph, box // ratio, ratio), tf.float32)
@@ -153,7 +153,7 @@ def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.
 
 
 def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tensor:
-    """Float pixels to uint8, (size, size, 3), bilinear.
+    """Scales float pixels to uint8, (size, size, 3), bilinear.
 
     Antialiasing averages over areas when it scales down, which takes as long as interpolating between four neighbours.
     Interpolating alone skips pixels, and cost two points of accuracy at 64 px (docs/design/09-training-crops.md).

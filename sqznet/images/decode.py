@@ -1,7 +1,7 @@
 """Decodes a photograph in any format to upright 8-bit sRGB pixels, or to a JPEG that every decoder reads alike.
 
 The content of a file decides, not its name. A photograph that cannot be used raises `Reject` with the reason.
-docs/resize.md has the rules: which picture of a file, which colours, how transparency is handled.
+docs/resize.md lists the rules: which picture of a file, which colours, how transparency is handled.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
         short_side: images whose short side is longer than this, in pixels, are shrunk to it; None keeps all sizes.
 
     Raises:
-        Reject: not an image or too large; broken or truncated, if it is re-encoded.
+        Reject: not an image, or too large. An image that is re-encoded is also rejected if it is broken or truncated.
     """
     with _opened(content, max_pixels) as (image, orientation):
         shrinks = short_side is not None and min(image.size) > short_side
@@ -93,10 +93,10 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
 
 
 def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
-    """An encoded image, decoded: uint8 RGB, (height, width, 3), upright, sRGB.
+    """Decodes an encoded image: uint8 RGB, (height, width, 3), upright, sRGB.
 
     Args:
-        max_pixels, short_side: as of `to_jpeg`.
+        max_pixels, short_side: as for `to_jpeg`.
 
     Raises:
         Reject: not an image, broken, truncated, or too large.
@@ -105,7 +105,7 @@ def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int |
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> tuple[np.ndarray, str]:
-    """The pixels as `to_pixels` gives them, and the colour conversion: colour.SRGB, CONVERTED or BROKEN."""
+    """Returns the pixels of `to_pixels`, and the colour conversion: colour.SRGB, CONVERTED or BROKEN."""
     with _opened(content, max_pixels) as (image, orientation):
         rgb, colours = _upright_rgb(image, orientation)
     return np.asarray(_shrunk(rgb, short_side)), colours
@@ -113,9 +113,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | No
 
 @contextlib.contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int | None]]:
-    """The image, with only its header read, and its orientation if it is a TIFF file.
+    """Opens an image and reads its header only. Also yields the orientation of a TIFF file.
 
-    Any error while it is used becomes a `Reject`.
+    Any error while the image is used becomes a `Reject`.
     """
     if not content:
         raise Reject("empty file")
@@ -145,7 +145,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
 
 
 def _orientation(image: Image.Image) -> int:
-    """The orientation in EXIF, 1 to 8; 1 if there is none or the block is damaged."""
+    """Returns the orientation in EXIF, 1 to 8. It is 1 if there is none or the block is damaged."""
     block = image.info.get("exif")
     if not block:
         return 1
@@ -159,13 +159,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds of JPEG than others."""
+    """Checks whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds of JPEG than others."""
     # MPO is a JPEG with more pictures appended, such as a depth map, which other decoders ignore.
     return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _frame(content) in _PLAIN_FRAMES
 
 
 def _frame(jpeg: bytes) -> int:
-    """The marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels; 0 if there is none."""
+    """Returns the marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels, or 0 if there is none.
+    """
     at = 2
     while at + 4 <= len(jpeg):
         marker = jpeg[at + 1]
@@ -188,7 +189,7 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
-    """The image with 8 bits, in sRGB, on white and upright; and the colour conversion.
+    """Converts an image to 8 bits and sRGB, upright and on white. Also returns the colour conversion.
 
     Args:
         orientation: 1 to 8; None if it has to be read from the EXIF block.
@@ -212,7 +213,8 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Whether an image that is not loaded yet has 16 bits of which Pillow keeps the upper 8, as it does for colours."""
+    """Checks whether an image that is not loaded yet has 16 bits of which Pillow keeps the upper 8, as it does for colours.
+    """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return False
     tiles = [tile[3] for tile in getattr(image, "tile", [])]
@@ -222,12 +224,12 @@ def _has_16_bits(image: Image.Image) -> bool:
 
 
 def _profile(image: Image.Image) -> bytes | None:
-    """The ICC profile; empty if its parts cannot be joined, None if there is none."""
+    """Returns the ICC profile: empty if its parts cannot be joined, None if there is none."""
     return (image.info["icc_profile"] or b"") if "icc_profile" in image.info else None
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours, 8 bits, mode RGB, L, CMYK or LAB; and opacity, mode L, if the image may have transparent pixels."""
+    """Splits an image into colours (8 bits, mode RGB, L, CMYK or LAB) and opacity (mode L, or None if it is opaque)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         signed = (_tiff_tag(image, TiffImagePlugin.SAMPLEFORMAT) or (1,))[0] == 2  # 1: unsigned, 3: floating point
@@ -257,7 +259,7 @@ def _tiff_tag(image: Image.Image, tag: int) -> Any:
 
 
 def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
-    """Grey values of more than 8 bits to uint8.
+    """Converts grey values of more than 8 bits to uint8.
 
     White is 1 for fractions up to 1, else the largest integer of the smallest usual bit depth that holds all values:
     cameras and scanners write 10, 12 and 14 bits into 16, without a reliable note of it. If all values lie in the

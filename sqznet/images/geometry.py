@@ -1,4 +1,4 @@
-"""The flags that override how a model's photographs are scaled and cropped."""
+"""Defines the flags that override how a model's photographs are scaled and cropped."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of Preprocessing that the flags of `add_flags` set."""
+    """Returns the fields of Preprocessing that the user has set with the flags of `add_flags`."""
     return {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
 
 
 def as_flags(given: dict[str, Any]) -> list[str]:
-    """The fields that `given` has found, as on the command line."""
+    """Returns the fields that `given` has found as flags of a command line."""
     antialias = {True: "--antialias", False: "--no-antialias"}
     return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in given.items()]
 
 
 def applied(preprocessing: Preprocessing, given: dict[str, Any]) -> Preprocessing:
-    """The preprocessing with the fields from `given` replaced.
+    """Returns the preprocessing with the fields from `given` replaced.
 
     Raises:
         InputError: the settings contradict each other.

@@ -1,4 +1,7 @@
-"""The settings of the input contract: how a photograph is scaled and cropped. `images/__init__.py` has the overview."""
+"""Defines the settings of the input contract: how a photograph is scaled and cropped.
+
+`images/__init__.py` is an overview.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Preprocessing:
 
     @property
     def steps(self) -> str:
-        """The instructions for people, as written in manifest.json and in exported files."""
+        """Returns the instructions for people, as written in manifest.json and in exported files."""
         scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
         antialiased = "antialiased" if self.antialias else "not antialiased"
         return (
@@ -60,7 +63,7 @@ class Preprocessing:
         )
 
     def at(self, image_size: int) -> Preprocessing:
-        """The same settings for another input size. The crop keeps its fraction of the photograph."""
+        """Returns the same settings for another input size. The crop keeps its fraction of the photograph."""
         resize_to = round(self.resize_to * image_size / self.image_size)
         return dataclasses.replace(self, image_size=image_size, resize_to=resize_to)
 
@@ -83,7 +86,7 @@ class RuntimeResize:
     antialias: bool
 
     def at(self, image_size: int) -> Preprocessing:
-        """The preprocessing for a network whose input has that side in pixels."""
+        """Returns the preprocessing for a network whose input has sides of `image_size` pixels."""
         return Preprocessing(image_size, image_size, self.resize, self.interpolation, self.antialias)
 
 

@@ -1,4 +1,4 @@
-"""Scaling and cropping in NumPy, for predictions without TensorFlow: the same as `crop.preprocess_for_eval`.
+"""Scales and crops in NumPy, for predictions without TensorFlow: the same as `crop.preprocess_for_eval`.
 
 docs/resize.md specifies it. Both give the same pixels, except for one level where the last bit of a float decides.
 """
@@ -11,7 +11,7 @@ from sqznet.images.preprocessing import CORNER, Preprocessing
 
 
 def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The input of a network for a photograph.
+    """Scales and crops a photograph to the input of a network.
 
     Args:
         photograph: uint8 RGB, (height, width, 3), upright.
@@ -32,7 +32,8 @@ def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
-    """The weight of each pixel along a side of the box in each pixel of the result: float32, (image_size, length)."""
+    """Returns the weight of each pixel along a side of the box in each pixel of the result: float32, (image_size, length).
+    """
     size = preprocessing.image_size
     scale = length / size
     widened = max(1.0, scale) if preprocessing.antialias else 1.0
@@ -53,7 +54,7 @@ def _triangle(distance: np.ndarray) -> np.ndarray:
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys (1981), with a = -0.5."""
+    """Computes the cubic kernel of Keys (1981), with a = -0.5."""
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return np.where(distance < 1, near, np.where(distance < 2, far, 0))

@@ -1,4 +1,4 @@
-"""Identifies a file that no decoder reads by its first bytes; and HEIC, which an optional package reads."""
+"""Identifies files that no decoder reads by their first bytes. Also detects HEIC, which an optional package reads."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _KINDS = (
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether it is HEIC or another HEIF except AVIF."""
+    """Returns whether the file is HEIC or another kind of HEIF except AVIF."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and b"avif" not in content[8:40]
 
 
 @functools.cache
 def reads_heif() -> bool:
-    """Whether the package that reads HEIC is installed. If so, registers it with Pillow under the name HEIF."""
+    """Returns whether the package that reads HEIC is installed. If so, registers it with Pillow under the name HEIF."""
     try:
         import pillow_heif
     except ImportError:
@@ -56,7 +56,8 @@ def reads_heif() -> bool:
 
 
 def refused(content: bytes) -> Reject:
-    """The error for a file that no decoder reads: what its first bytes say it is, and the remedy."""
+    """Returns the error for a file that no decoder reads. It names the kind that the first bytes show, and the remedy.
+    """
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
         remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"

@@ -42,7 +42,7 @@ def is_tiff(content: bytes) -> bool:
 
 
 def main_picture(content: bytes) -> tuple[bytes, int]:
-    """A TIFF file with only its main picture, without EXIF block; and that picture's orientation, 1 to 8.
+    """Cuts a TIFF file down to its main picture, without EXIF block. Also returns that picture's orientation, 1 to 8.
 
     The main picture is the largest that is marked neither as a preview nor as a mask; of equally large ones the first.
 
@@ -81,7 +81,7 @@ class _File:
         return struct.unpack_from(self.order + letters, self.content, at)
 
     def pictures(self) -> Iterator[Picture]:
-        """All pictures of the chain of directories and of their sub-directories, each once."""
+        """Yields all pictures of the chain of directories and of their sub-directories, each picture once."""
         waiting, seen = list(self.unpack(self.word, self.first)), set[int]()
         while waiting and len(seen) < MAX_PICTURES:
             offset = waiting.pop(0)
@@ -107,7 +107,7 @@ class _File:
         return Picture(offset, start + count * size, fields)
 
     def values(self, picture: Picture, tag: int) -> tuple[int, ...]:
-        """The integers of a field; none if it is missing or of another type."""
+        """Returns the integers of a field, or nothing if the field is missing or of another type."""
         field = picture.fields.get(tag)
         if field is None or field.kind not in _INTEGER_TYPES or field.values > MAX_PICTURES:
             return ()
@@ -118,11 +118,11 @@ class _File:
         return self.unpack(letters, at)
 
     def number(self, picture: Picture, tag: int) -> int:
-        """The first integer of a field, or 0."""
+        """Returns the first integer of a field, or 0."""
         return next(iter(self.values(picture, tag)), 0)
 
     def alone(self, picture: Picture) -> bytes:
-        """The file with that picture alone, without orientation and without a camera's metadata."""
+        """Returns the file with that picture alone, without orientation and without a camera's metadata."""
         changed = bytearray(self.content)
         struct.pack_into(self.order + self.word, changed, self.first, picture.offset)
         struct.pack_into(self.order + self.word, changed, picture.next, 0)

@@ -1,4 +1,4 @@
-"""The architecture of SqueezeNet (Iandola et al. 2016, arXiv 1602.07360): versions, fire modules, sizes."""
+"""Describes the architecture of SqueezeNet (Iandola et al. 2016, arXiv 1602.07360): versions, fire modules, sizes."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ SIMPLY_BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})
 
 @dataclass(frozen=True)
 class Network:
-    """The architecture of one network; `model.build` builds it, `model.describe` reads it from a model.
+    """The architecture of one network.
 
-    `arch`, `activation` and `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero
-    padding of conv10's input: 1 in the published v1.0, 0 elsewhere.
+    `model.build` builds the network, `model.describe` reads its architecture from a model. `arch`, `activation` and
+    `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero padding of conv10's
+    input: 1 in the published v1.0, 0 elsewhere.
     """
 
     classes: int
@@ -59,12 +60,12 @@ class Network:
 
 
 def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
-    """The layers that are followed by a pool, each with the padding that equals Caffe's ceil mode.
+    """Returns the layers that are followed by a pool, each with the padding that equals Caffe's ceil mode.
 
     For windows of 3 with a stride of 2, ceil mode is TensorFlow's "same" for an even side and "valid" for an odd one.
 
     Raises:
-        InputError: for images of that size (in pixels) the input of a pool is smaller than a window.
+        InputError: the images are so small that the input of a pool is smaller than a window.
     """
     return {
         after: "same" if side % 2 == 0 else "valid"
@@ -74,10 +75,10 @@ def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
 
 
 def map_sides(arch: str, image_size: int) -> dict[str, int]:
-    """The side of the output of conv1 and of each fire module before pooling, in pixels.
+    """Returns the side of the output of conv1 and of each fire module before pooling, in pixels.
 
     Raises:
-        InputError: as `pool_paddings`.
+        InputError: as for `pool_paddings`.
     """
     side = (image_size - ARCHS[arch].conv1_kernel) // 2 + 1
     sides = {}
@@ -94,7 +95,8 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
 
 
 def multiply_adds(network: Network) -> dict[str, int]:
-    """Multiply-adds of each convolution for one image, forward, without conv10's zero padding and bypasses."""
+    """Returns the multiply-adds of each convolution for one image, forward, without conv10's zero padding and bypasses.
+    """
     arch = ARCHS[network.arch]
     areas = {name: side**2 for name, side in map_sides(network.arch, network.image_size).items()}
     channels = arch.conv1_filters

@@ -1,4 +1,4 @@
-"""How many of a model's classes occur in the photographs that a network was calibrated or measured on.
+"""Counts how many of a model's classes occur in the photographs that a network was calibrated or measured on.
 
 A loss measured on photographs of ten classes says little about the other 990.
 """
@@ -43,17 +43,20 @@ def count(labels: Iterable[np.ndarray], of_set: int, of_model: int) -> Coverage:
 
 
 def read(content: dict[str, Any]) -> Coverage | None:
-    """The coverage in a dictionary that contains the items of `to_dict`; None for one of an older version."""
+    """Reads the coverage from a dictionary that contains the items of `to_dict`.
+
+    Returns None for one of an older version.
+    """
     names = [field.name for field in dataclasses.fields(Coverage)]
     return Coverage(*(content[name] for name in names)) if set(names) <= set(content) else None
 
 
 def warning(measured: Coverage | None, fitted: Coverage | None) -> str | None:
-    """The warning to print beside a measured loss if classes are missing; None if enough are covered.
+    """Returns the warning to print beside a measured loss if classes are missing, or None if enough are covered.
 
     Args:
         measured: coverage of the photographs that the loss was measured on.
-        fitted: coverage of the photographs for calibration; None if there was none.
+        fitted: coverage of the photographs for calibration, or None if there was no calibration.
     """
     parts = []
     if measured is not None and measured.few_classes:

@@ -1,4 +1,4 @@
-"""The cards of an exported file: the one inside it, and the one in the manifest.json beside it.
+"""Finds the cards of an exported file: the one inside it, and the one in the manifest.json beside it.
 
 A file that was copied alone is read as in its bundle, because it carries its card (`network/metadata.py`). A file
 without a card and without a manifest that lists it is refused: its crop is unknown, and so is whether its outputs are
@@ -36,12 +36,14 @@ _DESCRIPTION = re.compile(
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that a model file should have, in lower case: from its content if that tells, else from its name."""
+    """Returns the suffix that a model file should have, in lower case: from its content if that tells it, else from its name.
+    """
     return content_suffix(path) or path.suffix.lower()
 
 
 def content_suffix(path: Path) -> str | None:
-    """The suffix that belongs to a file's content; None if it has no known mark (folders, ONNX of other programs)."""
+    """Returns the suffix that belongs to a file's content, or None if no known mark tells it (folders, some ONNX files).
+    """
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -73,7 +75,7 @@ class Ports(Protocol):
 
 @dataclass(frozen=True)
 class FoundCard:
-    """A card, and where it was read."""
+    """A card, and the place where it was read."""
 
     card: Card
     where: str
@@ -81,7 +83,7 @@ class FoundCard:
 
 
 def foreign_file(path: Path, why: str) -> InputError:
-    """The error for a model that another program wrote, with the remedy."""
+    """Returns the error for a model that another program wrote, with the remedy."""
     command = "python -m sqznet.weights --source={} --out=model.keras"
     if suffix_of(path) == ".onnx":
         source = shlex.quote(str(path))
@@ -97,11 +99,11 @@ def foreign_file(path: Path, why: str) -> InputError:
 
 
 def find_cards(path: Path, inside: str | None) -> list[FoundCard]:
-    """The cards of an exported file: the manifest's, then the file's own.
+    """Returns the cards of an exported file: the manifest's card first, then the file's own.
 
     Args:
         path: a .tflite or .onnx file, or the folder of a SavedModel.
-        inside: the card inside it, as JSON; None if it has none.
+        inside: the card inside the file, as JSON, or None if there is none.
 
     Raises:
         InputError: there is no card, or one cannot be read, or the manifest has another checksum for the file.
@@ -118,7 +120,7 @@ def find_cards(path: Path, inside: str | None) -> list[FoundCard]:
 
 
 def consistent_card(path: Path, found: list[FoundCard], ports: Ports) -> Card:
-    """The first of the cards that `find_cards` found: the manifest's if there is one, as only that names the data.
+    """Returns the first card that `find_cards` found: the manifest's if there is one, as only that card names the data.
 
     Raises:
         InputError: the cards contradict each other or the file's ports.
@@ -134,7 +136,9 @@ def consistent_card(path: Path, found: list[FoundCard], ports: Ports) -> Card:
 
 
 def bundle_files(folder: Path) -> list[str] | None:
-    """The model files in a bundle's manifest, the nearest to the trained model first; None if it is no bundle.
+    """Lists the model files in a bundle's manifest, the nearest to the trained model first.
+
+    Returns None if it is no bundle.
 
     Raises:
         InputError: the manifest cannot be read.
@@ -153,7 +157,7 @@ def bundle_files(folder: Path) -> list[str] | None:
 
 
 def card_of_onnx(path: Path) -> Card | None:
-    """The card of an .onnx file that sqznet exported; None for any other."""
+    """Returns the card of an .onnx file that sqznet exported, or None for any other file."""
     found = _find_cards(path, metadata.card_in_onnx(path))
     return found[0].card if found else None
 
@@ -168,7 +172,8 @@ def _find_cards(path: Path, inside: str | None) -> list[FoundCard]:
 
 
 def _from_description(path: Path) -> FoundCard | None:
-    """The card of a .tflite file that was exported before files carried one, from its description and its labels."""
+    """Reads the card of a .tflite file that was exported before files carried one, from its description and its labels.
+    """
     found = _DESCRIPTION.search(path.read_bytes())
     words = metadata.labels_of(path) if found else None
     if found is None or words is None:
@@ -189,14 +194,14 @@ def _from_description(path: Path) -> FoundCard | None:
 
 
 def _in_manifest(path: Path, *, has_card: bool) -> FoundCard | None:
-    """The card in the manifest.json beside a file, if it lists this file.
+    """Returns the card in the manifest.json beside a file, or None if the manifest does not list this file.
 
     Args:
-        has_card: whether the file has a card of its own. Then a manifest that is not ours is ignored: many programs
-            have files of this name.
+        has_card: whether the file has a card of its own. Then a manifest that sqznet did not write is ignored: many
+            programs use this file name.
 
     Raises:
-        InputError: it cannot be read, or has another sha256 for the file.
+        InputError: the manifest cannot be read, or lists another sha256 for the file.
     """
     if not path.name:
         path = path.resolve()  # a SavedModel given as `.`
@@ -226,7 +231,7 @@ def _in_manifest(path: Path, *, has_card: bool) -> FoundCard | None:
 
 
 def _listed(manifest: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
-    """The files in a bundle's manifest; None for a manifest.json of a browser or an app store."""
+    """Returns the files in a bundle's manifest, or None for a manifest.json of a browser or an app store."""
     listed = manifest.get("files")
     if not isinstance(listed, dict):
         return None

@@ -1,7 +1,7 @@
 """Folds batch norm and normalisation into the convolutions: a training model becomes an inference model.
 
-Channel means and batch norms are linear, like the convolution next to them, so they fold into its weights. The exported
-file then takes raw pixels and has no layer without work.
+Channel means and batch norms are linear, like the convolution next to them. So they fold into the convolution's
+weights. The exported file then takes raw pixels and has no layer without work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqznet.network import model as models
 
 
 def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
-    """The same function as `trained` at `image_size`, except for rounding.
+    """Builds a model that computes the same function as `trained` at `image_size`, except for rounding.
 
     Returns:
         A Keras model of float32 RGB pixels 0..255 (batch, image_size, image_size, 3), named `image`, to float32
@@ -32,7 +32,7 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
 
 
 def without_batch_norm(trained: keras.Model, image_size: int) -> keras.Model:
-    """The same function with batch norm folded into the convolutions: uint8 pixels to logits.
+    """Builds a model of the same function with batch norm folded into the convolutions: uint8 pixels to logits.
 
     Raises:
         InputError: `trained` is not a SqueezeNet of this package.
@@ -50,7 +50,7 @@ def _fold_into(
     means: models.Channels | None = None,
     deviations: models.Channels = (1.0, 1.0, 1.0),
 ) -> None:
-    """Sets the weights of `folded` from `trained`. With `means`, conv1 takes over the normalisation as well."""
+    """Sets the weights of `folded` from `trained`. With `means`, conv1 performs the normalisation as well."""
     layers = {layer.name: layer for layer in trained.layers}
     for layer in models.convolutions(folded):
         kernel, bias = _fold_batch_norm(layers[layer.name], layers.get(f"{layer.name}_bn"))
@@ -64,7 +64,7 @@ def _fold_into(
 def _fold_batch_norm(
     convolution: keras.layers.Conv2D, batch_norm: keras.layers.BatchNormalization | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel (h, w, in, out), bias (out,)) of both layers together, float64."""
+    """Returns the kernel (h, w, in, out) and bias (out,) of both layers together, float64."""
     kernel = convolution.kernel.numpy().astype(np.float64)
     bias = convolution.bias.numpy().astype(np.float64) if convolution.use_bias else np.zeros(kernel.shape[-1])
     if batch_norm is None:

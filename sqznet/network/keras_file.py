@@ -1,6 +1,6 @@
-"""A .keras file of this package: Keras's own archive with one more member, the card.
+"""Reads and writes .keras files of this package: Keras's own archive with one more member, the card.
 
-So one file is enough to evaluate, export or fine-tune a model. Keras itself loads it like any other.
+So one file is enough to evaluate, export or fine-tune a model. Keras itself loads the file like any other .keras file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a model that its weights do not hold."""
+    """The facts about a model that its weights do not contain."""
 
     classes: tuple[str, ...] | None  # in the order of the outputs; None for a .sqz file without class names
     preprocessing: Preprocessing
@@ -41,7 +41,7 @@ class Card:
 
 
 def card_from_dict(content: Any, where: str) -> Card:
-    """A card from parsed JSON, as in a .keras file or in export's manifest.json.
+    """Builds a card from parsed JSON, as in a .keras file or in export's manifest.json.
 
     Raises:
         InputError: a field is missing or of another type.
@@ -60,7 +60,7 @@ def card_from_dict(content: Any, where: str) -> Card:
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:
-    """Writes model and card as one .keras file (an atomic write)."""
+    """Writes a model and its card as one .keras file (an atomic write)."""
     with files.replacing(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -68,10 +68,10 @@ def save(model: keras.Model, card: Card, path: Path) -> None:
 
 
 def load(path: Path) -> tuple[keras.Model, Card]:
-    """The model and the card that `save` wrote.
+    """Reads the model and the card that `save` wrote.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it was not written by this package.
+        InputError: there is no such file, the file is damaged, or this package did not write it.
     """
     import keras  # here, because exported files use cards without TensorFlow
 

@@ -1,4 +1,4 @@
-"""Readable class names, and matching the class names of data with those of a model.
+"""Provides readable class names, and matches the class names of data with those of a model.
 
 `imagenet_classes.txt` holds the 1,000 classes of ILSVRC 2012 in the order of their labels (0 first, the sorted WordNet
 ids), each with the first word of WordNet 3.0; four that would be equal have a word in brackets.
@@ -20,24 +20,24 @@ _WITH_ID = re.compile(r"(n\d{8})[\s:,_-]+(\S.*)")  # a line of synset_words.txt,
 
 @functools.cache
 def imagenet() -> dict[str, str]:
-    """WordNet id to words, in the order of the labels."""
+    """Returns the words of each WordNet id, in the order of the labels."""
     lines = resources.files("sqznet.network").joinpath("imagenet_classes.txt").read_text().splitlines()
     return dict(line.split(" ", 1) for line in lines)
 
 
 def readable(classes: Iterable[str]) -> tuple[str, ...]:
-    """Names for tables and pictures: WordNet ids become words, other names stay the same."""
+    """Returns names for tables and pictures: WordNet ids become words, other names stay the same."""
     names = imagenet()
     return tuple(names.get(name, name) for name in classes)
 
 
 def plain(name: str) -> str:
-    """A name in lower case, with single blanks instead of underscores and hyphens."""
+    """Converts a name to lower case, with single blanks instead of underscores and hyphens."""
     return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 
 def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
-    """For each class of data the outputs of a model that it may mean: none, one, or several if it is ambiguous.
+    """Finds for each class of data the outputs of a model that it may mean: none, one, or several if it is ambiguous.
 
     The same spelling has priority, then the same whole text or WordNet id, then one of several words for a class.
     """
@@ -55,7 +55,7 @@ def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
 
 
 def _forms(name: str) -> tuple[set[str], set[str], set[str]]:
-    """A class name as it is spelt, as whole texts, and as whole texts and the single names in them."""
+    """Returns a class name as it is spelt, as whole texts, and as whole texts and the single names in them."""
     given = {name}
     with_id = _WITH_ID.fullmatch(name.strip())
     if with_id:
@@ -67,7 +67,7 @@ def _forms(name: str) -> tuple[set[str], set[str], set[str]]:
 
 
 def close_to(name: str, known: Sequence[str]) -> list[str]:
-    """The readable names of up to three known classes that are spelt almost like this one."""
+    """Returns the readable names of up to three known classes that are spelt almost like this one."""
     shown = readable(known)
     forms = {form: shown[output] for output, each in enumerate(known) for form in _forms(each)[2]}
     return list(dict.fromkeys(forms[form] for form in difflib.get_close_matches(plain(name), forms, n=3, cutoff=0.75)))

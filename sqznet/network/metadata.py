@@ -1,7 +1,7 @@
-"""The card inside an exported file, and the descriptions of its format.
+"""Writes and reads the card inside an exported file, and the descriptions of the file's format.
 
 Every file carries its card as JSON under the name `sqznet.json`: classes, input contract, origin. A SavedModel has it
-as a file in its folder, an .onnx file as a metadata property, a .tflite file beside its labels.
+in its folder, an .onnx file as a metadata property, a .tflite file beside its labels.
 
 A .tflite file also describes its input, output and labels in the published schema of TFLite metadata, which MediaPipe
 Tasks and Android's code generators read. These metadata are a flatbuffer in one more buffer of the model; labels.txt
@@ -32,7 +32,7 @@ NO_LICENCE = "see MODEL_CARD.md"  # which every bundle has
 
 
 def describe(card: Card) -> dict[str, Any]:
-    """A card as in manifest.json, with the whole input contract."""
+    """Returns a card as written in manifest.json, with the whole input contract."""
     preprocessing = card.preprocessing
     contract = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
     data = None if card.data is None else remote.published(card.data)  # an earlier version may have written it
@@ -40,21 +40,21 @@ def describe(card: Card) -> dict[str, Any]:
 
 
 def card_text(card: Card) -> str:
-    """sqznet.json of a file. It omits the folder of the training data, which exists on one machine only."""
+    """Returns the text of sqznet.json. It omits the folder of the training data, which exists on one machine only."""
     content = {key: value for key, value in describe(card).items() if key != "data"}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
-    """Adds the card to a finished file, and to a .tflite file labels and metadata as well. The network stays the same.
+    """Adds the card to a finished file. A .tflite file gets labels and metadata as well. The network stays the same.
 
     Args:
         path: a file, or the folder of a SavedModel.
-        format_name: of `variants.FORMATS`.
-        name: of the model, for people.
+        format_name: one of `variants.FORMATS`.
+        name: name of the model, for people.
 
     Raises:
-        InputError: it is not a TFLite file, or has metadata already, or the labels do not fit its outputs.
+        InputError: the file is not a TFLite file, or contains metadata already, or the labels do not fit its outputs.
     """
     if format_name == "savedmodel":
         files.write_text(path / MEMBER, card_text(card))
@@ -102,26 +102,26 @@ def _add_to_tflite(path: Path, card: Card, name: str) -> None:
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:
-    """The labels in a .tflite file, in the order of its outputs; None if it has none.
+    """Reads the labels in a .tflite file, in the order of its outputs. Returns None if it contains none.
 
     Raises:
-        InputError: it has labels that cannot be read.
+        InputError: the labels cannot be read.
     """
     text = _in_archive(path, LABELS)
     return None if text is None else tuple(text.removesuffix("\n").split("\n"))
 
 
 def card_in_tflite(path: Path) -> str | None:
-    """sqznet.json of a .tflite file; None if it has none.
+    """Reads sqznet.json from a .tflite file. Returns None if there is none.
 
     Raises:
-        InputError: it has one that cannot be read.
+        InputError: sqznet.json cannot be read.
     """
     return _in_archive(path, MEMBER)
 
 
 def card_in_onnx(path: Path) -> str | None:
-    """sqznet.json of an .onnx file; None if it has none. (Of a loaded file, ONNX Runtime returns it as well.)"""
+    """Reads sqznet.json from an .onnx file, or returns None. (ONNX Runtime also returns it for a loaded file.)"""
     import onnx
 
     properties = {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}
@@ -129,7 +129,7 @@ def card_in_onnx(path: Path) -> str | None:
 
 
 def card_in_saved_model(folder: Path) -> str | None:
-    """sqznet.json of a SavedModel; None if it has none."""
+    """Reads sqznet.json from a SavedModel. Returns None if there is none."""
     return (folder / MEMBER).read_text(errors="replace") if (folder / MEMBER).is_file() else None
 
 
@@ -151,7 +151,7 @@ def _in_archive(path: Path, name: str) -> str | None:
 
 
 def _model(path: Path) -> Any:
-    """The file's ModelT."""
+    """Returns the file's ModelT."""
     from ai_edge_litert import schema_py_generated as schema
 
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""SqueezeNet as a Keras functional model (Iandola et al. 2016, arXiv 1602.07360).
+"""Builds SqueezeNet as a Keras functional model (Iandola et al. 2016, arXiv 1602.07360).
 
 Input: uint8 RGB pixels 0..255, NHWC, (batch, height, width, 3). Output: float32 logits, (batch, classes).
 Normalisation is the first layer, so the only preprocessing outside the model is the resize.
@@ -28,7 +28,7 @@ def build(
     batch_norm_layer: type[keras.layers.BatchNormalization] | None = None,
     fixed_size: bool = False,
 ) -> keras.Model:
-    """A SqueezeNet with fresh weights.
+    """Builds a SqueezeNet with fresh weights.
 
     The activation follows every convolution, conv10 included, as in the paper and in the article; batch norm, if any,
     is between the two.
@@ -88,7 +88,10 @@ def _convolve(
     activate: bool = True,
     **options: Any,
 ) -> keras.KerasTensor:
-    """Convolution, batch norm if the network has it, and activation if `activate`; `options` are of the convolution."""
+    """Adds a convolution, batch norm if the network has it, and the activation if `activate`.
+
+    `options` are the options of the convolution.
+    """
     # Caffe's "xavier", as in the paper's released network: it keeps the initial logits small for pixels in 0..255.
     options = {"kernel_initializer": "lecun_uniform", **options}
     x = layers.Conv2D(filters, kernel, use_bias=not network.batch_norm, name=name, **options)(x)
@@ -101,7 +104,7 @@ def _convolve(
 def _fire(
     network: Network, convolve: Callable[..., keras.KerasTensor], x: keras.KerasTensor, name: str
 ) -> keras.KerasTensor:
-    """The fire module of that name (paper, section 3.2)."""
+    """Adds the fire module of that name (paper, section 3.2)."""
     squeeze_filters, expand_filters = FIRES[name]
     squeezed = convolve(x, squeeze_filters, 1, f"{name}_squeeze1x1")
     expanded = layers.Concatenate(name=name)(
@@ -122,7 +125,7 @@ def convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
 
 
 def describe(model: keras.Model, image_size: int) -> tuple[Network, Channels, Channels]:
-    """The architecture of a model made by `build`, its channel means and its channel deviations (R, G, B).
+    """Returns the architecture of a model made by `build`, its channel means and its channel deviations (R, G, B).
 
     Raises:
         InputError: the model was not made by `build`.

@@ -1,4 +1,4 @@
-"""Dense-sparse-dense training (Han et al. 2016, arXiv 1607.04381): small weights are set to zero for a while.
+"""Sets small weights to zero for a while: dense-sparse-dense training (Han et al. 2016, arXiv 1607.04381).
 
 A pruned weight is exactly zero, so the weights themselves are the mask. A run that is resumed in its sparse phase
 continues with the same mask.
@@ -12,15 +12,15 @@ import tensorflow as tf
 
 
 def kernels(model: keras.Model) -> list[keras.Variable]:
-    """The variables that are pruned: trainable kernels of convolutions, not biases or norms."""
+    """Lists the variables that are pruned: trainable kernels of convolutions, not biases or norms."""
     return [variable for variable in model.trainable_variables if variable.name == "kernel"]
 
 
 def mask(kernel: np.ndarray, sparsity: float) -> np.ndarray:
-    """0 for the fraction `sparsity` of the smallest weights and 1 for the others; float32, of the kernel's shape.
+    """Returns 0 for the fraction `sparsity` of the smallest weights and 1 for the others, float32, of the kernel's shape.
 
-    Of equal weights the first are pruned first, so the fraction is exact (rounded down to whole weights), and pruning
-    a second time changes nothing.
+    Of equal weights the first are pruned first. So the fraction is exact (rounded down to whole weights), and pruning a
+    second time changes nothing.
     """
     order = np.argsort(np.abs(kernel), axis=None, kind="stable")
     kept = np.ones(kernel.size, np.float32)
@@ -29,18 +29,18 @@ def mask(kernel: np.ndarray, sparsity: float) -> np.ndarray:
 
 
 def prune(model: keras.Model, sparsity: float) -> None:
-    """Sets that fraction of each kernel to zero, the smallest weights first."""
+    """Sets the fraction `sparsity` of each kernel to zero, the smallest weights first."""
     for kernel in kernels(model):
         value = kernel.value.numpy()
         kernel.assign(value * mask(value, sparsity))
 
 
 def nonzero_masks(model: keras.Model) -> list[tf.Tensor]:
-    """For each kernel, 1.0 where it is not zero."""
+    """Returns for each kernel a mask that is 1.0 where the kernel is not zero."""
     return [tf.cast(tf.not_equal(kernel.value, 0), tf.float32) for kernel in kernels(model)]
 
 
 def apply_masks(model: keras.Model, masks: list[tf.Tensor], sparse: tf.Tensor) -> None:
-    """Sets the kernels to zero where `masks` are zero, if `sparse`."""
+    """Sets the kernels to zero where `masks` are zero, if `sparse` is true."""
     for kernel, each in zip(kernels(model), masks, strict=True):
         kernel.assign(tf.where(sparse, kernel.value * each, kernel.value))

@@ -1,4 +1,4 @@
-"""The metadata flatbuffer of a .tflite image classifier, written with `flatbuffers` alone.
+"""Writes the metadata flatbuffer of a .tflite image classifier with `flatbuffers` alone.
 
 The schema is public: `metadata_schema.fbs` of MediaPipe and TFLite Support. MediaPipe has generated classes for it, but
 its package depends on OpenCV. A test compares the bytes with those of the generated classes.
@@ -60,7 +60,7 @@ def build(
     labels_file: str,
     card_file: str,
 ) -> bytes:
-    """The metadata of a model of one input, an RGB photograph, and one output, probabilities.
+    """Builds the metadata of a model of one input, an RGB photograph, and one output, probabilities.
 
     Args:
         largest_output: 1 for float32 probabilities, 255 for uint8.
@@ -129,7 +129,7 @@ def _probabilities(largest: float, labels_file: str) -> Table:
 
 
 def _add_table(builder: flatbuffers.Builder, table: Table) -> int:
-    """Writes a table after everything that it refers to; returns its offset."""
+    """Writes a table after everything that it refers to. Returns the offset of the table."""
     offsets = {slot: _add(builder, value) for slot, value in table.items() if not isinstance(value, Byte | UInt)}
     builder.StartObject(max(table, default=-1) + 1)
     for slot, value in table.items():

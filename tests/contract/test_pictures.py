@@ -8,7 +8,7 @@ from tests import ci
 from tests.contract import compare, kits, pictures, readers
 
 # Chromium adds the black ink to the others before it applies the profile. The page refuses such files.
-REFUSED = {("page", "cmyk-press-profile.jpg"): "in the inks of a press"}
+REFUSED = {("page", "cmyk-press-profile.jpg"): "CMYK image with a colour profile"}
 
 
 @pytest.fixture(scope="module")

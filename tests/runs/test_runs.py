@@ -35,7 +35,7 @@ def test_runs_are_listed_best_first_with_what_was_changed(two, capsys):
     assert (first.folder.name, second.folder.name, last.folder.name) == ("two", "one", "begun")
     assert first.best["epoch"] == 2 and first.best["val_top1"] == 0.987
     changes = first.changes()
-    assert changes["learning_rate"] == (0.1, 0.25) and changes["global_batch_size"] == (64, 8)
+    assert changes["learning_rate"] == (0.05, 0.25) and changes["global_batch_size"] == (32, 8)
     assert "crop" not in changes and "precision" not in changes
     assert first.seconds > 0 and first.images_per_second > 0
     assert runs.main([f"--runs={two}"]) == 0

@@ -1,4 +1,4 @@
-"""The price of a bit, in nats of divergence: the Lagrange multiplier of rate-distortion optimisation."""
+"""Computes the price of a bit, in nats of divergence: the Lagrange multiplier of rate-distortion optimisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINEST, COARSEST = 1e-12, 1e3  # nats a bit
 
 
 def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity]) -> Callable[[float], float]:
-    """A function that estimates the bytes of a file at a price, from the entropy after rounding to nearest."""
+    """Returns a function that estimates the bytes of a file at a price, from the entropy after rounding to nearest."""
 
     @functools.cache
     def estimate(price: float) -> float:
@@ -30,7 +30,7 @@ def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivi
 
 
 def at_size(estimate: Callable[[float], float], size: float) -> float:
-    """The price at which a file has an estimated size of `size` bytes, by bisection."""
+    """Finds by bisection the price at which a file has an estimated size of `size` bytes."""
     low, high = math.log(FINEST), math.log(COARSEST)
     for _ in range(30):
         middle = (low + high) / 2

@@ -1,6 +1,7 @@
-"""Runs a network on calibration photographs, original and quantized side by side, and rounds kernels for their inputs.
+"""Runs the original and the quantized network side by side on calibration photographs.
 
-Used for int8 files (`int8.py`) and for `.sqz` files (`rounding.py`).
+Rounds each kernel so that the layer's output stays close to the original one. Used for int8 files (`int8.py`) and for
+`.sqz` files (`rounding.py`).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ DAMPING = 0.01  # of the mean diagonal (Frantar et al. 2022, arXiv 2210.17323, s
 
 
 def inputs_of(layer: keras.Layer) -> list[str]:
-    """Names of the layers whose outputs a layer takes, in order."""
+    """Lists the names of the layers whose outputs a layer takes, in order."""
     tensors = layer.input if isinstance(layer.input, list) else [layer.input]
     return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 def outputs(layer: keras.Layer, inputs: list[Batches]) -> Batches:
-    """A layer's output for each batch, float32."""
+    """Computes a layer's output for each batch, float32."""
     return [np.asarray(layer(list(each) if len(each) > 1 else each[0])) for each in zip(*inputs, strict=True)]
 
 
@@ -68,7 +69,7 @@ def propagate(
 
 
 def windows(layer: keras.layers.Conv2D, inputs: Batches) -> np.ndarray:
-    """A sample of the windows of a convolution's input, float32 (windows, height * width * channels)."""
+    """Returns a sample of the windows of a convolution's input, float32 (windows, height * width * channels)."""
     height, width = layer.kernel_size
     sizes, strides = [1, height, width, 1], [1, *layer.strides, 1]
     found = []
@@ -79,7 +80,7 @@ def windows(layer: keras.layers.Conv2D, inputs: Batches) -> np.ndarray:
 
 
 def sample_rows(maps: np.ndarray, batches: int) -> np.ndarray:
-    """The pixels of maps (images, height, width, channels) that belong to the sample of `windows`.
+    """Returns the pixels of maps (images, height, width, channels) that belong to the sample of `windows`.
 
     Args:
         batches: number of batches; `maps` is one of them.
@@ -89,7 +90,7 @@ def sample_rows(maps: np.ndarray, batches: int) -> np.ndarray:
 
 
 def second_moments(windows: np.ndarray) -> np.ndarray:
-    """Mean of x x^T over windows x, float64: the Hessian (but for a factor of 2) of the output's squared error."""
+    """Returns the mean of x x^T over windows x, float64: half the Hessian of the output's squared error."""
     return (windows.T @ windows / len(windows)).astype(np.float64)
 
 
@@ -123,6 +124,7 @@ def round_with_compensation(
 
 
 def bias_correction(layer: keras.layers.Conv2D, inputs: Batches, wanted: Batches) -> np.ndarray:
-    """The change of the bias that gives each output the mean of the original outputs `wanted`, float64 (out,)."""
+    """Returns the change of the bias that gives each output the mean of the original outputs `wanted`, float64 (out,).
+    """
     got = outputs(layer, [inputs])
     return np.mean([(a - b).mean(axis=(0, 1, 2), dtype=np.float64) for a, b in zip(wanted, got, strict=True)], axis=0)

@@ -1,12 +1,12 @@
-"""Full int8 quantization: scales, ranges and zero points, the same for TFLite and ONNX.
+"""Quantizes a network to int8: scales, ranges and zero points, the same for TFLite and ONNX.
 
 Weights are symmetric, with a scale for each output channel. Activations have one scale and zero point for each tensor,
 found on training photographs. Both formats are written from the same `Quantized`, so they hold the same integers.
 
-Minimum and maximum as the range would waste most steps on outliers and on the channels with the largest values. Three
-remedies: cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721, section 4.1), the range of each tensor with the
-least mean squared error, and GPTQ error compensation in each kernel (Frantar et al. 2022, arXiv 2210.17323), followed
-by bias correction.
+A range from the minimum to the maximum would waste most steps on outliers and on the channels with the largest values.
+There are three remedies: cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721, section 4.1), the range of each
+tensor with the least mean squared error, and GPTQ error compensation in each kernel (Frantar et al. 2022, arXiv
+2210.17323), followed by bias correction.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ ELU_MAX_STEP = 2.0  # with a larger step all values of ELU below zero are less t
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network with all that a writer of int8 files needs.
+    """A network with all data that a writer of int8 files needs.
 
-    `model` has the rounded weights; `ranges` has the range of each layer's output, by the name of the layer. Pools and
-    paddings have none: they keep the steps of their input.
+    `model` contains the rounded weights. `ranges` contains the range of each layer's output, by the name of the layer.
+    Pools and paddings have no range: they keep the steps of their input.
     """
 
     model: keras.Model
@@ -64,14 +64,15 @@ def quantize(model: keras.Model, batches: calibration.Batches, *, sparse: bool =
 
 
 def scale_and_zero(limits: Range) -> tuple[np.float32, int]:
-    """Scale and zero point of uint8 steps: real = scale * (step - zero)."""
+    """Returns scale and zero point of uint8 steps: real = scale * (step - zero)."""
     low, high = limits
     scale = np.float32((high - low) / STEPS)
     return scale, int(np.clip(round(-low / float(scale)), 0, STEPS))
 
 
 def kernel_scales(kernel: np.ndarray) -> np.ndarray:
-    """Scale of each output channel of a kernel (h, w, in, out), float32 (out,): real = scale * step, -127 to 127."""
+    """Returns the scale of each output channel of a kernel (h, w, in, out), float32 (out,): real = scale * step, -127 to 127.
+    """
     largest = np.abs(kernel).max(axis=(0, 1, 2))
     return (np.maximum(largest, 1e-6) / 127).astype(np.float32)
 
@@ -83,7 +84,7 @@ def _copy(model: keras.Model) -> keras.Model:
 
 
 def _channel_maxima(model: keras.Model, batches: calibration.Batches) -> dict[str, np.ndarray]:
-    """The largest magnitude of each channel of every layer's output, by layer."""
+    """Returns the largest magnitude of each channel of every layer's output, by layer."""
     layers = model.layers[1:]
     whole = keras.Model(model.input, [layer.output for layer in layers])
 
@@ -96,7 +97,10 @@ def _channel_maxima(model: keras.Model, batches: calibration.Batches) -> dict[st
 
 
 def _equalized(model: keras.Model, batches: calibration.Batches) -> keras.Model:
-    """Cross-layer equalization: the same function with more equal channel maxima. Needs ReLU, which is homogeneous."""
+    """Applies cross-layer equalization: the same function with more equal channel maxima.
+
+    The activation has to be ReLU, which is homogeneous.
+    """
     copy = _copy(model)
     layers = {layer.name: layer for layer in copy.layers}
     if "conv1_relu" not in layers:
@@ -205,7 +209,8 @@ class _CoarseRounder:
     def round(
         self, layer: keras.layers.Conv2D, inputs: calibration.Batches, wanted: calibration.Batches, least: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scales (out,), all equal and none below `least`, and the kernel rounded to multiples of them."""
+        """Returns scales (out,), all equal and none below `least`, and the kernel rounded to multiples of the scales.
+        """
         found = self.sensitivities[layer.name]
         step = max(rounding.step_of(found, layer.get_weights()[0], self.price), float(least.max()))
         bits_per_error = found.per_output * step**2 / self.price
@@ -215,7 +220,7 @@ class _CoarseRounder:
 
 
 def _has_own_range(layer: keras.Layer, consumer: keras.Layer | None) -> bool:
-    """Whether the range of a layer's output is chosen here."""
+    """Returns whether a layer's output has a range that is chosen here."""
     if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.ZeroPadding2D | keras.layers.Softmax):
         return False  # it has the range of its input, or a known one
     if isinstance(consumer, keras.layers.Concatenate):
@@ -236,7 +241,7 @@ def _round_kernel(kernel: np.ndarray, scales: np.ndarray, windows: np.ndarray) -
 
 
 def _least_squares_range(values: calibration.Batches) -> Range:
-    """The range with the least squared error. Both ends are clipped by the same ratio."""
+    """Returns the range with the least squared error. Both ends are clipped by the same ratio."""
     low = min(0.0, *(float(each.min()) for each in values))
     high = max(low + 1e-6, *(float(each.max()) for each in values))
     some = np.concatenate([each.ravel()[:: max(1, each.size * len(values) // SAMPLES)] for each in values])

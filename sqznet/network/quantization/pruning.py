@@ -1,4 +1,4 @@
-"""Magnitude pruning with one budget for the whole network, weighted by each layer's sensitivity."""
+"""Prunes small weights with one budget for the whole network, weighted by each layer's sensitivity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqznet.network.quantization.sensitivity import Sensitivity
 def masks(
     kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity], sparsity: float
 ) -> dict[str, np.ndarray]:
-    """Bool, true for the weights that stay, so that the fraction `sparsity` of all weights together is pruned.
+    """Returns masks that are true for the weights that stay. The fraction `sparsity` of all weights together is pruned.
 
     The cost of pruning a weight is its square times the sensitivity of its layer: the expected divergence without it.
     Within a layer the order is that of the magnitudes, as in `--recipe=dsd`.

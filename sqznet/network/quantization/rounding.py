@@ -1,4 +1,4 @@
-"""Rate-distortion rounding: kernels to integers, with one price of a bit for the whole network.
+"""Rounds kernels to integers by rate-distortion optimisation, with one price of a bit for the whole network.
 
 `price` is the Lagrange multiplier between bits and distortion: the nats of divergence from the uncompressed model that
 one bit is worth. It decides each layer's step and each weight's integer. The step has a closed form: a uniform
@@ -29,12 +29,13 @@ BIAS_LIMIT = 65_504.0  # float16's largest
 
 
 class Rounder:
-    """Rounds a model layer by layer, each for its inputs from the rounded layers before.
+    """Rounds a model layer by layer. Each layer is rounded for its inputs from the rounded layers before.
 
     Args:
         model: of `fold.without_batch_norm`; `round` replaces its weights.
         batches: calibration photographs, uint8 (n, size, size, 3) each.
-        kept: for each convolution, true where its weights may be other than zero (`pruning.masks`); None: everywhere.
+        kept: for each convolution, true where its weights may be other than zero (`pruning.masks`). None means
+            everywhere.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Rounder:
         self.kept = kept or {}
 
     def round(self, price: float) -> dict[str, Integers]:
-        """The integers of each kernel at a price. The model gets their values, and corrected biases."""
+        """Returns the integers of each kernel at a price. The model gets their values, and corrected biases."""
         found: dict[str, Integers] = {}
         for layer in models.convolutions(self.model):
             layer.set_weights(self.weights[layer.name])
@@ -99,14 +100,14 @@ def round_kernel(
     count_bits: bool = True,
     kept: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A layer's kernel in units of `step`, by rate-distortion optimisation with GPTQ error compensation.
+    """Rounds a layer's kernel to units of `step`, by rate-distortion optimisation with GPTQ error compensation.
 
     Args:
         inputs: the layer's inputs from the rounded layers before.
-        wanted: its original outputs.
+        wanted: the layer's original outputs.
         bits_per_error: the bits that a squared error of one step in an output is worth.
         limit: largest magnitude of an integer.
-        kept: true where a weight may be other than zero; None: everywhere.
+        kept: true where a weight may be other than zero. None means everywhere.
 
     Returns:
         Integers, float64, in the kernel's shape.
@@ -132,7 +133,7 @@ def round_kernel(
 
 
 def step_of(sensitivity: Sensitivity, kernel: np.ndarray, price: float) -> float:
-    """The step of a kernel at a price: a float32, at most the kernel's largest weight."""
+    """Returns the step of a kernel at a price: a float32, at most the kernel's largest weight."""
     step = COARSER * math.sqrt(price / (SAVED_BY_A_BIT * sensitivity.per_weight))
     return float(np.float32(min(step, max(float(np.abs(kernel).max()), 1e-6))))
 
@@ -147,7 +148,10 @@ def _cheapest(
     bits: np.ndarray,
     free: np.ndarray,
 ) -> np.ndarray:
-    """The candidate with the least distortion plus bits: the nearest step, the next one to zero, or zero; (out,)."""
+    """Chooses for each output the candidate with the least distortion plus bits, (out,).
+
+    The candidates are the nearest step, the next step towards zero, and zero.
+    """
     limit = len(bits) // 2
     nearest = np.clip(np.round(values / step), -limit, limit)
     choices = np.stack([nearest, nearest - np.sign(nearest), np.zeros_like(nearest)])

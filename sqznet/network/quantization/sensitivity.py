@@ -33,14 +33,14 @@ class ReferenceLogits:
         self.log_probabilities = log_softmax(logits(model, images))
 
     def divergence(self, model: keras.Model) -> float:
-        """Mean Kullback-Leibler divergence of a model's probabilities from the reference, in nats."""
+        """Returns the mean Kullback-Leibler divergence of a model's probabilities from the reference, in nats."""
         other = log_softmax(logits(model, self.images))
         reference = self.log_probabilities
         return float((np.exp(reference) * (reference - other)).sum(axis=1).mean())
 
 
 def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """float64 (n, classes)."""
+    """Computes the logits, float64 (n, classes)."""
     parts = [model.predict_on_batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate(parts).astype(np.float64)
 
@@ -51,7 +51,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def measure(model: keras.Model, batches: calibration.Batches, reference: ReferenceLogits) -> dict[str, Sensitivity]:
-    """The sensitivity of each convolution. The weights of `model` are restored afterwards."""
+    """Measures the sensitivity of each convolution. The weights of `model` are restored afterwards."""
     moments: dict[str, np.ndarray] = {}
 
     def visit(layer, original, _quantized, _outputs):

@@ -16,7 +16,7 @@ from sqznet.network.sqz import decoder
 
 
 def of_keras(model: keras.Model, card: Card) -> decoder.Contents:
-    """The contents of a file for a model of `fold.without_batch_norm`, with its weights."""
+    """Returns the contents of a file for a model of `fold.without_batch_norm`, with its weights."""
     preprocessing = card.preprocessing
     network, means, deviations = models.describe(model, preprocessing.image_size)
     names: tuple[str, ...] | str | None = card.classes
@@ -41,7 +41,7 @@ def of_keras(model: keras.Model, card: Card) -> decoder.Contents:
 
 
 def to_keras(stored: decoder.Contents) -> tuple[keras.Model, Card]:
-    """The model of a decoded file (uint8 RGB pixels to logits), and its card."""
+    """Builds the model of a decoded file (uint8 RGB pixels to logits). Also returns its card."""
     network = architecture.Network(
         stored.classes, stored.arch, stored.activation, False, stored.bypass, stored.conv10_padding, stored.image_size
     )
@@ -60,10 +60,10 @@ def to_keras(stored: decoder.Contents) -> tuple[keras.Model, Card]:
 
 
 def load(path: Path) -> tuple[keras.Model, Card]:
-    """The model and the card of a `.sqz` file.
+    """Reads the model and the card of a `.sqz` file.
 
     Raises:
-        InputError: there is no such file, or it is damaged.
+        InputError: there is no such file, or the file is damaged.
     """
     try:
         return to_keras(decoder.decode(path.read_bytes()))

@@ -49,8 +49,10 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a file. `layers` has for each convolution its kernel (height, width, in, out) and bias (out,),
-    float32, in the order in which they are stored."""
+    """The contents of a file.
+
+    `layers` contains the kernel (height, width, in, out) and bias (out,) of each convolution, float32, in stored order.
+    """
 
     arch: str
     activation: str
@@ -70,7 +72,8 @@ class Contents:
 
 
 def shapes(arch: str, bypass: str, classes: int) -> dict[str, tuple[int, int, int, int]]:
-    """The kernel (height, width, in, out) of each convolution, in the order in which they are stored."""
+    """Returns the shape of each convolution's kernel (height, width, in, out), in the order in which they are stored.
+    """
     filters, side = {"v1.0": (96, 7), "v1.1": (64, 3)}[arch]
     found = {"conv1": (side, side, 3, filters)}
     fires = zip(range(2, 10), (16, 16, 32, 32, 48, 48, 64, 64), strict=True)
@@ -136,7 +139,7 @@ def decode(data: bytes) -> Contents:
 
 
 class _Reader:
-    """Reads bytes in order, and reports where they end too early."""
+    """Reads bytes in order, and reports the place where they end too early."""
 
     def __init__(self, data: bytes, place: int) -> None:
         self.data, self.place = data, place
@@ -151,7 +154,7 @@ class _Reader:
         return layout.unpack(self.take(layout.size))
 
     def number(self) -> int:
-        """Seven bits a byte, the lowest first; the last byte is below 128."""
+        """Reads a number with seven bits in each byte, the lowest first. The last byte is below 128."""
         value = 0
         for shift in (0, 7, 14):
             (byte,) = self.take(1)
@@ -191,7 +194,7 @@ class _Code:
 
 
 def _symbols(reader: _Reader, codes: list[_Code]) -> list[np.ndarray]:
-    """The symbols of each kernel, int16: entropy decoding by rANS, range asymmetric numeral systems (arXiv 1311.2540).
+    """Decodes the symbols of each kernel, int16, by rANS (range asymmetric numeral systems, arXiv 1311.2540).
 
     Symbol i of a kernel, in the order of (height, width, in, out), comes from lane i modulo LANES.
     """

@@ -29,10 +29,10 @@ class Integers:
 
 
 def encode(network: Contents, integers: dict[str, Integers]) -> bytes:
-    """The bytes of a `.sqz` file.
+    """Returns the bytes of a `.sqz` file.
 
     Args:
-        network: everything but the kernels; biases are stored as float16.
+        network: everything but the kernels. Biases are stored as float16.
         integers: the kernel of each convolution.
 
     Raises:
@@ -92,7 +92,10 @@ class _Code:
 
 
 def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters the input channels into the cheapest number of tables: (table of each channel, counts of each table)."""
+    """Clusters the input channels into the cheapest number of tables.
+
+    Returns each channel's table and each table's counts.
+    """
     channels = symbols.shape[2]
     place = np.arange(channels)[:, None] * count + np.moveaxis(symbols, 2, 0).reshape(channels, -1)
     histogram = np.bincount(place.ravel(), minlength=channels * count).reshape(channels, count).astype(np.float64)
@@ -114,7 +117,7 @@ def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) -> float:
-    """The estimated bits of the symbols with these tables, and of the tables."""
+    """Estimates the bits of the symbols with these tables, and of the tables."""
     shares = counts / counts.sum(axis=1, keepdims=True)
     lengths = -np.log2(np.where(shares > 0, shares, 1.0))
     cost = float((histogram * lengths[of_channels]).sum())
@@ -124,7 +127,8 @@ def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) ->
 
 
 def _frequencies(counts: np.ndarray) -> np.ndarray:
-    """Integers that add up to 2**BITS, nearly proportional to counts, and at least 1 for each symbol that occurs."""
+    """Returns integers that add up to 2**BITS, nearly proportional to counts, and at least 1 for each symbol that occurs.
+    """
     total = 1 << BITS
     frequencies = np.where(counts > 0, np.maximum(1, np.floor(counts / counts.sum() * total)), 0).astype(np.int64)
     while (missing := total - int(frequencies.sum())) != 0:
@@ -137,7 +141,7 @@ def _frequencies(counts: np.ndarray) -> np.ndarray:
 
 
 def _number(value: int) -> bytes:
-    """Seven bits a byte, the lowest first (LEB128)."""
+    """Encodes a number with seven bits in each byte, the lowest first (LEB128)."""
     found = bytearray()
     while value > 127:
         found.append(int(value) & 127 | 128)
@@ -146,7 +150,7 @@ def _number(value: int) -> bytes:
 
 
 def _symbols(codes: list[_Code]) -> bytes:
-    """The lanes' states and words. rANS encodes from the last symbol to the first."""
+    """Encodes the symbols as the lanes' states and words. rANS encodes from the last symbol to the first."""
     states = np.full(LANES, STATE_FLOOR, np.uint64)
     words: list[np.ndarray] = []
     for code in reversed(codes):
