@@ -1,4 +1,4 @@
-"""The time and the memory that exported files need on this machine.
+"""Measures the time and the memory that exported files need on this machine.
 
 Each file runs in its own runtime, on the processor, with batch 1, in a process of its own for each number of threads: 5
 runs to warm up, then those that count. The time is from uint8 pixels in memory to probabilities. Decoding and resizing
@@ -24,10 +24,10 @@ COLUMNS = ["file", "bytes", "threads", "median ms", "p90 ms", "peak memory MiB",
 
 
 def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
-    """Measures a bundle's files, or one model; prints the table and returns the figures.
+    """Measures a bundle's files, or one model. Prints the table and returns the figures.
 
     Raises:
-        InputError: no such model, or one that cannot be run.
+        InputError: there is no such model, or the model cannot be run.
     """
     models = models_of(model)
     from sqznet.core import files
@@ -54,10 +54,10 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
 
 
 def models_of(model: Path) -> list[Path]:
-    """The files of a bundle, sorted by name, or the one model that is named; of a run its best model.
+    """Returns the files of a bundle, sorted by name, or the one model that is named. For a run, returns its best model.
 
     Raises:
-        InputError: no such path, or a manifest.json that cannot be read or lists missing files.
+        InputError: there is no such path, or manifest.json cannot be read or lists missing files.
     """
     if not model.exists():
         raise InputError(

@@ -36,7 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=remote.folder, help="shards to calibrate on (train) and measure on; default those of the run"
     )
-    parser.add_argument("--target", type=sizes.parse, help="largest size: 340kB, 0.3MB or plain bytes")
+    parser.add_argument(
+        "--target", type=sizes.parse, help="largest size of the file: 340kB, 0.3MB, or a number of bytes"
+    )
     parser.add_argument(
         "--max_drop",
         type=cli.within(0, 100),

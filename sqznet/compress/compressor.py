@@ -28,7 +28,7 @@ BATCH = 32
 FINETUNING_BATCH = 16
 GROWTH = 0.985  # of the target size before fine-tuning, which makes the file larger
 COARSER = 1.5  # factor of the price if fine-tuning may regain the accuracy
-START_BITS = 2  # a weight, the first point of a search for accuracy
+START_BITS = 2  # bits of a weight at the first point of a search for accuracy
 SPREAD = (0.75, 1.35)  # the further points of a curve lie between these multiples of the chosen size
 
 
@@ -93,7 +93,7 @@ class Compressor:
         self.reference = self._measure_reference(inference.of_keras(source, trained, card))
 
     def _sensitivities(self, kernels: dict[str, np.ndarray], photographs: list[np.ndarray]) -> dict[str, Sensitivity]:
-        """Measured, as far as the settings need it. Without, steps are proportional to the weights' deviation."""
+        """Measures the sensitivities if needed. Otherwise steps are proportional to the weights' deviation."""
         found: dict[str, Sensitivity] = {}
         if self.settings.measure or self.settings.count_bits:
             some = np.concatenate(photographs)[: sensitivity.PHOTOGRAPHS]
@@ -120,11 +120,11 @@ class Compressor:
         return verify.answers(predictor, self.manifest, self.split, self.settings.records, doing)
 
     def at(self, price: float) -> rate_search.Point:
-        """The network compressed at a price, and its accuracy."""
+        """Compresses the network at a price, and measures its accuracy."""
         return self._measured(price, self.rounder.round(price))
 
     def finetuned(self, price: float, minutes: float) -> rate_search.Point:
-        """The same with fine-tuning after rounding."""
+        """Compresses as `at` does, with fine-tuning after rounding."""
         integers = self.rounder.round(price)
         teacher, _ = convert.to_keras(self.stored)
         integers = distilling.distill(self.model, teacher, integers, self._endless_photographs(), minutes)
@@ -137,7 +137,7 @@ class Compressor:
                 yield images
 
     def compress(self) -> tuple[list[rate_search.Point], rate_search.Point | None]:
-        """All points that were tried, and the best one within the limits, if there is any."""
+        """Returns all points that were tried, and the best point within the limits, if there is one."""
         target, max_loss, minutes = self.settings.target, self.settings.max_loss, self.settings.finetune_minutes
         if target is not None:
             points = rate_search.by_size(self.at, self.estimate, round(target * (GROWTH if minutes else 1)))
@@ -147,7 +147,7 @@ class Compressor:
             points = rate_search.by_drop(self.at, bit_price.at_size(self.estimate, size), max_loss)
         chosen = rate_search.best(points, target, None if minutes and target is not None else max_loss)
         if minutes and chosen is not None:
-            # Without a target size, fine-tuning allows a smaller file; with one, it increases the accuracy.
+            # Without a target size, fine-tuning allows a smaller file. With a target size, it increases the accuracy.
             points.append(self.finetuned(chosen.price * (COARSER if target is None else 1), minutes))
             chosen = rate_search.best(points, target, max_loss)
         if chosen is not None:

@@ -1,4 +1,4 @@
-"""Fine-tuning a rounded network on the uncompressed one's outputs (knowledge distillation), without labels."""
+"""Fine-tunes a rounded network on the outputs of the uncompressed network (knowledge distillation), without labels."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def distill(
     photographs: Iterable[np.ndarray],
     minutes: float,
 ) -> dict[str, Integers]:
-    """Trains a rounded model for the given time to give the teacher's probabilities.
+    """Trains a rounded model for the given time so that it gives the teacher's probabilities.
 
-    The forward pass uses integer kernels; gradients go to real-valued copies (straight-through estimator: Bengio et al.
+    The forward pass uses integer kernels. Gradients go to real-valued copies (straight-through estimator: Bengio et al.
     2013, arXiv 1308.3432). Zeros stay zero, because they make a file small.
 
     Args:
-        student: with the values of `integers`; it gets those of the result.
+        student: a model with the values of `integers`. It gets the values of the result.
         photographs: uint8 (n, size, size, 3) each, without labels, endless.
 
     Returns:
@@ -47,7 +47,7 @@ def distill(
     place = {id(variable): index for index, variable in enumerate(student.trainable_variables)}
 
     def weights() -> list[tf.Tensor]:
-        """The student's variables in their order, rounded, with straight-through gradients."""
+        """Returns the student's variables in their order, rounded, with straight-through gradients."""
         found: list[tf.Tensor | None] = [None] * len(place)
         for layer, kernel, mask, step, bias, scale in zip(layers, kernels, masks, steps, biases, scales, strict=True):
             whole = kernel + tf.stop_gradient(tf.round(kernel) - kernel)

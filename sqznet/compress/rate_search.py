@@ -35,13 +35,13 @@ class Point:
 
 
 def divergence(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of probabilities (n, classes) from the reference's, in nats: float64 (n,)."""
+    """Computes the Kullback-Leibler divergence of probabilities (n, classes) from `reference`, in nats, float64."""
     reference, other = (np.maximum(each.astype(np.float64), 1e-12) for each in (reference, other))
     return (reference * np.log(reference / other)).sum(axis=1)
 
 
 def by_size(compress: Callable[[float], Point], estimate: Callable[[float], float], target: int) -> list[Point]:
-    """Points that approach `target` bytes from below; the last one that fits is the largest.
+    """Returns points that approach `target` bytes from below. The last point that fits is the largest.
 
     Args:
         compress: makes a point at a price.
@@ -56,7 +56,7 @@ def by_size(compress: Callable[[float], Point], estimate: Callable[[float], floa
         if CLOSE_ENOUGH * target <= size <= target:
             break
         low, high = (max(low, price), high) if size > target else (low, min(high, price))
-        # Assumes that the estimate is wrong by the same factor at all prices; aims between CLOSE_ENOUGH and 1.
+        # This assumes that the estimate is wrong by the same factor at all prices. It aims between CLOSE_ENOUGH and 1.
         wanted = (1 + CLOSE_ENOUGH) / 2 * target * estimate(price) / size
         price = bit_price.at_size(estimate, wanted)
         if not low < price < high:
@@ -65,7 +65,7 @@ def by_size(compress: Callable[[float], Point], estimate: Callable[[float], floa
 
 
 def by_drop(compress: Callable[[float], Point], start: float, max_drop: float) -> list[Point]:
-    """Points at geometric prices until one is on the other side of `max_drop` (a fraction), then bisection."""
+    """Returns points at geometric prices until one is on the other side of `max_drop` (a fraction), then bisects."""
     points: list[Point] = []
     fits, exceeds = 0.0, math.inf  # the largest price within `max_drop`, and the smallest beyond it
 
@@ -90,7 +90,7 @@ def by_drop(compress: Callable[[float], Point], start: float, max_drop: float) -
 
 
 def best(points: list[Point], target: int | None, max_drop: float | None) -> Point | None:
-    """Of the points within both limits: with a target the one of least divergence, else the smallest file."""
+    """Chooses a point within both limits: with a target the point of least divergence, else the smallest file."""
     fit = [
         each
         for each in points

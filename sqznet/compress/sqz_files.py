@@ -1,4 +1,4 @@
-"""Writes a compressed .sqz file with its curve, and decodes one to the formats of other runtimes."""
+"""Writes a compressed .sqz file with its curve, and decodes .sqz files to the formats of other runtimes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def compress(source: Path, data: Path | None, out: Path | None, settings: Compre
 
     Args:
         source: run folder, .keras file or published weights.
-        data: shards; None: those that the network was trained on.
-        out: None: in FOLDER, under the name of the source.
+        data: shards. None means the shards that the network was trained on.
+        out: path of the file. None means in FOLDER, under the name of the source.
 
     Raises:
         CheckFailed: no file is within the limits.
@@ -67,7 +67,7 @@ def compress(source: Path, data: Path | None, out: Path | None, settings: Compre
 
 
 def _description(path: Path) -> str:
-    """Size, date and network of an existing .sqz file, for messages."""
+    """Describes an existing .sqz file, with size, date and network, for messages."""
     written = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
     try:
         found = decoder.decode(path.read_bytes())
@@ -78,7 +78,7 @@ def _description(path: Path) -> str:
 
 
 def _unchanged(out: Path) -> str:
-    """The state of `out` after a compression that failed, for its message."""
+    """Describes the state of `out` after a compression that failed, for its message."""
     if not out.is_file():
         return f"nothing was written, and {out} does not exist"
     return f"nothing was written; {out}, {_description(out)}, is unchanged"
@@ -88,7 +88,7 @@ def decode(path: Path, format_name: str, out: Path | None) -> None:
     """Decodes a .sqz file to keras, tflite or onnx with the same weights, bit for bit.
 
     Args:
-        out: None: beside the .sqz file.
+        out: path of the result. None means beside the .sqz file.
 
     Raises:
         InputError: the file is damaged, or exists where `out` is None, or the format needs class names that it lacks.
@@ -112,7 +112,7 @@ def decode(path: Path, format_name: str, out: Path | None) -> None:
                 tflite.write(folded, temporary, "none")
             else:
                 onnx.write(folded, temporary, "none", "NHWC")
-            # A card needs class names; without any, the numbers of the outputs are the names.
+            # A card needs class names. Without class names, the numbers of the outputs are the names.
             numbers = tuple(map(str, range(model.output_shape[-1])))
             named = card if card.classes else dataclasses.replace(card, classes=numbers)
             metadata.add_card(temporary, format_name, named, path.stem)

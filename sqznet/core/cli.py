@@ -29,7 +29,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raises InputError, so that a wrong flag prints one line. argparse would print the usage of all flags first.
+        """Raises InputError, so that a wrong flag prints one line.
+
+        By default, argparse prints the usage of all flags.
         """
         raise InputError(f"{message} (see {self.prog} --help)") from None
 
@@ -75,7 +77,7 @@ def within(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
 
 
 def positives(text: str) -> tuple[int, ...]:
-    """Returns the type of a flag that takes different whole numbers of 1 or more: `1,2,4` is (1, 2, 4)."""
+    """Parses the value of a flag that takes different whole numbers of 1 or more: `1,2,4` is (1, 2, 4)."""
     numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if min(numbers) < 1 or len(set(numbers)) != len(numbers):
         raise argparse.ArgumentTypeError(
@@ -85,7 +87,7 @@ def positives(text: str) -> tuple[int, ...]:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Returns the type of a flag that takes `host:port`."""
+    """Parses the value of a flag that takes `host:port`."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not host:port, such as 127.0.0.1:8123")
@@ -93,10 +95,7 @@ def address(text: str) -> tuple[str, int]:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and exits with its result.
-
-    On an error, prints one line and exits with the error's exit code.
-    """
+    """Runs a command's `main` and exits with its result. For an error, prints one line and exits with its code."""
     if os.getpid() == 1:  # in a container: the kernel drops signals without a handler for process 1
         signal.signal(signal.SIGTERM, _end)
     try:

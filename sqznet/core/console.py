@@ -1,4 +1,4 @@
-"""Prints the output of the commands: lines, tables and progress bars.
+"""Prints the output of the commands: lines, tables, progress bars.
 
 Progress and notes go to stderr, results to stdout.
 """
@@ -40,7 +40,7 @@ def _console(to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     if isinstance(stream, io.TextIOWrapper):  # `\xe9` for a character that the locale lacks, not an error
         stream.reconfigure(errors="backslashreplace")
-    # Tables are not cut to the terminal's width. Progress bars are; in a log file they have 160 columns.
+    # Tables are not cut to the terminal's width. Progress bars are cut, in a log file to 160 columns.
     width = _WIDEST if not to_stderr else None if stream.isatty() else 160
     # Names of files and classes may contain `[old]` or `:smile:`, which are not markup.
     return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
@@ -53,7 +53,7 @@ _err = _console(to_stderr=True)
 _log: Path | None = None
 _last_output = time.monotonic()  # time of the last line or table
 _activity = "starting"  # the last line, for the heartbeat
-_bars: list[Any] = []  # progress bars on show, which print their own progress lines
+_bars: list[Any] = []  # visible progress bars, which print their own progress lines
 
 
 def log_to(path: Path) -> None:
@@ -105,7 +105,7 @@ def heartbeat() -> Iterator[None]:
 
 
 def stop_heartbeat() -> None:
-    """Prints no heartbeat from now on: the command waits for other processes."""
+    """Stops the heartbeat lines, because the command waits for other processes."""
     global _last_output
     _last_output = math.inf
 
@@ -113,7 +113,7 @@ def stop_heartbeat() -> None:
 def printable(text: str, keep: str = "\n\t") -> str:
     """Returns a text without control characters and without bytes that are not UTF-8. File names may contain both.
 
-    They become escapes such as `\\xe9`. The control characters in `keep` stay.
+    These become escapes such as `\\xe9`. The control characters in `keep` stay.
     """
     return "".join(each if each in keep else _escaped(each) for each in text)
 

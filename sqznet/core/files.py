@@ -42,7 +42,7 @@ _OF_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`. Renames it to `path` if the block succeeds.
 
-    Works for files and folders. A folder replaces a folder, but not a file.
+    `path` may be a file or a folder. A folder replaces a folder, but not a file.
 
     Raises:
         OSError: `path` cannot be written, for a reason in REMEDIES. The error names `path` or a file below it.
@@ -75,7 +75,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _replace_folder(temporary: Path, path: Path) -> None:
     """Replaces a folder by another. Afterwards the old folder has the temporary name, or is removed.
 
-    If two processes do this at the same time, the later one wins, and readers see complete folders only.
+    If two processes replace the folder at the same time, the later replacement wins. Readers see complete folders only.
     """
     while not (_renamed_into_place(temporary, path) or _exchange(temporary, path)):
         # Until the next rename there is no folder at `path`.
@@ -186,7 +186,7 @@ def _remove_old_temporaries(folder: Path, of: str, age: float) -> None:
     temporary = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}[0-9a-f]+-{of}", re.DOTALL)
     for each in list(folder.iterdir()) if folder.is_dir() else []:
         if temporary.fullmatch(each.name):
-            with contextlib.suppress(OSError):  # already removed, or no permission; nothing depends on it
+            with contextlib.suppress(OSError):  # already removed, or no permission: nothing depends on the file
                 if time.time() - _last_written(each) >= age:
                     remove(each)
 

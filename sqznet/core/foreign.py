@@ -67,7 +67,7 @@ _TEXTS = {  # somewhere near the beginning of a text
     rb"\"weight_map\"": "an index of .safetensors files; save the weights as one file",
     rb"(?i)not found|access denied|forbidden|unauthorized|\"(error|message)\"": _ANSWER,
 }
-_ENDS = {  # last part of a name, of files whose content has no mark of its kind
+_ENDS = {  # the end of the name of files whose content does not show their kind
     r"\.data-\d+-of-\d+": "the data of a TensorFlow checkpoint; save the model as ONNX with tf2onnx",
     r"\.ckpt": "perhaps a TensorFlow checkpoint; save the model as ONNX with tf2onnx",
     r"\.bin": f"raw values without names, as OpenVINO and ncnn have them; {_TO_ONNX}",
@@ -77,8 +77,7 @@ _ENDS = {  # last part of a name, of files whose content has no mark of its kind
 
 
 def what_is(content: bytes) -> str | None:
-    """Returns the kind of a file and what to do, as the end of a sentence "FILE is ...", or None if the kind is unknown.
-    """
+    """Returns the kind of a file and what to do, as the end of a sentence "FILE is ...", or None."""
     for beginning, what in _BEGINNINGS.items():
         if content.startswith(beginning):
             return what
@@ -87,8 +86,7 @@ def what_is(content: bytes) -> str | None:
 
 
 def folder(path: Path) -> str | None:
-    """Returns the kind of a folder and what to do, as the end of a sentence "FOLDER is ...", or None if it is unknown.
-    """
+    """Returns the kind of a folder and what to do, as the end of a sentence "FOLDER is ...", or None."""
     if (path / "Manifest.json").is_file() and (path / "Data").is_dir():
         return f"a Core ML .mlpackage; {_TO_ONNX}"
     if (path / "coremldata.bin").is_file():
@@ -101,8 +99,7 @@ def folder(path: Path) -> str | None:
 
 
 def by_name(name: str) -> str:
-    """Guesses the kind of a file with unknown content from its name. Returns an empty string if the name tells nothing.
-    """
+    """Guesses the kind of a file with unknown content from its name. Returns an empty string if unknown."""
     return next((f" (by its name {what})" for end, what in _ENDS.items() if re.search(f"{end}$", name.lower())), "")
 
 

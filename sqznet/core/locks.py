@@ -22,7 +22,7 @@ from sqznet.core import console, files
 from sqznet.core.errors import InputError, TryAgain
 
 _POLL = 0.05  # seconds between two attempts to take a lock
-_PATIENCE = 0.3  # seconds before a lock counts as held: `holder` takes it for a moment
+_PATIENCE = 0.3  # seconds before a lock counts as held: `holder` itself takes the lock for a moment
 _NAMELESS = 5.0  # seconds for a holder to write its name after it has taken the lock
 _NO_NAME = "it has not written its name"
 
@@ -40,10 +40,11 @@ def locked(
     remedy: str = "wait for it",
     first: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Holds a lock during the block. No process on any machine that shares the folder can take it meanwhile.
+    """Holds a lock during the block.
 
-    The lock is on an open file, so the system releases it when the process ends. The file names the holder, for the
-    messages of other processes. The file is removed with the lock. After a kill the file stays and has no effect.
+    No other process on any machine that shares the folder can take the lock meanwhile. The lock is on an open file, so
+    the system releases it when the process ends. The file names the holder, for the messages of other processes. The
+    file is removed with the lock. After a kill the file stays and has no effect.
 
     Args:
         path: of the lock file.
@@ -53,7 +54,7 @@ def locked(
         first: called as soon as the lock is held. It may free space on a full disk.
 
     Raises:
-        Held: another process holds it, and `wait` is False.
+        Held: another process holds the lock, and `wait` is False.
         InputError: the file system of the folder has no locks.
     """
     started, said = time.monotonic(), ""
@@ -73,7 +74,7 @@ def locked(
         _record(descriptor)
         yield
     finally:
-        # Before the release: else another process could lock the file that is about to be removed.
+        # This comes before the release. Otherwise another process could lock the file that is about to be removed.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)

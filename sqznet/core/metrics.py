@@ -8,14 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the standard normal
-LARGEST_EXCESS = 0.01  # tolerance of a sum of probabilities: float16 has 11 bits, for 1,000 classes
+LARGEST_EXCESS = 0.01  # tolerance of the sum of 1,000 probabilities: float16 has 11 bits
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """Returns the 95 % score interval of a proportion (Wilson 1927, JASA 22).
-
-    It is also valid near 0 and 1 and for small n.
-    """
+    """Returns the 95 % score interval of a share (Wilson 1927, JASA 22), also valid near 0 and 1 and for small n."""
     if n == 0:
         return 0.0, 1.0
     share, square = hits / n, Z_95**2
@@ -46,10 +43,7 @@ def ranks(classes: int) -> tuple[int, ...]:
 
 
 def ranking(probabilities: np.ndarray) -> np.ndarray:
-    """Sorts the classes by falling probability, int (classes,).
-
-    Of classes with equal probabilities the lower comes first.
-    """
+    """Sorts the classes by falling probability, int (classes,). Of equal probabilities, the lower class comes first."""
     return np.argsort(-probabilities.astype(np.float64), kind="stable")
 
 
@@ -69,7 +63,7 @@ def check_probabilities(rows: np.ndarray, step: float = 0.0) -> None:
 
     Args:
         rows: (n, classes).
-        step: the quantization step of the probabilities, such as 1/256 of an int8 file; 0 if they are not quantized.
+        step: the quantization step of the probabilities, such as 1/256 of an int8 file, or 0 if they are not quantized.
             The tolerance of the sum is one step for each class.
     """
     lowest, highest, sums = rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1)
@@ -162,7 +156,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 
 
 def records_for(max_drop: float) -> int:
-    """Returns the number of records for which the 95 % interval of a loss is `max_drop` (a fraction above 0) to each side.
+    """Returns the number of records for which the 95 % interval of a loss is `max_drop` (a fraction) to each side.
 
     This number is for the best case, in which no prediction changes.
     """
@@ -170,7 +164,7 @@ def records_for(max_drop: float) -> int:
 
 
 def too_few_records(n: int, total: int, max_drop: float | None) -> str | None:
-    """Returns a warning, with a remedy, if n records are too few to measure a loss of `max_drop` (a fraction), or else None.
+    """Returns a warning if n records are too few to measure a loss of `max_drop` (a fraction), or else None.
 
     Args:
         total: size of the split.

@@ -55,7 +55,7 @@ def training_curve(
 
     Args:
         history: the lines of metrics.csv.
-        kept: the line of the epoch in best.keras; None draws no mark.
+        kept: the line of the epoch in best.keras. None draws no mark.
         classes: number of classes. With up to five, top-5 is always 100 % and is left out.
     """
     from matplotlib.ticker import MaxNLocator

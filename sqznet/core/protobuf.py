@@ -39,8 +39,7 @@ def check(content: bytes, schema: Schema, where: str) -> None:
 
 
 def outline(content: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int, int, int]]:
-    """Returns the first 100 fields of a message: (number, wire type, start, end of content). The last may be truncated.
-    """
+    """Returns the first 100 fields of a message: (number, wire type, start, end). The last one may be truncated."""
     fields: list[tuple[int, int, int, int]] = []
     offset, end = start, len(content) if end is None else end
     while offset < end and len(fields) < 100:

@@ -71,10 +71,7 @@ class Remote:
         return SimpleNamespace(st_size=self._asked(lambda files: files.stat(self.url)).length)
 
     def _status(self) -> Any:
-        """Returns the file system's status, or None if there is no such file.
-
-        TensorFlow's `isdir` would hide all errors.
-        """
+        """Returns the file's status, or None if there is no such file. TensorFlow's `isdir` would hide all errors."""
         import tensorflow as tf
 
         def ask(files: Any) -> Any:

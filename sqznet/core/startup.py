@@ -18,16 +18,16 @@ from typing import BinaryIO, TextIO
 from sqznet.core import console
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")  # the control groups of this process, one line a hierarchy
+_MEMBERSHIP = Path("/proc/self/cgroup")  # the control groups of this process, one line for each hierarchy
 
 
 def _allowed() -> int:
-    """Returns the number of cores in the CPU affinity of this process. TensorFlow starts a thread for each."""
+    """Returns the number of cores in the CPU affinity of this process. TensorFlow starts a thread for each core."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
-    """Returns the number of processor cores that this process may use: its CPU affinity, or its CPU quota if that is lower.
+    """Returns the number of cores that this process may use: its CPU affinity, or its CPU quota if that is lower.
 
     A container runtime, systemd or Slurm sets a quota for a control group. The parent groups limit it too.
 
@@ -55,7 +55,7 @@ def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         # Version 2 names no controllers here. If version 1 is there too, version 2 is mounted as `unified`.
         names = ["", "unified"] if not controllers else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
-        # In a container the path may be that of the host, while only the group itself is mounted, as the root.
+        # In a container the path may be the host's path, while only the group itself is mounted, as the root.
         own = PurePosixPath("/", path.replace("/..", ""))
         for name, group in itertools.product(names, [own, *own.parents]):
             yield mounted / name / group.relative_to("/")
@@ -76,10 +76,7 @@ def _share(group: Path) -> float | None:
 
 @functools.cache
 def processor_features() -> frozenset[str]:
-    """Returns the names that Linux gives to the instruction sets of an x86 processor.
-
-    The set is empty on other systems.
-    """
+    """Returns Linux's names of the instruction sets of an x86 processor. The set is empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -193,8 +190,8 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
 
 
 def _import() -> None:
-    # TensorFlow uses oneDNN on the newest processors only, but it makes a step several times faster on all with AVX2.
-    # TensorFlow reads the variable once, when it is imported.
+    # TensorFlow uses oneDNN on the newest processors only. But oneDNN makes a step several times faster on all with
+    # AVX2. TensorFlow reads the variable once, when it is imported.
     if "avx2" in processor_features():
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import tensorflow as tf

@@ -19,7 +19,7 @@ LARGEST = 2**53  # the largest whole number that all JSON readers parse exactly
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Checks whether a value has a type: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
+    """Checks the type of a value: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
 
     A list may be given for a tuple, as in JSON, and a whole number for a float.
     """

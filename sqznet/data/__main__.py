@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _training_flags(source: str, manifest: Manifest) -> list[str]:
-    """Flags for training on the set: small sets start from published weights, the synthetic one does not."""
+    """Returns flags for training on the set. Small sets start from published weights, the synthetic set does not."""
     records = manifest.records("train")
     if source == "synthetic":
         return [f"--recipe={recipes.DEMO.name}"]

@@ -17,16 +17,16 @@ ERASED_ASPECTS = (0.3, 3.3)
 
 
 def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
-    """The random numbers for the augmentation of `count` crops.
+    """Draws the random numbers for the augmentation of `count` crops.
 
     Args:
-        seed: int64, (2,); the same seed gives the same draws.
+        seed: int64, (2,). The same seed gives the same draws.
         recipe: its mixup and cutmix set the distribution of the shares.
 
     Returns:
-        float32, (count, 12 + randaugment.DRAWS), in 0..1: three numbers for colours, five for erasing; the share of a
-        mixed image's own pixels, whether it is cut (1) or blended (0), top and left of the box that is cut; last the
-        numbers for RandAugment.
+        float32, (count, 12 + randaugment.DRAWS), in 0..1: first three numbers for colours, then five for erasing. The
+        next four are the share of a mixed image's own pixels, whether the image is cut (1) or blended (0), and top and
+        left of the box that is cut. The last are the numbers for RandAugment.
     """
     uniform = tf.random.stateless_uniform([count, 11], seed)
     cuts = tf.cast(uniform[:, 8] < _cut_share(recipe), tf.float32)
@@ -38,7 +38,7 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 
 
 def _cut_share(recipe: Recipe) -> float:
-    """The share of the mixed images to which CutMix is applied, not mixup."""
+    """Returns the share of the mixed images to which CutMix is applied, not mixup."""
     return 0.5 if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
 
 
@@ -59,7 +59,7 @@ def augment(image: tf.Tensor, draws: tf.Tensor, recipe: Recipe) -> tf.Tensor:
 
 
 def jitter(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
-    """Multiplies brightness, contrast and saturation, in this order, by 1 - strength to 1 + strength each."""
+    """Multiplies brightness, contrast and saturation in this order, each by 1 - strength to 1 + strength."""
     brightness, contrast, saturation = tf.unstack(1 + strength * (2 * draws - 1))
     pixels = tf.cast(image, tf.float32) * brightness
     grey = luma(pixels)
@@ -83,7 +83,7 @@ def erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
 
 
 def _box(size: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """A mask of the pixels inside a box: bool, (..., size, size, 1), where the box's values have the shape (...)."""
+    """Returns a mask of the pixels inside a box: bool, (..., size, size, 1). The box's values have the shape (...)."""
     along = tf.range(size)
     rows, columns = (
         (along >= tf.floor(first)[..., tf.newaxis]) & (along < tf.floor(first + length)[..., tf.newaxis])

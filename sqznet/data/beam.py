@@ -14,10 +14,10 @@ from sqznet.data.sources import Source
 
 
 def write(reader: Source, missing: list[PlannedShard], out: Path, options: BuildOptions, flags: str) -> None:
-    """Writes shards with the runner that Beam's own flags name; without flags in this process.
+    """Writes shards with the runner that Beam's own flags name. Without flags it writes them in this process.
 
-    Workers must see the source and `out` under the same paths as this process. If a worker is lost, another one writes
-    its shard again; writes are atomic.
+    Workers must see the source and `out` under the same paths as this process. If a worker is lost, another worker
+    writes its shard again. Writes are atomic.
 
     Raises:
         InputError: Beam is not installed, rejects the flags, or could not write a shard.

@@ -1,8 +1,8 @@
 """Builds a set: lists the source, writes the shards in processes or with Beam, then writes the manifest.
 
-While a build is under way, `.build/` holds its options and a description of each finished shard. A build that was
-stopped continues with the missing shards. manifest.json, written last, marks the set as complete. One process at a
-time builds in a folder; a second one waits, and finds the set finished.
+While a build is under way, `.build/` contains its options and a description of each finished shard. A build that was
+stopped continues with the missing shards. manifest.json, written last, marks the set as complete. Only one process at a
+time builds in a folder. A second process waits, and finds the set finished.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def build(
     beam_flags: str | None = None,
     replace: bool = False,
 ) -> manifests.Manifest:
-    """Builds, or finishes building, the set of the source `spec` in `out`.
+    """Builds the set of the source `spec` in `out`, or finishes building it.
 
-    Waits while another process builds there. The result depends neither on the workers nor on interruptions.
+    Waits while another process builds in `out`. The result depends neither on the workers nor on interruptions.
 
     Args:
         seed, holdout_per_class, blacklist, label_offset, test_files: see `sources.open_source`.
         shard_records: see `shard_plan.plan_shards`.
         workers: processes on this machine.
-        beam_flags: write the shards with Apache Beam, with these flags; None means without Beam.
+        beam_flags: write the shards with Apache Beam, with these flags. None means without Beam.
         replace: rebuild a finished set of other photographs, or with other options.
 
     Raises:
-        InputError: `out` holds another set or other files, or no photograph of a class is usable.
+        InputError: `out` contains another set or other files, or no photograph of a class is usable.
     """
     options = options or BuildOptions()
     listing = {
@@ -103,11 +103,11 @@ def build_demo(out: Path) -> None:
 def _described(
     source: Source, plan: list[PlannedShard], out: Path, options: BuildOptions, workers: int, beam_flags: str | None
 ) -> list[dict[str, Any]]:
-    """Writes the missing shards of the plan, and returns the descriptions of all."""
+    """Writes the missing shards of the plan. Returns the descriptions of all shards."""
     missing = [shard for shard in plan if not (out / shard.file).is_file()]
     if missing and len(missing) < len(plan):
         console.say(f"{len(plan) - len(missing)} of {len(plan)} shards are finished; writing the others")
-    # Without the listing, which has 80 MB for ImageNet; reading needs the photographs of one shard only.
+    # The listing is left out: it has 80 MB for ImageNet, and reading needs the photographs of one shard only.
     reader = dataclasses.replace(source, splits={})
     if beam_flags is None:
         total, left = (sum(len(shard.photos) for shard in some) for some in (plan, missing))
@@ -156,7 +156,7 @@ def _already_built(out: Path, identity: dict[str, Any], source: Source, replace:
 
 
 def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], source: Source | None = None) -> None:
-    """Raises InputError if the set in `out` was built differently; an unfinished set is compared without `source`."""
+    """Raises InputError if the set in `out` was built differently. An unfinished set is compared without `source`."""
     for name, wanted in identity.items():
         there = found.get(name)
         if name == "source" and isinstance(there, str):
@@ -172,7 +172,7 @@ def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], so
 
 
 def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
-    """Records this build in `out`, or checks that it is recorded; `replace` restarts another unfinished build."""
+    """Records this build in `out`, or checks that it is recorded. `replace` restarts another unfinished build."""
     path = out / ".build" / "build.json"
     found = typed.read_json(path) if path.is_file() else None
     restart = found is not None and replace and found != identity and found.get("source") == identity["source"]
@@ -204,7 +204,7 @@ def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], desc
             counts["per_class"][int(label)] += count
         sums_of_means[split] = sums_of_means.get(split, np.zeros(3)) + each["sum_of_means"]
     _require_usable(out, source, splits, described)
-    # The means of train, which a network subtracts; without train they are only information.
+    # These are the means of train, which a network subtracts. Without train they are only information.
     of = ["train"] if "train" in splits else list(splits)
     channel_means = sum(sums_of_means[split] for split in of) / sum(splits[split]["records"] for split in of)
     rejects = [(key, each["split"], reason) for each in described for key, reason in each["rejects"]]
@@ -258,7 +258,7 @@ def verify(folder: Path) -> manifests.Manifest:
     """Reads every byte and every record of a built set, and compares them with its manifest.
 
     Raises:
-        CheckFailed: names the first shard, and if possible the record, that differs from the manifest.
+        CheckFailed: the set differs from its manifest. The error names the first shard, and if possible the record.
         InputError: there is no set to verify.
     """
     manifest = manifests.load(folder, whole=False)

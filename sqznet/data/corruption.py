@@ -1,7 +1,7 @@
 """Finds corrupt records, reports them, and lets training continue without them.
 
-A shard with corrupt records is copied into the run folder, with a marker in place of each. So every other record keeps
-its place in the order, and a run without some records is as reproducible as one with all of them.
+A shard with corrupt records is copied into the run folder, with a marker in place of each corrupt record. So every
+other record keeps its place in the order, and a run without some records is as reproducible as a run with all records.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqznet.data.manifest import Manifest, Shard
 from sqznet.images import crop
 
 LIST = "bad_records.csv"
-FOLDER = "mended"  # copies of shards without their corrupt records; older runs have this name
+FOLDER = "mended"  # copies of shards without their corrupt records, under the name that older runs use
 _OVERHEAD = 16  # bytes of a record beside its data: length (8), CRC of the length (4), CRC of the data (4)
 
 
@@ -40,7 +40,7 @@ class BadRecord:
 
 
 def is_read_error(error: Exception) -> bool:
-    """Whether a corrupt record or shard can cause this error, as opposed to a lost worker or a lack of memory."""
+    """Checks whether a corrupt record or shard can cause this error. A lost worker or a lack of memory cannot."""
     kinds = (
         tf.errors.DataLossError,  # a checksum
         tf.errors.InvalidArgumentError,  # an image, a label
@@ -53,7 +53,10 @@ def is_read_error(error: Exception) -> bool:
 
 
 def why_unusable(record: bytes, manifest: Manifest) -> str | None:
-    """Why training cannot use a stored record; None if it can, and for the marker of a record that was found before."""
+    """Returns the reason why training cannot use a stored record, or None if it can.
+
+    None is also returned for the marker of a record that was found before.
+    """
     if record == records.UNUSABLE:
         return None
     try:
@@ -69,7 +72,7 @@ def why_unusable(record: bytes, manifest: Manifest) -> str | None:
 
 
 def expected_records(path: Path, count: int) -> Iterator[bytes | str]:
-    """Yields `count` items for a shard: the bytes of each record, or why it cannot be read."""
+    """Yields `count` items for a shard: the bytes of each record, or the reason why it cannot be read."""
     number, offset = 0, 0  # of the next record
     with tempfile.TemporaryDirectory() as folder:
         rest = path
@@ -96,7 +99,7 @@ def expected_records(path: Path, count: int) -> Iterator[bytes | str]:
 
 
 def _end_of_record(path: Path, offset: int) -> int | None:
-    """The offset after the record at `offset`; None if the file ends there or the length field is unusable."""
+    """Returns the offset after the record at `offset`, or None if the file ends there or the length is unusable."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -106,7 +109,7 @@ def _end_of_record(path: Path, offset: int) -> int | None:
 
 
 def find_ahead(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
-    """The corrupt records among those that training reads next.
+    """Finds the corrupt records among those that training reads next.
 
     Args:
         ahead: the next elements of `pipeline.order`. If they cannot be read, the whole split is searched.
@@ -124,7 +127,7 @@ def find_ahead(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
 
 
 def in_shards_of_wrong_size(manifest: Manifest) -> list[BadRecord]:
-    """The unreadable records in shards of train whose size differs from the manifest's."""
+    """Returns the unreadable records in shards of train whose size differs from the size in the manifest."""
     if isinstance(manifest.folder, Remote):  # a request for each of a thousand shards takes long
         return []
     return [
@@ -154,7 +157,7 @@ def _progress(shards: list[Shard]) -> Iterator[Shard]:
 
 
 def _bad_in(shard: Shard, manifest: Manifest | None = None) -> Iterator[BadRecord]:
-    """The unreadable records of a shard; with a manifest, also those that are readable but unusable."""
+    """Yields the unreadable records of a shard. With a manifest, also yields readable records that are unusable."""
     for number, record in enumerate(expected_records(shard.path, shard.records)):
         reason = record if isinstance(record, str) else why_unusable(record, manifest) if manifest else None
         if reason:
@@ -168,7 +171,7 @@ def _bad_in(shard: Shard, manifest: Manifest | None = None) -> Iterator[BadRecor
 
 
 def without_bad_records(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
-    """The set with each shard that has bad records replaced by a copy in `folder`, with markers in their place."""
+    """Returns the set with a copy in `folder` of each shard with bad records. Markers replace these records."""
     numbers: dict[str, set[int]] = {}
     for each in bad:
         numbers.setdefault(each.shard, set()).add(each.record)
@@ -182,7 +185,7 @@ def without_bad_records(manifest: Manifest, bad: Iterable[BadRecord], folder: Pa
 
 
 def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
-    """Copies a shard without some records. One worker of a run writes the copy; the others wait and read it.
+    """Copies a shard without some records. One worker of a run writes the copy. The others wait and read it.
 
     A complete copy is never written again: another machine may be reading it.
     """
@@ -202,7 +205,7 @@ def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
 
 
 def load(run_dir: Path) -> list[BadRecord]:
-    """The bad records that a run has found; none if it has no list."""
+    """Reads the bad records that a run has found. Returns none if the run has no list."""
     path = run_dir / LIST
     if not path.is_file():
         return []
@@ -225,6 +228,6 @@ def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The message of a TensorFlow error without the names of operations."""
+    """Returns the message of a TensorFlow error without the names of operations."""
     text = str(getattr(error, "message", error)).splitlines()[0]
     return text.split("}} ")[-1].split(" [Op:")[0]

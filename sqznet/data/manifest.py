@@ -1,4 +1,4 @@
-"""manifest.json describes a built set: classes, shards, counts. `build` writes it; all other commands read it."""
+"""Reads manifest.json, which describes a built set: classes, shards, counts. `build` writes this file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A built set; classes are in the order of their labels."""
+    """A built set. Classes are in the order of their labels."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Manifest:
 
     @property
     def decoded(self) -> bool:
-        """Whether the records hold pixels instead of JPEGs."""
+        """Whether the records contain pixels instead of JPEGs."""
         return bool(self.content.get("options", {}).get("decoded"))
 
     @property
@@ -47,7 +47,7 @@ class Manifest:
         return [split for split in SPLITS if any(shard.split == split for shard in self.shards)]
 
     def shards_of(self, split: str) -> list[Shard]:
-        """The shards of a split, in order.
+        """Returns the shards of a split, in order.
 
         Raises:
             InputError: the set has no such split.
@@ -61,7 +61,7 @@ class Manifest:
         return sum(shard.records for shard in self.shards_of(split))
 
     def classes_without(self, split: str) -> list[str]:
-        """The classes that have no records in a split."""
+        """Returns the classes that have no records in a split."""
         counts = self.content["splits"][split]["per_class"]
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
 
@@ -74,8 +74,8 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
         whole: whether every shard must exist.
 
     Raises:
-        InputError: the folder, the manifest or a shard is missing; the manifest has another format, labels that do not
-            start at 0, or class names that a file of labels cannot hold.
+        InputError: the folder, the manifest or a shard is missing, or the manifest has another format, labels that do
+            not start at 0, or class names that a file of labels cannot contain.
     """
     path = folder / FILE
     if not folder.is_dir():
@@ -130,7 +130,8 @@ def _check_form(content: dict[str, Any], where: str) -> None:
     """Checks the types of a manifest's values, and that its counts agree.
 
     Raises:
-        InputError: names the first error, with the expected type or both numbers.
+        InputError: a type or a count is wrong. The error names the first such value, with the expected type or both
+            numbers.
     """
     kinds = {"classes": list[str], "channel_means": tuple[float, float, float], "splits": dict, "shards": list[dict]}
     typed.require(content, kinds, where)
@@ -156,10 +157,12 @@ def _check_form(content: dict[str, Any], where: str) -> None:
 
 
 def require_class_names(classes: Sequence[str], where: str) -> None:
-    """Refuses names that would change in a file of labels, which has one name a line and is part of a bundle.
+    """Refuses names that would change in a file of labels.
+
+    Such a file has one name on each line and is part of a bundle.
 
     Raises:
-        InputError: names the first such class, and what is wrong with it.
+        InputError: a name would change. The error names the first such class, and what is wrong with its name.
     """
     for label, name in enumerate(classes):
         kinds = {unicodedata.category(each) for each in name}

@@ -1,7 +1,7 @@
 """Reads shards as batches of uint8 images, with tf.data.
 
-Order and crops depend only on (seed, epoch, place in the epoch): not on threads, replicas or workers, nor on whether
-the run was stopped and resumed. A resumed run skips the records that it has used before it decodes them.
+Order and crops depend only on (seed, epoch, place in the epoch). They do not depend on threads, replicas or workers, or
+on whether the run was stopped and resumed. A resumed run does not decode the records that it has used already.
 """
 
 from __future__ import annotations
@@ -34,21 +34,23 @@ _SERVICE_BUFFER = 4_096  # examples that a worker may have received from a data 
 
 
 class Teacher(Protocol):
-    """A model that a student learns from: a `predict.inference.Predictor`, which this layer must not import."""
+    """A model that a student learns from: a `predict.inference.Predictor`, which this module must not import."""
 
     @property
     def image_size(self) -> int:
         """Side of the input images in pixels."""
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
-        """The index of the output for each class of a data set, int64 (classes,)."""
+        """Returns the index of the output for each class of a data set, int64 (classes,)."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, size, size, 3) to float32 probabilities (n, outputs)."""
+        """Converts uint8 (n, size, size, 3) to float32 probabilities (n, outputs)."""
 
 
 def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.data.Dataset:
-    """The records in training order, from a step to the end of the run. Replicas and workers do not change it.
+    """Returns the records in training order, from a step to the end of the run.
+
+    This order does not depend on the number of replicas or workers.
 
     Returns:
         (epoch, place in the epoch, shard of the training split, record in the shard, the stored record). The first four
@@ -81,7 +83,7 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
 
 
 def _shuffle_buffer(manifest: Manifest, recipe: Recipe) -> int:
-    """The size of the shuffle buffer in records: as many as fit into the recipe's `shuffle_mib`."""
+    """Returns the size of the shuffle buffer in records: as many as fit into the recipe's `shuffle_mib`."""
     records = manifest.records("train")
     mean_bytes = sum(shard.bytes for shard in manifest.shards_of("train")) / records
     return max(1, min(records, int(recipe.shuffle_mib * 2**20 / mean_bytes)))
@@ -103,14 +105,14 @@ def training_batches(
     service: str | None = None,
     job: str | None = None,
 ) -> tf.data.Dataset:
-    """All batches of a run from `start_step` on, over all epochs.
+    """Returns all batches of a run from `start_step` on, over all epochs.
 
     Args:
-        replicas: the replicas of all workers; the global batch is split evenly among them, in order.
-        worker: number of this machine among `workers`; each reads its replicas' part of every batch.
+        replicas: the replicas of all workers. The global batch is split evenly among the replicas, in order.
+        worker: number of this machine among `workers`. Each machine reads its replicas' part of every batch.
         teacher: a model that gets the same crops, at its own input size.
-        service: grpc://host:port of a data service that decodes; the order is then not fixed (see `_from_service`).
-        job: name of a job of the service that the workers share; None for a job of this process alone.
+        service: grpc://host:port of a data service that decodes. The order is then not fixed (see `_from_service`).
+        job: name of a job of the service that the workers share, or None for a job of this process alone.
 
     Returns:
         (images uint8 (batch, size, size, 3), labels int64 (batch,)), where batch is one replica's share. `size`
@@ -143,7 +145,7 @@ def training_batches(
 def _in_order(
     manifest: Manifest, schedule: Schedule, start_step: int, worker: int, workers: int, teacher: Teacher | None
 ) -> tf.data.Dataset:
-    """This worker's examples of every batch, in the order of `order`."""
+    """Returns the examples of each batch that this worker trains on, in the sequence that `order` yields."""
     recipe, batch = schedule.recipe, schedule.recipe.global_batch_size
     sizes = tf.constant([schedule.image_size(epoch) for epoch in range(schedule.epochs)], tf.int32)
 
@@ -167,7 +169,7 @@ def _in_order(
 
 
 def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
-    """The random numbers for each example of `order`: a row of `_draw`."""
+    """Returns the random numbers for each example of `order`: a row of `_draw`."""
     recipe, records = schedule.recipe, schedule.records
     start_epoch, used = divmod(start_step * recipe.global_batch_size, records)
 
@@ -181,7 +183,7 @@ def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
 
 
 def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
-    """Rows of `crop.draw`, each followed by a row of `augment.draw` if the recipe augments."""
+    """Returns rows of `crop.draw`, each followed by a row of `augment.draw` if the recipe augments."""
     crops = crop.draw(seed, count, recipe.min_crop_area)
     return tf.concat([crops, augment.draw(seed + 2, count, recipe)], axis=1) if recipe.augments else crops
 
@@ -195,7 +197,7 @@ def _from_service(
     service: str,
     job: str | None,
 ) -> tf.data.Dataset:
-    """Examples from a data service, in the order in which its workers finish them.
+    """Returns examples from a data service, in the order in which its workers finish them.
 
     The unit of work is one shard in one epoch, which goes to one data worker. An uninterrupted run reads every record
     once in each epoch, but neighbouring epochs overlap by the shards that are being read. A resumed run starts with the
@@ -249,7 +251,7 @@ def _example(
     size: tf.Tensor | int,
     teacher: Teacher | None,
 ) -> tuple[tf.Tensor, ...]:
-    """(image, label), then with a teacher the same crop at its size, or for `augment.mix` the random numbers."""
+    """Returns (image, label), with a teacher also the crop at its size, or for `augment.mix` the random numbers."""
     cut = functools.partial(crop.preprocess_for_train, crop=recipe.crop, preprocessing=recipe.preprocessing)
 
     def crops(photograph):
@@ -275,7 +277,7 @@ def _example(
 
 
 def _with_teacher(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """A function for `map` that replaces the teacher's images by its probabilities of the data's classes.
+    """Returns a function for `map` that replaces the teacher's images by its probabilities of the data's classes.
 
     Raises:
         InputError: the teacher lacks some of these classes.
@@ -294,7 +296,7 @@ def _with_teacher(teacher: Teacher, manifest: Manifest) -> Callable[..., tuple[t
 
 
 def teacher_error(error: Exception) -> str | None:
-    """The message of an InputError that a teacher raised inside TensorFlow; None for any other error."""
+    """Returns the message of an InputError that a teacher raised inside TensorFlow, or None for any other error."""
     found = re.search(r"InputError: (.*?)\s*(?:Traceback \(most recent call last\)|\n|$)", str(error))
     return found[1] if found else None
 
@@ -309,14 +311,14 @@ def evaluation_batches(
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
-    """Every record of a split once, in the order of the shards, in full batches.
+    """Returns every record of a split once, in the order of the shards, in full batches.
 
     Args:
         multiple_of: pad with blank images until the number of batches is a multiple of this, so that each replica gets
             the same number of batches.
 
     Returns:
-        (images uint8 (batch, size, size, 3), labels int64 (batch,), weights float32 (batch,)); weight 1 for a
+        (images uint8 (batch, size, size, 3), labels int64 (batch,), weights float32 (batch,)). The weight is 1 for a
         record, 0 for padding.
     """
     files = [str(shard.path) for shard in manifest.shards_of(split)]
@@ -332,7 +334,7 @@ def evaluation_batches(
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
     # Padding comes before decoding, so that each worker decodes its own batches only.
     stored = tf.data.TFRecordDataset(files)
-    # TensorFlow raises no error if a file has too few or too many records; the score would be of other records.
+    # TensorFlow raises no error if a file has too few or too many records. The score would be of other records.
     stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
     stream = stored.concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
     stream = stream.batch(batch_size, drop_remainder=True).shard(workers, worker).unbatch()
@@ -354,17 +356,17 @@ def _checked(label: tf.Tensor, classes: int) -> tf.Tensor:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    if startup.threads():  # else TensorFlow starts a thread for each core of the machine
+    if startup.threads():  # otherwise TensorFlow starts a thread for each core of the machine
         options.autotune.cpu_budget = startup.threads()
     options.threading.max_intra_op_parallelism = 1  # the operations on one image are too small to divide
-    # The datasets already hold this worker's part only; TensorFlow must not divide them again.
+    # The datasets already contain this worker's part only. TensorFlow must not divide them again.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options
 
 
 @contextlib.contextmanager
 def naming_bad_records(manifest: Manifest, split: str) -> Iterator[None]:
-    """A context for reading a dataset: replaces TensorFlow's error by one that names the corrupt record.
+    """Replaces TensorFlow's error by an error that names the corrupt record, while the block reads a dataset.
 
     Raises:
         InputError: a record of the split cannot be used.
@@ -389,7 +391,7 @@ def examples(
     """Yields (images, labels) as NumPy arrays for the first `count` records of a split (None: all), unpadded.
 
     Raises:
-        InputError: a record is corrupt; names it.
+        InputError: a record is corrupt. The error names the record.
     """
     wanted = manifest.records(split) if count is None else min(count, manifest.records(split))
     batches = evaluation_batches(manifest, split, preprocessing, batch_size=batch_size)

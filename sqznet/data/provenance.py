@@ -1,4 +1,4 @@
-"""Detects photographs of ImageNet, on which published weights were trained, in a set."""
+"""Detects in a set photographs of ImageNet, on which published weights were trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRAIN_NAME = re.compile(rb"(^|[/\\])n\d{8}_[^/\\]*$")
 
 
 def imagenet_train_photographs(manifest: Manifest, split: str) -> int:
-    """The number of records in a split with the file name of an ImageNet train photograph."""
+    """Returns the number of records in a split with the file name of an ImageNet train photograph."""
     return sum(
         bool(_TRAIN_NAME.search(name))
         for shard in manifest.shards_of(split)

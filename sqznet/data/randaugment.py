@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few operations on a crop, chosen at random, of equal strength.
+"""Applies RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few random operations on a crop, of equal strength.
 
 Images are uint8 RGB, 0..255. The operations and their ranges are those of AutoAugment (Cubuk et al. 2018, arXiv
 1805.09501, table 6), whose limits are reached at a strength of `STRONGEST`. Pixels from outside the image are mid-grey.
@@ -34,14 +34,14 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tenso
 
 
 def apply(image: tf.Tensor, number: tf.Tensor | int, amount: tf.Tensor | float) -> tf.Tensor:
-    """Applies the operation with this index in `NAMES`. The amount is -1 to 1; its sign is the direction, if any."""
+    """Applies the operation with this index in `NAMES`. The amount is -1 to 1, and its sign is the direction."""
     number, amount = tf.convert_to_tensor(number), tf.cast(amount, tf.float32)
     changed = tf.switch_case(number, [lambda each=each: each(image, amount) for each in _OPERATIONS.values()])
     return tf.ensure_shape(changed, image.shape)
 
 
 def luma(image: tf.Tensor) -> tf.Tensor:
-    """The grey image, float32 (..., 1)."""
+    """Converts an image to grey, float32 (..., 1)."""
     return tf.tensordot(tf.cast(image, tf.float32), tf.constant(_LUMA), 1)[..., None]
 
 
@@ -84,7 +84,7 @@ def _solarize(image, amount):
 
 
 def _sharpness(image, amount):
-    """Sharpens or blurs with a kernel of 3 x 3; the outermost pixels stay unchanged."""
+    """Sharpens or blurs with a kernel of 3 x 3. The outermost pixels stay unchanged."""
     pixels = tf.cast(image, tf.float32)
     kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
     kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])
@@ -106,7 +106,7 @@ def _rotate(image, amount):
 
 
 def _transformed(image, matrix=((1.0, 0.0), (0.0, 1.0)), shift=(0.0, 0.0)):
-    """The pixel at (x, y) from the centre comes from matrix (x, y) + shift, where the shift is a share of the side."""
+    """Transforms an image: pixel (x, y) from the centre comes from matrix (x, y) + shift, a share of the side."""
     side = tf.shape(image)[0]
     middle, matrix = (tf.cast(side, tf.float32) - 1) / 2, tf.convert_to_tensor(matrix)
     offset = middle - tf.reduce_sum(matrix, axis=1) * middle + tf.convert_to_tensor(shift) * tf.cast(side, tf.float32)

@@ -1,4 +1,4 @@
-"""The TFRecord schema: the keys that ImageNet builders use since TF-Slim; labels are 0-based."""
+"""Defines the TFRecord schema: the keys that ImageNet builders use since TF-Slim. Labels are 0-based."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ UNUSABLE = b"sqznet: this record cannot be used"  # replaces a bad record; not a
 def encode(
     photograph: bytes, *, label: int, synset: str, filename: str, height: int, width: int, decoded: bool
 ) -> bytes:
-    """One record: a serialized tf.train.Example.
+    """Encodes one record: a serialized tf.train.Example.
 
     Args:
-        photograph: a JPEG, RGB or greyscale; if `decoded`, RGB pixels, one byte a channel, row by row.
+        photograph: a JPEG, RGB or greyscale. If `decoded`, RGB pixels, one byte for each channel, row by row.
         label: 0-based.
         synset: the class name in the manifest (for ImageNet the WordNet id).
         filename: path of the photograph, relative to its source.
-        height: of the decoded photograph in pixels, like `width`.
+        height: height of the decoded photograph in pixels, like `width`.
     """
     import tensorflow as tf
 
@@ -43,14 +43,14 @@ def encode(
         feature[name].bytes_list.value.append(content)
     for name, number in (("image/class/label", label), ("image/height", height), ("image/width", width)):
         feature[name].int64_list.value.append(number)
-    # By default the order of a Protobuf map may vary; the same photograph must give the same bytes.
+    # By default the order of a Protobuf map may vary. But the same photograph must give the same bytes.
     return example.SerializeToString(deterministic=True)
 
 
 def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Parses a serialized record into (photograph, label as int64).
 
-    The photograph is a JPEG, a scalar string; in a `decoded` set uint8 (height, width, 3).
+    The photograph is a JPEG, a scalar string. In a `decoded` set it is uint8 (height, width, 3).
     """
     import tensorflow as tf
 
@@ -67,7 +67,7 @@ def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def wrong_label(label: int, classes: int) -> str | None:
-    """The error message for a label outside 0..classes-1."""
+    """Returns the error message for a label outside 0..classes-1."""
     if 0 <= label < classes:
         return None
     return (
@@ -77,12 +77,13 @@ def wrong_label(label: int, classes: int) -> str | None:
 
 
 def read(path: Path) -> Iterator[Any]:
-    """The features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
+    """Yields the features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
 
     The file may be compressed with gzip or zlib, whatever its name.
 
     Raises:
-        InputError: a record has a wrong checksum, is truncated, or is not a tf.train.Example; names it.
+        InputError: a record has a wrong checksum, is truncated, or is not a tf.train.Example. The error names the
+            record.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -102,7 +103,7 @@ def read(path: Path) -> Iterator[Any]:
 
 
 def _compression(path: Path) -> str:
-    """TensorFlow's name for the compression of a file: GZIP, ZLIB, or an empty string."""
+    """Returns TensorFlow's name for the compression of a file: GZIP, ZLIB, or an empty string."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)

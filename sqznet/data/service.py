@@ -66,7 +66,7 @@ def await_dispatcher(text: str, flag: str = "--dispatcher") -> None:
     """Waits until a server listens at this address.
 
     Raises:
-        InputError: none does within TIMEOUT. TensorFlow would wait without a limit.
+        InputError: no server listens at this address within TIMEOUT. TensorFlow would wait without a limit.
     """
     where, deadline = address(text, flag), time.monotonic() + TIMEOUT
     while True:

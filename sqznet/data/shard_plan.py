@@ -1,4 +1,4 @@
-"""Plans the shards of a set. This module does not import TensorFlow: other processes receive its classes."""
+"""Plans the shards of a set. This module does not import TensorFlow, because other processes receive its classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PlannedShard:
     photos: tuple[Photo, ...]
 
     def description_path(self, folder: Path) -> Path:
-        """The file that describes the shard, while the set in `folder` is being built."""
+        """Returns the path of the file that describes the shard, while the set in `folder` is being built."""
         return folder / ".build" / f"{self.file}.json"
 
 
@@ -38,12 +38,12 @@ class BuildOptions:
 
 
 def plan_shards(source: Source, *, seed: int, shard_records: int | None = None, tag: str = "") -> list[PlannedShard]:
-    """All shards of a set, as a pure function of the arguments.
+    """Returns all shards of a set, as a pure function of the arguments.
 
     Photographs are shuffled over the shards of their split, so each shard is a random sample.
 
     Args:
-        shard_records: approximate number of photographs in a shard; None chooses 16 shards with 64 photographs or more
+        shard_records: approximate number of photographs in a shard. None chooses 16 shards with 64 photographs or more
             for small sets, and SHARD_RECORDS photographs in a shard for large ones.
         tag: part of the file names, after the split.
     """

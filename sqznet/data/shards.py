@@ -70,13 +70,13 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
             "colours": dict(sorted(colours.items())),
             "rejects": rejects,
         }
-        # Written before the shard itself, so that each complete shard has its description.
+        # The description is written before the shard itself, so that each complete shard has a description.
         files.write_json(shard.description_path(folder), description)
     return description
 
 
 def _processed(source: Source, shard: PlannedShard, options: BuildOptions) -> Iterator[tuple[Photo, Any, Any]]:
-    """Yields each photograph with its decode.Encoded and its channel means; a Reject replaces either."""
+    """Yields each photograph with its decode.Encoded and its channel means. A Reject replaces either of them."""
     pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
         encoded = [_encoded(content, options) for _, content in block]
@@ -116,10 +116,10 @@ def _means_of_pixels(photographs: list[decode.Encoded]) -> list[np.ndarray]:
 
 
 def channel_means(jpegs: list[bytes]) -> list[np.ndarray | Reject]:
-    """Means of R, G, B in 0..255, float32 (3,), to about one level; a Reject for each JPEG that TensorFlow refuses.
+    """Returns means of R, G, B in 0..255, float32 (3,), to about one level.
 
-    TensorFlow refuses some damaged JPEGs that Pillow decodes. Decoding at an eighth of the size reads every bit, but
-    computes only the mean of each block of 8 x 8 pixels.
+    A Reject stands for each JPEG that TensorFlow refuses. TensorFlow refuses some damaged JPEGs that Pillow decodes.
+    Decoding at an eighth of the size reads every bit, but computes only the mean of each block of 8 x 8 pixels.
     """
     try:
         return list(_decoded_means()(tf.constant(jpegs, tf.string, [len(jpegs)])).numpy())
@@ -148,10 +148,11 @@ def _decoded_means() -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def check(path: Path, classes: int) -> int:
-    """Reads every record of a shard, and returns their number.
+    """Reads every record of a shard. Returns their number.
 
     Raises:
-        InputError: a record is corrupt, cannot be parsed, or has a label outside 0..classes-1; names it.
+        InputError: a record is corrupt, cannot be parsed, or has a label outside 0..classes-1. The error names the
+            record.
     """
     number = 0
     for features in records.read(path):

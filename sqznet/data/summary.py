@@ -49,7 +49,7 @@ def print_counts(manifest: Manifest) -> None:
 
 
 def _print_classes(splits: dict[str, dict], classes: tuple[str, ...]) -> None:
-    """One row for each class; of many classes, those with the fewest photographs in the first split."""
+    """Prints one row for each class. Of many classes, prints those with the fewest photographs in the first split."""
     columns = [counts["per_class"] for counts in splits.values()]
     order = list(range(len(classes)))
     title = "photographs of each class"
@@ -64,11 +64,11 @@ def _print_classes(splits: dict[str, dict], classes: tuple[str, ...]) -> None:
 
 
 def _warnings(manifest: Manifest) -> list[str]:
-    """Properties of the set that affect training."""
+    """Returns warnings about properties of the set that affect training."""
     notes, known = [], manifest.content.get("notes", ())
     for split in manifest.splits:
         without = manifest.classes_without(split)
-        # The source has noted such classes, unless all photographs of a class were rejected.
+        # The source has reported such classes, unless all photographs of a class were rejected.
         if without and not any(note.startswith(f"{split}: ") and "no photographs" in note for note in known):
             verb = "has" if len(without) == 1 else "have"
             notes.append(
@@ -80,7 +80,7 @@ def _warnings(manifest: Manifest) -> list[str]:
 
 
 def _range(per_class: list[int], classes: tuple[str, ...]) -> str:
-    """The smallest class and the largest: `357 (n03394916) to 419 (n03028079)`."""
+    """Describes the smallest class and the largest: `357 (n03394916) to 419 (n03028079)`."""
     low, high = min(per_class), max(per_class)
     if low == high:
         return f"{low:,} each"

@@ -1,7 +1,7 @@
 """Rebuilds a set in its own folder after photographs were added or removed.
 
 The new shards have other names than the old ones. The old set stays complete until the new manifest replaces the old
-one, in one step. A running training continues to read the old shards, which stay until the next update.
+manifest, in one step. A running training continues to read the old shards, which stay until the next update.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SHARD = re.compile(r"(train|val|test)(-[0-9a-f]{8})?-\d{5}-of-\d{5}\.tfrecord")
 
 
 def tag(identity: dict[str, Any]) -> str:
-    """The part of a shard's name between split and number; the first set in a folder has none."""
+    """Returns the part of a shard's name between split and number. The first set in a folder has no such part."""
     return "-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def difference(content: dict[str, Any], source: Source) -> str:
-    """How the photographs have changed since a manifest with this content was written, in words."""
+    """Describes in words how the photographs have changed since a manifest with this content was written."""
     before = sum(split["records"] for split in content["splits"].values()) + content["rejected"]
     now = sum(map(len, source.splits.values()))
     if now == before:
@@ -37,7 +37,7 @@ def difference(content: dict[str, Any], source: Source) -> str:
 
 
 def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
-    """Prepares the folder of a finished set for its update, and returns the tag of the new shards.
+    """Prepares the folder of a finished set for its update. Returns the tag of the new shards.
 
     Removes shards that belong neither to the set nor to an unfinished update to the same photographs. The caller holds
     the folder's lock.
@@ -65,5 +65,5 @@ def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
 
 
 def unlisted(out: Path, listed: set[str]) -> list[Path]:
-    """Shards in a folder that are not listed: of an earlier set, or of an update that was stopped."""
+    """Lists the shards in a folder that are not in `listed`: of an earlier set, or of an update that was stopped."""
     return [path for path in sorted(out.iterdir()) if _SHARD.fullmatch(path.name) and path.name not in listed]

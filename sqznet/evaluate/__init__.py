@@ -1,1 +1,1 @@
-"""Accuracy of a model on labelled records."""
+"""Measures the accuracy of a model on labelled records."""

@@ -19,7 +19,7 @@ from sqznet.predict.inference import Predictor
 from sqznet.runs import run_folder
 
 CLASSES_SHOWN = 20
-MIN_RECORDS = 10  # of a class in the table of the worst: the accuracy of fewer is too uncertain
+MIN_RECORDS = 10  # records of a class in the table of the worst classes: with fewer the accuracy is too uncertain
 
 
 def report(
@@ -39,7 +39,7 @@ def report(
         loss: against a second model.
     """
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
-    # A model may have more classes than the data: all count as predictions, but only those of the data are drawn.
+    # A model may have more classes than the data. All count as predictions, but only the classes of the data are drawn.
     drawn, totals = score.confusion[np.ix_(outputs, outputs)], score.confusion.sum(axis=1)[outputs]
     names = labels.readable(manifest.classes)
     notes = [_contamination(predictor, manifest, split), _changed_since(predictor.path, manifest)]
@@ -88,7 +88,7 @@ def report(
 
 
 def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str | None:
-    """A warning if the network has, or may have, been trained on these photographs."""
+    """Returns a warning if the network has, or may have, been trained on these photographs."""
     if predictor.card.pretrained_on is None:
         return None
     seen = provenance.imagenet_train_photographs(manifest, split)
@@ -102,7 +102,7 @@ def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str 
 
 
 def _changed_since(model: Path, manifest: Manifest) -> str | None:
-    """A warning if the data of a run was built again (`sqznet.data --update`) after the run was trained on it."""
+    """Returns a warning if a run's data was built again (`sqznet.data --update`) after the run was trained on it."""
     run = model if model.is_dir() else model.parent
     if not (run / run_folder.CONFIG).is_file():
         return None
@@ -119,7 +119,7 @@ def _changed_since(model: Path, manifest: Manifest) -> str | None:
 
 
 def _to_json(score: Score, predictor: Predictor, manifest: Manifest, split: str, **others: Any) -> dict[str, Any]:
-    """The JSON report; its `confusion` lists [true output, predicted output, records]."""
+    """Returns the JSON report. Its `confusion` lists [true output, predicted output, records]."""
     return {
         "model": remote.published(predictor.path),
         "data": remote.published(manifest.folder),
@@ -150,7 +150,7 @@ def _print_loss(loss: Loss, has_top5: bool) -> None:
 
 
 def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
-    """Prints a table of all classes; of many classes, the worst of those with enough records."""
+    """Prints a table of all classes. Of many classes, prints the worst classes that have enough records."""
     rows = []
     for label, name in enumerate(classes):
         row = score.confusion[label]

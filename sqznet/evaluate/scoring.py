@@ -1,4 +1,4 @@
-"""Scores a model on a split: every record once, and against another model on the same records."""
+"""Scores a model on a split: every record once. Also compares the model with another model on the same records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """The accuracy that a model loses against a second one on the same records, as shares: 0.01 is one point."""
+    """The accuracy that a model loses against a second model on the same records, as shares: 0.01 is one point."""
 
     against: str  # the second model
     top1: float  # of the second model
@@ -35,14 +35,14 @@ class Loss:
 
 
 def at_size(geometry: dict[str, Any], size: int, other: int) -> dict[str, Any]:
-    """Geometry flags for a model of size `size`, changed for one of size `other`: the crop keeps its share."""
+    """Changes the geometry flags for a model of size `size` to one of size `other`. The crop keeps its share."""
     if "resize_to" not in geometry:
         return geometry
     return {**geometry, "resize_to": round(geometry["resize_to"] * other / size)}
 
 
 def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
-    """The same model with the preprocessing of one of RUNTIME_RESIZES."""
+    """Returns the same model with the preprocessing of one of RUNTIME_RESIZES."""
     preprocessing = RUNTIME_RESIZES[runtime].at(predictor.image_size)
     return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
 
@@ -51,8 +51,8 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     """Scores every record of a split once.
 
     Raises:
-        InputError: there is no such split, or it is empty; the model and the data have different classes; or the
-            outputs are not probabilities.
+        InputError: the split does not exist or is empty, the model and the data have different classes, or the outputs
+            are not probabilities.
     """
     from sqznet.data import pipeline  # imports TensorFlow
 
@@ -74,7 +74,7 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
 
 
 def _predict(predictor: Predictor, images: np.ndarray, where: str, first: int) -> np.ndarray:
-    """`Predictor.predict`, with the records in its error message."""
+    """Runs `Predictor.predict`, and names the records in its error message."""
     try:
         return predictor.predict(images)
     except InputError as error:

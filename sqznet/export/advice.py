@@ -1,4 +1,4 @@
-"""The recommended file of a bundle for each kind of runtime: a small and fast one. All files have passed the gates."""
+"""Recommends a small and fast file of a bundle for each kind of runtime. All files have passed the checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ PLACES = {  # by format: where its files run
     "onnx": "ONNX Runtime: servers, desktops, browsers",
     "savedmodel": "TensorFlow: servers",
 }
-NEAR = 1.1  # of the files that are at most this many times as large as the smallest, the fastest is recommended
+NEAR = 1.1  # The fastest file is recommended among those at most this many times as large as the smallest.
 
 
 def recommended(entries: formatting.Entries) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By format, the recommended file and its entry of the manifest."""
+    """Returns by format the recommended file and its entry of the manifest."""
     found = {}
     for format_name in PLACES:
         of_format = [item for item in entries if item[1]["format"] == format_name]
@@ -29,12 +29,12 @@ def recommended(entries: formatting.Entries) -> dict[str, tuple[str, dict[str, A
 
 
 def _milliseconds(entry: dict[str, Any]) -> float | None:
-    """The median latency of one photograph with one thread, if it was measured."""
+    """Returns the median latency of one photograph with one thread, or None if the latency was not measured."""
     return entry.get("latency", {}).get("1", {}).get("median_ms")
 
 
 def headline(entries: formatting.Entries) -> str:
-    """The first recommended file, and the reason."""
+    """Describes the first recommended file, and the reason."""
     format_name, (name, entry) = next(iter(recommended(entries).items()))
     others = [item for item in entries if item[1]["format"] == format_name and item[0] != name]
     result, kind = entry["proof"], formatting.FORMAT_NAMES[format_name]
@@ -64,7 +64,7 @@ def _loss(result: dict[str, Any]) -> str:
 
 
 def rows(entries: formatting.Entries) -> list[list[str]]:
-    """A line for each runtime: where it runs, the file, MB, top-1 lost, latency in ms."""
+    """Returns a line for each runtime: where it runs, the file, MB, top-1 lost, latency in ms."""
     return [
         [
             PLACES[format_name],

@@ -29,12 +29,12 @@ ONNX_OPERATORS = frozenset({
 ONNX_IN_INTEGERS = frozenset({"Conv", "Relu", "MaxPool", "Concat", "Add", "Pad", "GlobalAveragePool"})
 # They compute on the logits, which stay in float.
 ONNX_AFTER_POOLING = frozenset({"Softmax", "Flatten", "Squeeze", "Reshape"})
-SMALL = 1024  # values; smaller tensors are no kernels but shapes, paddings or biases
+SMALL = 1024  # number of values: smaller tensors are shapes, paddings or biases, no kernels
 CONVOLUTIONS = 26  # of a SqueezeNet without complex bypass: conv1, conv10, three in each of eight fire modules
 
 
 def check(path: Path, quantize: str) -> None:
-    """Checks a .tflite or .onnx file; other formats pass.
+    """Checks a .tflite or .onnx file. Accepts other formats.
 
     Args:
         quantize: the expected quantization: none, float16, dynamic or int8.

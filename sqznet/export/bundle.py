@@ -31,7 +31,7 @@ CALIBRATION_BATCH = 32
 
 @dataclass(frozen=True)
 class Gate:
-    """The limits that every file has to keep, and the records that are compared."""
+    """The limits that every file has to satisfy, and the records that are compared."""
 
     budget: int  # maximum bytes of a file, or of a SavedModel folder
     max_drop: float = 0.01  # maximum loss of top-1 accuracy against the Keras model, as a share
@@ -71,13 +71,13 @@ def export(
         out: the bundle's folder. Other files of a bundle that is there are kept, if they are of this model.
         sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
         synthetic: whether golden/ and the report have synthetic pictures instead of records of the split.
-        tflite_batch: images per run of a TFLite file; None means any number.
-        latency_runs: timed runs of each file; 0 measures no latency.
+        tflite_batch: images per run of a TFLite file. None means any number.
+        latency_runs: timed runs of each file. 0 measures no latency.
         replace: whether an older bundle is removed as a whole.
 
     Raises:
-        InputError: a file fails a gate, or `out` holds something that this export may not replace. An older bundle is
-            unchanged then, and nothing of this export is left.
+        InputError: a file fails a gate, or `out` contains something that this export may not replace. An older bundle
+            is unchanged then, and nothing of this export is left.
     """
     classes = card_of_model.classes
     if classes is None:
@@ -93,7 +93,7 @@ def export(
         raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
     older = previous.find(out)
     with previous.state_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
-        folder.mkdir()  # before the long work, which is lost if the folder cannot be written
+        folder.mkdir()  # checked before the long work, which is lost if the folder cannot be written
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
         to_export = ModelToExport(folded, photographs, tflite_batch, sparse)
@@ -150,14 +150,14 @@ def export(
 
 
 def name_of(source: Path) -> str:
-    """The name of a model's bundle: of a run or its best.keras the folder's name, of other files their own."""
+    """Names a model's bundle: after the folder for a run or its best.keras, after the file itself for other files."""
     if source.is_file():
         return source.resolve().parent.name if source.name == run_folder.BEST else source.stem
     return source.resolve().name if source.exists() else source.name
 
 
 def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
-    """The records that files are compared on, identified by their content."""
+    """Identifies by their content the records that files are compared on."""
     total = manifest.records(gate.split)
     digest = hashlib.sha256("".join(shard.sha256 for shard in manifest.shards_of(gate.split)).encode())
     return {
@@ -171,7 +171,7 @@ def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
 def _calibration(
     variants: list[Variant], manifest: Manifest, card_of_model: Card, compared_split: str, records: int
 ) -> tuple[list[np.ndarray], dict[str, Any] | None]:
-    """Photographs to calibrate int8 on, and their entry in the manifest; none if no file is int8."""
+    """Returns photographs to calibrate int8 on, and their entry in the manifest. Returns none if no file is int8."""
     if not any(each.quantize == "int8" for each in variants):
         return [], None
     split = "train" if "train" in manifest.splits else compared_split
@@ -192,7 +192,7 @@ def _calibration(
 def _write_checked(
     variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, budget: int, folder: Path
 ) -> None:
-    """Writes one file and checks its size, its operators, and that a second conversion gives the same bytes."""
+    """Writes one file. Checks its size, its operators, and that a second conversion gives the same bytes."""
     path = folder / variant.file_name
     _write(variant, to_export, card_of_model, name, path)
     size = files.size_of(path)
@@ -226,7 +226,7 @@ def _over_budget(variant: Variant, size: int, budget: int) -> str:
 
 
 def _model_entries(card_of_model: Card, folded: keras.Model, calibrated_on: dict[str, Any] | None) -> dict[str, Any]:
-    """The entries of manifest.json about the model, with the types that JSON gives back."""
+    """Returns the entries of manifest.json about the model, with the types that JSON gives back."""
     digest = hashlib.sha256()
     for variable in folded.variables:
         digest.update(variable.numpy().tobytes())
@@ -240,7 +240,7 @@ def _model_entries(card_of_model: Card, folded: keras.Model, calibrated_on: dict
 
 
 def _gate_entry(gate: Gate, against: verify.Reference, manifest: Manifest) -> dict[str, Any]:
-    """The entry of manifest.json about the allowed loss and the smallest loss that the records can show."""
+    """Returns the entry of manifest.json about the allowed loss and the smallest loss that the records can show."""
     n = against.score.n
     return {
         "max_drop": gate.max_drop,
@@ -251,7 +251,7 @@ def _gate_entry(gate: Gate, against: verify.Reference, manifest: Manifest) -> di
 
 
 def _file_entry(folder: Path, file: ExportedFile, to_export: ModelToExport, scored: dict[str, Any]) -> dict[str, Any]:
-    """The entry of manifest.json about a file."""
+    """Returns the entry of manifest.json about a file."""
     size, classes = to_export.model.input_shape[1], to_export.model.output_shape[-1]
     variant, result = file.variant, file.verification
     batch = to_export.tflite_batch if variant.is_tflite else None
@@ -326,7 +326,7 @@ def _write_descriptions(
         **against.coverage.to_dict(),
     }
     card.write(folder, manifest, names, reference)
-    # Only of a run: another .keras file may lie beside the curve of another model.
+    # The curve is only used for a run: another .keras file may lie beside the curve of another model.
     picture = (source if source.is_dir() else source.parent) / "curve.png"
     curve = picture if (source.is_dir() or source.name == run_folder.BEST) and picture.is_file() else None
     report.write(folder, manifest, names, budget, reference, against.score.confusion, curve)

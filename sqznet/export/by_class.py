@@ -1,4 +1,4 @@
-"""The figures of report.html by class: the confusion matrix or its largest entries, and the accuracy of each class."""
+"""Prepares the figures by class in report.html: the confusion matrix or its largest entries, and accuracies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from sqznet.core import metrics
 from sqznet.export import formatting
 
-DRAWN = 20  # classes of a drawn matrix at most; of more, the most frequent confusions are listed
+DRAWN = 20  # largest number of classes in a drawn matrix: with more, the most frequent confusions are listed
 LISTED = 20  # lines of a table at most
-LEAST_RECORDS = 10  # of a class for its accuracy to mean something, where not all classes are listed
+LEAST_RECORDS = 10  # smallest number of records for a meaningful accuracy, if not all classes are listed
 
 
 def tables(confusion: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
-    """The content of the section, as report.html.j2 takes it.
+    """Returns the content of the section, as report.html.j2 takes it.
 
     Args:
         confusion: records by class, rows true and columns predicted, (classes, classes).
@@ -39,7 +39,7 @@ def tables(confusion: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _by_class(confusion: np.ndarray, wrong: np.ndarray, labels: tuple[str, ...]) -> tuple[list[list[str]], str]:
-    """A line for each class, or for the worst of many, and what to know of the choice."""
+    """Returns a line for each class, or for the worst of many, and a note about this choice."""
     totals, hits = confusion.sum(axis=1), np.diag(confusion)
     shown, note = [int(each) for each in np.flatnonzero(totals)], ""
     if len(shown) > LISTED:

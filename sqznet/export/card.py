@@ -1,4 +1,4 @@
-"""MODEL_CARD.md of a bundle: intended use, origin, accuracy and licence. Its text is templates/MODEL_CARD.md.j2."""
+"""Writes MODEL_CARD.md of a bundle from templates/MODEL_CARD.md.j2: intended use, origin, accuracy and licence."""
 
 from __future__ import annotations
 

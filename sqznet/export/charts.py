@@ -1,4 +1,4 @@
-"""The axis of the charts in report.html; templates/charts.html.j2 draws them."""
+"""Computes the axis of the charts in report.html. templates/charts.html.j2 draws the charts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def axis(low: float, high: float, most: int = 5) -> list[float]:
-    """Two to `most` round numbers, from at or below `low` to at or above `high`, within 0 and 1."""
+    """Returns two to `most` round numbers, from at or below `low` to at or above `high`, within 0 and 1."""
     digits = -4
     while True:
         for factor in (1, 2, 5):

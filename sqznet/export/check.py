@@ -16,10 +16,10 @@ LABELS = "labels.txt"
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """manifest.json of a bundle.
+    """Reads manifest.json of a bundle.
 
     Raises:
-        InputError: there is none, or it is not one of this version.
+        InputError: there is no manifest.json, or it is not from this version.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -33,7 +33,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def _check_form(content: dict[str, Any]) -> None:
-    """Raises one of the errors that `load` catches where a value that is used later has another type."""
+    """Raises one of the errors that `load` catches if a value that is used later has another type."""
     if not content["files"]:
         raise ValueError("no model files")
     for name, entry in content["files"].items():
@@ -56,7 +56,7 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
         (file, bytes, largest difference from its golden vectors) of each model file.
 
     Raises:
-        InputError: it is no bundle.
+        InputError: the folder is no bundle.
         CheckFailed: a file is missing, was changed, or gives other outputs than at the export.
     """
     content = load(folder)
@@ -86,7 +86,7 @@ def print_results(folder: Path) -> None:
 
 
 def _check_labels(folder: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """The lines of labels.txt, after a check that they are the manifest's classes in the same order."""
+    """Returns the lines of labels.txt. Checks that they are the manifest's classes in the same order."""
     path = folder / LABELS
     names = tuple(path.read_bytes().decode(errors="replace").split("\n")[:-1]) if path.is_file() else ()
     expected = labels.readable(content["classes"])

@@ -1,4 +1,4 @@
-"""The contract of a bundle as source code, so that an app and the files that it ships always agree.
+"""Writes the contract of a bundle as source code, so that an app and the files that it ships always agree.
 
 ModelContract.kt and ModelContract.swift hold the preprocessing and the model files of manifest.json that a phone can
 load, and the tolerances of golden.json. The kits (kits/android, kits/ios) use them. The sources are the templates
@@ -18,22 +18,22 @@ ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def kotlin(manifest: dict[str, Any], golden: dict[str, Any] | None = None) -> str:
-    """ModelContract.kt of a bundle.
+    """Returns ModelContract.kt of a bundle.
 
     Args:
         manifest: the content of manifest.json.
-        golden: the content of golden.json; None if the bundle has no golden/.
+        golden: the content of golden.json, or None if the bundle has no golden/.
     """
     return _render("ModelContract.kt.j2", _literal(kotlin_string, "null", "listOf({})"), manifest, golden)
 
 
 def swift(manifest: dict[str, Any], golden: dict[str, Any] | None = None) -> str:
-    """ModelContract.swift of a bundle; see `kotlin`."""
+    """Returns ModelContract.swift of a bundle. The arguments are those of `kotlin`."""
     return _render("ModelContract.swift.j2", _literal(swift_string, "nil", "[{}]"), manifest, golden)
 
 
 def kotlin_string(text: str) -> str:
-    """A string literal of Kotlin."""
+    """Returns a string literal of Kotlin."""
 
     def escape(character: str) -> str:
         units = character.encode("utf-16-be", "surrogatepass").hex()
@@ -43,7 +43,7 @@ def kotlin_string(text: str) -> str:
 
 
 def swift_string(text: str) -> str:
-    """A string literal of Swift. Its interpolation `\\(` starts with a backslash, which is doubled."""
+    """Returns a string literal of Swift. Its interpolation `\\(` starts with a backslash, which is doubled."""
     return _quoted(text, ESCAPES, lambda character: f"\\u{{{ord(character):x}}}")
 
 
@@ -54,7 +54,7 @@ def _quoted(text: str, special: dict[str, str], escape: Callable[[str], str]) ->
 
 
 def _literal(string: Callable[[str], str], nothing: str, array: str) -> Callable[[Any], str]:
-    """A function from a value of the manifest to a literal of the language."""
+    """Returns a function from a value of the manifest to a literal of the language."""
 
     def literal(value: Any) -> str:
         match value:
@@ -85,7 +85,7 @@ def _render(
 
 
 def _constants(manifest: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """(Name in lower-case words, type, value) of what is the same for every file."""
+    """Returns (name in lower-case words, type, value) of each constant that is the same for every file."""
     preprocessing, labels = manifest["preprocessing"], manifest["labels"]
     texts = ("resize", "interpolation", "colour order", "colour space", "orientation", "transparency")
     return [
@@ -102,7 +102,7 @@ def _constants(manifest: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _model_file(name: str, entry: dict[str, Any], tolerance: float | None) -> dict[str, Any]:
-    """The arguments of a ModelFile, in the order of its fields."""
+    """Returns the arguments of a ModelFile, in the order of its fields."""
     image, output = entry["input"], entry["output"]
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Texts for the figures of a manifest, used by report.html and by MODEL_CARD.md."""
+"""Formats the figures of a manifest as texts for report.html and MODEL_CARD.md."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Entries = list[tuple[str, dict[str, Any]]]  # file name, its entry of manifest["
 
 
 def name_of(folder: Path) -> str:
-    """The name of a bundle, also while its folder still has the temporary name of `files.replacing`."""
+    """Returns the name of a bundle, also while its folder still has the temporary name of `files.replacing`."""
     return re.sub(rf"^{re.escape(files.TEMPORARY_PREFIX)}[0-9a-f]+-", "", folder.resolve().name)
 
 
 def in_order(manifest: dict[str, Any]) -> Entries:
-    """The files of a manifest by format, layout and quantization, whatever their order in the manifest."""
+    """Returns the files of a manifest by format, layout and quantization, whatever their order in the manifest."""
     formats, quantizations = list(FORMAT_NAMES), list(QUANTIZATION_NAMES)
 
     def rank(item: tuple[str, dict[str, Any]]) -> tuple[int, bool, int, str]:
@@ -39,7 +39,7 @@ def in_order(manifest: dict[str, Any]) -> Entries:
 
 
 def markdown(text: str) -> str:
-    """Text on one line, with every character escaped that Markdown or HTML would interpret."""
+    """Puts a text on one line, and escapes every character that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*_\[\]<>|#~&$]|:(?=[\w+-]+:))", r"\\\1", " ".join(str(text).split()))
 
 
@@ -48,18 +48,18 @@ def kind(entry: dict[str, Any]) -> str:
 
 
 def accuracy(score: dict[str, Any], key: str) -> str:
-    """The `share` of "top1" or "top5" in a score of the manifest."""
+    """Formats the `share` of "top1" or "top5" in a score of the manifest."""
     return share(score[key], score[f"{key}_interval_95"], score["n"])
 
 
 def share(value: float, interval: tuple[float, float], n: int) -> str:
-    """86.80 % (868 of 1,000; 85.70 to 87.82): a share with its records and its 95 % interval."""
+    """Formats a share with its records and its 95 % interval: 86.80 % (868 of 1,000; 85.70 to 87.82)."""
     low, high = interval
     return f"{100 * value:.2f} % ({counted(value, n)}; {100 * low:.2f} to {100 * high:.2f})"
 
 
 def counted(value: float, n: int) -> str:
-    """868 of 1,000, of a share of n records."""
+    """Formats a share of n records: 868 of 1,000."""
     return f"{round(value * n):,} of {n:,}"
 
 
@@ -68,7 +68,7 @@ def same_answers(result: dict[str, Any]) -> str:
 
 
 def points(value: float, interval: tuple[float, float]) -> str:
-    """A difference of shares in percentage points: 0.20 (-0.10 to 0.50)."""
+    """Formats a difference of shares in percentage points: 0.20 (-0.10 to 0.50)."""
     return f"{points_of(value)} ({points_of(interval[0])} to {points_of(interval[1])})"
 
 
@@ -78,12 +78,12 @@ def points_of(value: float) -> str:
 
 
 def shape(sizes: list[int | None]) -> str:
-    """nx224x224x3, where n means any number; without spaces, so that a line never breaks inside it."""
+    """Formats a shape as nx224x224x3, where n means any number. Without spaces a line never breaks inside it."""
     return "x".join("n" if size is None else str(size) for size in sizes)
 
 
 def probability(output: dict[str, Any]) -> str:
-    """The formula from an output value to a probability."""
+    """Returns the formula from an output value to a probability."""
     scale, zero_point = output["scale"], output["zero_point"]
     if (scale, zero_point) == (1, 0):
         return "the value"
@@ -91,7 +91,7 @@ def probability(output: dict[str, Any]) -> str:
 
 
 def ports(name: str, entry: dict[str, Any]) -> list[str]:
-    """A line of the table PORTS."""
+    """Returns a line of the table PORTS."""
     image, output = (
         f"{port['name']}, {port['dtype']}, {shape(port['shape'])}" for port in (entry["input"], entry["output"])
     )
@@ -99,7 +99,7 @@ def ports(name: str, entry: dict[str, Any]) -> list[str]:
 
 
 def contract(manifest: dict[str, Any]) -> list[str]:
-    """The steps from a photograph to probabilities."""
+    """Returns the steps from a photograph to probabilities."""
     wanted = manifest["preprocessing"]
     steps, (low, high) = wanted["steps"], wanted["range"]
     return [
@@ -113,7 +113,7 @@ def contract(manifest: dict[str, Any]) -> list[str]:
 
 
 def origin(manifest: dict[str, Any]) -> str:
-    """The source of the weights, as a sentence without its full stop."""
+    """Describes the source of the weights, as a sentence without its full stop."""
     data, weights = manifest["data"], manifest["weights"]
     if weights is None:
         return f"trained from scratch with sqznet on {data}" if data else "trained with sqznet"
@@ -123,7 +123,7 @@ def origin(manifest: dict[str, Any]) -> str:
 
 
 def licence(weights: dict[str, Any] | None) -> str:
-    """The terms of the weights, as a sentence without its full stop."""
+    """Describes the terms of the weights, as a sentence without its full stop."""
     if weights is None:
         return "trained from scratch with sqznet; the licence of the photographs decides"
     by_hash = {entry.sha256: entry.licence for entry in CATALOGUE.values()}
@@ -136,26 +136,26 @@ def licence(weights: dict[str, Any] | None) -> str:
 
 
 def calibration(manifest: dict[str, Any]) -> str | None:
-    """The records that the ranges of the int8 activations were calibrated on; None if no file has any."""
+    """Describes the records that the int8 activations were calibrated on. Returns None without int8 files."""
     used = manifest["calibration"]
     return records(used["records"], used) if used else None
 
 
 def records(count: int, of: dict[str, Any]) -> str:
-    """1,000 records of data/pictures, test (10 of 1,000 classes)."""
+    """Formats a number of records: 1,000 records of data/pictures, test (10 of 1,000 classes)."""
     covered = coverage.read(of)
     return f"{count:,} records of {of['data']}, {of['split']}" + (f" ({covered})" if covered else "")
 
 
 def warnings(manifest: dict[str, Any], reference: dict[str, Any]) -> list[str]:
-    """The limits of the measured accuracy and losses."""
+    """Returns the limits of the measured accuracy and losses."""
     few_classes = coverage.warning(coverage.read(reference), coverage.read(manifest["calibration"] or {}))
     found = [contamination(manifest), few_classes, manifest.get("gate", {}).get("warning")]
     return [warning for warning in found if warning]
 
 
 def contamination(manifest: dict[str, Any]) -> str | None:
-    """The limit of the measured accuracy of a model that started from published weights."""
+    """Describes the limit of the measured accuracy of a model that started from published weights."""
     if manifest["pretrained_on"] is None:
         return None
     return (

@@ -1,8 +1,8 @@
-"""Golden vectors: eight inputs of the network and the outputs of each file, for self-tests on phones.
+"""Writes golden vectors: eight inputs of the network and the outputs of each file, for self-tests on phones.
 
 golden/0.png to 7.png are lossless. inputs.bin has the same pixels, uint8 (8, size, size, 3). expected/FILE.bin has the
 outputs of FILE in its own type, little-endian, (8, classes). photo.jpg is the photograph of 0.png before preprocessing.
-The pictures are records of the split that the files were compared on, or synthetic ones.
+The pictures are records of the split that the files were compared on, or synthetic pictures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SELF_TEST_TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 
 
 
 def names(models: set[str]) -> set[str]:
-    """Paths below FOLDER that `write` may write for model files of these names."""
+    """Returns the paths below FOLDER that `write` may write for model files of these names."""
     return {INPUTS, VECTORS, PHOTO, *(f"{number}.png" for number in range(COUNT)), *map(_expected, models)}
 
 
@@ -48,7 +48,7 @@ def _expected(name: str) -> str:
 
 
 def choose(labels: np.ndarray) -> list[int]:
-    """Indices of up to eight records, from as many classes as possible."""
+    """Chooses the indices of up to eight records, from as many classes as possible."""
     _, firsts = np.unique(labels, return_index=True)
     spread = [int(place) for place in firsts[:: max(1, len(firsts) // COUNT)]][:COUNT]
     others = [place for place in range(len(labels)) if place not in spread]
@@ -63,7 +63,7 @@ class Inputs:
 
 
 def of_records(against: Reference, manifest: Manifest, preprocessing: Preprocessing) -> Inputs:
-    """Up to eight of the records that the files are compared on."""
+    """Returns up to eight of the records that the files are compared on."""
     chosen = choose(against.labels)
     decoded = [records.parse(record, manifest.decoded)[0] for record in _records(manifest, against.split, chosen)]
     pixels = np.stack([crop.preprocess_for_eval(each, preprocessing).numpy() for each in decoded])
@@ -71,7 +71,7 @@ def of_records(against: Reference, manifest: Manifest, preprocessing: Preprocess
 
 
 def synthetic_inputs(preprocessing: Preprocessing) -> Inputs:
-    """Eight pictures of the synthetic set, for bundles without photographs."""
+    """Draws eight pictures of the synthetic set, for bundles without photographs."""
     pictures = [synthetic.draw(f"golden/{label}", label, seed=0) for label in range(COUNT)]
     prepared = (crop.preprocess_for_eval(tf.constant(picture), preprocessing) for picture in pictures)
     pixels = np.stack([image.numpy() for image in prepared])
@@ -83,7 +83,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
 
     Args:
         paths: finished model files by name.
-        quantize: the quantization of each.
+        quantize: the quantization of each file, by name.
     """
     pixels = inputs.pixels
     for number, image in enumerate(pixels):
@@ -117,7 +117,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
 
 
 def raw(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """The raw outputs of a file for uint8 pixels (n, size, size, 3): float32 probabilities, or uint8 steps of them."""
+    """Returns the raw outputs of a file for uint8 pixels (n, size, size, 3): float32 probabilities, or uint8 steps."""
     predictor = inference.load(path)
     runtime = predictor.runtime
     if isinstance(runtime, TfliteRuntime):
@@ -132,7 +132,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         The largest difference of a probability from the expected one.
 
     Raises:
-        CheckFailed: it is above the tolerance.
+        CheckFailed: the difference is above the tolerance.
         InputError: the vectors are incomplete.
     """
     place = folder / FOLDER
@@ -161,12 +161,12 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
 
 
 def _records(manifest: Manifest, split: str, places: list[int]) -> list[tf.Tensor]:
-    """Records of a split by their indices in the order of the shards; the others are not decoded."""
+    """Reads records of a split by their indices in the order of the shards. The other records are not decoded."""
     paths = [str(shard.path) for shard in manifest.shards_of(split)]
     numbered = enumerate(tf.data.TFRecordDataset(paths).take(max(places) + 1))
     return [record for place, record in numbered if place in places]
 
 
 def _photograph(photograph: tf.Tensor, decoded: bool) -> bytes:
-    """A record's photograph as an encoded file."""
+    """Encodes a record's photograph as a file."""
     return (tf.io.encode_jpeg(photograph, quality=95) if decoded else photograph).numpy()

@@ -1,4 +1,4 @@
-"""The ONNX writer: NHWC or NCHW input, any batch size, standard operators only."""
+"""Writes ONNX files: NHWC or NCHW input, any batch size, standard operators only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPSET = 17  # of 2022: every runtime in use reads it
 
 
 def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -> None:
-    """Writes an inference model as an .onnx file; float32 or, with quantize="float16", weights of half the size.
+    """Writes an inference model as an .onnx file in float32. quantize="float16" halves the size of the weights.
 
     Input `image`, float32 (batch, size, size, 3), or (batch, 3, size, size) with layout="NCHW"; output
     `probabilities`, float32 (batch, classes).
@@ -47,7 +47,7 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
 def _remove_identity_moves(proto) -> None:
     """Removes reshapes, and transposes of 1 x 1 maps, whose result has the shape of an earlier tensor.
 
-    tf2onnx converts such transposes to reshapes and removes some of them; which ones differs from run to run.
+    tf2onnx converts such transposes to reshapes and removes some of them. The removed ones differ from run to run.
     """
     graph = onnx.shape_inference.infer_shapes(proto).graph
     shapes = {
@@ -57,7 +57,7 @@ def _remove_identity_moves(proto) -> None:
     constants = {weight.name: weight for weight in proto.graph.initializer}
 
     def moved_to(node) -> list[int] | None:
-        """The new shape if the node keeps the order of the numbers; None if it does not, or if that is unknown."""
+        """Returns the new shape if the node keeps the order of the numbers, or else None (also if this is unknown)."""
         if node.op_type == "Reshape" and node.input[1] in constants:
             return numpy_helper.to_array(constants[node.input[1]]).tolist()
         if node.op_type == "Transpose" and shapes.get(node.input[0]):

@@ -1,4 +1,4 @@
-"""The int8 ONNX writer: integers between QuantizeLinear and DequantizeLinear (QDQ), standard operators only.
+"""Writes int8 ONNX files: integers between QuantizeLinear and DequantizeLinear (QDQ), standard operators only.
 
 Runtimes fuse each convolution and the pairs around it into one integer convolution. Biases are stored as int32, weights
 as uint8 with zero point 128. int8 weights would give other answers on x86 processors without VNNI: there, runtimes
@@ -49,7 +49,7 @@ def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
 
 
 class _Writer:
-    """Collects nodes. `values` maps a layer's name to its output tensor: real values, or steps if an ELU reads them."""
+    """Collects nodes. `values` maps a layer's name to its output tensor: real values, or steps for an ELU."""
 
     def __init__(self, quantized: int8.Quantized) -> None:
         self.ranges = dict(quantized.ranges)
@@ -67,7 +67,7 @@ class _Writer:
         return name
 
     def layer(self, layer: keras.Layer, image: str) -> None:
-        """Adds the nodes of a layer, and the quantization of its output if it has its own range."""
+        """Adds the nodes of a layer. Quantizes its output if the layer has its own range."""
         name = layer.name
         if isinstance(layer, keras.layers.InputLayer):
             self.values[name] = self._real(name, self._steps(name, image))
@@ -98,7 +98,7 @@ class _Writer:
                 self.values[name] = self.add("Flatten", name, [pooled], axis=1)
                 return
             case keras.layers.Softmax():
-                # In float, as the logits: 256 steps would give many classes the same probability.
+                # The softmax is in float, like the logits: 256 steps would give many classes the same probability.
                 self.add("Softmax", name, inputs, axis=-1)
                 return
             case _:
@@ -140,7 +140,7 @@ class _Writer:
         return self.add("DequantizeLinear", name, parts, axis=0)
 
     def _elu(self, name: str, before: str, steps: str) -> str:
-        """An ELU as a table: from the steps of its input to real values."""
+        """Adds an ELU as a table: from the steps of its input to real values."""
         scale, zero = int8.scale_and_zero(self.ranges[before])
         real = (ELU_STEPS - zero) * float(scale)
         scale, zero = int8.scale_and_zero(self.ranges[name])

@@ -1,7 +1,7 @@
-"""The older bundle in the folder of an export: which of its files are kept, and its state if the export fails.
+"""Examines the older bundle in the folder of an export: which files are kept, and its state if the export fails.
 
-Exporting some files into a bundle with others keeps the others, if they are of the same model and were compared on the
-same records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
+An export of some files into a bundle keeps the other files, if they are of the same model and were compared on the same
+records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class OlderBundle:
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """The model files that exist, with their entries of the manifest."""
+        """Returns the model files that exist, with their entries of the manifest."""
         listed = self.manifest["files"] if self.manifest else {}
         return {name: entry for name, entry in listed.items() if (self.folder / name).exists()}
 
     def __str__(self) -> str:
-        """The state of the folder, for the message of an export that has failed."""
+        """Describes the state of the folder, for the message of an export that has failed."""
         if self.manifest is None:
             missing = (
                 f"there is no bundle in {self.folder}" if self.folder.is_dir() else f"{self.folder} does not exist"
@@ -59,7 +59,7 @@ class OlderBundle:
     def kept(
         self, new: set[str], model: dict[str, Any], compared_on: dict[str, Any], budget: int, max_drop: float
     ) -> dict[str, dict[str, Any]]:
-        """The model files that are kept beside the new ones, with their entries of the manifest.
+        """Returns the model files that are kept beside the new files, with their entries of the manifest.
 
         Args:
             new: the names of the files that are exported now.
@@ -67,7 +67,7 @@ class OlderBundle:
             compared_on: the new manifest's entries named in SAME_RECORDS.
 
         Raises:
-            InputError: a file can neither be kept nor is it replaced by a new one of its name.
+            InputError: a file cannot be kept, and no new file replaces it.
         """
         others = {name: entry for name, entry in self.models.items() if name not in new}
         wrong = {name: why for name, entry in others.items() if (why := self._why_not(name, entry, model, compared_on))}
@@ -86,7 +86,7 @@ class OlderBundle:
     def _why_not(
         self, name: str, entry: dict[str, Any], model: dict[str, Any], compared_on: dict[str, Any]
     ) -> str | None:
-        """The reason why a file cannot be in the same bundle as those of this export; None if it can."""
+        """Returns the reason why a file cannot be in the same bundle as the files of this export, or None if it can."""
         assert self.manifest is not None
         for key, called in SAME.items():
             if self.manifest.get(key) != model[key]:
@@ -112,14 +112,16 @@ class OlderBundle:
         removed = []
         reports = [path for path in self.folder.glob("*") if REPORT.fullmatch(path.name)] if self.manifest else []
         for path in sorted(reports):
-            if any(f"-{name}" in path.name for name in kept):  # evaluation-SPLIT-FILE.json, with more words after FILE
+            if any(
+                f"-{name}" in path.name for name in kept
+            ):  # evaluation-SPLIT-FILE.json, or with more words after FILE
                 shutil.copy2(path, folder / path.name)
             else:
                 removed.append(path.name)
         return removed
 
     def outcome(self, kept: dict[str, Any], new: set[str], reports: list[str]) -> str | None:
-        """A sentence on which files of this bundle were kept, replaced and removed; None if there was no bundle."""
+        """Describes which files of this bundle were kept, replaced and removed. Returns None if there was no bundle."""
         if self.manifest is None:
             return None
         replaced = [name for name in self.models if name in new]
@@ -131,7 +133,7 @@ class OlderBundle:
 
 @contextlib.contextmanager
 def state_on_failure(state: Callable[[], str]) -> Iterator[None]:
-    """An error in the block also prints `state`, a sentence on what is in the folder then."""
+    """Adds to an error in the block the text of `state`, a sentence about the content of the folder."""
     try:
         yield
     except InputError as error:
@@ -143,10 +145,10 @@ def state_on_failure(state: Callable[[], str]) -> Iterator[None]:
 
 
 def find(out: Path) -> OlderBundle:
-    """The bundle at `out`.
+    """Reads the bundle at `out`.
 
     Raises:
-        InputError: something there was not written by an export.
+        InputError: `out` contains something that no export wrote.
     """
     if not out.exists() and not out.is_symlink():
         return OlderBundle(out, None)
@@ -169,7 +171,7 @@ def find(out: Path) -> OlderBundle:
 
 
 def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
-    """Whether a file of a bundle was written by an export, or by `evaluate`.
+    """Checks whether an export, or `evaluate`, wrote a file of a bundle.
 
     Args:
         path: within the bundle.

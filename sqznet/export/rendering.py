@@ -36,5 +36,5 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template of templates/ with `values`; the same values give the same bytes."""
+    """Returns the text of a template of templates/ with `values`. The same values give the same bytes."""
     return _environment().get_template(template).render(values)

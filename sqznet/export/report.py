@@ -1,7 +1,7 @@
-"""report.html of a bundle: the recommended file, accuracy by file and by class, size, speed and input.
+"""Writes report.html of a bundle: the recommended file, accuracy by file and by class, size, speed and input.
 
-It is one file without scripts and without network access, so that it can be sent by mail. The same bundle gives the
-same bytes. The layout is templates/report.html.j2.
+The report is one file without scripts and without network access, so that it can be sent by mail. The same bundle gives
+the same bytes. The layout is templates/report.html.j2.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ def write(
     confusion: np.ndarray,
     curve: Path | None = None,
 ) -> None:
-    """Writes `folder`/report.html; golden/ has to be there.
+    """Writes `folder`/report.html. Needs golden/ in `folder`.
 
     Args:
         manifest: the content of manifest.json.
         labels: the classes in words, in the order of the outputs.
         budget: maximum bytes of a file.
         reference: the Keras model's accuracy on the records that all files were compared on.
-        confusion: of the Keras model on these records: rows true, columns predicted, (classes, classes).
+        confusion: confusion matrix of the Keras model on these records: rows true, columns predicted, (classes,
+            classes).
         curve: a PNG of the training, if there is one.
     """
     entries = formatting.in_order(manifest)
@@ -84,7 +85,7 @@ def _comparison(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def _speed(entries: formatting.Entries) -> dict[str, Any]:
-    """What the template says of latency, by number of threads."""
+    """Returns the values for latency that the template needs, by number of threads."""
     timed = [(name, entry["latency"]) for name, entry in entries if "latency" in entry]
     threads = sorted({count for _, latency in timed for count in latency if count.isdecimal()}, key=int)
     named = [f"{count} {'thread' if count == '1' else 'threads'}" for count in threads]

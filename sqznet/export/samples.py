@@ -1,4 +1,4 @@
-"""The sample predictions of report.html: the golden inputs as pictures, with the answers of a file of the bundle."""
+"""Computes the sample predictions of report.html: the golden inputs as pictures, with the answers of a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GUESSES = 3  # classes shown of each photograph
 
 
 def read(folder: Path, entries: formatting.Entries) -> dict[str, Any]:
-    """The content of the section, as report.html.j2 takes it.
+    """Returns the content of the section, as report.html.j2 takes it.
 
     Args:
         folder: the bundle, with its golden/.
@@ -45,7 +45,7 @@ def read(folder: Path, entries: formatting.Entries) -> dict[str, Any]:
 
 
 def _shown(entries: formatting.Entries) -> tuple[str, dict[str, Any]]:
-    """The file whose answers are shown: a float32 TFLite file if there is one, else a float32 ONNX file."""
+    """Chooses the file whose answers are shown: a float32 TFLite file if there is one, else a float32 ONNX file."""
     for wanted in ("tflite", "onnx"):
         for name, entry in entries:
             if entry["format"] == wanted and entry["quantize"] == "none":

@@ -1,4 +1,4 @@
-"""The SavedModel writer: one serving signature, each variable once."""
+"""Writes SavedModels: one serving signature, each variable once."""
 
 from __future__ import annotations
 

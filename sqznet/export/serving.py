@@ -7,14 +7,14 @@ import tensorflow as tf
 
 
 def module(model: keras.Model, batch: int | None) -> tf.Module:
-    """A module whose function `serve` maps `image`, float32 (batch, size, size, 3), to `probabilities`.
+    """Returns a module whose function `serve` maps `image`, float32 (batch, size, size, 3), to `probabilities`.
 
     The weights are constants of the graph. With variables, a SavedModel would have another 180 kB of graph to save and
     restore them, which makes v1.1 larger than 5 MB, and the TFLite converter would omit Keras's variables and give NaN.
 
     Args:
         model: an inference model (`fold.inference_model`).
-        batch: batch size; None means any number.
+        batch: batch size. None means any number.
     """
     made = tf.Module(name="squeezenet")
     weights = [variable.numpy() for variable in model.trainable_variables]

@@ -1,4 +1,4 @@
-"""The TFLite writer: builtin operators only, for one image per run, as on phones, or for any number."""
+"""Writes TFLite files: builtin operators only, for one image per run, as on phones, or for any number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write(model: keras.Model, path: Path, quantize: str, batch: int | None = 1) 
 
     Args:
         quantize: none (float32); float16 (weights of half the size); dynamic (int8 weights, float32 activations).
-        batch: images per run; None means any number.
+        batch: images per run. None means any number.
     """
     converter = _converter(serving.module(model, batch))
     if quantize != "none":
@@ -48,7 +48,7 @@ def _converter(module: tf.Module) -> tf.lite.TFLiteConverter:
 
 
 def _fake_quantized(quantized: int8.Quantized, batch: int | None) -> tf.Module:
-    """The network with its activation ranges in the graph, from where the converter takes them."""
+    """Returns the network with its activation ranges in the graph, where the converter reads them."""
     model, ranges = quantized.model, quantized.ranges
     module = tf.Module(name="squeezenet")
     signature = tf.TensorSpec([batch, *model.input_shape[1:]], tf.float32, name="image")

@@ -1,4 +1,4 @@
-"""Download sizes: the bytes of a file after the compression of app stores and web servers."""
+"""Computes download sizes: the bytes of a file after the compression of app stores and web servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {  # each at its highest leve
 
 
 def compressed_sizes(path: Path) -> dict[str, int]:
-    """Bytes of a file, or of all files of a folder, each compressed separately."""
+    """Returns the compressed bytes of a file, or of all files of a folder, each file compressed separately."""
     parts = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     contents = [each.read_bytes() for each in parts]
     return {name: sum(len(compress(each)) for each in contents) for name, compress in COMPRESSORS.items()}

@@ -1,4 +1,4 @@
-"""The table of all files that an export can write: format, quantization, layout and writer of each."""
+"""Lists all files that an export can write: format, quantization, layout and writer of each file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 @dataclass
 class ModelToExport:
-    """The model that the writers get. Its int8 form is computed when the first writer needs it."""
+    """The model that the writers convert. Its int8 form is computed when the first writer needs it."""
 
     model: keras.Model  # of fold.inference_model
     calibration: list[np.ndarray]  # training photographs, uint8 (n, size, size, 3) each; only int8 files need any
@@ -85,10 +85,10 @@ VARIANTS = (
 
 
 def choose(format_name: str, quantize: str) -> list[Variant]:
-    """The variants that `--format` and `--quantize` select; `all` selects every value.
+    """Returns the variants that `--format` and `--quantize` select. `all` selects every value.
 
     Raises:
-        InputError: an unknown name, or a format that has no such quantization.
+        InputError: a name is unknown, or the format has no such quantization.
     """
     for what, name, known in (("format", format_name, FORMATS), ("quantization", quantize, QUANTIZATIONS)):
         if name not in (*known, "all"):

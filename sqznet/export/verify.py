@@ -21,9 +21,10 @@ from sqznet.network import coverage
 from sqznet.predict import inference
 from sqznet.predict.inference import Predictor
 
-BATCH = 8  # more than 1, so that a fixed batch of 1 is noticed in a file that should take any
+BATCH = 8  # more than 1, to detect a fixed batch of 1 in a file that should accept any batch
 # Largest difference of a probability from the Keras model, by quantization. float32: rounding only. float16: 11 bits of
-# mantissa through 26 layers. dynamic and int8 have no limit here: they must agree and keep their accuracy instead.
+# mantissa through 26 layers. dynamic and int8 have no limit here: instead they must give the same classes and keep
+# their accuracy.
 CONVERSION_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
 LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
 REMEDY = (
@@ -58,7 +59,7 @@ class Verification:
 def answers(
     predictor: Predictor, manifest: Manifest, split: str, count: int | None, doing: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Runs a model on the first `count` records of a split (None: all), with a progress bar.
+    """Runs a model on the first `count` records of a split, with a progress bar. A `count` of None means all records.
 
     Yields:
         images uint8 (n, size, size, 3), the correct outputs (n,), and probabilities float32 (n, classes).
@@ -94,7 +95,7 @@ class _Comparison:
         self.changed.update((int(wanted), int(answer)) for wanted, answer in pairs if wanted != answer)
 
     def add_alone(self, image: np.ndarray, expected: np.ndarray) -> None:
-        """Runs the file on a batch of 1, which every file has to take."""
+        """Runs the file on a batch of 1, which every file has to accept."""
         self._check_difference(self.predictor.predict(image), expected)
 
     def _check_difference(self, probabilities: np.ndarray, expected: np.ndarray) -> None:
@@ -108,7 +109,7 @@ class _Comparison:
             )
 
     def result(self, against: metrics.Score, max_drop: float) -> Verification:
-        """The comparison over all records, if it passes the gates."""
+        """Returns the comparison over all records, if it passes the gates."""
         name, score = self.path.name, self.tally.score()
         agreement = (score.n - self.changed.total()) / score.n
         if agreement < LEAST_AGREEMENT[self.quantize]:
@@ -140,15 +141,15 @@ def verify_files(
 
     Args:
         files: the paths, and the quantization of each.
-        count: records of the split to compare on, the first ones; None means all.
+        count: number of records to compare on, from the beginning of the split. None means all.
         max_drop: maximum loss of top-1 accuracy of a file, as a share.
 
     Returns:
         The Keras model's accuracy, and the result of each file by its name.
 
     Raises:
-        CheckFailed: a file differs by more than the format's tolerance, agrees too rarely, or loses too much accuracy;
-            with both numbers.
+        CheckFailed: a file differs by more than the format's tolerance, agrees too rarely, or loses too much accuracy.
+            The error contains both numbers.
         InputError: a file gives values that are not probabilities.
     """
     classes = keras_model.runtime.classes

@@ -1,6 +1,6 @@
 """Colour management: converts a photograph with an ICC profile to sRGB.
 
-Cameras, phones and scanners encode the same colour as different numbers; an embedded ICC profile defines the encoding.
+Cameras, phones and scanners encode the same colour as different numbers. An embedded ICC profile defines the encoding.
 Networks are trained on sRGB.
 """
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 SRGB = "srgb"  # no profile, or one of sRGB: the pixels are not changed
 CONVERTED = "converted"  # from another profile
-BROKEN = "broken profile"  # the profile cannot be used; the pixels are taken for sRGB
+BROKEN = "broken profile"  # the profile cannot be used, and the pixels are treated as sRGB
 
 _TOLERANCE = 2  # levels of 255: a profile that changes no colour by more is a variant of sRGB
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # of a profile, by the mode of Pillow's image
@@ -42,8 +42,7 @@ def kind(profile: bytes | None, mode: str) -> str:
 
 
 def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | str]:
-    """Returns the mode to convert an image to, and the transform to apply then. SRGB or BROKEN stands for no transform.
-    """
+    """Returns the mode to convert an image to, and the transform to apply then, or else SRGB or BROKEN."""
     if profile is None:
         return mode, SRGB
     transform = _transform(profile, mode)
@@ -54,8 +53,7 @@ def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsT
 
 @functools.lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str:
-    """Returns the transform from a profile to sRGB for pixels of a mode, or SRGB or BROKEN if no conversion is needed.
-    """
+    """Returns the transform from a profile to sRGB for pixels of a mode, or SRGB or BROKEN if there is none."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:

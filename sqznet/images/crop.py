@@ -1,8 +1,8 @@
 """Scaling and cropping in TensorFlow: one photograph to the square of pixels that the network takes.
 
-Training, evaluation, calibration and the checks of an export share these functions. Each takes one image: a JPEG, as a
-scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes are (top, left, height, width) in pixels of
-the photograph. A JPEG is decoded only inside the box.
+Training, evaluation, calibration and the checks of an export share these functions. Each function takes one image: a
+JPEG, as a scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes are (top, left, height, width) in
+pixels of the photograph. A JPEG is decoded only inside the box.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqznet.images.preprocessing import CORNER, Preprocessing
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of resized crops (Szegedy et al. 2014, arXiv 1409.4842, section 6)
 # Up to this size a JPEG is decoded with the accurate inverse DCT (mean error 0.4 of 255), which keeps single pixels.
-# TensorFlow's default, the fast one, has an error of some 2 levels there and less in larger photographs.
+# TensorFlow's default, the fast DCT, has an error of about 2 levels there and less in larger photographs.
 _SMALL_PIXELS = 64 * 64
 _RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder scales down at no cost
 
 
 def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
-    """Draws the random numbers of `count` training crops in one operation: many small ones take as long as decoding.
+    """Draws the random numbers of `count` training crops in one operation: many small operations would take long.
 
     Args:
-        seed: int64, (2,); the same seed gives the same numbers.
+        seed: int64, (2,). The same seed gives the same numbers.
         min_area: smallest area of a resized crop, as a fraction of the photograph's, above 0 to 1.
 
     Returns:
@@ -89,10 +89,10 @@ def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> 
 
 
 def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns height and width of regions of random area and aspect ratio, over the square root of the photograph's area.
+    """Returns height and width of random regions, divided by the square root of the photograph's area.
 
     The area is uniform in min_area..1 of the photograph's and the aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et
-    al. 2014, section 6). A side may come out longer than the photograph's.
+    al. 2014, section 6). A side may be longer than the side of the photograph.
 
     Args:
         area, aspect: uniform in 0..1, of any shape.
@@ -114,7 +114,7 @@ def _shape(photograph: tf.Tensor) -> tf.Tensor:
 
 
 def _window(sides: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Returns [height, width] of the region that is scaled to image_size x image_size, in pixels of the photograph, float32.
+    """Returns [height, width] of the region that is scaled to the input, in pixels of the photograph, float32.
 
     Args:
         sides: [height, width] of the photograph, float32.

@@ -24,7 +24,7 @@ SHRUNK_QUALITY = 90  # of images that are shrunk as well: a fifth fewer bytes
 SMALL_QUALITY = 100  # of small pictures, in which single pixels matter
 SMALL_PIXELS = 128 * 128
 MAX_JPEG_SIDE = 65_500  # libjpeg's limit
-MAX_PIXELS = 100_000_000  # 100 megapixels: above any camera, below what exhausts a worker's memory
+MAX_PIXELS = 100_000_000  # 100 megapixels: more than cameras have, and small enough for a worker's memory
 EXIF_ORIENTATION = 0x0112
 # A closed list: other decoders of Pillow start other programs (EPS does) or are not for photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -58,14 +58,15 @@ class Encoded:
 def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Encoded:
     """Checks an encoded image, and re-encodes it if necessary.
 
-    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only its header is read: the caller has to check whether
-    all of it can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a rotation in
-    EXIF) becomes an upright RGB JPEG in sRGB.
+    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only the header is read, so the caller has to check
+    whether the whole image can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a
+    rotation in EXIF) becomes an upright RGB JPEG in sRGB.
 
     Args:
         content: the encoded image.
         max_pixels: larger images are rejected by their header, before they are decoded.
-        short_side: images whose short side is longer than this, in pixels, are shrunk to it; None keeps all sizes.
+        short_side: images whose short side is longer than this, in pixels, are shrunk to this side. None keeps all
+            sizes.
 
     Raises:
         Reject: not an image, or too large. An image that is re-encoded is also rejected if it is broken or truncated.
@@ -124,9 +125,9 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
         if tiff.is_tiff(content):
             content, orientation = tiff.main_picture(content)
         with warnings.catch_warnings():
-            # Pillow warns of large images and odd metadata; max_pixels is below Pillow's own limit of 179 megapixels.
+            # Pillow warns of large images and odd metadata. max_pixels is below Pillow's own limit of 179 megapixels.
             warnings.simplefilter("ignore")
-            Image.init()  # Pillow loads its decoders lazily, and fails for a named one that is not loaded yet
+            Image.init()  # Pillow loads its decoders lazily, and fails for a named decoder that is not loaded yet
             formats = (*FORMATS, "HEIF") if signatures.is_heif(content) and signatures.reads_heif() else FORMATS
             image: Image.Image = Image.open(io.BytesIO(content), formats=formats)
             if image.width * image.height > max_pixels:
@@ -165,8 +166,7 @@ def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
 
 
 def _frame(jpeg: bytes) -> int:
-    """Returns the marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels, or 0 if there is none.
-    """
+    """Returns the marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels, or else 0."""
     at = 2
     while at + 4 <= len(jpeg):
         marker = jpeg[at + 1]
@@ -192,7 +192,7 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
     """Converts an image to 8 bits and sRGB, upright and on white. Also returns the colour conversion.
 
     Args:
-        orientation: 1 to 8; None if it has to be read from the EXIF block.
+        orientation: 1 to 8, or None if the orientation has to be read from the EXIF block.
     """
     is_16_bits = _has_16_bits(image)
     image.load()
@@ -213,7 +213,9 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Checks whether an image that is not loaded yet has 16 bits of which Pillow keeps the upper 8, as it does for colours.
+    """Checks whether an image has 16 bits of which Pillow keeps the upper 8, as it does for colours.
+
+    The image must not be loaded yet.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return False

@@ -16,8 +16,8 @@ FIELDS = ("resize", "resize_to", "interpolation", "antialias")  # of Preprocessi
 def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "how photographs are scaled and cropped",
-        "each flag overrides the model's own setting; photographs that are cropped already keep their whole area with "
-        "--resize=squash and --resize_to=SIDE of the model's input, such as 227",
+        "Each flag overrides the setting of the model. To use the whole area of photographs that are already cropped, "
+        "pass --resize=squash and set --resize_to to the side of the model's input, for example 227.",
     )
     group.add_argument("--resize", choices=RESIZES, help="scale the short side to resize_to, or both sides (squash)")
     group.add_argument(

@@ -1,7 +1,4 @@
-"""Defines the settings of the input contract: how a photograph is scaled and cropped.
-
-`images/__init__.py` is an overview.
-"""
+"""Defines the settings of the input contract: how a photograph is scaled and cropped (see `images/__init__.py`)."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class Preprocessing:
 
     image_size: int  # side of the input, in pixels
     resize_to: int  # side that the photograph is scaled to before the central square is cut out, in pixels
-    resize: str = "short"  # "short": the short side is scaled to resize_to; "squash": both sides are
+    resize: str = "short"  # "short" scales the short side to resize_to, "squash" both sides
     interpolation: str = "bilinear"
     antialias: bool = True  # low-pass filter when scaling down
 

@@ -1,6 +1,7 @@
 """Scales and crops in NumPy, for predictions without TensorFlow: the same as `crop.preprocess_for_eval`.
 
-docs/resize.md specifies it. Both give the same pixels, except for one level where the last bit of a float decides.
+docs/resize.md specifies the result. Both modules give the same pixels, except for one level where the last bit of a
+float decides.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _weights(length: int, preprocessing: Preprocessing) -> np.ndarray:
-    """Returns the weight of each pixel along a side of the box in each pixel of the result: float32, (image_size, length).
-    """
+    """Returns the weight of each pixel along a side of the box in each result pixel: float32, (image_size, length)."""
     size = preprocessing.image_size
     scale = length / size
     widened = max(1.0, scale) if preprocessing.antialias else 1.0

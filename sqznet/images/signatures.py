@@ -56,8 +56,7 @@ def reads_heif() -> bool:
 
 
 def refused(content: bytes) -> Reject:
-    """Returns the error for a file that no decoder reads. It names the kind that the first bytes show, and the remedy.
-    """
+    """Returns the error for a file that no decoder reads: the kind that its first bytes show, and the remedy."""
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
         remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"

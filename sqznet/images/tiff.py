@@ -44,7 +44,8 @@ def is_tiff(content: bytes) -> bool:
 def main_picture(content: bytes) -> tuple[bytes, int]:
     """Cuts a TIFF file down to its main picture, without EXIF block. Also returns that picture's orientation, 1 to 8.
 
-    The main picture is the largest that is marked neither as a preview nor as a mask; of equally large ones the first.
+    The main picture is the largest that is marked neither as a preview nor as a mask. Of equally large pictures it is
+    the first.
 
     Raises:
         Reject: the main picture is a camera's sensor data.
@@ -58,7 +59,8 @@ def main_picture(content: bytes) -> tuple[bytes, int]:
         main = max(whole or pictures, key=lambda each: file.number(each, _WIDTH) * file.number(each, _HEIGHT))
         if file.number(main, _PHOTOMETRIC) in _SENSOR_DATA:
             raise Reject("a raw photograph: convert it to JPEG or TIFF with the camera's or a raw converter's program")
-        # Cameras note the orientation at the preview, which comes first; it holds for the picture below it as well.
+        # Cameras note the orientation at the preview, which comes first. It also holds for the picture below the
+        # preview.
         turned = next((each for each in (main, pictures[0]) if _ORIENTATION in each.fields), main)
         return file.alone(main), file.number(turned, _ORIENTATION) or 1
     except (struct.error, OverflowError):  # a directory ends beyond the file: Pillow reads it or reports the damage

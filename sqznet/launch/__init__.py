@@ -1,1 +1,1 @@
-"""A cluster of processes on one machine."""
+"""Starts a cluster of processes on one machine."""

@@ -1,4 +1,4 @@
-"""The processes of a cluster on one machine: workers that train, and a data service that decodes."""
+"""Runs the processes of a cluster on one machine: workers that train, and a data service that decodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRACE = 30  # seconds for the other processes to save their state after one has 
 
 
 def commands(workers: int, data_workers: int, train_flags: list[str]) -> dict[str, list[str]]:
-    """The module and the flags of each process, by the name of the process."""
+    """Returns the module and the flags of each process, by the name of the process."""
     ports = free_ports(workers + 1)
     made = {}
     train = ["sqznet.train"]
@@ -35,7 +35,7 @@ def commands(workers: int, data_workers: int, train_flags: list[str]) -> dict[st
     if workers == 1:
         return made | {"worker 0": [*train, *train_flags]}
     if not any(flag.startswith(("--run_dir", "--resume")) for flag in train_flags):
-        # All workers need the same folder; each would name one by its own clock.
+        # All workers need the same folder. Otherwise each worker would name a folder by its own clock.
         train.append(f"--run_dir={run_folder.new(f'{workers}-workers')}")
     train += ["--strategy=multiworker", "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports[:workers])]
     return made | {f"worker {index}": [*train, f"--worker_index={index}", *train_flags] for index in range(workers)}
@@ -45,7 +45,7 @@ _ports = contextlib.ExitStack()  # holds the locks of the ports that this proces
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now. A lock on each keeps other launching processes from using it until this one ends."""
+    """Returns ports that are free now. Their locks keep other launching processes away until this process ends."""
     folder = Path(tempfile.gettempdir()) / f"sqznet-ports-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     found: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
@@ -69,7 +69,7 @@ def run(commands: dict[str, list[str]]) -> int:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     processes: dict[str, subprocess.Popen[str]] = {}
     workers: list[subprocess.Popen] = []
-    # Ctrl-C and SIGTERM go to the workers, which save their state; the data service ends after them.
+    # Ctrl-C and SIGTERM go to the workers, which save their state. The data service ends after the workers.
     with child.forwarding_signals(workers) as asked:
         try:
             for name, (module, *flags) in commands.items():
@@ -100,7 +100,7 @@ def _relay(name: str, process: subprocess.Popen[str]) -> None:
 
 
 def _wait(processes: dict[str, subprocess.Popen[str]]) -> int:
-    """Waits until all workers have ended, or GRACE seconds after the first failure; returns the exit code."""
+    """Waits until all workers have ended, or GRACE seconds after the first failure. Returns the exit code."""
     failed, deadline = 0, float("inf")
     while time.monotonic() < deadline:
         codes = {name: process.poll() for name, process in processes.items()}

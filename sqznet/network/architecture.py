@@ -95,8 +95,7 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
 
 
 def multiply_adds(network: Network) -> dict[str, int]:
-    """Returns the multiply-adds of each convolution for one image, forward, without conv10's zero padding and bypasses.
-    """
+    """Counts the forward multiply-adds of each convolution for one image, without conv10's padding and bypasses."""
     arch = ARCHS[network.arch]
     areas = {name: side**2 for name, side in map_sides(network.arch, network.image_size).items()}
     channels = arch.conv1_filters

@@ -43,10 +43,7 @@ def count(labels: Iterable[np.ndarray], of_set: int, of_model: int) -> Coverage:
 
 
 def read(content: dict[str, Any]) -> Coverage | None:
-    """Reads the coverage from a dictionary that contains the items of `to_dict`.
-
-    Returns None for one of an older version.
-    """
+    """Reads the coverage from a dictionary with the items of `to_dict`. Returns None for an older version."""
     names = [field.name for field in dataclasses.fields(Coverage)]
     return Coverage(*(content[name] for name in names)) if set(names) <= set(content) else None
 

@@ -23,8 +23,8 @@ from sqznet.network.keras_file import MEMBER, Card
 from sqznet.network.sqz import decoder
 
 BUNDLE_MANIFEST = "manifest.json"
-# A bundle is represented by the file that comes first in this order: the nearest to the trained model, then the one
-# whose runtime starts soonest.
+# The first file in this order represents a bundle: the file nearest to the trained model, then the file whose runtime
+# starts soonest.
 _PREFERENCE = list(itertools.product(("none", "float16", "dynamic", "int8"), ("tflite", "onnx", "savedmodel")))
 
 # The description in the metadata of a .tflite file, from before files carried a card.
@@ -36,14 +36,12 @@ _DESCRIPTION = re.compile(
 
 
 def suffix_of(path: Path) -> str:
-    """Returns the suffix that a model file should have, in lower case: from its content if that tells it, else from its name.
-    """
+    """Returns the suffix in lower case that a model file should have, from its content, or else from its name."""
     return content_suffix(path) or path.suffix.lower()
 
 
 def content_suffix(path: Path) -> str | None:
-    """Returns the suffix that belongs to a file's content, or None if no known mark tells it (folders, some ONNX files).
-    """
+    """Returns the suffix for a file's content, or None without a known mark (folders, ONNX of other programs)."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -54,7 +52,7 @@ def content_suffix(path: Path) -> str | None:
         return ".sqz"
     if head.startswith(b"PK"):
         return ".keras" if _is_keras(path) else None
-    # ONNX has no mark of its own. A file starts with its version field, and ours contains the name of the card.
+    # ONNX has no mark of its own. A file starts with its version field. sqznet's files contain the name of the card.
     return ".onnx" if head.startswith(b"\x08") and MEMBER.encode() in path.read_bytes() else None
 
 
@@ -106,7 +104,7 @@ def find_cards(path: Path, inside: str | None) -> list[FoundCard]:
         inside: the card inside the file, as JSON, or None if there is none.
 
     Raises:
-        InputError: there is no card, or one cannot be read, or the manifest has another checksum for the file.
+        InputError: there is no card, a card cannot be read, or the manifest lists another checksum for the file.
     """
     found = _find_cards(path, inside)
     if not found:
@@ -172,8 +170,7 @@ def _find_cards(path: Path, inside: str | None) -> list[FoundCard]:
 
 
 def _from_description(path: Path) -> FoundCard | None:
-    """Reads the card of a .tflite file that was exported before files carried one, from its description and its labels.
-    """
+    """Reads the card of a .tflite file from before files carried a card, from its description and its labels."""
     found = _DESCRIPTION.search(path.read_bytes())
     words = metadata.labels_of(path) if found else None
     if found is None or words is None:

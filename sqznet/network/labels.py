@@ -1,7 +1,7 @@
 """Provides readable class names, and matches the class names of data with those of a model.
 
 `imagenet_classes.txt` holds the 1,000 classes of ILSVRC 2012 in the order of their labels (0 first, the sorted WordNet
-ids), each with the first word of WordNet 3.0; four that would be equal have a word in brackets.
+ids), each with the first word of WordNet 3.0. Four names that would be equal have a word in brackets.
 
 Data and models spell a class differently: `n03417042`, `garbage truck`, `Garbage_Truck`, or
 `n03417042 garbage truck, dustcart`.

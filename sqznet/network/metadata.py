@@ -141,7 +141,7 @@ def _in_archive(path: Path, name: str) -> str | None:
                     return archive.read(name).decode()
     except Exception as error:  # zipfile raises many types on a damaged archive
         raise InputError(f"{path} is damaged: {name} in it cannot be read ({error})") from None
-    # The flatbuffer names the members of its archive, so a lost archive can be told from none.
+    # The flatbuffer names the members of its archive. This shows whether an archive was lost or never existed.
     if name.encode() in path.read_bytes():
         raise InputError(
             f"{path} is damaged or truncated: its metadata name {name}, which the end of the file should hold, but it "
@@ -172,7 +172,8 @@ def _with_archive(model: bytes, contents: dict[str, str]) -> bytes:
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         for name, content in contents.items():
-            # A fixed date and system: the same model is the same bytes. Uncompressed: readers map it into memory.
+            # The date and system are fixed, so the same model gives the same bytes. Readers map the uncompressed file
+            # into memory.
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             member.create_system, member.external_attr = 3, 0o644 << 16  # Unix
             archive.writestr(member, content.encode())

@@ -17,7 +17,7 @@ def kernels(model: keras.Model) -> list[keras.Variable]:
 
 
 def mask(kernel: np.ndarray, sparsity: float) -> np.ndarray:
-    """Returns 0 for the fraction `sparsity` of the smallest weights and 1 for the others, float32, of the kernel's shape.
+    """Returns 0 for the fraction `sparsity` of the smallest weights, 1 for the others, float32, in the kernel's shape.
 
     Of equal weights the first are pruned first. So the fraction is exact (rounded down to whole weights), and pruning a
     second time changes nothing.

@@ -33,7 +33,7 @@ _FIELDS = {  # of the tables that are used here, in the order of the schema
 
 
 class Builder(flatbuffers.Builder):
-    """Aligns vectors of bytes as the schema of TFLite requires; the generated Python code does not."""
+    """Aligns vectors of bytes as the schema of TFLite requires. The generated Python code does not align them."""
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
         return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
@@ -64,7 +64,7 @@ def build(
 
     Args:
         largest_output: 1 for float32 probabilities, 255 for uint8.
-        labels_file: the member of the archive with the name of each output, one a line.
+        labels_file: the member of the archive with the name of each output, one name on each line.
         card_file: the member of the archive with sqznet's card.
     """
     ports = {

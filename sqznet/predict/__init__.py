@@ -1,1 +1,1 @@
-"""Any model file behind one predict(). The command classifies photographs."""
+"""Runs any model file behind one predict(). The command classifies photographs."""

@@ -32,7 +32,9 @@ SAMPLE = Path(__file__).parent / "samples" / "imagenette" / "model_int8.tflite"
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.predict", __doc__)
     parser.add_argument("photos", nargs="+", help="image files, and folders of them")
-    parser.add_argument("--model", "--weights", type=Path, help="default the newest run, or else the sample")
+    parser.add_argument(
+        "--model", "--weights", type=Path, help="default: the newest run; if there is none, the sample network"
+    )
     parser.add_argument("--top", type=cli.positive, default=5, help="classes shown for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     geometry.add_flags(parser)
@@ -72,10 +74,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _default_model() -> Path:
-    """The newest run, or else the sample network, with a note.
+    """Returns the newest run, or else the sample network, and prints a note about the sample.
 
     Raises:
-        InputError: there is neither.
+        InputError: there is neither a run nor the sample network.
     """
     from sqznet.runs import run_folder
 

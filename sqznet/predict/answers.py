@@ -1,4 +1,4 @@
-"""The likeliest classes of photographs: computed, and printed as a table, CSV or JSON, or drawn."""
+"""Computes the likeliest classes of photographs. Prints them as a table, CSV or JSON, or draws them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer:
 
 
 def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
-    """The answers, and the reason for each photograph that could not be read.
+    """Returns the answers, and the reason for each photograph that could not be read.
 
     Args:
         photos: from `photographs.list_photos`.

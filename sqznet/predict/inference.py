@@ -40,7 +40,7 @@ class Predictor:
         return self.runtime.image_size
 
     def with_geometry(self, given: dict[str, Any]) -> Predictor:
-        """The same model with the user's scaling and cropping of photographs (`geometry.given`).
+        """Returns the same model with the user's scaling and cropping of photographs (`geometry.given`).
 
         Raises:
             InputError: the fields do not fit together.
@@ -49,7 +49,7 @@ class Predictor:
         return replace(self, card=card, geometry=given)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, size, size, 3) to float32 probabilities (n, classes).
+        """Converts uint8 (n, size, size, 3) to float32 probabilities (n, classes).
 
         Raises:
             InputError: the outputs of the model are not probabilities.
@@ -65,12 +65,12 @@ class Predictor:
         return probabilities
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
-        """The model's output for each class of a data set, int64 (classes,).
+        """Returns the model's output for each class of a data set, int64 (classes,).
 
         The data may have all classes of the model in the same order, or some of them in any order.
 
         Raises:
-            InputError: a class of the data is not one of the model, or is ambiguous.
+            InputError: a class of the data is not a class of the model, or is ambiguous.
         """
         known = self.card.classes
         if known and known == tuple(map(str, range(len(known)))) and not set(labels.readable(classes)) <= set(known):
@@ -156,14 +156,14 @@ def _refuse_other_kinds(path: Path) -> None:
         return  # weights.load handles other suffixes
     content = path.read_bytes()
     if suffix == ".keras" and content.startswith(b"PK"):
-        return  # keras_file.load tells another program's file from a damaged one
+        return  # keras_file.load distinguishes another program's file from a damaged file
     what = foreign.what_is(content)
     if what is not None:
         raise InputError(f"{path} is {what}")
 
 
 def file_of(path: Path) -> Path:
-    """The model file of a path: in a bundle's folder the file closest to the trained model, else the path itself.
+    """Returns the file closest to the trained model for a bundle's folder, or else the path itself.
 
     Raises:
         InputError: the bundle's manifest cannot be read, or none of its files is there.
@@ -180,21 +180,22 @@ def file_of(path: Path) -> Path:
 
 
 def is_keras(path: Path) -> bool:
-    """Whether `load_keras` can load it, so that it can be trained further."""
+    """Checks whether `load_keras` can load the model at `path`. Such a model can be trained further."""
     return not (path / "saved_model.pb").is_file() and (path.is_dir() or exported.suffix_of(path) not in FILE_RUNTIMES)
 
 
 def needs_tensorflow(path: Path) -> bool:
-    """Whether `load` will import TensorFlow, which takes seconds; TFLite and ONNX files do not need it."""
+    """Checks whether `load` will import TensorFlow, which takes seconds. TFLite and ONNX files do not need it."""
     return exported.suffix_of(path) not in FILE_RUNTIMES or path.is_dir()
 
 
 def load(path: Path, threads: int | None = None) -> Predictor:
-    """Loads any model file in its own runtime; published weights and run folders in Keras.
+    """Loads any model file in its own runtime. Published weights and run folders are loaded in Keras.
 
     Args:
-        path: a file; the folder of a run, a SavedModel or a bundle (`file_of`); or a name of published weights.
-        threads: for TFLite and ONNX files; None: the runtime decides. TensorFlow's are set for the whole process.
+        path: a file, the folder of a run, a SavedModel or a bundle (`file_of`), or a name of published weights.
+        threads: number of threads for TFLite and ONNX files. None means that the runtime decides. TensorFlow's threads
+            are set for the whole process.
 
     Raises:
         InputError: no such path or name, an unknown kind, or a damaged file.
@@ -228,5 +229,5 @@ def load(path: Path, threads: int | None = None) -> Predictor:
 
 
 def of_keras(path: Path, model: keras.Model, card: Card) -> Predictor:
-    """A predictor for a loaded model."""
+    """Returns a predictor for a loaded model."""
     return Predictor(path, KerasRuntime(model, card.preprocessing.image_size), card)

@@ -37,7 +37,7 @@ MIB = 1024**2
 
 @dataclass(frozen=True)
 class Timing:
-    """One file with one number of threads, one photograph at a time, on the processor."""
+    """Latency and memory of one file with one number of threads, one photograph at a time, on the processor."""
 
     median_ms: float  # uint8 pixels in, probabilities out
     p90_ms: float
@@ -46,10 +46,10 @@ class Timing:
 
 
 def measure(path: Path, threads: tuple[int, ...] = (1, 2), runs: int = 30) -> dict[str, Any]:
-    """The latency entry of a file in manifest.json: {"1": {"median_ms", "p90_ms"}, "2": ..., "peak_mib"}.
+    """Returns the latency entry of a file in manifest.json: {"1": {"median_ms", "p90_ms"}, "2": ..., "peak_mib"}.
 
     Raises:
-        InputError: a process failed; with its last message.
+        InputError: a process failed. The error contains its last message.
     """
     timings = {count: in_own_process(path, count, runs) for count in threads}
     latency: dict[str, Any] = {
@@ -60,10 +60,10 @@ def measure(path: Path, threads: tuple[int, ...] = (1, 2), runs: int = 30) -> di
 
 
 def in_own_process(path: Path, threads: int, runs: int) -> Timing:
-    """`measure_here` in a new process.
+    """Runs `measure_here` in a new process.
 
     Raises:
-        InputError: it failed; with its last message.
+        InputError: the process failed. The error contains its last message.
     """
     command = [sys.executable, "-m", "sqznet.predict.latency", str(path), str(threads), str(runs)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # phones have none of these
@@ -78,7 +78,7 @@ def measure_here(path: Path, threads: int, runs: int) -> Timing:
     """Measures a file in this process, which should be new.
 
     Raises:
-        InputError: no such model, or golden inputs of another size.
+        InputError: there is no such model, or the golden inputs have another size.
     """
     golden = path.parent / GOLDEN
     pixels = np.fromfile(golden, np.uint8) if golden.is_file() else None
@@ -104,13 +104,14 @@ def _import_runtime(path: Path, threads: int) -> None:
     startup.load_tensorflow()
     import tensorflow as tf
 
-    # Other runtimes get their threads when they load a file; TensorFlow's can be set before its first operation only.
+    # Other runtimes get their threads when they load a file. TensorFlow's threads can be set before its first operation
+    # only.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _images(pixels: np.ndarray | None, size: int, golden: Path) -> np.ndarray:
-    """The golden inputs of the bundle, or one image of random pixels: uint8 (n, size, size, 3)."""
+    """Returns the golden inputs of the bundle, or one image of random pixels: uint8 (n, size, size, 3)."""
     if pixels is None:
         return np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     if not pixels.size or pixels.size % (size * size * 3):
@@ -122,7 +123,7 @@ def _images(pixels: np.ndarray | None, size: int, golden: Path) -> np.ndarray:
 
 
 def _time(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, runs: int) -> list[float]:
-    """Milliseconds of each run after the warm-up; each run takes one image."""
+    """Measures the milliseconds of each run after the warm-up. Each run takes one image."""
     taken = []
     for run in range(WARM_UP + runs):
         image = images[run % len(images)][None]  # (1, size, size, 3)
@@ -133,10 +134,10 @@ def _time(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, runs:
 
 
 def peak_bytes() -> int:
-    """The peak resident memory of this process."""
+    """Returns the peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Not getrusage: on Linux its peak starts at that of the parent process.
+        # getrusage is not used: on Linux its peak starts at the peak of the parent process.
         found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
         if found:
             return int(found[1]) * 1024
@@ -147,7 +148,7 @@ def peak_bytes() -> int:
 
 
 def processor() -> str:
-    """The name of this machine's processor, with the number of cores that this process may use."""
+    """Returns the name of this machine's processor, with the number of cores that this process may use."""
     return f"{_processor_name()} ({platform.machine()}), {console.counted(startup.cores(), 'core')}"
 
 

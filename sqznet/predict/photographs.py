@@ -19,10 +19,10 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
 
 
 def list_photos(given: list[str]) -> dict[Path, bool]:
-    """The files to read, in order, each with whether it must be a photograph: if it was named, or by its suffix.
+    """Lists the files to read, in order, each with whether it must be a photograph (if named, or by its suffix).
 
     Raises:
-        InputError: a URL, or a folder without files.
+        InputError: a name is a URL, or a folder without files.
     """
     photos: dict[Path, bool] = {}
     for each in given:
@@ -44,7 +44,10 @@ def list_photos(given: list[str]) -> dict[Path, bool]:
 
 
 def _files_below(reading: walk.Walk, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """The files of a folder, then those of its folders. Each folder is read once, also if links lead to it again."""
+    """Yields the files of a folder, then those of its folders.
+
+    Reads each folder once, even if several links lead to it.
+    """
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
@@ -62,10 +65,10 @@ def _is_folder(path: Path) -> bool:
 
 
 def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
-    """A photograph as the model's input, uint8 (size, size, 3), and how its colours were converted.
+    """Reads a photograph as the model's input, uint8 (size, size, 3). Also returns how its colours were converted.
 
     Raises:
-        Reject: it does not exist, or cannot be used.
+        Reject: the photograph does not exist, or cannot be used.
     """
     try:
         content = photo.read_bytes()

@@ -1,6 +1,6 @@
-"""The runtimes of model files: Keras, SavedModel, TFLite and ONNX, one class each. TensorFlow is imported lazily.
+"""Defines the runtimes of model files: Keras, SavedModel, TFLite and ONNX, one class each. Imports TensorFlow lazily.
 
-Each takes uint8 RGB pixels 0..255, (n, size, size, 3), and returns float32 probabilities, (n, classes).
+Each runtime takes uint8 RGB pixels 0..255, (n, size, size, 3), and returns float32 probabilities, (n, classes).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Port = tuple[str, str, list[Any]]  # name, type, shape
 
 
 class Runtime(Protocol):
-    """A loaded model. `batch` is the number of images that it takes at a time; None: any number."""
+    """A loaded model. `batch` is the number of images that it takes at a time. None means any number."""
 
     batch: int | None
     image_size: int
     classes: int
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, size, size, 3) to float32 probabilities (n, classes)."""
+        """Converts uint8 (n, size, size, 3) to float32 probabilities (n, classes)."""
         ...
 
 
 class KerasRuntime:
-    """A training model of this package, which returns logits; this class applies softmax."""
+    """A training model of this package, which returns logits. This class applies softmax."""
 
     batch: int | None = None
 
@@ -73,7 +73,7 @@ class SavedModelRuntime:
 
 
 class TfliteRuntime:
-    """LiteRT; the input and output of the file are float32 or uint8."""
+    """LiteRT. The input and output of the file are float32 or uint8."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -104,7 +104,7 @@ class TfliteRuntime:
         return ((self.raw(images).astype(np.float32) - self._zero) * self._scale).astype(np.float32)
 
     def raw(self, images: np.ndarray) -> np.ndarray:
-        """The output of the file: probabilities, or as uint8 their quantized values."""
+        """Returns the output of the file: probabilities, or as uint8 their quantized values."""
         count = len(images)
         images = _padded(images, self.batch)
         if self.batch is None and len(images) != self._interpreter.get_input_details()[0]["shape"][0]:
@@ -117,7 +117,7 @@ class TfliteRuntime:
 
 
 class OnnxRuntime:
-    """ONNX Runtime; the input of the file is NHWC or NCHW."""
+    """ONNX Runtime. The input of the file is NHWC or NCHW."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -153,7 +153,7 @@ class OnnxRuntime:
 
 
 def _padded(images: np.ndarray, batch: int | None) -> np.ndarray:
-    """The images, with the last one repeated up to the batch size of the file."""
+    """Returns the images, with the last image repeated up to the batch size of the file."""
     missing = max(0, (batch or 0) - len(images))
     return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
 

@@ -1,4 +1,4 @@
-"""Fits a recipe to a small training split: smaller batches, so that an epoch has enough updates, and a lower rate."""
+"""Adapts a recipe to a small training split: smaller batches, so that an epoch has enough updates, and a lower rate."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from sqznet.core import console
 from sqznet.recipes import Recipe
 
 LEAST_BATCHES = 6  # in an epoch; fewer updates train too little
-SMALLEST_BATCH = 8  # images; batch norm estimates its statistics badly on fewer
+SMALLEST_BATCH = 8  # images: on fewer images, batch norm estimates its statistics badly
 FIELDS = ("global_batch_size", "learning_rate")  # of a recipe, that `fitted` changes
 MANY = 100_000  # training records; from this number on, the article's recipe is the default
 
 
 def default_recipe(records: int, has_weights: bool) -> str:
-    """The name of the recipe of a training without --recipe; `records` is the size of the training split."""
+    """Returns the recipe's name for a training without --recipe. `records` is the size of the training split."""
     if has_weights:
         return recipes.FINETUNE.name
     return (recipes.ARTICLE if records >= MANY else recipes.IMAGENETTE).name
 
 
 def fitted(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> Recipe:
-    """The recipe with a batch size that suits a training split of `records` records.
+    """Returns the recipe with a batch size that suits a training split of `records` records.
 
     The batch size is halved until an epoch has LEAST_BATCHES batches, but not below SMALLEST_BATCH. The learning rate
     of SGD is scaled in proportion (Goyal et al. 2017, arXiv 1706.02677). The warm-up, in epochs, does not change. The
-    result depends only on the arguments, so all workers compute the same.
+    result depends only on the arguments, so all workers compute the same recipe.
 
     Args:
-        chosen: fields that the user has set; they do not change.
+        chosen: fields that the user has set. They do not change.
     """
     wanted = recipe.global_batch_size
     if "global_batch_size" in chosen:
@@ -62,7 +62,7 @@ def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> 
 
 
 def searchable(space: dict[str, Any], records: int) -> dict[str, Any]:
-    """A search space without batch sizes that exceed the number of training records."""
+    """Returns a search space without batch sizes that exceed the number of training records."""
     sizes = space.get("global_batch_size")
     if sizes is None or max(sizes) <= records:
         return space

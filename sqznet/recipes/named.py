@@ -1,4 +1,4 @@
-"""The named recipes.
+"""Defines the named recipes.
 
 `python -m sqznet.train --recipe=NAME --learning_rate=0.02` takes a named recipe and replaces one field. The run's
 config.json stores the result, and `--recipe=RUN/config.json` reads it again.
@@ -20,7 +20,7 @@ PAPER = Recipe(
     name="paper",
     activation="relu",
     conv10_padding=1,
-    total_steps=170_000,  # 70.7 epochs of ILSVRC's 1,281,167 training images less 50 of each class
+    total_steps=170_000,  # 70.7 epochs of ILSVRC's 1,281,167 training images without 50 of each class
     global_batch_size=512,
     learning_rate=0.04,
     schedule="linear",
@@ -172,15 +172,15 @@ RECIPES = {recipe.name: recipe for recipe in (ARTICLE, PAPER, MODERN, IMAGENETTE
 
 
 def path_of(name: str) -> str:
-    """The argument of `load`: the path of config.json for a run's folder, else the name or path itself."""
+    """Returns the argument of `load`: the path of config.json for a run's folder, or else the name or path itself."""
     return str(Path(name) / "config.json") if name not in RECIPES and Path(name).is_dir() else name
 
 
 def load(name: str) -> Recipe:
-    """The recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
+    """Returns the recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
 
     Raises:
-        InputError: no such name or file, or an unknown or wrong field.
+        InputError: there is no such name or file, or a field is unknown or wrong.
     """
     if name in RECIPES:
         return RECIPES[name]

@@ -1,4 +1,4 @@
-"""The dataclass of all hyper-parameters. A recipe decides what a training computes, except for data and machines."""
+"""Defines the dataclass of all hyper-parameters: everything that a training computes, except for data and machines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SEED: Range = ("0 or more and below 2 to the power of 32", lambda value: 0 <= v
 
 
 def _setting(default: Any, help: str, allowed: tuple[str, ...] | Range | None = None) -> Any:
-    """A field with its help text, and its choices or its range."""
+    """Returns a field with its help text, and its choices or its range."""
     is_range = allowed is not None and callable(allowed[-1])
     return field(
         default=default,
@@ -48,7 +48,7 @@ def _setting(default: Any, help: str, allowed: tuple[str, ...] | Range | None = 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a training run; `train --help` prints the help text of each field."""
+    """All settings of a training run. `train --help` prints the help text of each field."""
 
     name: str = _setting("custom", "name of the run in file names and reports")
 
@@ -138,7 +138,7 @@ class Recipe:
         "auto", "number format of the convolutions; auto: the shortest one that this machine computes fast", PRECISIONS
     )
 
-    # How it runs; does not change what is computed.
+    # How the training runs. These fields do not change what is computed.
     steps_per_call: int = _setting(10, "updates in one call of the compiled training function", _POSITIVE)
     evaluate_every: int = _setting(
         1, "epochs between evaluations on val; the last epoch is always evaluated", _POSITIVE
@@ -202,7 +202,7 @@ def check_field(name: str, where: str) -> None:
     """Refuses a name that is not a field of recipes.
 
     Raises:
-        InputError: names the closest field.
+        InputError: the name is not a field. The error names the closest field.
     """
     if name not in KINDS:
         close = difflib.get_close_matches(name, KINDS, n=1)
@@ -210,10 +210,10 @@ def check_field(name: str, where: str) -> None:
 
 
 def from_dict(fields: dict[str, Any], where: str) -> Recipe:
-    """A recipe from parsed JSON; lists become tuples.
+    """Builds a recipe from parsed JSON. Lists become tuples.
 
     Raises:
-        InputError: an unknown field, or a value of another type or out of range; names it.
+        InputError: a field is unknown, or a value has another type or is out of range. The error names the field.
     """
     for name in fields:
         check_field(name, where)
@@ -229,7 +229,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """The type of a flag: `0:64,20:96` is ((0, 64), (20, 96))."""
+    """Parses the value of a flag: `0:64,20:96` is ((0, 64), (20, 96))."""
     try:
         return tuple((int(a), int(b)) for a, b in (each.split(":") for each in text.split(",") if each))
     except ValueError:
@@ -237,7 +237,7 @@ def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def parse_milestones(text: str) -> tuple[int, ...]:
-    """The type of a flag: `50,65,75` is (50, 65, 75)."""
+    """Parses the value of a flag: `50,65,75` is (50, 65, 75)."""
     try:
         return tuple(int(each) for each in text.split(",") if each)
     except ValueError:

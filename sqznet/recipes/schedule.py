@@ -28,19 +28,19 @@ class Schedule:
         return self.epoch_of(self.total_steps - 1) + 1
 
     def epoch_of(self, step: int) -> int:
-        """The epoch (0 first) of the first record of a step."""
+        """Returns the epoch (0 first) of the first record of a step."""
         return step * self.recipe.global_batch_size // self.records
 
     def epoch_start(self, epoch: int) -> int:
-        """The first step whose first record belongs to that epoch (0 first)."""
+        """Returns the first step whose first record belongs to that epoch (0 first)."""
         return math.ceil(epoch * self.records / self.recipe.global_batch_size)
 
     def epoch_end(self, epoch: int) -> int:
-        """The first step after the epoch (0 first)."""
+        """Returns the first step after the epoch (0 first)."""
         return min(self.epoch_start(epoch + 1), self.total_steps)
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step (0 first)."""
+        """Returns the learning rate of a step (0 first)."""
         recipe = self.recipe
         steps_per_epoch = self.records / recipe.global_batch_size
         warmup = recipe.warmup_epochs * steps_per_epoch
@@ -56,12 +56,12 @@ class Schedule:
         return recipe.learning_rate / 10**passed
 
     def is_sparse(self, step: int) -> bool:
-        """Whether the sparsity masks apply in a step (0 first)."""
+        """Returns whether the sparsity masks apply in a step (0 first)."""
         first, end = self.recipe.sparse_epochs or (0, 0)
         return self.epoch_start(first) <= step < self.epoch_start(end)
 
     def image_size(self, epoch: int) -> int:
-        """The side of the training images in an epoch (0 first), in pixels."""
+        """Returns the side of the training images in an epoch (0 first), in pixels."""
         size = self.recipe.image_size
         for first_epoch, pixels in self.recipe.train_sizes:
             if epoch >= first_epoch:
@@ -70,7 +70,7 @@ class Schedule:
 
 
 def plan(recipe: Recipe, records: int) -> Schedule:
-    """The schedule of a recipe on a training split of `records` records.
+    """Returns the schedule of a recipe on a training split of `records` records.
 
     Raises:
         InputError: the split is smaller than one batch.

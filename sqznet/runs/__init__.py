@@ -1,1 +1,1 @@
-"""Run folders, checkpoints and the best epoch; the command lists and compares runs."""
+"""Run folders, checkpoints and the best epoch. The command lists and compares runs."""

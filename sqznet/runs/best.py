@@ -1,7 +1,7 @@
 """Chooses the best epoch of a run, for `best.keras`, the curve, `runs` and `tune`.
 
-The best epoch has the highest val top-1. If several epochs have it, as is common with a small val split, the one with
-the lowest val loss is the best, and of these the first.
+The best epoch has the highest val top-1. If several epochs have the same top-1, as is common with a small val split,
+the best is the one with the lowest val loss, and of these the first.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ Line = dict[str, float]  # the metrics of an epoch, as in metrics.csv
 
 
 def rank(line: Line) -> tuple[float, float]:
-    """A sort key that is larger for a better epoch. NaN is the worst."""
+    """Returns a sort key that is larger for a better epoch. NaN is the worst."""
     top1, loss = line["val_top1"], line.get("val_loss", math.inf)
     return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss
 
 
 def of(history: Iterable[Line]) -> Line | None:
-    """The best of the evaluated epochs; None if there is none."""
+    """Returns the best of the evaluated epochs, or None if there is none."""
     return max((line for line in history if "val_top1" in line), key=rank, default=None)
 
 
 def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -> str:
-    """A sentence about the best epoch: its number, its metrics, and why it is the best.
+    """Describes the best epoch in a sentence: its number, its metrics, and why it is the best.
 
     Args:
         kept: the line of the epoch that is in `best.keras`.
@@ -42,7 +42,7 @@ def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -
 
 
 def small_split_warning(records: int) -> str | None:
-    """A warning if val has fewer than 100 photographs, so that one is more than a point of top-1; else None."""
+    """Returns a warning if val has fewer than 100 photographs, so that one photograph is more than a point of top-1."""
     if records >= 100:
         return None
     return (

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a run in one file, written atomically.
+"""Reads and writes checkpoints: the whole state of a run in one file, written atomically.
 
 A file is a NumPy .npz without pickled objects, followed by the SHA-256 of those bytes. It does not depend on the
 strategy, so a run may be resumed with another strategy.
@@ -29,7 +29,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """All variables that an update reads or writes, by name."""
+    """Returns all variables that an update reads or writes, by name."""
     named = model_variables(model)
     for index, variable in enumerate(optimizer.variables):
         named[f"optimizer/{index}/{variable.name}"] = variable
@@ -37,14 +37,14 @@ def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict
 
 
 def model_variables(model: keras.Model, prefix: str = "model") -> dict[str, keras.Variable]:
-    """Weights, batch statistics and dropout state, by names that do not depend on the process."""
+    """Returns weights, batch statistics and dropout state, by names that do not depend on the process."""
     return {
         f"{prefix}/{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.variables
     }
 
 
 def read(named: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """The values of (possibly mirrored) variables. With several workers, all of them must call it."""
+    """Reads the values of (possibly mirrored) variables. With several workers, all of them must call this function."""
     return {name: variable.value.numpy() for name, variable in named.items()}
 
 
@@ -53,7 +53,7 @@ def path_of(run_dir: Path, step: int) -> Path:
 
 
 def steps(run_dir: Path) -> list[int]:
-    """The steps of all checkpoints, first to last."""
+    """Returns the steps of all checkpoints, from first to last."""
     found = [_NAME.fullmatch(path.name) for path in (run_dir / FOLDER).glob("*.npz")]
     return sorted(int(match[1]) for match in found if match)
 
@@ -73,10 +73,10 @@ def save(run_dir: Path, step: int, arrays: dict[str, np.ndarray], progress: dict
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the progress of a checkpoint.
+    """Reads the arrays and the progress of a checkpoint.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the checkpoint is damaged.
     """
     try:
         content = path.read_bytes()
@@ -91,10 +91,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def load_last(run_dir: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, Any]]:
-    """The last readable checkpoint of a run; prints which ones are damaged.
+    """Reads the last readable checkpoint of a run. Prints which checkpoints are damaged.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no readable checkpoint.
     """
     found = steps(run_dir)
     for step in reversed(found):
@@ -112,7 +112,7 @@ def restore(named: dict[str, keras.Variable], arrays: dict[str, np.ndarray], whe
     """Assigns arrays to variables.
 
     Raises:
-        InputError: names or shapes differ, as for another architecture; names the first one.
+        InputError: names or shapes differ, as for another architecture. The error names the first difference.
     """
     for name, variable in named.items():
         if name not in arrays:

@@ -39,7 +39,7 @@ class History:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The line of the best epoch; None before the first evaluation."""
+        """The line of the best epoch, or None before the first evaluation."""
         return best.of(self.metrics)
 
     @property
@@ -51,13 +51,13 @@ class History:
         return sum(line["seconds"] * line["images_per_second"] for line in self.timings) / max(self.seconds, 1e-9)
 
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """The fields that differ from the named recipe: its value, this run's. `precision` depends on the machine."""
+        """Returns the fields that differ from the named recipe: its value, this run's. `precision` is left out."""
         named = recipes.RECIPES.get(self.recipe["name"], recipes.ARTICLE)
         return {name: each for name, each in differences(named.to_dict(), self.recipe).items() if name != "precision"}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys with different values, with both values; None for a missing key. A tuple equals a list, as in JSON."""
+    """Returns the keys with different values, and both values, None for a missing key. A tuple equals a list."""
 
     def plain(value: Any) -> Any:
         return [plain(each) for each in value] if isinstance(value, tuple | list) else value
@@ -67,10 +67,10 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[A
 
 
 def read(folder: Path) -> History:
-    """The history of a run; without epochs if the run has just started.
+    """Reads the history of a run. It contains no epochs if the run has just started.
 
     Raises:
-        InputError: it is not a run folder, or its config or tables are damaged; names the file.
+        InputError: the folder is not a run folder, or its config or tables are damaged. The error names the file.
     """
     try:
         config = run_folder.load_config(folder)
@@ -81,10 +81,11 @@ def read(folder: Path) -> History:
 
 
 def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
-    """The lines of a table of numbers. The file was written in one piece, so the last line must end with a newline.
+    """Reads a table of numbers. The file was written in one piece, so the last line must end with a newline.
 
     Args:
-        columns: that the table must have. An epoch without an evaluation has no values in the columns of val.
+        columns: columns that the table must contain. An epoch without an evaluation has no values in the columns of
+            val.
     """
     if not path.exists():
         return []
@@ -108,10 +109,10 @@ def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
 
 
 def find(root: Path) -> list[History]:
-    """The runs in a folder, best first, then runs without an evaluated epoch, then damaged runs.
+    """Finds the runs in a folder, best first, then runs without an evaluated epoch, then damaged runs.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no runs.
     """
     try:
         folders = sorted(root.iterdir()) if root.is_dir() else []
@@ -128,7 +129,7 @@ def find(root: Path) -> list[History]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder has a file of a training, even if its config is lost. An unreadable folder counts as a run."""
+    """Checks whether a folder contains a file of a training. An unreadable folder counts as a run."""
     try:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError:

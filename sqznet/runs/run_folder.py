@@ -1,4 +1,4 @@
-"""Run folders: their paths, their files, and the lock.
+"""Defines run folders: their paths, their files, and the lock.
 
 config.json      recipe, classes, channel means, data, versions: all that is needed to repeat the run
 metrics.csv      a line an epoch; a repeated run writes the same
@@ -52,10 +52,10 @@ EVENTS = "events"
 
 @contextlib.contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
-    """Locks a run folder for a training, and removes the temporary files of a killed one.
+    """Locks a run folder for a training. Removes the temporary files of a killed training.
 
     Raises:
-        InputError: another process trains there, or something cannot be written there, now or in the block.
+        InputError: another process trains there, or the folder cannot be written to, now or in the block.
     """
     if run_dir.is_file():
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
@@ -76,7 +76,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 raise
     except InputError:
         if is_new:
-            with contextlib.suppress(OSError):  # not empty: the run has started, or others have files there
+            with contextlib.suppress(OSError):  # not empty: the run has started, or other processes have files there
                 run_dir.rmdir()
         raise
     except Exception as error:
@@ -90,12 +90,12 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 
 def trains_in(run_dir: Path) -> str:
-    """The activity of the holder of a run folder's lock, for messages."""
+    """Describes, for messages, what the holder of a run folder's lock does."""
     return f"trains in {run_dir}"
 
 
 def _clear(run_dir: Path) -> None:
-    """Removes temporary files of a killed training, but not those of other commands, such as `evaluate`."""
+    """Removes temporary files of a killed training, but not the files of other commands, such as `evaluate`."""
     files.remove_temporaries(run_dir / checkpoint.FOLDER)
     for name in WRITTEN:
         files.remove_abandoned(run_dir / name, age=0)
@@ -109,15 +109,15 @@ def _forget(run_dir: Path) -> None:
 
 
 def new(recipe_name: str, root: Path = RUNS) -> Path:
-    """The path of a new run folder, such as runs/20260102-030405-article."""
+    """Returns the path of a new run folder, such as runs/20260102-030405-article."""
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe_name}"
 
 
 def newest(file: str, root: Path = RUNS) -> Path:
-    """The run folder with the newest `file` (a name or a pattern).
+    """Returns the run folder with the newest `file` (a name or a pattern).
 
     Raises:
-        InputError: no run has it.
+        InputError: no run has such a file.
     """
     found = sorted((path for path in root.glob(f"*/{file}") if path.exists()), key=lambda path: path.stat().st_mtime)
     if not found:
@@ -126,10 +126,10 @@ def newest(file: str, root: Path = RUNS) -> Path:
 
 
 def load_config(run_dir: Path) -> dict[str, Any]:
-    """The content of config.json.
+    """Reads config.json.
 
     Raises:
-        InputError: it is not a run folder, or its config is damaged.
+        InputError: the folder is not a run folder, or its config is damaged.
     """
     path = run_dir / CONFIG
     if not run_dir.is_dir():
@@ -146,10 +146,10 @@ def load_config(run_dir: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """The folder of the shards that a model was trained on, from its run, else from its card.
+    """Returns the folder of the shards that a model was trained on, from its run, or else from its card.
 
     Raises:
-        InputError: neither names one, or there is no such folder here.
+        InputError: neither names a folder, or there is no such folder on this machine.
     """
     run = path if path.is_dir() else path.parent
     if (run / CONFIG).is_file() and path in (run, run / BEST):

@@ -12,10 +12,10 @@ from sqznet.runs.history import History
 
 
 def print_runs(root: Path) -> None:
-    """Prints the runs of a folder, best first, then what is damaged.
+    """Prints the runs of a folder, best first, then the damaged runs.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no runs.
     """
     runs = history.find(root)
     readable = [run for run in runs if not run.damage]
@@ -82,7 +82,7 @@ def print_comparison(first: History, second: History) -> None:
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested objects by their full names, such as versions.tensorflow."""
+    """Returns the values of nested objects by their full names, such as versions.tensorflow."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

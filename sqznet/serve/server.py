@@ -1,4 +1,4 @@
-"""A local HTTP server for the web page, its JavaScript packages and the files of one bundle."""
+"""Provides a local HTTP server for the web page, its JavaScript packages and the files of one bundle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARTIFACTS = Path("export/artifacts")
 WEB = Path(__file__).resolve().parent / "web"
 PAGE = "index.html"
 PACKAGES = ("onnxruntime-web", "@litertjs/core", "@litertjs/wasm-utils")
-# Not from the `mimetypes` module: its table depends on the machine, and browsers run no module of a wrong type.
+# The `mimetypes` module is not used: its table depends on the machine, and browsers run no module of a wrong type.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -52,7 +52,7 @@ class Site:
     policy: str  # Content-Security-Policy
 
     def find(self, target: str) -> Path | None:
-        """The file of a request's target; None if the site has no such file."""
+        """Returns the file of a request's target, or None if the site has no such file."""
         try:
             names = unquote(urlsplit(target).path).split("/")[1:] or [""]
         except ValueError:  # not a URL
@@ -75,10 +75,10 @@ class Site:
 
 
 def newest(artifacts: Path = ARTIFACTS) -> Path:
-    """The newest bundle.
+    """Finds the newest bundle.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no bundle.
     """
     manifests = artifacts.glob(f"*/{BUNDLE_MANIFEST}")
     finished = [path for path in manifests if not path.parent.name.startswith(TEMPORARY_PREFIX)]
@@ -91,7 +91,7 @@ def newest(artifacts: Path = ARTIFACTS) -> Path:
 
 
 def find_site(bundle: Path, web: Path) -> Site:
-    """The site of a bundle.
+    """Returns the site of a bundle.
 
     Args:
         bundle: folder written by `python -m sqznet.export`.
@@ -138,7 +138,7 @@ def _policy(page: str) -> str:
 
 
 def open_server(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server that listens on 127.0.0.1; `serve_forever` starts it.
+    """Opens a server that listens on 127.0.0.1. `serve_forever` starts it.
 
     Args:
         port: 0 takes any free port.
@@ -191,8 +191,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _has_our_host(self) -> bool:
-        """Whether the Host header names this server. A foreign page whose name resolves to 127.0.0.1 (DNS rebinding)
-        still sends its own name."""
+        """Checks that the Host header names this server. With DNS rebinding it names a foreign page's own host.
+
+        A foreign page that resolves to 127.0.0.1 (DNS rebinding) fails.
+        """
         host, _, port = (self.headers.get("Host") or "").partition(":")
         return host.lower() in HOSTS and port in ("", str(self.server.server_port))  # type: ignore[attr-defined]
 

@@ -1,1 +1,1 @@
-"""From shards and a recipe to a trained model."""
+"""Trains a model from shards and a recipe."""

@@ -21,8 +21,9 @@
   python -m sqznet.train --resume
       continue the newest run; --run_dir=runs/NAME names another
 
-Writes a run folder (config.json, metrics.csv, best.keras, checkpoints, curve.png, TensorBoard events, logs).
-Ctrl-C or SIGTERM saves the state first. After a kill the run continues from its last checkpoint, with the same result.
+Writes a run folder (config.json, metrics.csv, best.keras, checkpoints, curve.png, TensorBoard events, logs). Ctrl-C or
+SIGTERM saves the state first. After a kill, --resume continues from the last checkpoint. On processors the result is
+the same as without the kill; on GPUs it is with --deterministic.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _typed(value: Any) -> str:
-    """A field's value as it is given to its flag."""
+    """Formats a field's value as its flag takes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value in ((), None) else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

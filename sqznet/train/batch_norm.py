@@ -13,7 +13,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     Keras 3 computes and applies the statistics in separate operations, each of which reads the whole feature map. The
     fused operation uses the statistics of its own replica only, so training on several replicas uses Keras' layer,
-    which synchronises them. Saved models hold Keras' layer: it has the same name and state.
+    which synchronises them. Saved models contain Keras' layer, which has the same name and state.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -22,7 +22,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
         )
-        # The operation returns the unbiased variance (n - 1), Keras stores the biased one (n).
+        # The operation returns the unbiased variance (n - 1). Keras stores the biased variance (n).
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         variance *= (count - 1) / count
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):

@@ -1,4 +1,4 @@
-"""The machines that train together: from flags, TF_CONFIG or Slurm. Worker 0 is the chief, which writes files."""
+"""Finds the machines that train together: from flags, TF_CONFIG or Slurm. Worker 0 is the chief, which writes files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def waiting_for_all(self) -> Iterator[None]:
-        """Prints which workers are missing while, in the block, TensorFlow waits for all of them without a time limit.
+        """Prints which workers are missing while TensorFlow, in the block, waits for all workers without a time limit.
 
         Ends the process if a worker does not start or is lost: the waiting thread cannot be interrupted otherwise.
         """
@@ -70,7 +70,7 @@ class Cluster:
             all_here.set()
 
     def lost_worker(self, error: tf.errors.OpError) -> int | None:
-        """The index of the lost worker that caused an error of a collective operation; None if it has another cause.
+        """Returns the index of the lost worker that caused an error of a collective operation, or None.
 
         TensorFlow names a worker whose connection or heartbeat is lost, except the chief, which keeps their list.
         """
@@ -90,10 +90,10 @@ def _answers(address: str) -> bool:
 
 
 def find(workers: str | None, worker_index: int | None) -> Cluster:
-    """The cluster from flags (`host:port,host:port` and the index of this worker), else TF_CONFIG, else Slurm.
+    """Finds the cluster from flags (`host:port,host:port` and the index of this worker), else TF_CONFIG, else Slurm.
 
     Raises:
-        InputError: there is none, or its description is wrong.
+        InputError: there is no cluster, or its description is wrong.
     """
     if workers is not None or worker_index is not None:
         if workers is None or worker_index is None:
@@ -124,9 +124,10 @@ def _from_tf_config(text: str) -> Cluster:
 
 
 def _from_slurm() -> Cluster:
-    """A task of srun; the tasks of a node get the ports SLURM_PORT, SLURM_PORT + 1, ..."""
+    """Returns the cluster of a task of srun. The tasks of a node get the ports SLURM_PORT, SLURM_PORT + 1, ..."""
     try:
-        # Each task uses the GPUs it sees. The numbers keep the resolver from calling nvidia-smi, which may be missing.
+        # Each task uses the GPUs that it sees. The numbers keep the resolver from calling nvidia-smi, which may be
+        # missing.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=SLURM_PORT, auto_set_gpu=False, gpus_per_node=2**16, gpus_per_task=1
         )

@@ -1,4 +1,4 @@
-"""Dropout whose masks do not depend on the number of replicas."""
+"""Defines dropout whose masks do not depend on the number of replicas."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _DRAWS = 4  # random numbers for each value of Philox's counter (Salmon et al. 2
 
 
 class GlobalDropout(keras.layers.Dropout):
-    """Draws one mask for the global batch; each replica computes its own part of it.
+    """Draws one mask for the global batch. Each replica computes its own part of the mask.
 
     Keras' layer gives every replica the same mask, so the result would depend on the number of replicas. The random
-    generator is counter-based: a replica starts its counter at the beginning of its part.
-    Saved models hold Keras' layer: it has the same name and state.
+    generator is counter-based: a replica starts its counter at the beginning of its part. Saved models contain Keras'
+    layer, which has the same name and state.
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:

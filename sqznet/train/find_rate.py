@@ -1,4 +1,4 @@
-"""The learning rate range test (Smith 2015, arXiv 1506.01186): train with a rising rate, and suggest one."""
+"""Runs the learning rate range test (Smith 2015, arXiv 1506.01186): trains with a rising rate, and suggests a rate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLOT, TABLE = "find_lr.png", "find_lr.csv"
 
 
 def find_in(folder: Path, manifest: Manifest, recipe: Recipe, *, replicas: int | None, **options: Any) -> float:
-    """`find` in a run folder, with the recipe fitted to the data; prints the suggested rate."""
+    """Runs `find` in a run folder, with the recipe fitted to the data. Prints the suggested rate."""
     recipe = fitting.fit(recipe, manifest.records("train"), replicas or 1, options["chosen"])
     with run_folder.claimed(folder):
         suggested = find(manifest, recipe, replicas=replicas, folder=folder, **options)
@@ -38,7 +38,7 @@ def find_in(folder: Path, manifest: Manifest, recipe: Recipe, *, replicas: int |
 
 
 def flags_with(given: list[str], rate: float) -> list[str]:
-    """The flags of the test, changed into those of the training that follows it."""
+    """Changes the flags of the test into the flags of the training that follows it."""
     kept: list[str] = []
     flags = iter(given)
     for flag in flags:
@@ -64,8 +64,8 @@ def find(
     Writes the loss at each rate to `folder`, as a plot and as a table. No weights are kept.
 
     Args:
-        init_weights: the initial weights, as in `start.train`; `chosen` likewise. A recipe that freezes layers needs
-            them, because random layers need another rate than trained ones.
+        init_weights: the initial weights, as in `start.train` (`chosen` is also as there). A recipe that freezes layers
+            needs initial weights, because random layers need another rate than trained layers.
 
     Raises:
         InputError: the loss falls at no rate, or the recipe needs weights.
@@ -104,7 +104,7 @@ def find(
 
 
 def smoothed(losses: Sequence[float]) -> np.ndarray:
-    """The bias-corrected exponential moving average."""
+    """Computes the bias-corrected exponential moving average."""
     means, mean = [], 0.0
     for number, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -113,7 +113,7 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
 
 
 def suggest(rates: np.ndarray, losses: Sequence[float]) -> float:
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate, before its minimum.
+    """Returns the rate at which the smoothed loss falls fastest over the logarithm of the rate, before its minimum.
 
     Raises:
         InputError: the loss does not fall.

@@ -1,4 +1,4 @@
-"""Fine-tuning: the initial weights from a trained network, frozen layers, and layer-wise learning rates."""
+"""Prepares fine-tuning: initial weights from a trained network, frozen layers, and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_LISTED = 5  # classes in a message
 
 @dataclass(frozen=True)
 class Origin:
-    """The network that a run starts from; `arrays` holds its weights by layer and variable."""
+    """The network that a run starts from. `arrays` contains its weights by layer and variable."""
 
     path: Path
     network: Network
@@ -33,12 +33,12 @@ class Origin:
     arrays: dict[tuple[str, str], np.ndarray]
 
     def adapt(self, recipe: Recipe, chosen: Container[str]) -> Recipe:
-        """The recipe with the fields of this network, except for the fields that the user has `chosen`."""
+        """Returns the recipe with the fields of this network, except for the fields that the user has `chosen`."""
         fields = {name: getattr(self.network, name) for name in NETWORK_FIELDS if name not in chosen}
         return recipe.replace(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry in config.json."""
+        """Returns the entry in config.json."""
         return {
             "path": str(self.path),
             "channel_means": list(self.channel_means),
@@ -48,12 +48,13 @@ class Origin:
         }
 
     def put_into(self, model: keras.Model, classes: tuple[str, ...]) -> int:
-        """Sets the weights of a fresh model of these classes, and returns for how many classes conv10 has weights.
+        """Sets the weights of a fresh model of these classes. Returns for how many classes conv10 has weights.
 
-        conv10 has an output for each class. The outputs of `known_outputs` are copied, the others stay random.
+        conv10 has an output for each class. The outputs of `known_outputs` are copied. The others stay random.
 
         Raises:
-            InputError: a variable of the model is not in these weights, or has another shape; names the first.
+            InputError: a variable of the model is not in these weights, or has another shape. The error names the first
+                one.
         """
         outputs, _ = self.known_outputs(classes)
         for layer in model.layers:
@@ -75,10 +76,11 @@ class Origin:
         return len(outputs)
 
     def known_outputs(self, classes: tuple[str, ...]) -> tuple[dict[int, int], str]:
-        """The outputs of these weights for `classes`, as {output for classes: output of the weights}, and how found.
+        """Matches `classes` to the outputs of these weights: {output for classes: output of weights}, and the method.
 
         Classes are matched by name. If one side has numbers for names, and both have as many classes, they are matched
-        by order. If both have numbers, they are matched by order if they are as many or share no number.
+        by order. If both sides have numbers, they are matched by order if there are as many classes or if no number
+        occurs on both sides.
         """
         theirs = self.card.classes or tuple(map(str, range(self.network.classes)))
         here, there = _numbers(classes), _numbers(theirs)
@@ -99,7 +101,7 @@ class Origin:
 
 
 def hints(classes: tuple[str, ...], theirs: tuple[str, ...]) -> list[str]:
-    """Messages about classes without an output in the weights for which the weights have a similar name."""
+    """Returns messages about classes without an output in the weights for which the weights have a similar name."""
     shown = labels.readable(theirs)
     found = []
     for name, outputs in zip(classes, labels.match(classes, theirs), strict=True):
@@ -116,7 +118,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _numbers(classes: tuple[str, ...]) -> list[int] | None:
-    """The classes as numbers from 0 on, if their names are numbers from 0 or 1 on; else None."""
+    """Returns the classes as numbers from 0 on, if their names are numbers from 0 or 1 on, or else None."""
     numbers = [int(name) for name in classes if name.isdecimal() and len(name) < 10]
     first = min(numbers, default=0)
     if first > 1 or sorted(numbers) != list(range(first, first + len(classes))):
@@ -125,10 +127,10 @@ def _numbers(classes: tuple[str, ...]) -> list[int] | None:
 
 
 def _by_name(classes: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
-    """Outputs matched by `labels.match`, as in `known_outputs`; ambiguous classes are left out."""
+    """Matches outputs by `labels.match`, as in `known_outputs`. Ambiguous classes are left out."""
     matched = labels.match(classes, theirs)
     outputs: dict[int, int] = {}
-    # Where two classes match one output, the one with the same spelling gets it.
+    # If two classes match one output, the class with the same spelling gets the output.
     for here in sorted(range(len(classes)), key=lambda index: classes[index] not in theirs):
         found = matched[here]
         if len(found) == 1 and found[0] not in outputs.values():
@@ -140,7 +142,7 @@ def load(path: Path) -> Origin:
     """Loads a run folder, a .keras file or published weights (a file, or a name).
 
     Raises:
-        InputError: it cannot be read, or is not a SqueezeNet of this package.
+        InputError: the file cannot be read, or is not a SqueezeNet of this package.
     """
     model, card = inference.load_keras(path)
     network, channel_means, channel_deviations = models.describe(model, card.preprocessing.image_size)
@@ -149,7 +151,7 @@ def load(path: Path) -> Origin:
 
 
 def module_of(layer_name: str) -> str:
-    """The module that a layer belongs to: conv1, fire2, ... conv10."""
+    """Returns the module that a layer belongs to: conv1, fire2, ... conv10."""
     return layer_name.split("_")[0]
 
 
@@ -165,7 +167,7 @@ def freeze(model: keras.Model, recipe: Recipe) -> None:
 
 
 def rate_scales(model: keras.Model, recipe: Recipe) -> list[float]:
-    """The factor of the learning rate for each trainable variable: 1 in conv10, smaller in earlier modules.
+    """Returns the factor of the learning rate for each trainable variable: 1 in conv10, smaller in earlier modules.
 
     Discriminative fine-tuning by modules (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """

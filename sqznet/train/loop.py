@@ -1,4 +1,4 @@
-"""The training and the evaluation step for any strategy; a call of the former does several updates.
+"""Defines the training and the evaluation step for any strategy. A call of the training step does several updates.
 
 Shapes inside a replica: images uint8 (batch, size, size, 3), labels int64 (batch,), logits float32
 (batch, classes), where batch is global_batch_size / replicas.
@@ -19,7 +19,7 @@ from sqznet.train import finetune, precision
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over examples; `means` divides them once, at the end."""
+    """Sums over examples. `means` divides them once, at the end."""
 
     loss: float = 0.0
     top1: float = 0.0
@@ -52,7 +52,7 @@ def make_train_steps(
     averaged: keras.Model | None = None,
     counter: tf.Variable | None = None,
 ) -> Callable[..., tf.Tensor]:
-    """A function of (iterator, learning_rates, sparse) that does one update for each learning rate.
+    """Returns a function of (iterator, learning_rates, sparse) that does one update for each learning rate.
 
     The function returns the `Sums` of each update, float32 (steps, 4). Their loss is the minimised one without weight
     decay: cross-entropy with the recipe's label smoothing, mixed with the distillation loss if there is a teacher.
@@ -61,8 +61,9 @@ def make_train_steps(
         averaged: with the recipe's `ema`, the copy of the model that holds the averaged weights.
         counter: each update adds 1 to it, so that another thread can show the progress within a call.
 
-    The function's arguments: `iterator` yields the batches of `pipeline.training_batches`, in which the label -1 marks
-    a corrupt record, which is ignored; `sparse`, bool (steps,), tells for each update whether zero weights stay zero.
+    The function's arguments: `iterator` yields the batches of `pipeline.training_batches`. In these, the label -1 marks
+        a corrupt record, which is ignored. `sparse`, bool (steps,), tells for each update whether zero weights stay
+        zero.
     """
     scales = finetune.rate_scales(model, recipe)
 
@@ -121,9 +122,10 @@ def make_train_steps(
 
 
 def clip(gradients: list[tf.Tensor], max_norm: float, scale: tf.Tensor | float) -> list[tf.Tensor]:
-    """Global-norm clipping (Pascanu et al. 2013, arXiv 1211.5063, section 3.2) of the gradients summed over replicas.
+    """Clips gradients, summed over replicas, by their global norm (Pascanu et al. 2013, arXiv 1211.5063, section 3.2).
 
-    Each replica calls it with its own gradients. `scale` is the loss scale, with which they were multiplied.
+    Each replica calls this function with its own gradients. `scale` is the loss scale that the gradients were
+    multiplied by.
     """
     replica = tf.distribute.get_replica_context()
     norm = tf.linalg.global_norm(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)) / scale
@@ -144,7 +146,7 @@ def average(averaged: keras.Model, model: keras.Model, decay: float, steps: tf.T
 
 
 def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
-    """A function from one distributed batch (images, labels, weights) to its `Sums`, float32 (4,)."""
+    """Returns a function from one distributed batch (images, labels, weights) to its `Sums`, float32 (4,)."""
 
     def replica_step(images, labels, weights):
         logits = model(images, training=False)
@@ -159,7 +161,7 @@ def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Call
 
 
 def make_total(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function from a float32 tensor to its sum over all replicas; all workers must call it."""
+    """Returns a function from a float32 tensor to its sum over all replicas. All workers must call this function."""
 
     @tf.function
     def total(value):
@@ -169,7 +171,7 @@ def make_total(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Ten
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Softmax cross-entropy of each example, (batch,); smoothing as in Szegedy et al. 2015, section 7."""
+    """Computes the softmax cross-entropy of each example, (batch,). Smooths as in Szegedy et al. 2015, section 7."""
     if not label_smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     classes = logits.shape[-1]
@@ -178,14 +180,14 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
 
 
 def distillation(teacher: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """The distillation loss of each example, (batch,): 0 where student and teacher agree.
+    """Computes the distillation loss of each example, (batch,): 0 where student and teacher agree.
 
-    It is the Kullback-Leibler divergence at `temperature`, times the square of the temperature, which keeps the
-    gradients as large as those of the labels (Hinton et al. 2015, arXiv 1503.02531, section 2).
+    The loss is the Kullback-Leibler divergence at `temperature`, times the square of the temperature. This factor keeps
+    the gradients as large as those of the labels (Hinton et al. 2015, arXiv 1503.02531, section 2).
 
     Args:
-        teacher: probabilities, (batch, classes); their logarithms are logits up to a constant that softmax ignores.
-        logits: of the student, (batch, classes).
+        teacher: probabilities, (batch, classes). Their logarithms are logits up to a constant that softmax ignores.
+        logits: logits of the student, (batch, classes).
     """
     wanted = tf.nn.log_softmax(tf.math.log(tf.maximum(teacher, 1e-10)) / temperature)
     given = tf.nn.log_softmax(logits / temperature)
@@ -193,7 +195,7 @@ def distillation(teacher: tf.Tensor, logits: tf.Tensor, temperature: float) -> t
 
 
 def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """[loss, top-1 hits, top-5 hits, examples], float32 (4,); examples of weight 0 are not counted.
+    """Returns [loss, top-1 hits, top-5 hits, examples], float32 (4,). Examples of weight 0 are not counted.
 
     As in `metrics.rank_of_label`, the first of equal logits ranks first. ReLU makes many logits equal, at 0.
     """

@@ -1,4 +1,4 @@
-"""The number format of the convolutions in a training step. Weights, loss and evaluation are always float32."""
+"""Chooses the number format of the convolutions in a training step. Weights, loss and evaluation are always float32."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})  # of x86 processors
 
 
 def choose(wanted: str) -> str:
-    """`wanted`, one of recipe.PRECISIONS, with `auto` replaced by the fastest format of this machine.
+    """Returns `wanted`, one of recipe.PRECISIONS, but replaces `auto` by the fastest format of this machine.
 
-    That is bfloat16 on GPUs from Ampere on and on processors with AVX512-BF16 or AMX; float16 with loss scaling on
-    Volta and Turing; else float32: older GPUs (the K80) and processors are not faster with fewer bits.
+    The fastest format is bfloat16 on GPUs from Ampere on and on processors with AVX512-BF16 or AMX. It is float16 with
+    loss scaling on Volta and Turing. Elsewhere it is float32: older GPUs (the K80) and processors are not faster with
+    fewer bits.
     """
     if wanted != "auto":
         return wanted
@@ -32,16 +33,16 @@ def choose(wanted: str) -> str:
 
 
 def of_capability(capability: tuple[int, int]) -> str:
-    """The fastest format of a GPU with this compute capability."""
+    """Returns the fastest format of a GPU with this compute capability."""
     return "bfloat16" if capability >= _AMPERE else "float16" if capability >= _VOLTA else "float32"
 
 
 @contextlib.contextmanager
 def computing(model: keras.Model, precision: str) -> Iterator[None]:
-    """In the block, in which a step is traced, the layers of `model` compute in `precision`; variables stay float32.
+    """Lets the layers of `model` compute in `precision` in the block, in which a step is traced.
 
-    The normalisation of pixels, the averaging of logits and the loss stay float32. The saved and evaluated model is not
-    changed.
+    Variables stay float32. The normalisation of pixels, the averaging of logits and the loss stay float32. The saved
+    and evaluated model is not changed.
     """
     layers = [layer for layer in model.layers if layer.name not in ("image", "normalise", "logits")]
     before = [layer.dtype_policy for layer in layers]

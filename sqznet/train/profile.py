@@ -10,7 +10,7 @@ from sqznet.core import console
 
 
 class Profiler:
-    """Records `steps` steps (0: none), rounded up to whole calls, into a folder of TensorBoard events.
+    """Records `steps` steps, rounded up to whole calls, into a folder of TensorBoard events. With 0 it records none.
 
     Recording starts with the second call of this process, because the first one traces and warms up.
     """
@@ -21,7 +21,7 @@ class Profiler:
         self._end: int | None = None  # the step at which recording ends; None while not recording
 
     def before_call(self, step: int) -> None:
-        """To be called before each call of steps; `step` is the first of them."""
+        """Starts or ends the recording. Call it before each call of steps, with the first of them as `step`."""
         self._calls += 1
         if self._end is not None and step >= self._end:
             self.finish()

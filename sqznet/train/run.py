@@ -1,4 +1,4 @@
-"""One training run: its model, its epochs, and its checkpoints. `start.train` creates it."""
+"""Defines one training run: its model, its epochs, and its checkpoints. `start.train` creates it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
 
 
 class Stopped(Exception):
-    """A signal (SIGINT, SIGTERM) has stopped the run; its state is saved."""
+    """A signal (SIGINT, SIGTERM) has stopped the run. Its state is saved."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
@@ -68,12 +68,12 @@ class Run:
         """
         Args:
             origin: the origin of the initial weights (`finetune.Origin.to_dict`); None for random weights. The channel
-                means of the origin stay; random weights get those of the training split.
+                means of the origin stay. Random weights get the means of the training split.
             teacher: a model to learn from, besides the labels.
             keep: number of checkpoints that are kept.
-            save_minutes: time between checkpoints within an epoch; each epoch ends with one.
+            save_minutes: time between checkpoints within an epoch. Each epoch ends with a checkpoint.
             max_bad_records: corrupt records of the training split that may be left out.
-            data_service: grpc://host:port of the data service that decodes; None: this machine decodes.
+            data_service: grpc://host:port of the data service that decodes. None means that this machine decodes.
             profile: number of steps that the chief records for TensorBoard.
         """
         replicas = strategy.num_replicas_in_sync
@@ -161,7 +161,7 @@ class Run:
         """Restores the last checkpoint.
 
         Raises:
-            InputError: there is none, or the workers found different ones.
+            InputError: there is no checkpoint, or the workers found different checkpoints.
         """
         path, arrays, state = checkpoint.load_last(self.run_dir)
         checkpoint.restore(self.variables, arrays, path)
@@ -176,7 +176,7 @@ class Run:
     def save(self) -> None:
         arrays = checkpoint.read(self.variables)  # on all workers: reading averages some of the variables
         for name, array in arrays.items():
-            # The loss does not show this: ReLU turns NaN into 0, and the loss stays at chance level.
+            # The loss does not show NaN in the weights: ReLU turns NaN into 0, and the loss stays at chance level.
             if not np.isfinite(array).all():
                 raise InputError(f"{name} is no longer finite by step {self.state.step}: {self._advice()}")
         if self.is_chief:
@@ -190,7 +190,7 @@ class Run:
     def save_best(self) -> None:
         arrays = checkpoint.read(checkpoint.model_variables(self.evaluated_model))
         if self.is_chief:
-            host = self._build_model()  # outside the strategy: a file must not hold distributed variables
+            host = self._build_model()  # outside the strategy: a file must not contain distributed variables
             for name, variable in checkpoint.model_variables(host).items():
                 variable.assign(arrays[name])
             keras_file.save(host, self.card, self.run_dir / run_folder.BEST)
@@ -244,7 +244,7 @@ class Run:
             self._end_epoch(epoch, events)
 
     def _name_job(self) -> str:
-        """A name for the workers' common job at the data service, different at each start of this run."""
+        """Returns a name for the workers' common job at the data service, different at each start of this run."""
         mine = random.SystemRandom().randrange(2**16) if self.is_chief else 0
         return f"{self.run_dir.name}-{self.state.step}-{float(self.total(tf.constant(float(mine)))):.0f}"
 
@@ -253,9 +253,9 @@ class Run:
         self.readable = corruption.without_bad_records(self.manifest, self.bad, self.run_dir / corruption.FOLDER)
 
     def _leave_out_bad_records(self, error: Exception) -> None:
-        """Finds the corrupt record that caused `error`, and restores the last checkpoint to go on without it.
+        """Finds the corrupt record that caused `error`, and restores the last checkpoint to continue without it.
 
-        The failed call has done an unknown number of its steps, so it cannot simply go on.
+        The failed call has done an unknown number of its steps, so the run cannot simply continue.
 
         Raises:
             InputError: there are too many bad records, or the other workers have to be started again too.
@@ -267,7 +267,7 @@ class Run:
             raise InputError(bad_one.message(self.manifest.folder)) if bad_one else error
         ahead = pipeline.order(self.readable, self.schedule, self.state.step)
         batches = self.recipe.steps_per_call + READ_AHEAD
-        # Shuffling and other threads may have read further than that: then the whole split is searched.
+        # Shuffling and other threads may have read further than these records. Then the whole split is searched.
         found = corruption.find_ahead(
             self.readable, ahead.take(batches * self.recipe.global_batch_size)
         ) or corruption.find_all(self.readable, "train")
@@ -391,7 +391,7 @@ class Run:
         )
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Loss, top-1 and top-5 over every record of a split, each counted once."""
+        """Returns the loss, top-1 and top-5 over every record of a split, each record counted once."""
         replicas = self.strategy.num_replicas_in_sync
         batches = self.strategy.distribute_datasets_from_function(
             lambda context: pipeline.evaluation_batches(

@@ -1,4 +1,4 @@
-"""What a training run consists of, from its flags: a fresh run, or one that is resumed. Imports no TensorFlow."""
+"""Determines from its flags what a training run consists of. The run is fresh or resumed. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEMO = Path("data/demo")
 
 @dataclass(frozen=True)
 class Settings:
-    """The data, the recipe and the folder of a run, and the models it uses."""
+    """The data, the recipe and the folder of a run, and the models that it uses."""
 
     data: Path
     recipe: Recipe
@@ -34,14 +34,14 @@ class Settings:
 
 
 def from_flags(args: argparse.Namespace) -> Settings:
-    """The settings of a fresh run, or with --resume those of an earlier one.
+    """Returns the settings of a fresh run, or with --resume the settings of an earlier run.
 
     Raises:
-        InputError: flags contradict each other, a recipe file, or the run that is resumed.
+        InputError: flags contradict each other, the recipe file, or the run that is resumed.
     """
     names = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
     overrides = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    # Clusters start a job again with the same command, also one that has not written its first checkpoint yet.
+    # Clusters start a job again with the same command, also a job that has not written its first checkpoint yet.
     has_begun = args.run_dir is None or (
         (args.run_dir / run_folder.CONFIG).is_file() and bool(checkpoint.steps(args.run_dir))
     )
@@ -49,7 +49,7 @@ def from_flags(args: argparse.Namespace) -> Settings:
 
 
 def fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
-    """The settings of a fresh run. A run's config.json as --recipe also gives the data, weights and teacher."""
+    """Returns the settings of a fresh run. A run's config.json as --recipe also gives the data, weights and teacher."""
     recipe, content = _read_recipe(args.recipe) if args.recipe else (None, {})
     given = {"data": args.data, "init_weights": args.init_weights, "teacher": args.teacher}
     if "recipe" in content and "data" in content:  # a run's config.json
@@ -79,7 +79,7 @@ def fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
 
 
 def _read_recipe(name: str) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe by name or from a file, and the content of the file; {} for a name."""
+    """Reads a recipe by name or from a file. Also returns the content of the file, {} for a name."""
     if not name.endswith(".json"):
         return recipes.load(name), {}
     content = typed.read_json(Path(name))
@@ -89,7 +89,7 @@ def _read_recipe(name: str) -> tuple[Recipe, dict[str, Any]]:
 
 
 def _stored(content: dict[str, Any], where: str, with_teacher: bool) -> dict[str, Path | None]:
-    """The data, the weights and the teacher that a run's config.json names."""
+    """Returns the data, the weights and the teacher that a run's config.json names."""
     content = {"init_weights": None, "teacher": None, **content}
     typed.require(content, {"data": str, "init_weights": dict | None, "teacher": str | None}, where)
     origin = content["init_weights"]
@@ -119,10 +119,10 @@ def _default_recipe(data: Path, has_weights: bool) -> str:
 
 
 def _chosen(overrides: dict[str, Any], content: dict[str, Any], init_weights: Path | None) -> set[str]:
-    """The fields that the user has set, by flags or in a recipe file.
+    """Returns the fields that the user has set, by flags or in a recipe file.
 
-    Of a file only those fields count that would otherwise be fitted to the data or to the weights. The fields of the
-    network count in a run's config.json only where the run started from the same weights.
+    Of a recipe file, only those fields count that would otherwise be fitted to the data or to the weights. The fields
+    of the network count in a run's config.json only where the run started from the same weights.
     """
     origin = content.get("init_weights")
     same = isinstance(origin, dict) and str(init_weights) == origin.get("path")
@@ -131,7 +131,7 @@ def _chosen(overrides: dict[str, Any], content: dict[str, Any], init_weights: Pa
 
 
 def resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
-    """The settings of the run that --resume continues.
+    """Returns the settings of the run that --resume continues.
 
     Raises:
         InputError: there is no such run, or a flag contradicts it.
@@ -141,7 +141,7 @@ def resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
     recipe = recipes.from_dict(config["recipe"], where=str(run_dir / run_folder.CONFIG))
     if args.recipe:  # the command of the start with --resume added is accepted
         asked, content = _read_recipe(args.recipe)
-        # Without a choice of the user, the data has decided the former fields, and the weights the latter.
+        # If the user has not chosen these fields, the data has decided the former, and the weights the latter.
         fitted = {*fitting.FIELDS, *(NETWORK_FIELDS if config["init_weights"] else ())}
         free = fitted - _chosen(overrides, content, args.init_weights)
         overrides = {name: value for name, value in override(asked, overrides).to_dict().items() if name not in free}
@@ -162,7 +162,7 @@ def resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
 
 
 def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
-    """The recipe with fields replaced; fields that depend on the replaced ones are adapted."""
+    """Returns the recipe with fields replaced. Adapts the fields that depend on the replaced fields."""
     changes = dict(overrides)
     if "epochs" in changes:
         changes.setdefault("total_steps", None)  # else total_steps would decide

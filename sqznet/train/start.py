@@ -30,7 +30,7 @@ from sqznet.train.run import Run
 
 
 def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any]:
-    """The content of config.json."""
+    """Returns the content of config.json."""
     return {
         "sqznet": __version__,
         "recipe": run.recipe.to_dict(),
@@ -71,18 +71,18 @@ def train(
     """Trains `recipe` on `manifest` and writes the run folder `run_dir`.
 
     Args:
-        init_weights: the trained network that a fresh run starts from; None for random weights. The network of the
+        init_weights: the trained network that a fresh run starts from, or None for random weights. The network of the
             recipe becomes that of the weights, except for the `chosen` fields.
-        chosen: fields of the recipe that the user has set; the others are fitted to the data (`fitting.fit`) and to
-            the weights.
+        chosen: fields of the recipe that the user has set. The other fields are fitted to the data (`fitting.fit`) and
+            to the weights.
         teacher: a model to learn from, besides the labels.
-        deterministic: whether every operation must give the same bits each time; None: only without GPUs, where it
-            costs nothing.
+        deterministic: whether every operation must give the same bits each time. None means only without GPUs, where
+            this costs nothing.
         options: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
 
     Raises:
-        InputError: the arguments do not fit together; the message says what to change.
-        Stopped: a signal ended the run; its state is saved.
+        InputError: the arguments do not fit together. The message says what to change.
+        Stopped: a signal ended the run. Its state is saved.
     """
     stored = run_folder.load_config(run_dir) if resume else {}
     if resume:
@@ -90,9 +90,10 @@ def train(
     else:
         require_weights(recipe, init_weights)
     is_chief = machines is None or machines.index == 0
-    # The chief clears the folder before it meets the other workers, which may write there right after that.
+    # The chief clears the folder before it connects to the other workers, which may write to the folder right after
+    # that.
     with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
-        # Before any model is loaded: TensorFlow's devices cannot be configured once they have been used.
+        # This comes before any model is loaded: TensorFlow's devices cannot be configured once they have been used.
         with machines.waiting_for_all() if machines else contextlib.nullcontext():
             strategy = strategies.create(strategy_name, replicas, machines)
         if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
@@ -132,7 +133,7 @@ def train(
 
 
 def _lost_peer(error: tf.errors.OpError, machines: Cluster | None, service: str | None, run_dir: Path) -> str | None:
-    """Which worker or data service no longer answers, and what to do; None if the error has another cause."""
+    """Names the worker or data service that no longer answers, and the remedy. Returns None for other causes."""
     if machines is None:
         gone = tf.errors.UnavailableError | tf.errors.DeadlineExceededError | tf.errors.CancelledError
         if not service or not isinstance(error, gone):
@@ -193,7 +194,7 @@ def load_initial_weights(origin: Origin, run: Run) -> None:
 
 
 def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
-    """Raises InputError unless a resumed run has the data it began with: its means and its steps depend on it."""
+    """Raises InputError unless a resumed run has the data it began with: its means and steps depend on the data."""
     here = {
         "classes": list(manifest.classes),
         "data_channel_means": list(manifest.channel_means),

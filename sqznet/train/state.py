@@ -1,4 +1,4 @@
-"""How far a run has come: the counters and the history of its epochs, and the CSV files written from the history."""
+"""Stores the progress of a run: the counters and the history of its epochs. Writes CSV files from the history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMING_COLUMNS = ("epoch", "images_per_second", "seconds")  # in a file of their
 
 @dataclass
 class RunState:
-    """What a checkpoint holds besides the variables."""
+    """The content of a checkpoint besides the variables."""
 
     step: int = 0  # updates done
     sums: Sums = field(default_factory=Sums)  # over the current epoch

@@ -1,4 +1,4 @@
-"""Creates the tf.distribute strategy of a name. The training loop is the same for all strategies."""
+"""Creates the tf.distribute strategy with a given name. The training loop is the same for all strategies."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each, made by NVIDIA's d
 
 
 def create(name: str, replicas: int | None = None, machines: Cluster | None = None) -> tf.distribute.Strategy:
-    """A strategy for the devices of this machine.
+    """Creates a strategy for the devices of this machine.
 
     Args:
         name: `one` device; `mirrored`: all GPUs of this machine, or logical CPUs without GPUs; `multiworker`: all
             `machines`.
-        replicas: number of devices of `mirrored`; None: all GPUs, or one CPU.
-        machines: of `multiworker`; None: from TF_CONFIG or Slurm.
+        replicas: number of devices of `mirrored`. None means all GPUs, or one CPU.
+        machines: the machines of `multiworker`. None means that TF_CONFIG or Slurm names them.
 
     Raises:
-        InputError: an unknown name, more replicas than GPUs, no usable cluster, or GPUs that TensorFlow cannot use.
+        InputError: the name is unknown, there are more replicas than GPUs, no usable cluster, or GPUs that TensorFlow
+            cannot use.
     """
     if name not in NAMES:
         raise InputError(f"no strategy {name!r}; there are {', '.join(NAMES)}")
@@ -85,17 +86,17 @@ def _make_logical_cpus(count: int) -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run folder."""
+    """Returns whether this process writes the run folder."""
     return worker(strategy) == 0
 
 
 def worker(strategy: tf.distribute.Strategy) -> int:
-    """The index of this process among the workers; 0 for the chief."""
+    """Returns the index of this process among the workers. The chief has index 0."""
     resolver = strategy.cluster_resolver
     return resolver.task_id or 0 if resolver and resolver.task_type else 0
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
-    """The number of processes that train together."""
+    """Returns the number of processes that train together."""
     resolver = strategy.cluster_resolver
     return len(resolver.cluster_spec().as_dict().get("worker", [])) or 1 if resolver else 1

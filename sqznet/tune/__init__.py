@@ -1,1 +1,1 @@
-"""Hyper-parameter search over the fields of a recipe, with KerasTuner."""
+"""Searches hyper-parameters over the fields of a recipe, with KerasTuner."""

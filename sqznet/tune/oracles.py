@@ -1,4 +1,4 @@
-"""KerasTuner's oracles, which choose the next trial, made safe against a kill at any moment.
+"""Defines KerasTuner's oracles, which choose the next trial, so that a kill at any moment does no harm.
 
 KerasTuner writes oracle.json and trial.json in place, so a kill could leave half a file, lose a trial, or train it
 twice. It also takes seed 0 as no seed.
@@ -27,7 +27,7 @@ MAX_FAILURES = 5  # failed trials in a row that stop a search
 
 
 class _DurableOracle(keras_tuner.Oracle):
-    """An oracle that writes its files atomically and continues from them exactly."""
+    """An oracle that writes its files atomically and continues from these files exactly."""
 
     trials: dict[str, Any]
     _retry_queue: list[str]
@@ -45,7 +45,8 @@ class _DurableOracle(keras_tuner.Oracle):
         self.trials = {trial_id: self.trials[trial_id] for trial_id in self.start_order}
 
     def create_trial(self, tuner_id: str) -> Any:
-        # The end of a trial is written first; then the trial leaves the queue. After a kill in between it has ended.
+        # The end of a trial is written first. Then the trial leaves the queue. After a kill in between, the trial has
+        # ended.
         self._retry_queue = [trial_id for trial_id in self._retry_queue if trial_id not in self.end_order]
         return super().create_trial(tuner_id)
 
@@ -59,7 +60,7 @@ class Random(_DurableOracle, keras_tuner.oracles.RandomSearchOracle):
 
 
 class Bayesian(_DurableOracle, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Bayesian optimization. Its random state depends on the number of the trial only, so it survives a restart."""
+    """Bayesian optimization. Its random state depends only on the number of the trial, so a restart keeps it."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         self._random_state = np.random.RandomState(self.seed + len(self.trials))
@@ -69,7 +70,8 @@ class Bayesian(_DurableOracle, keras_tuner.oracles.BayesianOptimizationOracle):
 class Hyperband(_DurableOracle, keras_tuner.oracles.HyperbandOracle):
     """Hyperband that starts with fewer short trials, so that the best of them can continue within `trials` trials.
 
-    KerasTuner's starts with so many that a search of a dozen trials would end before any of them continues.
+    KerasTuner's Hyperband starts with so many short trials that a search of a dozen trials would end before any of them
+    continues.
     """
 
     def __init__(self, trials: int, **options: Any) -> None:
@@ -97,10 +99,10 @@ def _declared(space: spaces.Space) -> keras_tuner.HyperParameters:
 
 
 def make(tuner: str, space: spaces.Space, trials: int, epochs: int, seed: int) -> keras_tuner.Oracle:
-    """The oracle of that name, which ends after `trials` trials.
+    """Returns the oracle of that name, which ends after `trials` trials.
 
     Raises:
-        InputError: it needs a package that is not installed.
+        InputError: the oracle needs a package that is not installed.
     """
     if tuner == "bayesian" and not all(map(importlib.util.find_spec, ("scipy", "sklearn"))):
         raise InputError("--tuner=bayesian needs SciPy and scikit-learn: pip install scipy scikit-learn")

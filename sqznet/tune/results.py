@@ -21,7 +21,7 @@ IDENTITY, TABLE, PLOT, BEST_RECIPE = "search.json", "trials.csv", "trials.png", 
 
 
 def check_identity(out: Path, identity: dict[str, Any]) -> None:
-    """Writes the identity of a search into its folder, or compares it with the one that is there.
+    """Writes the identity of a search into its folder, or compares it with the identity that is there.
 
     Raises:
         InputError: the folder belongs to another search.
@@ -52,9 +52,9 @@ def conclude(
 
     Args:
         compared_by: flags of `sqznet.train` for the comparison of the recipe with the best settings, both trained in
-            full; None skips it.
+            full. None skips the comparison.
         data: the set that the trials were trained on.
-        origin: the weights that every trial started from; they decide the network.
+        origin: the weights that every trial started from. These weights decide the network.
 
     Raises:
         InputError: no trial was finished, or a training of the comparison failed.
@@ -95,7 +95,7 @@ def conclude(
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records: int) -> None:
-    """Trains both recipes in full, and prints which is better: trials are too short to tell.
+    """Trains both recipes in full, and prints which is better. Trials are too short to tell.
 
     Args:
         records: size of the val split.

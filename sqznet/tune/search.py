@@ -1,4 +1,4 @@
-"""The trials of a search. Each is a run of `sqznet.train` in its own process; KerasTuner's oracle chooses its settings.
+"""Runs the trials of a search. Each trial is a run of `sqznet.train` in its own process with settings from an oracle.
 
 The folder of a trial is a run folder. A restarted search keeps the finished trials, and the running trial continues
 from its last checkpoint. A signal to the search goes to the trial, which saves its state and ends. If the search is
@@ -120,18 +120,18 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
 
 
 class TrainingFailed(Exception):
-    """A training has failed; with the last line of its output."""
+    """A training has failed. The text contains the last line of its output."""
 
 
 def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
-    """Starts or continues a training in its own process; returns the best epoch.
+    """Starts or continues a training in its own process. Returns the best epoch.
 
     Raises:
-        TrainingFailed: it ended with an error.
-        TryAgain: it ended with a temporary failure.
+        TrainingFailed: the training ended with an error.
+        TryAgain: the training ended with a temporary failure.
         SearchStopped: a signal has stopped the training or the search.
     """
-    # Waits for a training that a killed search has left: it is saving its state.
+    # Waits for a training that a killed search has left: that training is saving its state.
     with locks.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
         files.write_json(run_dir / TRIAL, {"recipe": recipe.to_dict()})
     flags = [*flags, f"--recipe={run_dir / TRIAL}", f"--run_dir={run_dir}", "--resume"]
@@ -159,7 +159,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
 
 
 def _awaited(training: subprocess.Popen, run_dir: Path, epochs: int) -> int:
-    """Waits for a training, with a progress bar of its epochs; returns its exit code."""
+    """Waits for a training, with a progress bar of its epochs. Returns its exit code."""
 
     def watch() -> None:
         bar.update(task, completed=_epochs_finished(run_dir))
@@ -182,17 +182,17 @@ def _last(text: str | None) -> str:
 
 
 def _reason(message: str | None) -> str:
-    """Why a trial failed, from the traceback that KerasTuner stores."""
+    """Returns the reason why a trial failed, from the traceback that KerasTuner stores."""
     return _last(message).removeprefix(f"{FailedTrialError.__module__}.{FailedTrialError.__name__}: ")
 
 
 def recipe_of(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """The recipe of a trial. The values contain the epochs if the tuner is Hyperband."""
+    """Returns the recipe of a trial. The values contain the epochs if the tuner is Hyperband."""
     made = spaces.apply(recipe, _searched(values)).replace(name=f"{recipe.name}-trial")
     epochs = values.get(_HYPERBAND_EPOCHS)
     if not epochs:
         return made
-    # A shorter trial has a whole, shorter schedule, warm-up included.
+    # A shorter trial has a complete but shorter schedule, including the warm-up.
     warmup = made.warmup_epochs * epochs / made.epochs
     return made.replace(epochs=epochs, total_steps=None, warmup_epochs=warmup)
 
@@ -210,12 +210,12 @@ def shown(value: Any) -> str:
 
 
 def _searched(values: dict[str, Any]) -> dict[str, Any]:
-    """The values without those of KerasTuner itself."""
+    """Returns the values without the values of KerasTuner itself."""
     return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 
 
 def finished(folder: Path) -> list[Trial]:
-    """The trials of a search that have ended, best first, from KerasTuner's files.
+    """Reads from KerasTuner's files the trials of a search that have ended, best first.
 
     Raises:
         InputError: a file is damaged.
@@ -240,7 +240,7 @@ def finished(folder: Path) -> list[Trial]:
 
 
 def _rank(folder: Path, trial: Trial) -> tuple[float, float]:
-    """A sort key that is larger for a better trial. If top-1 is equal, the lower val loss decides."""
+    """Returns a sort key that is larger for a better trial. If top-1 is equal, the lower val loss decides."""
     if trial.top1 is None:
         return -1.0, 0.0
     try:

@@ -1,4 +1,4 @@
-"""The search space: fields of the recipe with the values to try, from a JSON file.
+"""Reads the search space: fields of the recipe with the values to try, from a JSON file.
 
   {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"},
    "label_smoothing": {"min": 0, "max": 0.2},
@@ -53,13 +53,13 @@ _PARSERS = {tuple[int, ...]: recipes.parse_milestones, tuple[tuple[int, int], ..
 
 
 def load(name: str, recipe: Recipe = recipes.ARTICLE) -> Space:
-    """The named space, or the one in a JSON file.
+    """Returns the named space, or the space in a JSON file.
 
     Args:
         recipe: each value must be valid in this recipe.
 
     Raises:
-        InputError: no such name or file, or a wrong field, choice or range in it.
+        InputError: there is no such name or file, or a field, a choice or a range in the file is wrong.
     """
     if name in SPACES:
         return SPACES[name]
@@ -94,10 +94,10 @@ def _check_in(recipe: Recipe, field: str, value: Any, space: Space, where: str) 
 
 
 def without_network_fields(space: Space, name: str) -> Space:
-    """The space without the fields of the network, which --init_weights decides.
+    """Returns the space without the fields of the network, which --init_weights decides.
 
     Raises:
-        InputError: the user's own space contains one of them.
+        InputError: the user's own space contains one of these fields.
     """
     decided = [field for field in space if field in recipes.NETWORK_FIELDS]
     if decided and name not in SPACES:
@@ -139,10 +139,10 @@ def _check(field: str, values: Any, where: str) -> None:
 
 
 def apply(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """The recipe with the values of one trial.
+    """Returns the recipe with the values of one trial.
 
     Raises:
-        InputError: they do not go together.
+        InputError: the values contradict each other.
     """
     parsers = {field: _PARSERS.get(KINDS[field]) for field in values}
     return recipe.replace(

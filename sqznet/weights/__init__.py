@@ -1,6 +1,6 @@
 """Imports published weights from files of many formats as a Keras model: `python -m sqznet.weights`.
 
-`read` parses and checks a file without TensorFlow; `build` makes the model, which takes RGB pixels 0..255.
+`read` parses and checks a file without TensorFlow. `build` makes the model, which takes RGB pixels 0..255.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IMAGENET_TRAIN = "ImageNet (ILSVRC 2012) train"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Properties that a file may not state; None: as in the file, or as usual for its format."""
+    """Properties that a file may not state. None means: as in the file, or as usual for its format."""
 
     input: str | None = None  # key of CONVENTIONS
     activation: str | None = None
@@ -50,7 +50,7 @@ class Published:
     card: Card
 
     def with_geometry(self, given: dict[str, Any]) -> Published:
-        """The same network with the user's scaling and cropping of photographs (`geometry.given`) in its card."""
+        """Returns the same network. Its card contains the user's scaling and cropping (`geometry.given`)."""
         if not given:
             return self
         preprocessing = geometry.applied(self.card.preprocessing, given)
@@ -60,7 +60,7 @@ class Published:
 
 
 def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
-    """Reads a file of weights; `source` is its path, or a name of the catalogue, which is downloaded.
+    """Reads a file of weights. `source` is its path, or a name of the catalogue, whose file is downloaded.
 
     Raises:
         InputError: the file is damaged or no SqueezeNet, or neither the file nor the options state what is needed.
@@ -115,7 +115,7 @@ def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
 
 
 def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tuple[str, ...], bool]:
-    """The names of the classes, and whether they are the 1,000 of ImageNet."""
+    """Returns the names of the classes, and whether they are the 1,000 classes of ImageNet."""
     imagenet = tuple(labels.imagenet())
     if given is not None:
         if len(given) != count:
@@ -125,10 +125,10 @@ def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tup
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names in a file, in the order of their labels, by the same rules as the labels.txt of shards.
+    """Reads the class names in a file, in the order of their labels, by the same rules as the labels.txt of shards.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         named, _ = class_names.read(path)
@@ -138,7 +138,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def build(published: Published) -> keras.Model:
-    """The Keras model, from uint8 RGB pixels 0..255 to logits."""
+    """Builds the Keras model, from uint8 RGB pixels 0..255 to logits."""
     from sqznet.network import model as models
 
     convention = published.convention
@@ -151,6 +151,6 @@ def build(published: Published) -> keras.Model:
 
 
 def load(source: Path, options: ImportOptions = ImportOptions()) -> tuple[keras.Model, Card]:
-    """`read`, then `build`."""
+    """Reads a file of weights with `read`, then builds the model with `build`."""
     published = read(source, options)
     return build(published), published.card

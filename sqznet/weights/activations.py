@@ -1,4 +1,4 @@
-"""Finds convolutions without an activation. In our networks each convolution has one, except those of bypasses."""
+"""Finds convolutions that no activation follows. In sqznet's networks only those of bypasses have none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Node:
 
 
 def missing(nodes: list[Node]) -> list[str]:
-    """The convolutions without an activation, among the nodes of a graph in their order."""
+    """Returns the names of the convolutions that no activation follows. `nodes` are in the order of the graph."""
     convolutions = [node for node in nodes if node.kind == "convolution" and node.name and "bypass" not in node.name]
     activations = [node for node in nodes if node.kind == "activation"]
     joins = any(node.kind == "concat" and node.inputs for node in nodes)
@@ -35,7 +35,7 @@ def missing(nodes: list[Node]) -> list[str]:
 
 
 def _missing_by_order(nodes: list[Node]) -> list[str]:
-    """Squeeze convolutions not followed by an activation, in fire modules whose expand convolutions are."""
+    """Returns the squeeze convolutions that no activation follows, in fire modules where one follows both expands."""
     activated, before = set(), ""
     for node in nodes:
         if node.kind == "activation":
@@ -49,7 +49,7 @@ def _missing_by_order(nodes: list[Node]) -> list[str]:
 
 
 def refusal(names: Iterable[str]) -> str:
-    """The message for a network in which these convolutions have no activation."""
+    """Returns the message for a network in which these convolutions have no activation."""
     names = list(names)
     squeezes = all(name.endswith("_squeeze1x1") for name in names)
     after = "the squeeze convolutions" if squeezes else ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,7 +1,7 @@
-"""Caffe's `.caffemodel`: a NetParameter in protobuf (BVLC/caffe, src/caffe/proto/caffe.proto).
+"""Reads Caffe's `.caffemodel`: a NetParameter in protobuf (BVLC/caffe, src/caffe/proto/caffe.proto).
 
 Both lists of layers are read: `layers`, of Caffe before 2014 (V1LayerParameter), and `layer`. Only the fields below are
-declared; protobuf skips the others. Names are declared as bytes, because they may not be UTF-8.
+declared; protobuf skips all others. Names are declared as bytes, because they may not be UTF-8.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SCHEMA: protobuf.Schema = {
 
 @functools.cache
 def _net_class() -> Any:
-    """The protobuf class of Net, built from the table above."""
+    """Returns the protobuf class of Net, built from the table above."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_type = descriptor_pb2.FieldDescriptorProto
@@ -79,12 +79,12 @@ def _net_class() -> Any:
 
 
 def looks_like(content: bytes) -> bool:
-    """The first field of a NetParameter: its name, or a layer of either kind."""
+    """Checks for the first field of a NetParameter: its name, or a layer of either kind."""
     return content[:1] in (b"\x0a", b"\x12") or content[:2] == b"\xa2\x06"
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file, or layers that are not of a SqueezeNet."""
+    """Reads the file. Raises InputError if the file is damaged or a layer does not belong to a SqueezeNet."""
     from google.protobuf.message import DecodeError
 
     protobuf.check(content, _SCHEMA, where)
@@ -120,7 +120,7 @@ def read(content: bytes, where: str) -> Found:
 
 
 def _end(layers: list[Any]) -> int:
-    """The number of layers up to the average pooling at the end; later ones only use or measure its output."""
+    """Counts the layers up to the average pooling at the end. Later layers only use or measure its output."""
     last = max((place for place, layer in enumerate(layers) if layer.blobs), default=len(layers))
     averages = [place for place, layer in enumerate(layers) if layer.type in _POOLING and layer.pooling_param.pool == 1]
     return next((place + 1 for place in averages if place > last), len(layers))
@@ -141,7 +141,7 @@ def _check(layer: Any, wrong: str, where: str) -> None:
 
 
 def _wrong_in_layer(layer: Any) -> str:
-    """Why a SqueezeNet has no such layer; empty if it may have one."""
+    """Returns the reason why a SqueezeNet has no such layer, or an empty string if it may have one."""
     if layer.type in _CONVOLUTION and len(layer.blobs) == 2:
         return ""
     is_data = layer.top and not layer.bottom  # photographs or labels from any kind of reader
@@ -171,7 +171,7 @@ def _check_activations(layers: list[Any], ours: dict[str, str], where: str) -> N
 
 
 def _kind(layer: Any) -> str:
-    """The kind of an `activations.Node`."""
+    """Returns the kind of an `activations.Node`."""
     if layer.type in _CONVOLUTION:
         return "convolution"
     if layer.type in _ACTIVATIONS:

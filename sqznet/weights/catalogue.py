@@ -1,7 +1,7 @@
-"""Published weights by name: their address, hash, licence and stated accuracy.
+"""Lists published weights by name: their address, hash, licence and stated accuracy.
 
 Hashes, sizes and addresses of the Caffe files are those of OpenVINO's Open Model Zoo (models/public/squeezenet1.0 and
-1.1, model.yml); accuracy is the authors' own, on ImageNet's validation set, n = 50,000.
+1.1, model.yml). The authors measured the accuracy on ImageNet's validation set, n = 50,000.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The input pixels that published networks were trained on, so that imported networks can take RGB 0..255 instead."""
+"""Describes the pixels that published networks were trained on, so that imported networks can take RGB 0..255."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqznet.images.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Convention:
-    """Colour order and scale of the input; means and deviations are R, G, B, for pixels of 0..255."""
+    """Colour order and scale of the input. Means and deviations are R, G, B, for pixels of 0..255."""
 
     about: str
     colour_order: str
@@ -20,7 +20,7 @@ class Convention:
     preprocessing: Preprocessing  # with which the published accuracy was measured
 
     def kernel(self, conv1: np.ndarray) -> np.ndarray:
-        """conv1's kernel (out, in, height, width) for RGB pixels."""
+        """Converts conv1's kernel (out, in, height, width) to RGB pixels."""
         return conv1[:, ::-1] if self.colour_order == "BGR" else conv1
 
 

@@ -1,4 +1,4 @@
-"""The result of every importer: the convolutions of a network, and the check that they form a SqueezeNet.
+"""Holds the result of every importer, the convolutions of a network, and checks that they form a SqueezeNet.
 
 Kernels are float32 (out, in, height, width), biases float32 (out,), as the published files have them.
 """
@@ -29,7 +29,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Found:
-    """The content of a file of weights; None: the file does not tell."""
+    """The content of a file of weights. None means that the file does not tell."""
 
     convolutions: dict[str, Convolution]  # by our names, such as fire2_expand3x3
     pixels: str | None = None  # key of CONVENTIONS
@@ -42,12 +42,12 @@ class Found:
 
 
 def names() -> list[str]:
-    """The names of the 26 convolutions of every SqueezeNet, in the order of the network."""
+    """Lists the names of the 26 convolutions of every SqueezeNet, in the order of the network."""
     return list(shapes(Network(1)))
 
 
 def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
-    """The kernel shape of each convolution of a network."""
+    """Returns the kernel shape of each convolution of a network."""
     arch = ARCHS[network.arch]
     expected = {"conv1": (arch.conv1_filters, 3, arch.conv1_kernel, arch.conv1_kernel)}
     channels = arch.conv1_filters
@@ -63,7 +63,7 @@ def shapes(network: Network) -> dict[str, tuple[int, int, int, int]]:
 
 
 def shaped(values: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
-    """Raises InputError if the shape is not that of a kernel or a bias, or the values do not fill it."""
+    """Raises InputError if the shape is not that of a kernel or a bias, or the values do not fill the shape."""
     if not 1 <= len(shape) <= 4 or min(shape) < 1 or math.prod(shape) != values.size:
         raise InputError(
             f"{what} is damaged: {values.size:,} values do not make up an array of {_some(map(str, shape))}"
@@ -72,20 +72,20 @@ def shaped(values: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
 
 
 def as_float32(array: np.ndarray, what: str) -> np.ndarray:
-    """Raises InputError if the array holds no floating-point numbers."""
+    """Converts an array to float32. Raises InputError if it contains no floating-point numbers."""
     if array.dtype.name not in FLOATS:
         raise InputError(f"{what} holds {array.dtype.name}; expected one of {', '.join(FLOATS)}")
-    with np.errstate(over="ignore"):  # too large values become infinite, and `check` refuses them
+    with np.errstate(over="ignore"):  # values that are too large become infinite, and `check` refuses these
         return array.astype(np.float32)
 
 
 def is_counter(name: str, array: np.ndarray) -> bool:
-    """Whether an array is not a weight but PyTorch's counter of averaged steps."""
+    """Checks whether an array is one of PyTorch's counters, `num_batches_tracked` or `n_averaged`, and not a weight."""
     return array.size == 1 and array.dtype.kind in "iu" and _COUNTER.fullmatch(name) is not None
 
 
 def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
-    """Convolutions by layer, from arrays with names such as `LAYER/weights` and `LAYER/bias`; counters are ignored.
+    """Groups arrays with names such as `LAYER/weights` and `LAYER/bias` into convolutions by layer. Ignores counters.
 
     Raises:
         InputError: a kernel without its bias, a bias without its kernel, another name, or no floating-point numbers.
@@ -111,11 +111,11 @@ def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
 
 
 def check(found: Found, where: str) -> Network:
-    """The network of these convolutions.
+    """Returns the network of these convolutions.
 
     Raises:
-        InputError: they do not form a SqueezeNet; names the first that is missing, unknown, of another shape, or not
-            finite.
+        InputError: the convolutions do not form a SqueezeNet. The error names the first convolution that is missing,
+            unknown, of another shape, or not finite.
     """
     convolutions = found.convolutions
     for name in ("conv1", "conv10"):
@@ -157,12 +157,12 @@ def check(found: Found, where: str) -> Network:
 
 
 def _usual_padding(arch: str, pixels: str | None) -> int:
-    """Caffe's v1.0 has zero padding in conv10; its v1.1 and the networks of other programs have none."""
+    """Returns conv10's usual padding. Caffe's v1.0 pads with zeros there. Its v1.1 and other networks do not."""
     return 1 if arch == "v1.0" and pixels == "caffe" else 0
 
 
 def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
-    """What to do about a first or last layer with another name that its shape does not identify."""
+    """Returns a hint about a first or last layer with another name that its shape does not identify."""
     known = shapes(Network(1, bypass="complex"))
     strangers = [f"{name!r} {each.kernel.shape}" for name, each in convolutions.items() if name not in known]
     if not strangers:
@@ -175,7 +175,7 @@ def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
 
 
 def _spellings(convolutions: Mapping[str, Convolution], expected: Mapping[str, object]) -> str:
-    """Names under which a missing layer would be found, if there are layers of unknown names."""
+    """Returns names under which a missing layer would be found, if there are layers of unknown names."""
     strangers = [repr(name) for name in convolutions if name not in expected]
     if not strangers:
         return ""

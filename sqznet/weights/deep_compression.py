@@ -1,9 +1,9 @@
-"""The file of the Deep Compression release (Han et al. 2015, arXiv 1510.00149): SqueezeNet in 660 KiB.
+"""Reads the file of the Deep Compression release (Han et al. 2015, arXiv 1510.00149): SqueezeNet in 660 KiB.
 
 Little-endian, without a magic number. First, for each of the 26 convolutions, the number n of its stored codes, uint32.
-Then, for each convolution: a codebook of 256 float32; its biases, float32; n codes, uint8; n relative positions of 4
-bits, the low half of a byte first. A code is `position + 1` places after the previous one in the flattened (out,
-in, height, width) kernel; the weights between them are the codebook's entry 0.
+Then follow for each convolution a codebook of 256 float32, its biases as float32, n codes as uint8, and n relative
+positions of 4 bits, the low half of a byte first. A code is `position + 1` places after the previous one in the
+flattened (out, in, height, width) kernel. The weights between two codes are the codebook's entry 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = 4 * len(names())
 
 
 def looks_like(content: bytes) -> bool:
-    """Whether the counts at the beginning could be those of a SqueezeNet: there is no magic number."""
+    """Checks whether the counts at the beginning could be those of a SqueezeNet. The format has no magic number."""
     if len(content) < _HEAD:
         return False
     counts = np.frombuffer(content, "<u4", len(names()))
@@ -33,7 +33,7 @@ def looks_like(content: bytes) -> bool:
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError if the file is cut short, too long, or a position runs past its layer."""
+    """Reads the file. Raises InputError if it is cut short or too long, or a position runs past its layer."""
     if len(content) < _HEAD:
         raise InputError(f"{where} is damaged: its head has {_HEAD} bytes, and the file {len(content)}")
     counts = np.frombuffer(content, "<u4", len(names())).tolist()

@@ -1,4 +1,4 @@
-"""Downloads a file of the catalogue once: an interrupted download is resumed, and the file's hash is checked.
+"""Downloads a file of the catalogue once. Resumes an interrupted download, and checks the file's hash.
 
 The cache is the folder named by SQZNET_CACHE, else ~/.cache/sqznet. A file copied there by hand is used as well, if it
 has the file name of the catalogue's address.
@@ -29,17 +29,17 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str, entry: Publication, cache: Path) -> Path:
-    """The cached file, downloaded if it is not there yet.
+    """Returns the path of the cached file. Downloads the file if it is not there yet.
 
     Raises:
-        InputError: it cannot be downloaded, or its hash is wrong. The cache then has no file of that name, but may have
-            the received part (`.part`), with which the next call goes on.
+        InputError: the file cannot be downloaded, or its hash is wrong. The cache then contains no file of that name,
+            but it may contain the received part (`.part`), with which the next call continues.
     """
     path = cache / entry.file_name
     try:
         if path.is_file() and files.sha256_of(path) == entry.sha256:  # also in a read-only cache
             return path
-        # Without the lock, two processes could write the same partial file, or remove each other's.
+        # Without the lock, two processes could write the same partial file, or one could remove the other's file.
         with locks.locked(locks.beside(path), f"fetches {path}"):
             if path.is_file():
                 _check(path, name, entry)
@@ -69,7 +69,7 @@ def _check(path: Path, name: str, entry: Publication) -> None:
 
 
 def _download(name: str, entry: Publication, partial: Path, path: Path) -> None:
-    """Completes `partial`, which may hold the beginning of the file already."""
+    """Completes `partial`, which may already contain the beginning of the file."""
     reason = ""
     kind: type[InputError] = TryAgain
     for attempt in range(ATTEMPTS):

@@ -25,10 +25,10 @@ IMPORTERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, str], Found
 
 
 def read(path: Path) -> tuple[str, Found]:
-    """The name of the file's format, and what the file holds.
+    """Returns the name of the file's format, and the content of the file.
 
     Raises:
-        InputError: no such file, too large, of no known format, damaged, or no SqueezeNet.
+        InputError: there is no such file, or the file is too large, of no known format, damaged, or no SqueezeNet.
     """
     try:
         size = path.stat().st_size
@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[str, Found]:
 
 
 def parse(content: bytes, where: str) -> tuple[str, Found]:
-    """`read` for the content of a file; `where` is its name in messages."""
+    """Parses the content of a file as `read` does. `where` is the name of the file in messages."""
     stranger = None if deep_compression.looks_like(content) else foreign.what_is(content)
     if stranger:
         raise InputError(f"{where} is {stranger}")

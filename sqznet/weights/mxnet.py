@@ -1,4 +1,4 @@
-"""MXNet's `.params`: a list of arrays, then their names (apache/mxnet, src/ndarray/ndarray.cc).
+"""Reads MXNet's `.params`: a list of arrays, then their names (apache/mxnet, src/ndarray/ndarray.cc).
 
 Little-endian: uint64 0x112, uint64 0, uint64 count, the arrays, uint64 count, the names (uint64 length, bytes). Each
 array is, by its first uint32:
@@ -34,7 +34,7 @@ _UNNAMED = re.compile(r"convolution\d+$")
 
 
 class _Reader:
-    """Reads from the bytes of a file, and checks that they are there."""
+    """Reads from the bytes of a file, and checks that enough bytes are left."""
 
     def __init__(self, content: bytes, where: str) -> None:
         self._content, self._where, self._offset = content, where, 0
@@ -58,7 +58,7 @@ class _Reader:
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file, or arrays that no SqueezeNet has."""
+    """Reads the file. Raises InputError if it is damaged or contains arrays that no SqueezeNet has."""
     reader = _Reader(content, where)
     reader.take(len(MAGIC) + 8)
     count = reader.number("Q")

@@ -36,7 +36,7 @@ _PARTS = {
 }
 _PART = "(?:" + "|".join(f"(?P<{part}>{spellings})" for part, spellings in _PARTS.items()) + f"){_AFTER}"
 _FIRE = re.compile(rf"{_BEFORE}(?:fire_?|features_)([0-9]{{1,3}})_{_PART}")
-# Of a model in a Sequential or a list: there is only a number before the part.
+# In a model in a Sequential or a list, only a number precedes the part.
 _NUMBERED = re.compile(rf"(?:.*[a-z_])?([0-9]{{1,3}})_{_PART}")
 
 _TORCHVISION = re.compile(r"features_\d+_")
@@ -45,7 +45,7 @@ _INSIDE = re.compile(r"fire_?\d|features_\d+_")  # in a fire module, where a nam
 
 @dataclass(frozen=True)
 class Named:
-    """The convolutions of a file by our names; unknown layers keep their own."""
+    """The convolutions of a file by sqznet's names. Unknown layers keep their own names."""
 
     convolutions: dict[str, Convolution]
     ours: dict[str, str]  # by the file's name
@@ -53,14 +53,14 @@ class Named:
     torchvision: bool  # whether the names are torchvision's
 
     def found(self, pixels: str | None = None, **fields: Any) -> Found:
-        """The result of an importer. Networks with torchvision's names were trained on torchvision's pixels."""
+        """Returns the result of an importer. Networks with torchvision's names were trained on torchvision's pixels."""
         if self.torchvision:
             pixels, fields = "torchvision", {"conv10_padding": 0, **fields}
         return Found(self.convolutions, pixels=pixels, by_shape=self.by_shape, **fields)
 
 
 def read(layers: Mapping[str, Convolution], where: str) -> Named:
-    """Raises InputError if two names map to the same convolution."""
+    """Maps the layers of a file to convolutions. Raises InputError if two names map to the same convolution."""
     plain = {name: _plain(name) for name in layers}
     pattern = _FIRE if any(map(_FIRE.fullmatch, plain.values())) else _NUMBERED
     matches = {name: pattern.fullmatch(each) for name, each in plain.items()}
@@ -81,7 +81,7 @@ def read(layers: Mapping[str, Convolution], where: str) -> Named:
 
 
 def numbered(layers: Mapping[str, Convolution], where: str) -> Named:
-    """`read`; but names that differ only in their numbers are mapped by number, in the order of the network."""
+    """Maps the layers as `read` does. Names that differ only in numbers are mapped in the network's order."""
     named = read(layers, where)
     by_name = set(named.ours.values()) - set(named.by_shape.values())
     if by_name - {"conv1", "conv10"} or len(layers) != len(OURS):  # these two could also be numbers
@@ -98,12 +98,12 @@ def numbered(layers: Mapping[str, Convolution], where: str) -> Named:
 
 
 def _plain(name: str) -> str:
-    """The name without wrappers, in lower case, with one kind of separator."""
+    """Returns the name without wrappers, in lower case, with one kind of separator."""
     return re.sub(r"[^a-z0-9]+", "_", _WRAPPED.sub(r"\1", name).lower()).strip("_")
 
 
 def _fires(numbers: Iterable[int], only_eight: bool) -> dict[int, str]:
-    """The fire module of each number in the names: of eight numbers the smallest is fire2, and so on."""
+    """Maps the numbers in the names to fire modules: of eight numbers the smallest is fire2, and so on."""
     ordered = sorted(numbers)
     if len(ordered) == len(FIRES):
         return dict(zip(ordered, FIRES, strict=True))
@@ -122,7 +122,7 @@ def _ours(plain: str, match: re.Match[str] | None, fires: dict[int, str]) -> str
 
 
 def _by_shape(left: Mapping[str, Convolution], taken: set[str]) -> dict[str, str]:
-    """Missing convolutions whose shape exactly one of the remaining layers has: mostly a new last layer."""
+    """Finds missing convolutions whose shape exactly one of the remaining layers has: mostly a new last layer."""
     found = {}
     for missing in OURS:
         if missing not in taken:

@@ -1,4 +1,4 @@
-"""Weights as a NumPy archive: a kernel (out, in, height, width) and a bias of each layer.
+"""Reads weights from a NumPy archive: a kernel (out, in, height, width) and a bias of each layer.
 
 Names such as `<layer>/weights` and `<layer>/bias` mean a network of Caffe. Torchvision's names are known too. Other
 names do not tell which pixels the network was trained on.
@@ -24,7 +24,10 @@ _MAX_DIRECTORY_BYTES = 64 * 1024  # bytes; a SqueezeNet's has 4,000
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged archive, arrays of objects, or layers that Caffe's SqueezeNet does not have."""
+    """Reads the archive.
+
+    Raises InputError if it is damaged or contains objects or layers that Caffe's SqueezeNet lacks.
+    """
     arrays, left = {}, MAX_UNPACKED_BYTES
     _check_directory(content, where)
     try:
@@ -48,7 +51,7 @@ def read(content: bytes, where: str) -> Found:
 
 
 def _check_directory(content: bytes, where: str) -> None:
-    """Refuses a too long list of members, before `zipfile` creates objects for it.
+    """Refuses a list of members that is too long, before `zipfile` creates objects for it.
 
     The last 22 bytes of an archive without a comment state the length of the list. A record of 20 bytes before them
     means that the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither comment nor record.

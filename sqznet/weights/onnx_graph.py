@@ -40,12 +40,12 @@ _MODEL: protobuf.Schema = {2: None, 3: None, 4: None, 6: None, 7: _GRAPH, 8: {1:
 
 
 def looks_like(content: bytes) -> bool:
-    """The first field of a ModelProto, a version below 128."""
+    """Checks for the first field of a ModelProto, a version below 128."""
     return content[:1] == b"\x08"
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file, data outside of it, or a graph of another network."""
+    """Reads the file. Raises InputError for a damaged file, data outside of it, or a graph of another network."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -64,7 +64,7 @@ def read(content: bytes, where: str) -> Found:
 
 
 class _Walk:
-    """Follows the nodes of the graph in order; `at` maps each tensor to the part of a SqueezeNet that computed it."""
+    """Follows the nodes of the graph in order. `at` maps each tensor to the part of a SqueezeNet that computed it."""
 
     def __init__(self, graph: Any, where: str) -> None:
         self.where = where
@@ -92,7 +92,7 @@ class _Walk:
         )
 
     def attribute(self, node: Any, name: str, default: Any) -> Any:
-        """The value of a node's attribute, of the same type as its default."""
+        """Returns the value of a node's attribute, of the same type as its default."""
         kind, field = _ATTRIBUTES[type(default)]
         for attribute in node.attribute:
             if attribute.name == name:
@@ -118,7 +118,7 @@ class _Walk:
         self.at[node.output[0]] = self._place(node, places)
 
     def _place(self, node: Any, places: list[str]) -> str:
-        """The part of a SqueezeNet that the node's output belongs to."""
+        """Returns the part of a SqueezeNet that the node's output belongs to."""
         place, op = places[0], node.op_type
         handlers = {"Conv": self._conv, "Concat": self._concat, "Add": self._add, "MaxPool": self._max_pool}
         if op in _SHAPE_ARITHMETIC and (place == "shape" or (place == "logits" and op == "Shape")):
@@ -183,7 +183,7 @@ class _Walk:
         padding = 1 if place.endswith("expand3x3") else 0
         given = self.attribute(node, "pads", [0] * 4)
         if self.attribute(node, "auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
-            # Half of an odd kernel at a stride of 1. At conv1's stride of 2 it differs from Caffe's padding.
+            # This is half of an odd kernel at a stride of 1. At conv1's stride of 2 it differs from Caffe's padding.
             given = [kernel.shape[2] // 2] * 4
         if place == "conv10" and given == [1] * 4:
             self.conv10_padding = padding = 1
@@ -198,7 +198,7 @@ class _Walk:
         return place if place.endswith("_bypass1x1") else place + _RAW
 
     def _place_of_conv(self, node: Any, place: str, kernel: np.ndarray) -> str:
-        """The name of a convolution whose input is `place`."""
+        """Returns the name of a convolution whose input is `place`."""
         if place == "image":
             kernels = {each.conv1_kernel: name for name, each in ARCHS.items()}
             if kernel.shape[2] not in kernels:
@@ -218,7 +218,7 @@ class _Walk:
         raise self.refuse(node, f"after {place} is not part of one")
 
     def _block(self, node: Any, place: str) -> str:
-        """The block whose output `place` is, with its pooling checked; empty if it is not the output of a block."""
+        """Returns the block whose output `place` is, with its pooling checked, or an empty string if there is none."""
         block = place.removesuffix("_pool")
         if block not in _BLOCKS:
             return ""
@@ -266,7 +266,7 @@ class _Walk:
         return f"{block}_pool"
 
     def _side(self, node: Any, block: str) -> int:
-        """The side of a block's output, in pixels; 0 if the file does not state the size of its images."""
+        """Returns the side of a block's output, in pixels, or 0 if the file does not state the size of its images."""
         try:
             return map_sides(self.arch, self.image_size)[block] if self.image_size else 0
         except InputError as error:

@@ -1,4 +1,4 @@
-"""PyTorch's weights as safetensors: torchvision's `features.0.weight` to `classifier.1.bias`, or under other names."""
+"""Reads PyTorch weights from safetensors: torchvision's `features.0.weight` to `classifier.1.bias`, or other names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _COUNTERS = {"I64": "<i8", "I32": "<i4"}
 
 
 def looks_like(content: bytes) -> bool:
-    """A length of 8 bytes, then JSON."""
+    """Checks for a length of 8 bytes, then JSON."""
     return content[8:9] == b"{"
 
 
 def read(content: bytes, where: str) -> Found:
-    """Raises InputError for a damaged file or tensors that no SqueezeNet has."""
+    """Reads the file. Raises InputError if it is damaged or contains tensors that no SqueezeNet has."""
     import safetensors
 
     length = int.from_bytes(content[:8], "little")

@@ -365,7 +365,9 @@ def test_the_command_can_be_pasted_where_the_path_has_blanks(tmp_path):
 def test_a_foreign_file_beside_a_manifest_is_refused(bundle, foreign, tmp_path):
     shutil.copy(bundle / "manifest.json", tmp_path)
     shutil.copy(foreign["softmax"], tmp_path / "theirs.onnx")
-    with pytest.raises(InputError, match=r"theirs.onnx is not a file exported by sqznet: it has no sqznet.json inside and no"):
+    with pytest.raises(
+        InputError, match=r"theirs.onnx is not a file exported by sqznet: it has no sqznet.json inside and no"
+    ):
         inference.load(tmp_path / "theirs.onnx")
     shutil.copy(foreign["softmax"], tmp_path / "model.onnx")
     with pytest.raises(InputError, match=r"model.onnx does not have the sha256 that .*manifest.json gives"):

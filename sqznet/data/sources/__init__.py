@@ -1,7 +1,8 @@
 """Sources of photographs. Each source lists its photographs, then yields their encoded bytes.
 
-`open_source("folder:PATH", ...)` opens one. There is one module for each kind of source; `listing` has what they share.
-A source holds the names of the photographs, not their content.
+`open_source("folder:PATH", ...)` opens a source. Each kind of source has its own module: folder, ilsvrc, tfds,
+tfrecord, synthetic. `listing` contains the types of all sources. The other modules are parts of these. A source stores
+the names of the photographs, not their content.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def open_source(
         holdout_per_class: photographs of each class to move from train to test; None means 50 for ilsvrc, as in the
             article, and 0 for other sources.
         blacklist: ilsvrc only: leave out the validation photographs that the devkit blacklists.
-        label_offset: tfrecord only: added to every label; None requires labels that start at 0.
-        test_files: pattern (`*`, `?`); all photographs with a matching file name become the test split.
+        label_offset: tfrecord only: a number that is added to every label. None requires labels that start at 0.
+        test_files: pattern (`*`, `?`). All photographs with a matching file name become the test split.
 
     Raises:
         InputError: the source is unknown, a path is missing, or the listing is inconsistent.
@@ -88,13 +89,13 @@ def open_source(
 
 
 def published(spec: str) -> str:
-    """The source as the manifest names it: without the location on this machine."""
+    """Returns the source as the manifest names it: without the location on this machine."""
     kind, colon, where = spec.partition(":")
     return f"{kind}{colon}{remote.published(where)}" if where else spec
 
 
 def with_relative_paths(note: str, spec: str) -> str:
-    """A note about a source, with its paths relative to the parent of the source's folder."""
+    """Returns a note about a source, with paths relative to the parent of the source's folder."""
     where = Path(spec.partition(":")[2] or ".").expanduser()
     before = where.absolute().parent
     return note if before == before.parent else note.replace(f"{one_line(before)}/", "")

@@ -1,4 +1,4 @@
-"""Class names for shards of other builders: from a labels.txt beside them, else from the records, else numbers."""
+"""Finds class names for shards of other builders: from a labels.txt beside them, from the records, or numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BACKGROUND = ("background", "unused background", "unused", "dummy")  # names of
 
 @dataclass
 class InRecords:
-    """Names by label, from the records."""
+    """The names by label that the records contain."""
 
     synsets: dict[int, str] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
@@ -28,11 +28,12 @@ class InRecords:
 
 
 def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) -> tuple[list[str], list[str]]:
-    """The class names in the order of the labels, and notes about them.
+    """Returns the class names in the order of the labels, and notes about them.
 
     Args:
         folders: where to look for a labels.txt.
-        offset: the number that was added to the records' labels; the numbers in labels.txt may include it or not.
+        offset: the number that was added to the records' labels. The numbers in labels.txt may include this offset or
+            not.
         highest: the highest label, after the offset was added.
     """
     files = (folder / name for name in FILES for folder in folders)
@@ -85,7 +86,10 @@ def _from_records(in_records: InRecords, highest: int) -> tuple[list[str], list[
 
 
 def read(file: Path) -> tuple[dict[int, str], bool]:
-    """Class names by label, and whether the file has the labels ("0:daisy"); otherwise they are the line numbers."""
+    """Reads class names by label. Also returns whether the file contains the labels ("0:daisy").
+
+    Otherwise line numbers are the labels.
+    """
     lines = [normalized(line.strip()) for line in text_lines(file)]
     while lines and not lines[-1]:
         lines.pop()

@@ -39,7 +39,7 @@ def photograph_key(features: Any) -> str | None:
 
 
 def photograph(features: Any) -> bytes:
-    """The encoded photograph; raw pixels are converted to PNG."""
+    """Returns the encoded photograph. Raw pixels are converted to PNG."""
     content: bytes = features[photograph_key(features)].bytes_list.value[0]
     is_raw = text(features, FORMAT).lower() == b"raw" or not content.startswith(_ENCODED)
     return (_from_pixels(content, features) if is_raw else None) or content
@@ -56,7 +56,7 @@ def _from_pixels(content: bytes, features: Any) -> bytes | None:
 
 
 def label(features: Any, where: str) -> int | str | None:
-    """The label as it is stored; if there is none, the class name; None if the record has neither.
+    """Returns the label as it is stored. If there is no label, returns the class name, or None if there is neither.
 
     Raises:
         InputError: the label is not a single whole number.
@@ -78,13 +78,13 @@ def label(features: Any, where: str) -> int | str | None:
 
 
 def text(features: Any, keys: tuple[str, ...]) -> bytes:
-    """The value of the first of the keys that has one."""
+    """Returns the value of the first of the keys that has a value."""
     values = (features[key].bytes_list.value for key in keys if key in features)
     return next((stripped for value in values if value and (stripped := value[0].strip())), b"")
 
 
 def as_name(text: bytes) -> str:
-    """A class name, decoded as UTF-8 or, as older builders wrote it, as Latin-1."""
+    """Decodes a class name as UTF-8, or as Latin-1, which older builders wrote."""
     try:
         return normalized(text.decode())
     except UnicodeDecodeError:
@@ -92,7 +92,7 @@ def as_name(text: bytes) -> str:
 
 
 def keys_in_words(features: Any) -> str:
-    """The keys that were expected, and the keys of the record with their types."""
+    """Lists the keys that were expected, and the keys of the record with their types."""
     found = [
         f"{key} ({(features[key].WhichOneof('kind') or 'empty').removesuffix('_list')})" for key in sorted(features)
     ]

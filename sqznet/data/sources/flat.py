@@ -1,4 +1,4 @@
-"""A split with all photographs in one folder and a file of labels beside them, as in ImageNet and Tiny-ImageNet."""
+"""Reads a split with all photographs in one folder and one file of labels, as in ImageNet and Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNKNOWN = ("unknown", "unlabelled", "unlabeled")
 def folder_of(
     reading: Walk, folder: Path, inside: list[Path], loose: list[Path], classes: Collection[str]
 ) -> Path | None:
-    """The folder that holds the photographs of a split without class folders; None if there are class folders."""
+    """Returns the folder that contains the photographs of a split, or None if there are class folders."""
     if not inside:
         return folder
     only = inside[0]
@@ -31,14 +31,14 @@ def folder_of(
 def read(
     reading: Walk, folder: Path, split_folder: Path, split: str, classes: Collection[str]
 ) -> tuple[dict[str, list[str]], str | None]:
-    """The photographs in `folder` by class, and a note.
+    """Returns the photographs in `folder` by class, and a note.
 
     Args:
-        split_folder: the folder named after the split; the file of labels is in it or beside it.
+        split_folder: the folder named after the split. The file of labels is in this folder or beside it.
         classes: the classes of train.
 
     Raises:
-        InputError: there are photographs but no file of labels. A test split without one is left out instead.
+        InputError: there are photographs but no file of labels. A test split without such a file is left out instead.
     """
     _, files = reading.entries(folder)
     photographs = walk.are_photographs(files) or walk.may_be_photographs(files)
@@ -69,9 +69,10 @@ def read(
 
 
 def _find_labels(split_folder: Path, split: str) -> Path | None:
-    """The file of labels in the folder of a split or beside it.
+    """Finds the file of labels in the folder of a split or beside it.
 
-    For a test split the file must be named after it: competitions have a labels.csv there that covers train only.
+    For a test split the file must be named after the split: competitions have a labels.csv there that covers train
+    only.
     """
     of_split = ("{}_annotations", "{}_labels", "{}_solution", "LOC_{}_solution", "{}")
     stems = [each.format(split_folder.name) for each in of_split]

@@ -1,4 +1,4 @@
-"""`folder:PATH`: folders <split>/<class>/*, or <class>/* alone, which are split by the seed."""
+"""Reads `folder:PATH`: folders <split>/<class>/*, or <class>/* alone, which are split by the seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FolderSource(Source):
 
 
 def open_folder(root: Path, seed: int, draw_test: bool = True) -> FolderSource:
-    """Lists a folder of photographs. If it has no splits, a val split is drawn, and with `draw_test` a test split."""
+    """Lists a folder of photographs. If it has no splits, draws a val split, and with `draw_test` a test split."""
     reading = Walk(root)
     base = _skip_repeated_levels(reading, root)
     top, loose = reading.entries(base)
@@ -121,10 +121,10 @@ def _open_split_folders(reading: Walk, base: Path, folders: list[Path], splits_o
 
 
 def _skip_repeated_levels(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
-    """Skips levels that hold one folder and nothing else, as photos/photos/cat or training_set/training_set/cats.
+    """Skips levels that contain one folder and nothing else, as photos/photos/cat or training_set/training_set/cats.
 
     Args:
-        split: the split that the folder is named after; folders of other splits below it are not entered.
+        split: the split that the folder is named after. Folders of other splits below it are not entered.
         classes: names of class folders, which are not entered either.
     """
     while True:
@@ -138,7 +138,7 @@ def _skip_repeated_levels(reading: Walk, folder: Path, split: str | None = None,
 
 
 def _by_name(folders: list[Path]) -> dict[str, Path]:
-    """Class folders by class name, sorted."""
+    """Sorts class folders by class name."""
     by_name: dict[str, Path] = {}
     for folder in folders:
         other = by_name.setdefault(normalized(folder.name), folder)
@@ -151,10 +151,10 @@ def _by_name(folders: list[Path]) -> dict[str, Path]:
 
 
 def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, list[str]]:
-    """The photographs of each class.
+    """Lists the photographs of each class.
 
     Raises:
-        InputError: the folders look like splits or parts instead of classes, or one holds annotations.
+        InputError: the folders look like splits or parts instead of classes, or a folder contains annotations.
     """
     _require_no_parts(list(by_name.values()))
     keys = {name: _photographs_of_class(reading, folder) for name, folder in by_name.items()}
@@ -171,7 +171,7 @@ def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, 
 
 
 def _require_no_parts(folders: list[Path]) -> None:
-    """Refuses fold1/{cat,dog} and fold2/{cat,dog}, which look like splits or parts of one set."""
+    """Refuses fold1/{cat,dog} and fold2/{cat,dog}: such folders look like splits or parts of one set."""
     holders: dict[str, Path] = {}  # name of a folder inside -> the folder that holds it
     twice = None
     for folder in folders:
@@ -181,7 +181,7 @@ def _require_no_parts(folders: list[Path]) -> None:
         for name in inside:
             if name.lower() not in flat.PICTURE_FOLDERS and holders.setdefault(name, folder) != folder:
                 twice = twice or (holders[name], folder, name)
-    if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are not splits: these would have a single class
+    if twice and len(holders) > 1:  # cat/2019 and dog/2019 alone are not splits: each split would have a single class
         first, second, name = twice
         part = next((each for each in (first, second) if walk.are_photographs(list(each.glob("*/*")))), first)
         raise InputError(
@@ -212,7 +212,7 @@ def _require_no_splits(folder: Path, by_name: dict[str, Path], split: str) -> No
 def _require_classes_of_train(
     folder: Path, by_name: dict[str, Path], classes: Collection[str], train: Path | None
 ) -> None:
-    """Refuses classes that train has under other names.
+    """Refuses classes whose names differ from the names in train.
 
     A split may have more classes than train, as ImageNet's val with Imagenette's train. A class that train lacks, while
     train has one that this split lacks, is taken for a misspelling.

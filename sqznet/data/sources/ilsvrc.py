@@ -1,4 +1,4 @@
-"""`ilsvrc:PATH`: ImageNet in its original layout, CLS-LOC, which the SqueezeNet article used.
+"""Reads `ilsvrc:PATH`: ImageNet in its original layout, CLS-LOC, which the SqueezeNet article used.
 
 The labels of val come from the devkit, or from the files of Kaggle's competition.
 """
@@ -81,7 +81,7 @@ def _from_devkit(root: Path, base: Path) -> _Labels:
 
 
 def _from_kaggle(root: Path, base: Path) -> _Labels | None:
-    """Labels from the files of Kaggle's competition, which lie beside ILSVRC/; None if there are none."""
+    """Reads labels from the files of Kaggle's competition, which lie beside ILSVRC/. Returns None if there are none."""
     folder = next((each for each in (root, base.parent) if (each / KAGGLE_CLASSES).is_file()), None)
     if folder is None:
         return None
@@ -114,7 +114,7 @@ def _required(path: Path) -> Path:
 
 
 def _find(root: Path, name: str) -> Path:
-    """A file of the devkit, wherever below the root the devkit was unpacked; Data/ is not searched."""
+    """Finds a file of the devkit, wherever below the root the devkit was unpacked. Data/ is not searched."""
     for folder in (root, *(each for each in Walk(root).entries(root)[0] if each.name != "Data")):
         for found in [folder / name, *sorted(folder.glob(f"*/{name}")), *sorted(folder.glob(f"*/*/{name}"))]:
             if found.is_file():

@@ -1,7 +1,8 @@
-"""Reads a file of labels, which has the name of a photograph and its class on each line.
+"""Reads a file of labels, which contains the name of a photograph and its class on each line.
 
-Cells are separated by tabs, commas or semicolons; or the name ends at a blank and the rest of the line is the class.
-The columns are found by the header, or, of two columns, by which one has names of photographs.
+Tabs, commas or semicolons separate the cells. Without them, the name ends at a blank, and the rest of the line is the
+class. The header tells which column is which. Without a header, the column that contains names of photographs is the
+first of two.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class _Row:
 
 
 def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[str, str]:
-    """The class of each photograph, by file name with or without its suffix.
+    """Reads the class of each photograph, by file name with or without its suffix.
 
     Args:
-        classes: the allowed classes; empty allows any.
+        classes: the allowed classes. An empty collection allows any class.
 
     Raises:
         InputError: a column or a class is unknown, or a photograph has two classes.
@@ -48,7 +49,7 @@ def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[
     def of_photographs(rows: list[_Row]) -> list[_Row]:
         return [row for row in rows if any(_file_name(cell) in names for cell in row.cells)]
 
-    # The right delimiter gives most rows with the name of a photograph and another cell.
+    # The right delimiter gives the largest number of rows with the name of a photograph and another cell.
     all_rows = (_rows(file, delimiter, names) for delimiter in ("\t", ",", ";", None))
     rows = max(all_rows, key=lambda rows: sum(len(row.cells) > 1 for row in of_photographs(rows)))
     named = of_photographs(rows)
@@ -92,7 +93,7 @@ def _class_of(
 
 
 def _rows(file: Path, delimiter: str | None, names: set[str]) -> list[_Row]:
-    """Splits the lines of a file into cells; without a delimiter, into a name (it may have blanks) and the rest."""
+    """Splits lines into cells at the delimiter, or else into a name (it may have blanks) and the rest of the line."""
     rows = []
     for line in lines(file):
         if delimiter is None:
@@ -110,7 +111,7 @@ def _rows(file: Path, delimiter: str | None, names: set[str]) -> list[_Row]:
 
 
 def _columns(header: list[str], rows: list[_Row], names: set[str], classes: Collection[str]) -> tuple[int, int] | None:
-    """The indices of the columns of the photograph and its class; None if they are ambiguous."""
+    """Returns the indices of the columns of the photograph and its class, or None if they are ambiguous."""
     width = len(rows[0].cells)
     hits = [sum(_file_name(row.cells[column]) in names for row in rows) for column in range(width)]
     titles = [re.sub(r"[\s_-]", "", cell.lower()) for cell in header]

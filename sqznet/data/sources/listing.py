@@ -1,4 +1,4 @@
-"""The types that all sources share (Photo, Splits, Source), and functions for listing photographs."""
+"""Defines the types that all sources share (Photo, Splits, Source), and functions for listing photographs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import numpy as np
 from sqznet.core import console
 from sqznet.core.errors import InputError
 
-VAL_FRACTION = 0.15  # of each class, where a source has no val split; the same for test in a folder without splits
+VAL_FRACTION = (
+    0.15  # share of each class for val, if a source has no val split, and for test in a folder without splits
+)
 SPLIT_WORDS = {
     word: split
     for split, words in {
@@ -42,7 +44,7 @@ class Photo:
 
     @property
     def filename(self) -> str:
-        """The content of image/filename."""
+        """Returns the content of image/filename."""
         return self.name or self.key
 
 
@@ -59,21 +61,21 @@ class Source:
     notes: list[str]  # remarks about the listing, for the user
 
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
-        """Yields the encoded bytes of each photograph, or why it could not be read, in the given order."""
+        """Yields the encoded bytes of each photograph, or the reason why it could not be read, in the given order."""
         raise NotImplementedError
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or a set of shards is named after: `Training_Set` is train, `cat` is None."""
+    """Returns the split that a folder or a set of shards is named after: `Training_Set` is train, `cat` is None."""
     left = [word for word in _words(name) if word not in _FILLERS]
     return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
 
 
 def splits_among(names: list[str]) -> dict[str, str]:
-    """The folder names that denote splits, each with its split.
+    """Returns the folder names that denote splits, each with its split.
 
-    Names with another word, as `flowers_train` and `flowers_val`, denote splits only if every name does and there are
-    two splits or more. Otherwise `train_station` may be a class.
+    Names with another word, as `flowers_train` and `flowers_val`, denote splits only if every name contains a split and
+    there are two splits or more. Otherwise `train_station` may be a class.
     """
     loosely = {}
     for name in names:
@@ -91,7 +93,7 @@ def _words(name: str) -> list[str]:
 
 
 def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:
-    """Moves `share(n)` of the n photographs of each class from train to another split; both keep their order."""
+    """Moves `share(n)` of the n photographs of each class from train to another split. Both splits keep their order."""
     by_label: dict[int, list[Photo]] = {}
     for photo in splits["train"]:
         by_label.setdefault(photo.label, []).append(photo)
@@ -107,7 +109,7 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
 
 
 def draw_val(splits: Splits, seed: list[int]) -> Splits:
-    """Moves VAL_FRACTION of each class of train to val; if that is none, one photograph of each class.
+    """Moves VAL_FRACTION of each class of train to val. If that is no photograph, moves one photograph of each class.
 
     val stays empty if a class has a single photograph.
     """
@@ -117,32 +119,32 @@ def draw_val(splits: Splits, seed: list[int]) -> Splits:
 
 
 def abbreviated(names: list[str], most: int = 10) -> str:
-    """Names for a message, at most `most` of them: `'cat', 'dog' and 3 more`."""
+    """Lists names for a message, at most `most` of them: `'cat', 'dog' and 3 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
 def one_line(name: str | Path) -> str:
-    """A file name for a message, with control characters and line breaks escaped."""
+    """Formats a file name for a message, with control characters and line breaks escaped."""
     return console.printable(str(name), keep="")
 
 
 def normalized(name: str) -> str:
-    """A class name in Unicode's NFC form, as it is stored: macOS writes `é` as two characters, others as one."""
+    """Converts a class name to Unicode's NFC form, as stored: macOS writes `é` as two characters, others as one."""
     return unicodedata.normalize("NFC", name)
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
+    """Returns the lines of a text file that are not blank.
 
     Raises:
-        InputError: the file is not UTF-8; names the line.
+        InputError: the file is not UTF-8. The error names the line.
     """
     return [line for line in text_lines(path) if line.strip()]
 
 
 def text_lines(path: Path) -> list[str]:
-    """All lines of a text file. Unlike `str.splitlines`, a form feed, a NEL or a U+2028 does not end a line."""
+    """Returns all lines of a text file. Unlike `str.splitlines`, a form feed, a NEL or a U+2028 does not end a line."""
     content = path.read_bytes()
     try:
         return [line.rstrip("\r") for line in content.decode("utf-8-sig").split("\n")]
@@ -152,7 +154,7 @@ def text_lines(path: Path) -> list[str]:
 
 
 def require_ascending(positions: list[int]) -> None:
-    """Fails if photographs are requested in another order than the source reads them: they would be mixed up."""
+    """Raises an error if photographs are requested in another order than the source reads: they would be mixed up."""
     for before, after in itertools.pairwise(positions):
         if after <= before:
             raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")

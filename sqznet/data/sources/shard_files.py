@@ -1,6 +1,6 @@
 """Finds the shards of one set below a folder.
 
-Shards are called `...-NNNNN-of-NNNNN`; their own name or the name of a folder above contains the split.
+Shards are called `...-NNNNN-of-NNNNN`. Their own name or the name of a folder above contains the split.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ class ShardFile:
 
     @property
     def group(self) -> Group:
-        """Equal for all files of one set."""
+        """Returns a value that is equal for all files of one set."""
         return self.folders, self.words
 
 
 def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], list[str]]:
-    """The shards of one set below a folder by split, in order, and notes about files that were left out.
+    """Finds the shards of one set below a folder.
+
+    Returns them by split, in order, with notes about files that were left out.
 
     Args:
         pattern: the file names must match it, as in `*-fft-*`.
@@ -82,7 +84,7 @@ def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], li
 
 
 def _search(reading: Walk, pattern: str) -> tuple[list[ShardFile], list[Path]]:
-    """All shards that match the pattern, and the files that are not shards."""
+    """Returns all shards that match the pattern, and the files that are not shards."""
     root = reading.root
     found, others = [], []
     for folder, folders, names in os.walk(root):
@@ -123,7 +125,10 @@ def _parsed(path: Path, root: Path) -> ShardFile | None:
 
 
 def _split_in(words: list[str]) -> tuple[str | None, list[str]]:
-    """The split among the words of a name, and the other words; None if there is no split or more than one."""
+    """Returns the split among the words of a name, and the other words.
+
+    The split is None unless there is exactly one.
+    """
     if split_of(" ".join(words)):
         return split_of(" ".join(words)), []
     splits = [word for word in words if split_of(word)]
@@ -133,7 +138,7 @@ def _split_in(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
-    """Raises InputError if shards of one split do not belong together; returns a note if some are missing."""
+    """Raises InputError if shards of one split do not belong together. Returns a note if some shards are missing."""
     first = files[0]
     other = next((file for file in files if file.count != first.count), None)
     if other is not None:
@@ -157,7 +162,7 @@ def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
 
 
 def _is_simpler(group: Group, other: Group) -> bool:
-    """Whether one set is `train-*` and the other `train-fft-*`, or lies in a folder below."""
+    """Checks whether one set is `train-*` and the other is `train-fft-*` or lies in a folder below."""
     (folders, words), (other_folders, other_words) = group, other
     return folders == other_folders[: len(folders)] and set(words) <= set(other_words)
 
@@ -167,7 +172,7 @@ def _example(files: Iterable[ShardFile], group: Group) -> str:
 
 
 def _source_flag(root: Path, files: Iterable[ShardFile], group: Group) -> str:
-    """The flag that selects this set."""
+    """Returns the flag that selects this set."""
     where = root.joinpath(*group[0])
     if not group[1]:
         return f"--source='tfrecord:{one_line(where)}'"

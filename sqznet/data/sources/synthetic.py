@@ -1,7 +1,7 @@
-"""`synthetic`: the built-in demo set, drawings of ten objects. They are drawn when they are read.
+"""Draws the built-in demo set `synthetic`: drawings of ten objects. They are drawn when they are read.
 
 The colour does not depend on the class. Position, size, rotation, background, clutter, noise and JPEG quality vary. A
-linear model on the pixels stays below 60 % (tests/data/test_synthetic.py); a small convolutional network does not.
+linear model on the pixels stays below 60 % (tests/data/test_synthetic.py). A small convolutional network does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Part = tuple[list[Point], float]  # a polygon in -1..1, y down; its brightness r
 
 
 def _arc(radius: float, start: float = 0, end: float = 360, centre: Point = (0, 0), flat: float = 1) -> list[Point]:
-    """Points along an ellipse, angles in degrees."""
+    """Returns points along an ellipse, angles in degrees."""
     angles = np.radians(np.linspace(start, end, 40))
     return [(centre[0] + radius * math.cos(a), centre[1] + radius * flat * math.sin(a)) for a in angles]
 
@@ -94,7 +94,10 @@ def open_synthetic(seed: int) -> SyntheticSource:
 
 
 def draw(key: str, label: int, seed: int) -> bytes:
-    """The JPEG bytes of one drawing. They depend on the key, the label (an index into CLASSES) and the seed only."""
+    """Draws one drawing as JPEG bytes.
+
+    The bytes depend only on the key, the label (an index into CLASSES) and the seed.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
     side = SIDE * SUPERSAMPLING
     background = _background(rng, side)
@@ -119,7 +122,7 @@ def _colour(rng: np.random.Generator, brightness: float) -> tuple[int, ...]:
 
 
 def _background(rng: np.random.Generator, side: int) -> Image.Image:
-    """A gradient between two colours, in any direction."""
+    """Draws a gradient between two colours, in any direction."""
     first, second = (np.array(_colour(rng, rng.uniform(0.1, 0.95)), np.float32) for _ in range(2))
     angle = rng.uniform(0, 2 * math.pi)
     y, x = np.mgrid[0:side, 0:side] / side - 0.5

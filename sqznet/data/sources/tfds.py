@@ -1,4 +1,4 @@
-"""`tfds:NAME`: a set of TensorFlow Datasets; its images stay encoded."""
+"""Reads `tfds:NAME`: a set of TensorFlow Datasets. Its images stay encoded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _examples(folder: Path, split: str) -> Iterator[dict]:
 
 
 def open_tfds(name: str, seed: int, draw_test: bool = True) -> Source:
-    """The set with this name, or in this folder.
+    """Opens the set with this name, or in this folder.
 
     Args:
         draw_test: whether to draw a test split from a folder of photographs without splits.
@@ -92,6 +92,6 @@ def open_tfds(name: str, seed: int, draw_test: bool = True) -> Source:
 
 
 def _filename(example: dict) -> str:
-    """The photograph's own file name, if the set has it."""
+    """Returns the photograph's own file name, if the set contains it."""
     values = (example.get(key) for key in FILENAME)
     return next((value.decode(errors="surrogateescape") for value in values if value and isinstance(value, bytes)), "")

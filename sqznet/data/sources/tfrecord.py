@@ -1,4 +1,4 @@
-"""`tfrecord:PATH`: shards that another builder wrote, with the usual keys."""
+"""Reads `tfrecord:PATH`: shards that another builder wrote, with the usual keys."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class _Listed(class_names.InRecords):
 
 
 def open_tfrecord(root: Path, pattern: str, label_offset: int | None) -> TfrecordSource:
-    """The set whose shards lie in a folder.
+    """Opens the set whose shards lie in a folder.
 
     Args:
         pattern: the file names must match it.
-        label_offset: added to every label; None requires labels that start at 0.
+        label_offset: a number that is added to every label. None requires labels that start at 0.
     """
     shards, notes = shard_files.find(root, pattern)
     listed = _Listed()
@@ -111,7 +111,7 @@ def _list(path: Path, root: Path, split: str, listed: _Listed) -> None:
         elif not abs(label) < MOST_CLASSES:
             raise InputError(f"{where}: its label is {label}; the maximum is {MOST_CLASSES:,}")
         name = examples.text(features, examples.FILENAME).decode(errors="surrogateescape")
-        # Positions continue from split to split, so that photographs of several can make up one.
+        # Positions continue from split to split, so that photographs of several splits can form one split.
         listed.splits.setdefault(split, []).append(Photo(f"{file}[{number}]", label, listed.count, name))
         listed.count += 1
         if label not in listed.synsets and (synset := examples.text(features, examples.SYNSET)):
@@ -122,7 +122,7 @@ def _list(path: Path, root: Path, split: str, listed: _Listed) -> None:
 
 
 def _offset(root: Path, labels: set[int], given: int | None) -> int:
-    """The number to add to every label: the given one, or 0 if the labels start at 0."""
+    """Returns the number to add to every label: the given number, or 0 if the labels start at 0."""
     low, high, offset = min(labels), max(labels), given or 0
     if low + offset < 0:
         advice = "--label_offset=0" if low == 0 else f"--label_offset={-low}" if low < 0 else "--label_offset=-1"

@@ -1,4 +1,4 @@
-"""Finds the photographs below a folder. Files and links that are not read are counted, and reported with an example."""
+"""Finds the photographs below a folder. Counts files and links that are not read, and reports them with an example."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEEPER = "files deeper than <class>/*, read as photographs of <class>"
 
 
 class Walk:
-    """Lists folders below a root, and collects notes about what it does not read."""
+    """Lists folders below a root, and collects notes about the files that are not read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -52,15 +52,15 @@ class Walk:
         self._noted: dict[str, dict[str, int]] = {}  # path -> files in it, if it is a folder
 
     def note(self, kind: str, path: str | Path, files: int = 0) -> None:
-        """Records a path below the root for `notes`; for a folder with the number of files in it."""
+        """Records a path below the root for `notes`. For a folder, `files` is the number of files in it."""
         self._noted.setdefault(kind, {})[str(path)[self._start :]] = files
 
     def notes(self) -> list[str]:
-        """One line for each kind: `hidden folders, not read: 3 with 4 files (.git, ...)`."""
+        """Returns one line for each kind: `hidden folders, not read: 3 with 4 files (.git, ...)`."""
         return [counted_paths(kind, list(paths), sum(paths.values())) for kind, paths in self._noted.items()]
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Folders and files in a folder, sorted; links to folders are followed."""
+        """Lists the folders and files in a folder, sorted. Links to folders are followed."""
         folders: list[Path] = []
         files: list[Path] = []
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -70,7 +70,7 @@ class Walk:
         return folders, files
 
     def files(self, folder: Path) -> list[str]:
-        """All files below a class folder, relative to the root; links to folders are not followed."""
+        """Lists all files below a class folder, relative to the root. Links to folders are not followed."""
         found: list[list[str]] = []
         pending = [str(folder)]
         while pending:
@@ -88,7 +88,7 @@ class Walk:
         return [f"{start}/{'/'.join(parts)}" for parts in found]
 
     def _kind(self, entry: os.DirEntry[str], follow: bool) -> str | None:
-        """`folder` or `file`; None for what is not read, which is noted."""
+        """Returns `folder` or `file`. Returns None for an entry that is not read, and notes that entry."""
         name = entry.name.lower()
         try:
             is_folder = entry.is_dir()
@@ -137,7 +137,7 @@ class Walk:
         return False
 
     def _is_read_already(self, link: os.DirEntry[str], target: Path) -> bool:
-        """Whether the target is in the set itself, or another link leads to it or to a folder above it."""
+        """Returns whether the target is in the set itself, or another link leads to it or to a folder above it."""
         for above in (target, *target.parents):
             if self._read.get(str(above), link.path) != link.path:
                 inside = target.relative_to(above).parts
@@ -152,17 +152,17 @@ def counted_paths(kind: str, paths: list[str], files: int = 0) -> str:
 
 
 def are_photographs(files: list[Path]) -> list[Path]:
-    """The files with the suffix of a photograph. The content is not read before the shards are written."""
+    """Returns the files with the suffix of a photograph. Their content is not read before the shards are written."""
     return [file for file in files if file.suffix.lower() in PHOTOGRAPHS]
 
 
 def may_be_photographs(files: list[Path]) -> list[Path]:
-    """The files whose suffix is not one of OTHER_ENDINGS; photographs may lack a suffix."""
+    """Returns the files whose suffix is not one of OTHER_ENDINGS. Photographs may lack a suffix."""
     return [file for file in files if file.suffix.lower() not in OTHER_ENDINGS]
 
 
 def names_in(folder: Path) -> tuple[list[str], list[Path]]:
-    """The names of the folders in a folder, sorted, and its files. Unlike `Walk.entries` it notes nothing."""
+    """Returns the names of the folders in a folder, sorted, and its files. Unlike `Walk.entries` it notes nothing."""
     folders: list[str] = []
     files: list[str] = []
     for entry in os.scandir(folder):

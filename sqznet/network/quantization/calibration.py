@@ -18,7 +18,7 @@ from sqznet.core import console
 Batches = list[np.ndarray]  # (images, height, width, channels) each
 
 WINDOWS = 40_000  # rows of a kernel's calibration data; the largest kernel has 576 weights per output
-DAMPING = 0.01  # of the mean diagonal (Frantar et al. 2022, arXiv 2210.17323, section 3.3)
+DAMPING = 0.01  # share of the mean diagonal (Frantar et al. 2022, arXiv 2210.17323, section 3.3)
 
 
 def inputs_of(layer: keras.Layer) -> list[str]:
@@ -45,8 +45,8 @@ def propagate(
         layers: of a model, in its order, the input first.
         batches: photographs, uint8 (n, size, size, 3) each.
         visit: called for each convolution with its original inputs, its inputs from the quantized layers before, and
-            its original outputs; may set other weights.
-        after: called for each layer with its quantized output; returns what the next layers get.
+            its original outputs. `visit` may set other weights.
+        after: called for each layer with its quantized output. Returns the values that the next layers get.
     """
     waiting = Counter(name for layer in layers[1:] for name in inputs_of(layer))
     original: dict[str, Batches] = {}  # outputs of each layer that later layers still need
@@ -124,7 +124,6 @@ def round_with_compensation(
 
 
 def bias_correction(layer: keras.layers.Conv2D, inputs: Batches, wanted: Batches) -> np.ndarray:
-    """Returns the change of the bias that gives each output the mean of the original outputs `wanted`, float64 (out,).
-    """
+    """Returns the change of the bias, float64 (out,), that gives each output the mean of the original in `wanted`."""
     got = outputs(layer, [inputs])
     return np.mean([(a - b).mean(axis=(0, 1, 2), dtype=np.float64) for a, b in zip(wanted, got, strict=True)], axis=0)

@@ -30,8 +30,8 @@ CLIP_RATIOS = np.linspace(0.3, 1.0, 29)  # fractions of the whole range that are
 # Exponents of the activations' and of the weights' maxima in cross-layer equalization: 0 does nothing, 1 gives all
 # channels the same maximum, but moves the differences into the weights of the next convolution.
 EQUALIZATION = {"squeeze": (0.7, 0.3), "expand": (0.5, 0.0)}
-SPARSE_BITS = 2.4  # a weight, estimated for rounding to nearest; the packed file takes less
-FLOOR = 1e-3  # of the largest channel maximum: smaller maxima are raised to it
+SPARSE_BITS = 2.4  # bits of a weight, estimated for rounding to nearest: the packed file needs less
+FLOOR = 1e-3  # share of the largest channel maximum: smaller maxima are raised to it
 ELU_FLOOR = -6.0  # below it ELU is within 0.0025 of -1
 ELU_MAX_STEP = 2.0  # with a larger step all values of ELU below zero are less than half a step
 
@@ -71,8 +71,7 @@ def scale_and_zero(limits: Range) -> tuple[np.float32, int]:
 
 
 def kernel_scales(kernel: np.ndarray) -> np.ndarray:
-    """Returns the scale of each output channel of a kernel (h, w, in, out), float32 (out,): real = scale * step, -127 to 127.
-    """
+    """Returns the scales of a kernel (h, w, in, out), float32 (out,): weight = scale * step, with steps -127 to 127."""
     largest = np.abs(kernel).max(axis=(0, 1, 2))
     return (np.maximum(largest, 1e-6) / 127).astype(np.float32)
 
@@ -97,10 +96,7 @@ def _channel_maxima(model: keras.Model, batches: calibration.Batches) -> dict[st
 
 
 def _equalized(model: keras.Model, batches: calibration.Batches) -> keras.Model:
-    """Applies cross-layer equalization: the same function with more equal channel maxima.
-
-    The activation has to be ReLU, which is homogeneous.
-    """
+    """Applies cross-layer equalization: the same function with more equal channel maxima. Needs ReLU (homogeneous)."""
     copy = _copy(model)
     layers = {layer.name: layer for layer in copy.layers}
     if "conv1_relu" not in layers:
@@ -209,8 +205,7 @@ class _CoarseRounder:
     def round(
         self, layer: keras.layers.Conv2D, inputs: calibration.Batches, wanted: calibration.Batches, least: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns scales (out,), all equal and none below `least`, and the kernel rounded to multiples of the scales.
-        """
+        """Returns scales (out,), all equal and none below `least`, and the kernel rounded to multiples of them."""
         found = self.sensitivities[layer.name]
         step = max(rounding.step_of(found, layer.get_weights()[0], self.price), float(least.max()))
         bits_per_error = found.per_output * step**2 / self.price
@@ -222,7 +217,7 @@ class _CoarseRounder:
 def _has_own_range(layer: keras.Layer, consumer: keras.Layer | None) -> bool:
     """Returns whether a layer's output has a range that is chosen here."""
     if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.ZeroPadding2D | keras.layers.Softmax):
-        return False  # it has the range of its input, or a known one
+        return False  # the output has the range of the input, or a known range
     if isinstance(consumer, keras.layers.Concatenate):
         return False  # it has the range of the concatenation
     # Runtimes fuse a ReLU with its convolution, so the convolution's own output is never stored.

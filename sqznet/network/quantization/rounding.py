@@ -24,7 +24,7 @@ COARSER = 1.25  # times the step of high-rate theory, which holds for fine steps
 REFIT_DAMPING = 0.03  # of the mean diagonal, for the refit to quantized inputs
 PASSES = 2  # the first finds the frequencies of the integers, the second uses them
 UNSEEN = 0.05  # count of an integer that does not occur
-MARGIN = 2  # integers beyond the largest of rounding to nearest that error compensation may use
+MARGIN = 2  # how far error compensation may exceed the largest integer of rounding to nearest
 BIAS_LIMIT = 65_504.0  # float16's largest
 
 
@@ -32,7 +32,7 @@ class Rounder:
     """Rounds a model layer by layer. Each layer is rounded for its inputs from the rounded layers before.
 
     Args:
-        model: of `fold.without_batch_norm`; `round` replaces its weights.
+        model: a model from `fold.without_batch_norm`. `round` replaces its weights.
         batches: calibration photographs, uint8 (n, size, size, 3) each.
         kept: for each convolution, true where its weights may be other than zero (`pruning.masks`). None means
             everywhere.
@@ -148,10 +148,7 @@ def _cheapest(
     bits: np.ndarray,
     free: np.ndarray,
 ) -> np.ndarray:
-    """Chooses for each output the candidate with the least distortion plus bits, (out,).
-
-    The candidates are the nearest step, the next step towards zero, and zero.
-    """
+    """Chooses the candidates with the least distortion plus bits, (out,): nearest step, next towards zero, or zero."""
     limit = len(bits) // 2
     nearest = np.clip(np.round(values / step), -limit, limit)
     choices = np.stack([nearest, nearest - np.sign(nearest), np.zeros_like(nearest)])

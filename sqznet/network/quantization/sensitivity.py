@@ -14,7 +14,10 @@ from sqznet.network.quantization import calibration
 PHOTOGRAPHS = 64  # of the calibration photographs, for measuring divergence
 BATCH = 32
 FIRST_STEP = 0.3  # amplitude of the noise, in standard deviations of a kernel's weights
-USABLE = (0.004, 0.1)  # nats: less is lost in float32's rounding, more is no longer proportional to the squared error
+USABLE = (
+    0.004,
+    0.1,
+)  # nats: smaller values are lost in float32's rounding, larger ones are not proportional to the squared error
 TARGET = 0.02  # nats
 TRIES = 4
 

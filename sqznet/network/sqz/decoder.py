@@ -1,8 +1,8 @@
 """The reference decoder of `.sqz` files. It needs only this file and NumPy.
 
-docs/sqz.md specifies the format byte by byte; this is the same in code, for porting. Weights are float32, the same bits
-on every machine. The checksum is verified before anything else is read, and no file can make the decoder allocate more
-than its architecture needs.
+docs/sqz.md specifies the format byte by byte. This module is the same specification in code, for porting. Weights are
+float32, the same bits on every machine. The checksum is verified before anything else is read, and no file can make the
+decoder allocate more than its architecture needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 SUFFIX = ".sqz"
-MAGIC = b"\x89SQZ\r\n\x1a\n"  # like PNG's: a transfer as text or with 7 bits a byte changes it
+MAGIC = b"\x89SQZ\r\n\x1a\n"  # like PNG's: a transfer as text or with 7 bits for each byte changes it
 VERSION = 1
 ENVELOPE = struct.Struct("<8sII")  # magic, bytes of the file, CRC-32 of the rest
 # Version, a byte for each of FIELDS, image_size, resize_to, channel means, channel deviations, number of classes, kind
@@ -72,8 +72,7 @@ class Contents:
 
 
 def shapes(arch: str, bypass: str, classes: int) -> dict[str, tuple[int, int, int, int]]:
-    """Returns the shape of each convolution's kernel (height, width, in, out), in the order in which they are stored.
-    """
+    """Returns the shape of each convolution's kernel (height, width, in, out), in the stored order."""
     filters, side = {"v1.0": (96, 7), "v1.1": (64, 3)}[arch]
     found = {"conv1": (side, side, 3, filters)}
     fires = zip(range(2, 10), (16, 16, 32, 32, 48, 48, 64, 64), strict=True)

@@ -92,10 +92,7 @@ class _Code:
 
 
 def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters the input channels into the cheapest number of tables.
-
-    Returns each channel's table and each table's counts.
-    """
+    """Clusters the input channels into the cheapest number of tables: (table of each channel, counts of each table)."""
     channels = symbols.shape[2]
     place = np.arange(channels)[:, None] * count + np.moveaxis(symbols, 2, 0).reshape(channels, -1)
     histogram = np.bincount(place.ravel(), minlength=channels * count).reshape(channels, count).astype(np.float64)
@@ -127,12 +124,11 @@ def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) ->
 
 
 def _frequencies(counts: np.ndarray) -> np.ndarray:
-    """Returns integers that add up to 2**BITS, nearly proportional to counts, and at least 1 for each symbol that occurs.
-    """
+    """Returns integers with the sum 2**BITS, nearly proportional to counts, at least 1 for each symbol that occurs."""
     total = 1 << BITS
     frequencies = np.where(counts > 0, np.maximum(1, np.floor(counts / counts.sum() * total)), 0).astype(np.int64)
     while (missing := total - int(frequencies.sum())) != 0:
-        # The symbol for which one more saves most bits, or one less costs least.
+        # The symbol for which a count higher by one saves most bits, or a count lower by one costs least.
         step = 1 if missing > 0 else -1
         able = frequencies > (1 if step < 0 else 0)
         gain = np.where(able, counts * np.log2(np.maximum(frequencies + step, 1) / np.maximum(frequencies, 1)), -np.inf)

@@ -5,7 +5,7 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
 import sqznet.Resize
-import sqznet.network.labels
+import sqznet.labels
 import sqznet.networkPixels
 import sqznet.ranked
 import sqznet.resizeIsExact
