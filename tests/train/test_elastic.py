@@ -43,6 +43,7 @@ recipe = TINY.replace(
 start.train(
     manifest.load(Path(data)), recipe, strategy_name=strategy, replicas=int(replicas) or None, run_dir=Path(run_dir),
     machines=Cluster(tuple(workers.split(",")), int(index)) if workers else None, resume=False,
+    chosen={"global_batch_size"},
 )
 print(json.dumps(losses))
 """
