@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sqznet.core import locks, startup
 
 pytest_plugins = ["tests.ci"]
 
+# A shell ignores SIGINT in its background jobs, and processes inherit this. Tests of Ctrl-C send SIGINT to theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests are about the processor, also where there are GPUs
 startup.load_tensorflow()
 
