@@ -14,8 +14,7 @@ import lzma
 import zlib
 from pathlib import Path
 
-from sqznet.core import console, startup
-from sqznet.core import sizes as budget
+from sqznet.core import console, sizes, startup
 from sqznet.data import manifest as manifests
 from sqznet.predict import inference
 
@@ -48,7 +47,7 @@ def main() -> None:
     rows, packed = [], b""
     for name, flags in STAGES.items():
         minutes = args.minutes if "learning" in name else 0.0
-        target = budget.parse(args.target)
+        target = sizes.parse(args.target)
         settings = compressor.Settings(target=target, **flags, finetune_minutes=minutes, split=args.split)
         made = compressor.Compressor(args.model, trained, card, manifests.load(args.data), settings)
         points, chosen = made.compress()

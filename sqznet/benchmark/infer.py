@@ -57,7 +57,7 @@ def models_of(model: Path) -> list[Path]:
     """Returns the files of a bundle, sorted by name, or the one model that is named. For a run, returns its best model.
 
     Raises:
-        InputError: there is no such path, or manifest.json cannot be read or lists missing files.
+        InputError: the path does not exist, or manifest.json cannot be read, or a file that it lists does not exist.
     """
     if not model.exists():
         raise InputError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,14 +48,12 @@ def write(
         measured, calibrated: coverage of the photographs measured and calibrated on.
     """
     points = sorted(points, key=lambda each: each.bytes)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    columns = "bytes top1 top5 drop drop_low_95 drop_high_95 divergence price n chosen"
-    table.writerow([*columns.split(), "classes", "calibrated_classes", "of_classes"])
+    rows = []
     for each in points:
         figures = [each.top1, each.top5, each.drop, *each.interval, each.divergence, each.price]
         classes = [measured.classes, calibrated.classes, measured.of_classes]
-        table.writerow([each.bytes, *(f"{figure:.6g}" for figure in figures), each.n, int(each is chosen), *classes])
-    files.write_text(path_of(out, ".csv"), text.getvalue())
+        rows.append([each.bytes, *(f"{figure:.6g}" for figure in figures), each.n, int(each is chosen), *classes])
+    columns = "bytes top1 top5 drop drop_low_95 drop_high_95 divergence price n chosen"
+    files.write_csv(path_of(out, ".csv"), [*columns.split(), "classes", "calibrated_classes", "of_classes"], rows)
     marks = [(each.bytes, each.top1, each.interval) for each in points]
     plots.size_curve(marks, points.index(chosen), real_top1, path_of(out, ".png"), title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 
 
@@ -29,6 +30,14 @@ class TryAgain(InputError):
     """
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Stopped(Exception):
+    """A signal (SIGINT, SIGTERM) has stopped a training or a search. Its state is saved."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
 
 
 @contextlib.contextmanager

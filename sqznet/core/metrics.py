@@ -28,7 +28,7 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     disagreement, so the interval has a width even without disagreement.
 
     Args:
-        differences: -1, 0 or 1 for each record, (n,).
+        differences: for each record 1 if only the first is right, -1 if only the second is, else 0; (n,).
     """
     n = len(differences) + 2
     ups, downs = int((differences > 0).sum()) + 0.5, int((differences < 0).sum()) + 0.5

@@ -7,10 +7,8 @@ time builds in a folder. A second process waits, and finds the set finished.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -247,11 +245,8 @@ def _require_usable(out: Path, source: Source, splits: dict[str, Any], described
 
 
 def _write_rejects(path: Path, rejects: Iterable[tuple[str, str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "split", "reason"])
-    writer.writerows([console.printable(key, keep=""), split, reason] for key, split, reason in sorted(rejects))
-    files.write_text(path, text.getvalue())
+    rows = [[console.printable(key, keep=""), split, reason] for key, split, reason in sorted(rejects)]
+    files.write_csv(path, ["file", "split", "reason"], rows)
 
 
 def verify(folder: Path) -> manifests.Manifest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import json
 import shutil
 import tempfile
@@ -187,7 +186,7 @@ def without_bad_records(manifest: Manifest, bad: Iterable[BadRecord], folder: Pa
 def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
     """Copies a shard without some records. One worker of a run writes the copy. The others wait and read it.
 
-    A complete copy is never written again: another machine may be reading it.
+    A complete copy for the same bad records is not written again, because another machine may be reading it.
     """
     path = folder / shard.path.name
     missing = path.with_name(f"{path.name}.json")  # the records that the copy lacks
@@ -220,11 +219,8 @@ def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
     """Adds to a run's list of bad records, under a lock: several workers may write it at the same time."""
     path = run_dir / LIST
     with locks.locked(locks.beside(path), f"writes {path}"):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([field.name for field in dataclasses.fields(BadRecord)])
-        writer.writerows(dataclasses.astuple(each) for each in sorted({*load(run_dir), *bad}))
-        files.write_text(path, text.getvalue())
+        columns = [field.name for field in dataclasses.fields(BadRecord)]
+        files.write_csv(path, columns, map(dataclasses.astuple, sorted({*load(run_dir), *bad})))
 
 
 def first_line(error: Exception) -> str:

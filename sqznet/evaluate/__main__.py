@@ -1,4 +1,4 @@
-"""Rank-1 and rank-5 accuracy of any model file on a split, every record once.
+"""Measure the rank-1 and rank-5 accuracy of any model file on a split. Each record is used once.
 
   python -m sqznet.evaluate
       the newest run, on the data it was trained with

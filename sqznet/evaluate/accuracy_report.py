@@ -34,8 +34,8 @@ def report(
     """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`.
 
     Args:
-        resize_as: the runtime of RUNTIMES whose preprocessing was used instead of the model's. It becomes part of the
-            file names, as does the predictor's `geometry`.
+        resize_as: the key of RUNTIME_RESIZES whose preprocessing was used instead of the model's. It becomes part
+            of the file names, as does the predictor's `geometry`.
         loss: against a second model.
     """
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)

@@ -79,18 +79,7 @@ def export(
         InputError: a file fails a gate, or `out` contains something that this export may not replace. An older bundle
             is unchanged then, and nothing of this export is left.
     """
-    classes = card_of_model.classes
-    if classes is None:
-        raise InputError(
-            f"{source} does not name its classes, and an exported file has to: export the run or .keras file that it "
-            "was compressed from"
-        )
-    if len(classes) < 2:
-        raise InputError(
-            f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
-        )
-    if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
-        raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
+    _require_exportable(source, card_of_model.classes, out)
     older = previous.find(out)
     with previous.state_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
         folder.mkdir()  # checked before the long work, which is lost if the folder cannot be written
@@ -147,6 +136,21 @@ def export(
         if warning:
             console.say(f"warning: {warning}")
     return exported, against
+
+
+def _require_exportable(source: Path, classes: tuple[str, ...] | None, out: Path) -> None:
+    """Checks the classes of a model and the place of its bundle. Raises InputError if they do not allow an export."""
+    if classes is None:
+        raise InputError(
+            f"{source} does not name its classes, and an exported file has to: export the run or .keras file that it "
+            "was compressed from"
+        )
+    if len(classes) < 2:
+        raise InputError(
+            f"{source} has one class: its answer is always {classes[0]!r}, with probability 1, for any image"
+        )
+    if out.resolve() == Path.cwd() or any(parent.is_file() for parent in out.resolve().parents):
+        raise InputError(f"--out={out} cannot become a bundle's folder: name one that does not exist yet")
 
 
 def name_of(source: Path) -> str:

@@ -163,7 +163,7 @@ def _refuse_other_kinds(path: Path) -> None:
 
 
 def file_of(path: Path) -> Path:
-    """Returns the file closest to the trained model for a bundle's folder, or else the path itself.
+    """Returns the file of a bundle that is closest to the trained model. Returns any other path unchanged.
 
     Raises:
         InputError: the bundle's manifest cannot be read, or none of its files is there.

@@ -11,8 +11,7 @@ import numpy as np
 from sqznet.core import console
 from sqznet.core.errors import InputError, Reject
 from sqznet.data.sources import walk
-from sqznet.images import decode
-from sqznet.images import resize as pixels
+from sqznet.images import decode, resize
 from sqznet.predict.inference import Predictor
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
@@ -75,4 +74,4 @@ def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
     except OSError as error:
         raise Reject(f"cannot be read: {error.strerror}") from None
     photograph, colours = decode.decode(content)
-    return pixels.prepare(photograph, predictor.card.preprocessing), colours
+    return resize.prepare(photograph, predictor.card.preprocessing), colours

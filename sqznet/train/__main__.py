@@ -36,7 +36,7 @@ from typing import Any
 
 from sqznet import recipes
 from sqznet.core import cli, console, remote, startup
-from sqznet.core.errors import InputError
+from sqznet.core.errors import InputError, Stopped
 from sqznet.recipes import Recipe
 
 TYPES = {
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     job = settings.from_flags(args)
     startup.load_tensorflow()
     from sqznet.data import build
-    from sqznet.train import cluster, find_rate, run, start
+    from sqznet.train import cluster, find_rate, start
 
     machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
     if args.data_service:
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
             **common,
             **{name: getattr(args, name) for name in options},
         )
-    except run.Stopped as stopped:
+    except Stopped as stopped:
         again = console.command("sqznet.train", "--resume", f"--run_dir={job.run_dir}")
         console.say(f"stopped by {stopped}; go on with: {again}")
         return 128 + stopped.signal_number

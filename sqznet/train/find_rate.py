@@ -68,7 +68,7 @@ def find(
             needs initial weights, because random layers need another rate than trained layers.
 
     Raises:
-        InputError: the loss falls at no rate, or the recipe needs weights.
+        InputError: the loss does not fall at any learning rate, or the recipe needs initial weights and has none.
     """
     start.require_weights(recipe, init_weights)
     strategy = strategies.create(strategy_name, replicas)  # before a model is loaded

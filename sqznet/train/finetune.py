@@ -48,7 +48,7 @@ class Origin:
         }
 
     def put_into(self, model: keras.Model, classes: tuple[str, ...]) -> int:
-        """Sets the weights of a fresh model of these classes. Returns for how many classes conv10 has weights.
+        """Sets the weights of a fresh model. Returns the number of classes whose conv10 outputs were copied.
 
         conv10 has an output for each class. The outputs of `known_outputs` are copied. The others stay random.
 

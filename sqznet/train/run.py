@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from sqznet.core import console, metrics, remote
-from sqznet.core.errors import InputError, TryAgain
+from sqznet.core.errors import InputError, Stopped, TryAgain
 from sqznet.data import corruption, pipeline
 from sqznet.data.corruption import BadRecord
 from sqznet.data.manifest import Manifest
@@ -37,14 +37,6 @@ from sqznet.train.state import RunState
 
 READ_AHEAD = 64  # global batches that the pipeline may read ahead, besides those of the current call
 ADVICE = "try a lower --learning_rate or a longer --warmup_epochs"
-
-
-class Stopped(Exception):
-    """A signal (SIGINT, SIGTERM) has stopped the run. Its state is saved."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
 
 
 class Run:
@@ -76,17 +68,7 @@ class Run:
             data_service: grpc://host:port of the data service that decodes. None means that this machine decodes.
             profile: number of steps that the chief records for TensorBoard.
         """
-        replicas = strategy.num_replicas_in_sync
-        if recipe.global_batch_size % replicas:
-            raise InputError(
-                f"a global batch of {recipe.global_batch_size} cannot be divided among {replicas} replicas: "
-                f"choose a --global_batch_size that is a multiple of {replicas}"
-            )
-        if "val" not in manifest.splits:
-            raise InputError(
-                f"{manifest.folder} has no val split, which picks the best model; build it with one "
-                "(each class needs two photographs or more)"
-            )
+        _require_trainable(manifest, recipe, strategy.num_replicas_in_sync)
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
@@ -432,3 +414,17 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _require_trainable(manifest: Manifest, recipe: Recipe, replicas: int) -> None:
+    """Checks that the replicas can share a batch and that there is a val split. Raises InputError if not."""
+    if recipe.global_batch_size % replicas:
+        raise InputError(
+            f"a global batch of {recipe.global_batch_size} cannot be divided among {replicas} replicas: "
+            f"choose a --global_batch_size that is a multiple of {replicas}"
+        )
+    if "val" not in manifest.splits:
+        raise InputError(
+            f"{manifest.folder} has no val split, which picks the best model; build it with one "
+            "(each class needs two photographs or more)"
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +46,4 @@ class RunState:
     def write_history(self, run_dir: Path) -> None:
         """Writes metrics.csv and timings.csv."""
         for name, columns in (("metrics.csv", METRIC_COLUMNS), ("timings.csv", TIMING_COLUMNS)):
-            text = io.StringIO()
-            writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.history)
-            files.write_text(run_dir / name, text.getvalue())
+            files.write_csv(run_dir / name, columns, ([line.get(key) for key in columns] for line in self.history))

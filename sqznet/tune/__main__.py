@@ -31,7 +31,7 @@ from pathlib import Path
 
 from sqznet import recipes
 from sqznet.core import cli, console, startup
-from sqznet.core.errors import InputError
+from sqznet.core.errors import InputError, Stopped
 from sqznet.tune import space
 
 TUNERS = ("random", "bayesian", "hyperband")
@@ -93,12 +93,12 @@ def main(argv: list[str] | None = None) -> int:
         host, port = args.chief
         os.environ.update(KERASTUNER_ORACLE_IP=host, KERASTUNER_ORACLE_PORT=str(port))
     startup.load_tensorflow()
-    from sqznet.tune import search, session
+    from sqznet.tune import session
 
     out = args.out or Path("tuning") / time.strftime("%Y%m%d-%H%M%S")
     try:
         session.run(args, recipe, searched, out)
-    except search.SearchStopped as stopped:
+    except Stopped as stopped:
         console.say(f"stopped by {stopped}; the same command with --out={out} continues")
         return 128 + stopped.signal_number
     return 0

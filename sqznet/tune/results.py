@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -124,10 +122,8 @@ def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records
 
 
 def _write_table(path: Path, trials: list[Trial], fields: list[str]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "val_top1", "epochs", *fields, "failed"])
-    for trial in trials:
-        top1 = "" if trial.top1 is None else trial.top1
-        writer.writerow([trial.name, top1, trial.epochs, *(trial.values.get(field) for field in fields), trial.reason])
-    files.write_text(path, text.getvalue())
+    rows = [
+        [trial.name, trial.top1, trial.epochs, *(trial.values.get(field) for field in fields), trial.reason]
+        for trial in trials
+    ]
+    files.write_csv(path, ["trial", "val_top1", "epochs", *fields, "failed"], rows)

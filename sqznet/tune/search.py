@@ -21,7 +21,7 @@ import keras_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
 from sqznet.core import child, console, files, locks
-from sqznet.core.errors import InputError, TryAgain
+from sqznet.core.errors import InputError, Stopped, TryAgain
 from sqznet.recipes import Recipe
 from sqznet.runs import best, history, run_folder
 from sqznet.tune import oracles
@@ -31,14 +31,6 @@ PROJECT = "trials"
 TRIAL = "trial.json"
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _HYPERBAND_EPOCHS = "tuner/epochs"
-
-
-class SearchStopped(Exception):
-    """SIGINT or SIGTERM has stopped the search, and the running trial has saved its state."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
         """Runs trials until the oracle has none left.
 
         Raises:
-            SearchStopped: a signal has stopped the search.
+            Stopped: a signal has stopped the search.
             InputError: a trial could not continue, or too many trials in a row have failed.
         """
         try:
@@ -129,7 +121,7 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
     Raises:
         TrainingFailed: the training ended with an error.
         TryAgain: the training ended with a temporary failure.
-        SearchStopped: a signal has stopped the training or the search.
+        Stopped: a signal has stopped the training or the search.
     """
     # Waits for a training that a killed search has left: that training is saving its state.
     with locks.locked(run_dir / run_folder.LOCK, run_folder.trains_in(run_dir)):
@@ -143,10 +135,10 @@ def train(recipe: Recipe, run_dir: Path, flags: list[str]) -> best.Line:
             processes[0].terminate()
         code = _awaited(processes[0], run_dir, recipe.epochs)
     if asked:
-        raise SearchStopped(asked[0])
+        raise Stopped(asked[0])
     for number in _STOPS:
         if code in (-number, 128 + number):
-            raise SearchStopped(number)
+            raise Stopped(number)
     said = _last(log.read_text(errors="replace"))
     if code == TryAgain.exit_code and not said.startswith("out of memory"):  # other settings may need less
         raise TryAgain(f"{run_dir} could not continue: {said}")

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace, recipe: Recipe, space: spaces.Space, out: Path
     """Searches a space around a recipe, with the flags of `sqznet.tune`, and writes the results to `out`.
 
     Raises:
-        SearchStopped: a signal has stopped the search.
+        Stopped: a signal has stopped the search.
         InputError: data or weights cannot be read, another search uses `out`, or no trial was finished.
     """
     shards = manifest.load(args.data)

@@ -8,8 +8,8 @@
 
 Reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files without
 Caffe, MXNet or PyTorch, and detects the format by content. Layers may have the names of Caffe's release, FireNet or
-torchvision, also with prefixes such as module.; a last layer of another name is identified by its shape. Other commands
-take the name or the file as a model, too: `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
+torchvision. Prefixes such as `module.` are ignored. A last layer with another name is identified by its shape. Other
+commands take the name or the file as a model, too: `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads weights from a NumPy archive: a kernel (out, in, height, width) and a bias of each layer.
+"""Reads weights from a NumPy archive. It has a kernel (out, in, height, width) and a bias for each layer.
 
 Names such as `<layer>/weights` and `<layer>/bias` mean a network of Caffe. Torchvision's names are known too. Other
 names do not tell which pixels the network was trained on.

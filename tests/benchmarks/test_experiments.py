@@ -9,12 +9,16 @@ from benchmarks.experiments import crops, int8_stages
 
 @pytest.mark.parametrize("stage", int8_stages.replacements())
 def test_every_stage_of_int8_can_be_left_out(stage):
-    with int8_stages.replacements()[stage]:
-        pass
+    patch = int8_stages.replacements()[stage]
+    original = getattr(patch.getter(), patch.attribute)
+    with patch:
+        assert getattr(patch.getter(), patch.attribute) is not original
+    assert getattr(patch.getter(), patch.attribute) is original
 
 
 @pytest.mark.parametrize("way", crops.WAYS)
 def test_every_way_to_scale_a_crop_can_be_chosen(way):
     for patch in crops.patches(way):
+        original = getattr(patch.getter(), patch.attribute)
         with patch:
-            pass
+            assert getattr(patch.getter(), patch.attribute) is not original

@@ -26,7 +26,7 @@ from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
-from sqznet.predict import photographs as predicting
+from sqznet.predict import photographs
 from sqznet.serve import server as web_server
 from tests import commands
 from tests.conftest import build_set
@@ -90,7 +90,7 @@ def predict(pictures: list[Picture], folder: Path) -> Squares:
     squares: Squares = {}
     for picture in pictures:
         (folder / picture.name).write_bytes(picture.content)
-        squares[picture.name], _ = predicting.read(folder / picture.name, predictor)
+        squares[picture.name], _ = photographs.read(folder / picture.name, predictor)
     return squares
 
 

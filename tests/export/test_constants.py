@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqznet.export import constants as contract
+from sqznet.export import constants
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
 
 KITS = Path(__file__).parents[2] / "sqznet" / "export" / "kits"
 SOURCES = sorted([*KITS.glob("android/*.kt"), *KITS.glob("ios/*.swift")])
-WRITERS = {".kt": contract.kotlin, ".swift": contract.swift}
+WRITERS = {".kt": constants.kotlin, ".swift": constants.swift}
 
 HOSTILE = 'a "quoted" $price ${code} \\(code) back\\slash\nnew line\t\x00\x7f é 🦜 \u2028'
 
@@ -64,7 +64,7 @@ def source(request) -> str:
     return WRITERS[request.param](MANIFEST, GOLDEN)
 
 
-def constants(source: str) -> dict:
+def constants_of(source: str) -> dict:
     """The constants of the source, with names as words: {"image size": 224}."""
     found = re.findall(r"^    (?:const val|static let) (\w+): (?:String|Int|Bool|Boolean) = (.+)$", source, re.M)
     return {re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower(): json.loads(value) for name, value in found}
@@ -82,7 +82,7 @@ def model_files(source: str) -> dict[str, dict]:
 
 
 def test_the_constants_are_those_of_the_manifest(source):
-    assert constants(source) == {
+    assert constants_of(source) == {
         "sqznet version": "1.2.3",
         "model sha256": "c" * 64,
         "resize": "short",
@@ -137,8 +137,8 @@ def test_a_bundle_without_golden_has_no_tolerances():
     ],
 )
 def test_strings_are_escaped_for_each_language(text, kotlin, swift):
-    assert contract.kotlin_string(text) == kotlin
-    assert contract.swift_string(text) == swift
+    assert constants.kotlin_string(text) == kotlin
+    assert constants.swift_string(text) == swift
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

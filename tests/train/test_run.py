@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from sqznet import recipes
 from sqznet.core import metrics
-from sqznet.core.errors import InputError
+from sqznet.core.errors import InputError, Stopped
 from sqznet.data import manifest
 from sqznet.predict import inference
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
-from sqznet.train import loop, run, settings, start, strategy
+from sqznet.train import loop, settings, start, strategy
 from sqznet.train.run import Run
 from sqznet.train.state import METRIC_COLUMNS
 from tests.conftest import CLASSES, TINY
@@ -95,7 +95,7 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(whole, shard_set, 
             os.kill(os.getpid(), signal.SIGTERM)
 
     stopped._train_call = call_and_stop
-    with pytest.raises(run.Stopped, match="SIGTERM"):
+    with pytest.raises(Stopped, match="SIGTERM"):
         stopped.train()
     assert stopped.state.step == stop_after  # of 15 in an epoch
 

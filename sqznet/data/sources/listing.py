@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ Splits = dict[str, list[Photo]]
 
 
 @dataclass
-class Source:
+class Source(ABC):
     """A data set whose photographs are listed. Each kind of source implements `read`."""
 
     in_order: ClassVar[bool] = False  # reading is fastest in the listed order, so shards are cut without shuffling
@@ -60,9 +61,9 @@ class Source:
     splits: Splits
     notes: list[str]  # remarks about the listing, for the user
 
+    @abstractmethod
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
         """Yields the encoded bytes of each photograph, or the reason why it could not be read, in the given order."""
-        raise NotImplementedError
 
 
 def split_of(name: str) -> str | None:
@@ -109,8 +110,9 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
 
 
 def draw_val(splits: Splits, seed: list[int]) -> Splits:
-    """Moves VAL_FRACTION of each class of train to val. If that is no photograph, moves one photograph of each class.
+    """Moves VAL_FRACTION of each class of train to val.
 
+    If that is less than one photograph in every class, moves one photograph of each.
     val stays empty if a class has a single photograph.
     """
     drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
