@@ -7,10 +7,10 @@
   python -m sqznet.compress --decode=v1.0.sqz --format=tflite
       a TFLite file (or keras, or onnx) with the same weights, bit for bit
 
-Rate-distortion optimisation rounds the kernels to integers. It is calibrated on photographs of the training split. GPTQ
-error compensation adjusts the remaining weights. The command prints all sizes that it tried, with their accuracy on
---split. It also writes this table as a CSV file and as a plot beside the .sqz file. All commands accept a .sqz file as
---model. docs/compress.md explains the method. docs/sqz.md specifies the format.
+Rate-distortion optimisation rounds the kernels to integers. Photographs of the training split calibrate this rounding.
+GPTQ error compensation adjusts the remaining weights. The command prints all sizes that it tried, with their accuracy
+on --split. The command also writes this table as a CSV file and as a plot beside the .sqz file. All commands accept a
+.sqz file as --model. docs/compress.md explains the method. docs/sqz.md specifies the format.
 """
 
 from __future__ import annotations

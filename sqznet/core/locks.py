@@ -42,17 +42,16 @@ def locked(
 ) -> Iterator[None]:
     """Holds a lock during the block.
 
-    During the block, no other process can take the lock. This is true on every machine that shares the folder. The lock
-    is on an open file, so the system releases the lock when the process ends. The file names the holder, for the
-    messages of other processes. When the lock is released, the file is removed. After a kill the file stays and has no
-    effect.
+    During the block, no other process can take the lock, on any machine that shares the folder. The lock is on an open
+    file, so the system releases the lock when the process ends. The file names the holder, for the messages of other
+    processes. When the lock is released, the file is removed. After a kill the file stays and has no effect.
 
     Args:
         path: path of the lock file.
         doing: the work of the holder, such as "builds data/mine".
         wait: whether to wait for the lock and print the name of the holder.
         remedy: what the user can do if the lock is held.
-        first: function that is called as soon as the lock is held. It may free space on a full disk.
+        first: function that is called as soon as the lock is held. The function may free space on a full disk.
 
     Raises:
         Held: another process holds the lock, and `wait` is False.

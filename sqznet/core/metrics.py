@@ -12,7 +12,10 @@ LARGEST_EXCESS = 0.01  # tolerance of the sum of 1,000 probabilities: float16 ha
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """Returns the 95 % score interval of a share (Wilson 1927, JASA 22). It is valid near 0 and 1 and for small n."""
+    """Returns the 95 % score interval of a share (Wilson 1927, JASA 22).
+
+    The interval is also valid near 0 and 1, and for small n.
+    """
     if n == 0:
         return 0.0, 1.0
     share, square = hits / n, Z_95**2

@@ -106,7 +106,7 @@ def confusion_matrix(
     """Plots the confusion matrix as PNG, with true classes in rows. The colour is the percentage of the true class.
 
     Args:
-        totals: number of photographs of each true class. It is needed if some predicted classes are not in `counts`.
+        totals: number of photographs of each true class, if some predicted classes are not in `counts`.
     """
     totals = counts.sum(axis=1) if totals is None else totals
     shares = 100 * counts / np.maximum(totals, 1)[:, None]

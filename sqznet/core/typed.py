@@ -1,7 +1,7 @@
 """Reads JSON files that users write, and checks the type of each value strictly.
 
-This module refuses values of another type, such as "false" for false, true for 1, or 1.5 for a whole number. It also
-refuses NaN, and a name that occurs twice.
+This module refuses values of another type, such as "false" for false, true for 1, or 1.5 for a whole number. This
+module also refuses NaN, and a name that occurs twice.
 """
 
 from __future__ import annotations

@@ -96,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _training_flags(source: str, manifest: Manifest) -> list[str]:
-    """Returns flags for training on the set. Small sets start from published weights. The synthetic set does not."""
+    """Returns flags for training on the set.
+
+    Trainings on small sets start from published weights, except on the synthetic set.
+    """
     records = manifest.records("train")
     if source == "synthetic":
         return [f"--recipe={recipes.DEMO.name}"]

@@ -74,8 +74,8 @@ def preprocess_for_train(
 def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Cuts the central crop.
 
-    The result is the same as if the short side (or both sides, if squashed) were scaled to `resize_to`, and the central
-    square of `image_size` were cut out. There is one difference: the box is rounded to whole pixels of the photograph.
+    The result equals two steps: scaling the short side (or both sides, if squashed) to `resize_to`, then cutting the
+    central square of `image_size`. There is one difference: the box is rounded to whole pixels of the photograph.
 
     Args:
         photograph: a JPEG or pixels.
@@ -157,7 +157,7 @@ def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tens
     """Scales float pixels to uint8, (size, size, 3), bilinear.
 
     Antialiasing averages over areas when it scales down. This takes as long as the interpolation between four
-    neighbours. Interpolation alone skips pixels. It lost two points of accuracy at 64 px
+    neighbours. Interpolation alone skips pixels. This lost two points of accuracy at 64 px
     (docs/design/09-training-crops.md).
     """
     pixels = pixels[tf.newaxis] + 0.5  # the cast truncates, so this rounds

@@ -47,7 +47,7 @@ class Network:
 
     `model.build` builds the network, `model.describe` reads its architecture from a model. `arch`, `activation` and
     `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero padding of conv10's
-    input. It is 1 in the published v1.0 and 0 in other networks.
+    input: 1 in the published v1.0, and 0 in other networks.
     """
 
     classes: int

@@ -37,8 +37,8 @@ def build(
         network: the architecture. Pools have the published geometry (ceil mode) at `image_size`.
         channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer. None means that the
             means are folded into conv1 (`network/fold.py`). Such a network takes the pixels as float32.
-        channel_deviations: R, G, B on the 0..255 scale. The first layer divides by these values. They are 1 in all
-            recipes of this package. Imported weights may have other values.
+        channel_deviations: R, G, B on the 0..255 scale. The first layer divides by these values. All recipes of this
+            package have the value 1. Imported weights may have other values.
         dropout: fraction of fire9's output that is dropped in training. None leaves the dropout layer out.
         seed: seed of the dropout.
         dropout_layer: class of the dropout layer. None means Keras's own class.

@@ -1,4 +1,4 @@
-"""Defines the dataclass of all hyper-parameters. They determine a training, together with the data and the machines."""
+"""Defines the dataclass of all hyper-parameters. A recipe, the data and the machines determine a training."""
 
 from __future__ import annotations
 

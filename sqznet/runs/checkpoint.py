@@ -1,4 +1,4 @@
-"""Reads and writes checkpoints. A checkpoint is one file with the whole state of a run. It is written atomically.
+"""Reads and writes checkpoints. A checkpoint is one file with the whole state of a run. The write is atomic.
 
 The file is a NumPy .npz without pickled objects, followed by the SHA-256 of these bytes. The file does not depend on
 the strategy. Therefore a run may be resumed with another strategy.
@@ -61,7 +61,8 @@ def steps(run_dir: Path) -> list[int]:
 def save(run_dir: Path, step: int, arrays: dict[str, np.ndarray], progress: dict[str, Any], *, keep: int) -> None:
     """Writes arrays and progress (JSON values). Then removes all checkpoints except the last `keep`.
 
-    Checkpoints of later steps are removed too. They are damaged, and therefore the run has returned to this step.
+    Checkpoints of later steps are removed too. The run has returned to this step, because those
+    checkpoints are damaged.
     """
     content = io.BytesIO()
     np.savez(content, **{_PROGRESS: np.array(json.dumps(progress))}, **arrays)  # type: ignore[arg-type]

@@ -49,8 +49,8 @@ def conclude(
     """Writes and prints the results.
 
     Args:
-        compared_by: flags of `sqznet.train` for the comparison. It trains the recipe and the best settings in full.
-            None skips the comparison.
+        compared_by: flags of `sqznet.train` for the comparison. The comparison trains the recipe and the best settings
+            in full. None skips the comparison.
         data: the set that the trials were trained on.
         origin: the weights that every trial started from. These weights decide the network.
 

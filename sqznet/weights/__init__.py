@@ -145,7 +145,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def build(published: Published) -> keras.Model:
-    """Builds the Keras model. It takes uint8 RGB pixels 0..255 and gives logits."""
+    """Builds the Keras model, which takes uint8 RGB pixels 0..255 and gives logits."""
     from sqznet.network import model as models
 
     convention = published.convention

@@ -7,10 +7,10 @@
   python -m sqznet.weights --source=squeezenet.onnx --input=torchvision --out=models/v1.1.keras
 
 The command reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files.
-It does not need Caffe, MXNet or PyTorch. It detects the format by content. The layers may have the names that Caffe's
-release, FireNet or torchvision use. Prefixes such as `module.` are ignored. A last layer with another name is
-identified by its shape. Other commands also take the name or the file as a model: `python -m sqznet.predict
---model=squeezenet-v1.1 photo.jpg`.
+The command does not need Caffe, MXNet or PyTorch. The command detects the format by content. The layers may have the
+names that Caffe's release, FireNet or torchvision use. Prefixes such as `module.` are ignored. A last layer with
+another name is identified by its shape. Other commands also take the name or the file as a model: `python -m
+sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _net_class() -> Any:
 
 
 def looks_like(content: bytes) -> bool:
-    """Checks for the first field of a NetParameter. It is the name, or a layer of either kind."""
+    """Checks for the first field of a NetParameter: the name, or a layer of either kind."""
     return content[:1] in (b"\x0a", b"\x12") or content[:2] == b"\xa2\x06"
 
 

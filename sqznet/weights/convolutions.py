@@ -158,7 +158,7 @@ def check(found: Found, where: str) -> Network:
 
 
 def _usual_padding(arch: str, pixels: str | None) -> int:
-    """Returns conv10's usual padding. v1.0 of Caffe pads the input of conv10 with zeros. Other networks do not."""
+    """Returns conv10's usual padding. Only v1.0 of Caffe pads the input of conv10 with zeros."""
     return 1 if arch == "v1.0" and pixels == "caffe" else 0
 
 

@@ -1,7 +1,7 @@
 """Downloads a file of the catalogue once. Resumes an interrupted download, and checks the file's hash.
 
 The environment variable SQZNET_CACHE names the cache folder. The default is ~/.cache/sqznet. You can copy a file into
-this folder by hand. It must have the file name of the address in the catalogue.
+this folder by hand, under the file name of the address in the catalogue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fetch(name: str, entry: Publication, cache: Path) -> Path:
 
     Raises:
         InputError: the file cannot be downloaded, or its hash is wrong. The cache then contains no file of that name.
-            It may contain the received part (`.part`), and the next call continues from this part.
+            The cache may contain the received part (`.part`), and the next call continues from this part.
     """
     path = cache / entry.file_name
     try:

@@ -1,10 +1,10 @@
 """Maps the names of layers in a file to the convolutions of a SqueezeNet. All importers that use names call `read`.
 
-This module knows the names of Caffe's release (`fire2/squeeze1x1`). It knows the names of other files of the same
-authors (FireNet: `fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`). It also knows the names of
-torchvision (`features.3.squeeze`), and MXNet's automatic names, which are numbered. It ignores prefixes (`module.`,
-`backbone.model.`) and separators. It accepts modules that are only numbered (`net.3.squeeze`, `fires.0.squeeze1x1`) if
-there are exactly eight of them.
+This module knows the names of Caffe's release (`fire2/squeeze1x1`). This module knows the names of other files of the
+same authors (FireNet: `fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`). This module also knows
+the names of torchvision (`features.3.squeeze`), and MXNet's automatic names, which are numbered. Prefixes (`module.`,
+`backbone.model.`) and separators are ignored. This module accepts modules that are only numbered (`net.3.squeeze`,
+`fires.0.squeeze1x1`) if there are exactly eight of them.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _MODEL: protobuf.Schema = {2: None, 3: None, 4: None, 6: None, 7: _GRAPH, 8: {1:
 
 
 def looks_like(content: bytes) -> bool:
-    """Checks for the first field of a ModelProto. It is a version below 128."""
+    """Checks for the first field of a ModelProto, which is a version below 128."""
     return content[:1] == b"\x08"
 
 

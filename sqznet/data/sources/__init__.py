@@ -89,7 +89,7 @@ def open_source(
 
 
 def published(spec: str) -> str:
-    """Returns the name of the source in the manifest. It does not contain the location on this machine."""
+    """Returns the name of the source in the manifest. The name does not contain the location on this machine."""
     kind, colon, where = spec.partition(":")
     return f"{kind}{colon}{remote.published(where)}" if where else spec
 

@@ -1,4 +1,7 @@
-"""Finds class names for shards of other builders. They come from a labels.txt, from the records, or are numbers."""
+"""Finds class names for shards of other builders.
+
+The names come from a labels.txt, from the records, or are numbers.
+"""
 
 from __future__ import annotations
 

@@ -217,8 +217,8 @@ def _require_classes_of_train(
 ) -> None:
     """Refuses classes whose names differ from the names in train.
 
-    A split may have more classes than train, for example ImageNet's val with Imagenette's train. It is a misspelling if
-    the split has a class that train lacks, and train has a class that the split lacks.
+    A split may have more classes than train, for example ImageNet's val with Imagenette's train. If the split has a
+    class that train lacks, and train has a class that the split lacks, a name is probably misspelled.
     """
     unknown = [name for name in by_name if name not in classes]
     missing = [name for name in classes if name not in by_name]

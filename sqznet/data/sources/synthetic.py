@@ -132,7 +132,7 @@ def _background(rng: np.random.Generator, side: int) -> Image.Image:
 
 
 def _clutter(rng: np.random.Generator, canvas: ImageDraw.ImageDraw, side: int) -> None:
-    """Draws a line or a small ellipse. It does not depend on the class."""
+    """Draws a line or a small ellipse. This drawing does not depend on the class."""
     x, y, dx, dy = rng.uniform(0, side, 4)
     colour = _colour(rng, rng.uniform(0.1, 1))
     if rng.random() < 0.6:

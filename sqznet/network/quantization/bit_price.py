@@ -1,4 +1,7 @@
-"""Computes the price of a bit in nats of divergence. It is the Lagrange multiplier of rate-distortion optimisation."""
+"""Computes the price of a bit in nats of divergence.
+
+The price is the Lagrange multiplier of rate-distortion optimisation.
+"""
 
 from __future__ import annotations
 

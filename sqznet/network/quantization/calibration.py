@@ -45,9 +45,9 @@ def propagate(
         layers: the layers of a model in its order. The input is the first layer.
         batches: photographs, uint8 (n, size, size, 3) each.
         visit: function that is called for each convolution. Its arguments are the original inputs, the inputs from the
-            quantized layers before, and the original outputs. It may set other weights.
-        after: function that is called for each layer with its quantized output. It returns the values that the next
-            layers get.
+            quantized layers before, and the original outputs. The function may set other weights.
+        after: function that is called for each layer with its quantized output. The function returns the values that
+            the next layers get.
     """
     waiting = Counter(name for layer in layers[1:] for name in inputs_of(layer))
     original: dict[str, Batches] = {}  # outputs of each layer that later layers still need
@@ -91,7 +91,10 @@ def sample_rows(maps: np.ndarray, batches: int) -> np.ndarray:
 
 
 def second_moments(windows: np.ndarray) -> np.ndarray:
-    """Returns the mean of x x^T over windows x, float64. It is half the Hessian of the output's squared error."""
+    """Returns the mean of x x^T over windows x, float64.
+
+    This matrix is half the Hessian of the output's squared error.
+    """
     return (windows.T @ windows / len(windows)).astype(np.float64)
 
 
@@ -110,8 +113,8 @@ def round_with_compensation(
     Args:
         weights: (inputs, out), float64.
         moments: `damped` second moments of the inputs.
-        choose: function that rounds the weights of one input, (out,). It also gets the index of the input, and the
-            squared error of an output per squared error of a weight, after compensation.
+        choose: function that rounds the weights of one input, (out,). Its other arguments are the index of the input,
+            and the squared error of an output per squared error of a weight, after compensation.
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     moving = weights[order]

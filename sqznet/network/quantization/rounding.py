@@ -1,10 +1,10 @@
 """Rounds kernels to integers by rate-distortion optimisation, with one price of a bit for the whole network.
 
-`price` is the Lagrange multiplier between bits and distortion. It is the divergence from the uncompressed model, in
-nats, that is accepted to save one bit. The price determines each layer's step and each weight's integer. The step has a
-closed form. A uniform quantizer of step s has a squared error of s^2 / 12, and one more bit divides this error by 4. At
-the optimum a bit saves what it costs: price = 2 ln 2 * sensitivity * s^2 / 12 (high-rate theory: Gish and Pierce 1968,
-IEEE Trans. Inf. Theory 14).
+`price` is the Lagrange multiplier between bits and distortion. One saved bit may cost this much divergence from the
+uncompressed model, in nats. The price determines each layer's step and each weight's integer. The step has a closed
+form. A uniform quantizer of step s has a squared error of s^2 / 12, and one more bit divides this error by 4. At the
+optimum, a bit reduces the distortion by its price: price = 2 ln 2 * sensitivity * s^2 / 12 (high-rate theory: Gish and
+Pierce 1968, IEEE Trans. Inf. Theory 14).
 """
 
 from __future__ import annotations

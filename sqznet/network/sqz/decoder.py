@@ -1,8 +1,8 @@
-"""Decodes `.sqz` files. This is the reference decoder. It needs only this file and NumPy.
+"""Decodes `.sqz` files. This reference decoder needs only this file and NumPy.
 
 docs/sqz.md specifies the format byte by byte. Use this module to port the decoder to another language. Weights are
-float32 and have the same bits on every machine. The decoder verifies the checksum before it reads anything else. It
-never allocates more memory than the architecture needs, also for a malicious file.
+float32 and have the same bits on every machine. The decoder verifies the checksum before it reads anything else. The
+decoder never allocates more memory than the architecture needs, also for a malicious file.
 """
 
 from __future__ import annotations
