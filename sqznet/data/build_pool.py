@@ -1,4 +1,7 @@
-"""Writes shards in several processes. This module does not import TensorFlow, so that each process can configure it."""
+"""Writes shards in several processes.
+
+This module does not import TensorFlow, because each process configures TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def write(
     workers: int,
     done: Callable[[PlannedShard], None],
 ) -> None:
-    """Writes the shards in `workers` processes, or for 1 in this process. Calls `done` after each shard."""
+    """Writes the shards in `workers` processes. One worker means this process. Calls `done` after each shard."""
     if workers <= 1 or len(planned) <= 1:
         for shard in planned:
             write_shard(source, folder, options, shard)

@@ -1,6 +1,7 @@
-"""Reads and writes .keras files of this package: Keras's own archive with one more member, the card.
+"""Reads and writes .keras files of this package. Such a file is Keras's own archive with one more member, the card.
 
-So one file is enough to evaluate, export or fine-tune a model. Keras itself loads the file like any other .keras file.
+The card contains everything that the weights do not contain. Therefore one file is enough to evaluate, export or
+fine-tune a model. Keras itself loads the file like any other .keras file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a model that its weights do not contain."""
+    """Contains the facts about a model that its weights do not contain."""
 
     classes: tuple[str, ...] | None  # in the order of the outputs; None for a .sqz file without class names
     preprocessing: Preprocessing
