@@ -135,6 +135,9 @@ class Classifier:
     ) -> Classifier:
         """Makes a classifier from a `sqznet.SqueezeNet` that was trained with Keras.
 
+        The classifier has its own copy of the network. If the network was built for another image size, its pools get
+        the padding for this one.
+
         Args:
             model: the model, or the path of a .keras file of `model.save`.
             classes: the names of the outputs, in order.
@@ -164,7 +167,7 @@ class Classifier:
             raise InputError(f"the model has {network.classes} outputs, and {len(names)} classes are given")
         manifests.require_class_names(names, "classes")
         card = Card(names, preprocessing, data=str(data) if data else None, pretrained_on=pretrained_on)
-        return cls(inference.of_keras(path, logits, card))
+        return cls(inference.of_keras(path, squeezenet.at_size(logits, preprocessing.image_size), card))
 
     @property
     def path(self) -> Path:

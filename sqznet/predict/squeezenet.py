@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from sqznet.core import console
 from sqznet.core.errors import InputError
 from sqznet.network import model as models
 from sqznet.network.architecture import ARCHS, Channels, Network
@@ -59,6 +60,24 @@ def logits_of(model: keras.Model) -> keras.Model:
     if not isinstance(last, keras.layers.Softmax) or last.name != PROBABILITIES:
         return model
     return keras.Model(model.input, last.input, name="squeezenet")
+
+
+def at_size(model: keras.Model, image_size: int) -> keras.Model:
+    """Returns a copy of a network of logits, with the pools padded for images of this size, without dropout.
+
+    Raises:
+        InputError: the model was not made by `build`.
+    """
+    network, means, deviations = models.describe(model, image_size)
+    made = models.build(network, channel_means=means, channel_deviations=deviations)
+    _copy(model, made)
+    padded = {layer.name: layer.padding for layer in made.layers if isinstance(layer, keras.layers.MaxPooling2D)}
+    if any(model.get_layer(name).padding != padding for name, padding in padded.items()):
+        console.say(
+            f"note: the network was built for another image size than {image_size} pixels, so its pools have another "
+            f"padding now: evaluate it again, and build the next one with sqznet.SqueezeNet(image_size={image_size})"
+        )
+    return made
 
 
 def _copy(source: keras.Model, model: keras.Model) -> None:
