@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _run(name: str, flags: list[str]) -> int:
-    """Runs a command as `python -m sqznet.NAME` does. It ends with `sys.exit`."""
+    """Runs a command as `python -m` does. It ends with `sys.exit`."""
     if Path(sys.argv[0]).stem == "sqznet":  # not for `python -m sqznet train`: `sqznet` may not be on the PATH
         from sqznet.core import console
 

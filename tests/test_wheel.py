@@ -161,10 +161,9 @@ def test_several_processes_train(installed, shards):
     assert "2 replicas" in said
 
 
-def test_settings_are_searched(installed, shards):
-    installed.run(
-        "sqznet", "tune", f"--data={shards}", *TINY[:3], "--epochs=1", "--trials=1", "--no-compare", "--out=tuning/mine"
-    )  # fmt: skip
+def test_settings_are_searched(installed, run, shards):
+    flags = (f"--recipe={run}/config.json", "--epochs=1", "--trials=1", "--no-compare", "--out=tuning/mine")
+    installed.run("sqznet", "tune", f"--data={shards}", *flags)
     assert (installed.work / "tuning/mine/best.json").is_file()
 
 
