@@ -113,6 +113,18 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | No
     return np.asarray(_shrunk(rgb, short_side)), colours
 
 
+def of_image(image: Image.Image) -> np.ndarray:
+    """Converts an opened Pillow image by the same rules as `to_pixels`: uint8 RGB, (height, width, 3), upright, sRGB.
+
+    Raises:
+        Reject: broken, or truncated.
+    """
+    try:
+        return np.asarray(_upright_rgb(image, None)[0])
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Reject(f"broken: {error}") from None
+
+
 @contextlib.contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int | None]]:
     """Opens an image and reads its header only. Also yields the orientation of a TIFF file.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__
 from sqznet.core import files, typed
 from sqznet.core.errors import InputError
+from sqznet.core.version import __version__
 from sqznet.images.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -82,7 +82,11 @@ def load(path: Path) -> tuple[keras.Model, Card]:
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except KeyError:
-        raise InputError(f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}") from None
+        raise InputError(
+            f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}. If it is a sqznet.SqueezeNet that "
+            f"Keras has saved, add its classes in Python: sqznet.Classifier.from_keras({str(path)!r}, "
+            "classes=[...]).save('NEW.keras')"
+        ) from None
     except Exception as error:  # zipfile raises many types on a damaged archive
         raise InputError(f"{path} cannot be loaded as a Keras model: {error}") from None
     card = card_from_dict(content, where=f"{path}, {MEMBER}")

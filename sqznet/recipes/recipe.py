@@ -225,13 +225,14 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
         check_field(name, where)
     typed.require(fields, {name: KINDS[name] for name in fields}, where)
     try:
-        return Recipe(**{name: _with_tuples(value) for name, value in fields.items()})
+        return Recipe(**{name: with_tuples(value) for name, value in fields.items()})
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _with_tuples(value: Any) -> Any:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def with_tuples(value: Any) -> Any:
+    """Returns a value of a field with tuples instead of lists, as JSON and Python users may give them."""
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:
