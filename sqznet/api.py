@@ -437,8 +437,9 @@ class Shards:
     """A built set of shards."""
 
     folder: Path
+    """The folder of the set."""
     classes: tuple[str, ...]
-    """In the order of the labels."""
+    """The names of the classes, in the order of the labels."""
     counts: dict[str, int]
     """The number of records of each split: train, val, test."""
 

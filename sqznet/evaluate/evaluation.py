@@ -27,6 +27,7 @@ class Evaluation:
     predictor: Predictor
     manifest: Manifest
     split: str
+    """The evaluated split."""
 
     @property
     def n(self) -> int:

@@ -30,6 +30,7 @@ class Bundle:
     """An exported folder. `print` shows the size and the accuracy of each file as a table."""
 
     folder: Path
+    """The folder of the bundle."""
     exported: list[bundle.ExportedFile]
     against: verify.Reference
     budget: int
