@@ -20,7 +20,7 @@ _SHOWN = 12  # photographs of a folder in a notebook
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class for one photograph."""
+    """Describes one class for one photograph."""
 
     label: str
     """The name of the class for people, such as `tench`."""
@@ -39,7 +39,7 @@ class Prediction:
 
 
 class Ranking(list[Prediction]):
-    """The likeliest classes of one photograph, the likeliest first."""
+    """Lists the most probable classes of one photograph, the most probable class first."""
 
     def __init__(self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None) -> None:
         """
@@ -59,7 +59,7 @@ class Ranking(list[Prediction]):
 
 
 class Predictions(list[Ranking]):
-    """The rankings of several photographs, in the order in which they were given.
+    """Lists the rankings of several photographs, in the given order.
 
     Attributes:
         paths: the file of each ranking. Empty if the photographs were arrays or PIL images.
