@@ -29,7 +29,7 @@ class Prediction:
     index: int
     """The output of the network, 0 first."""
     class_name: str
-    """The name of the class in the data set, such as `n01440764`. Often the same as `label`."""
+    """The name of the class in the data set, such as `n01440764`. In many sets it equals `label`."""
 
     def __str__(self) -> str:
         return f"{self.label} {console.percent(self.probability)}"
