@@ -69,7 +69,8 @@ def page() -> str:
         f"- {title}: " + ", ".join(f"[{name}](#{anchor(name)})" for name in names) for title, names in GROUPS.items()
     )
     groups = ("\n".join([f"## {title}\n", *map(public, names)]) for title, names in GROUPS.items())
-    return "\n".join([HEAD, *map(wrapped, contents), "", *groups]).rstrip() + "\n"
+    text = "\n".join([HEAD, *map(wrapped, contents), "", *groups])
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def anchor(name: str) -> str:
