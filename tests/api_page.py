@@ -69,8 +69,7 @@ def page() -> str:
         f"- {title}: " + ", ".join(f"[{name}](#{anchor(name)})" for name in names) for title, names in GROUPS.items()
     )
     groups = ("\n".join([f"## {title}\n", *map(public, names)]) for title, names in GROUPS.items())
-    text = "\n".join([HEAD, *map(wrapped, contents), "", *groups])
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return "\n".join([HEAD, *map(wrapped, contents), "", *groups]).rstrip() + "\n"
 
 
 def anchor(name: str) -> str:
