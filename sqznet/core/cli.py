@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib.util
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -28,6 +31,20 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        """Parses the flags. An unknown flag is refused before a missing one, with the nearest flag."""
+        for word in sys.argv[1:] if args is None else args:
+            flag = word.partition("=")[0]
+            if flag == "--":
+                break
+            if re.fullmatch(r"--\w+", flag) and flag not in self._option_string_actions:
+                near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+                self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().parse_args(args, namespace)
+
+    def format_help(self) -> str:
+        return console.as_typed(super().format_help())
+
     def error(self, message: str) -> NoReturn:
         """Raises InputError, so that a wrong flag prints one line.
 
@@ -43,7 +60,7 @@ def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
     `parse_args` raises InputError for a wrong flag or value.
     """
     made = _Parser(
-        prog=f"python -m {module}", description=doc, epilog=EXIT_CODES, formatter_class=_Help, allow_abbrev=False
+        prog=console.command(module), description=doc, epilog=EXIT_CODES, formatter_class=_Help, allow_abbrev=False
     )
     made.add_argument("--version", action="version", version=f"sqznet {__version__}")
     return made
@@ -112,7 +129,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         explained = _explained(error)
         if explained is None:
             raise
-        console.say(f"error: {explained}")
+        console.say(f"error: {console.as_typed(str(explained))}")
         sys.exit(explained.exit_code)
 
 
@@ -125,6 +142,8 @@ def _explained(error: Exception) -> InputError | None:
     """Returns an InputError for an error that the user or the machine has caused, or None for a bug."""
     if isinstance(error, InputError):
         return error
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(error)
     failed = files.write_failure(error)
     if failed is not None:
         return files.refusal(failed)
@@ -136,3 +155,12 @@ def _explained(error: Exception) -> InputError | None:
             "command has them"
         )
     return None
+
+
+def _missing_package(error: ModuleNotFoundError) -> InputError | None:
+    name = (error.name or "").partition(".")[0]
+    if not name or name == "sqznet" or importlib.util.find_spec(name):
+        return None
+    return InputError(
+        f"this command needs the package {name}, which a minimal install lacks: pip install sqznet-{__version__}-*.whl"
+    )

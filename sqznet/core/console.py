@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 import shlex
 import sys
 import threading
@@ -60,6 +61,7 @@ _verbose = True
 _log: Path | None = None
 _last_output = time.monotonic()  # time of the last line or table
 _activity = "starting"  # the last line, for the heartbeat
+_short = False  # whether the user types `sqznet train`, not `python -m sqznet.train`
 _bars: list[Any] = []  # visible progress bars, which print their own progress lines
 
 
@@ -301,7 +303,18 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 def command(module: str, *arguments: str) -> str:
     """Returns a command line for the user to copy, quoted for the shell."""
-    return shlex.join(["python", "-m", module, *arguments])
+    return as_typed(shlex.join(["python", "-m", module, *arguments]))
+
+
+def name_commands_short() -> None:
+    """Makes `as_typed` write `sqznet train`, because the user has started this command so."""
+    global _short
+    _short = True
+
+
+def as_typed(text: str) -> str:
+    """Returns a text with the commands in the form that the user types: `python -m sqznet.train` or `sqznet train`."""
+    return re.sub(r"\bpython -m sqznet\.(\w+)\b(?!\.\w)", r"sqznet \1", text) if _short else text
 
 
 def next_step(module: str, *arguments: str) -> None:

@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--shard_records", type=cli.positive, help="photographs in a shard; default 64 to 1,024, by set size")
     add("--strict", action="store_true", help="stop at the first file that cannot be used")
     add("--workers", type=cli.positive, default=startup.cores(), help="processes; default: all cores of this process")
-    add("--runner", choices=("local", "beam"), default="local", help="beam: Apache Beam (pip install -e '.[beam]')")
+    add("--runner", choices=("local", "beam"), default="local", help="beam: Apache Beam (pip install 'sqznet[beam]')")
     add("--beam_options", help="flags for Beam, in quotes; default: Beam's runner in this process")
     add("--update", action="store_true", help="rebuild the set in --out if its photographs or the options have changed")
     add("--verify", action="store_true", help="check the set in --out against its manifest")

@@ -26,7 +26,7 @@ def write(reader: Source, missing: list[PlannedShard], out: Path, options: Build
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
-        raise InputError("--runner=beam needs Apache Beam; in a checkout: pip install -e '.[beam]'") from None
+        raise InputError("--runner=beam needs Apache Beam: pip install 'sqznet[beam]'") from None
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     try:
         given = shlex.split(flags)

@@ -59,7 +59,7 @@ def refused(content: bytes) -> Reject:
     """Returns the error for a file that no decoder reads. The error names the kind of the file and the remedy."""
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
-        remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"
+        remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install 'sqznet[heic]'"
         return Reject(f"HEIC {start}, {remedy}")
     for kinds, error, prefix in ((_REFUSED, Reject, ""), (_KINDS, NotAnImage, "not an image: ")):
         for at, mark, kind in kinds:

@@ -69,7 +69,7 @@ def _refuse_unusable_gpus() -> None:
         gpus = console.counted(len(models), "NVIDIA GPU")
         raise InputError(
             f"this machine has {gpus} ({models[0]}) that TensorFlow {tf.__version__} cannot use. It needs CUDA's "
-            "libraries (in a checkout: pip install -e '.[gpu]') and compute capability 6.0 or more (the K80: 3.7); "
+            "libraries (pip install 'sqznet[gpu]') and compute capability 6.0 or more (the K80: 3.7); "
             "see the support table in docs/gpus.md. To train on the processor: CUDA_VISIBLE_DEVICES=-1"
         )
 

@@ -12,6 +12,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -102,8 +103,12 @@ def program_of_app_md(pictures: list[Picture], folder: Path) -> Squares:
     for picture in pictures:
         (folder / "photo.jpg").write_bytes(picture.content)
         scope: dict[str, Any] = {}
-        with contextlib.chdir(folder):
+        here = Path.cwd()
+        os.chdir(folder)  # contextlib.chdir needs Python 3.11
+        try:
             exec(program, scope)
+        finally:
+            os.chdir(here)
         squares[picture.name] = scope["pixels"].astype(np.uint8)
     return squares
 

@@ -40,7 +40,7 @@ def parent(tmp_path, monkeypatch):
     (tmp_path / "noting.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-c", PARENT, str(tmp_path / "noted")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     yield process
     process.kill()

@@ -13,6 +13,7 @@ from sqznet.core import cli
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as data_command
 from sqznet.export import __main__ as export_command
+from sqznet.launch import __main__ as launch
 from sqznet.predict import __main__ as predict
 from sqznet.train import __main__ as train
 from tests import commands
@@ -67,9 +68,47 @@ def test_a_mistake_gets_one_line_and_exit_code_2(args, message, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_flags_are_not_abbreviated():
-    with pytest.raises(InputError, match="unrecognized arguments: --learning=1"):
-        train.make_parser().parse_args(["--learning=1"])
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--lerning_rate=1", "unknown flag --lerning_rate; did you mean --learning_rate? (see "),
+        ("--learning=1", "unknown flag --learning; did you mean --learning_rate?"),  # no abbreviations
+        ("--colour=1", "unknown flag --colour (see "),
+    ],
+)
+def test_an_unknown_flag_gets_the_nearest_one(flag, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        train.make_parser().parse_args([flag])
+
+
+def test_an_unknown_flag_is_named_before_a_missing_one():
+    with pytest.raises(InputError, match="unknown flag --ot; did you mean --out"):
+        data_command.make_parser().parse_args(["--ot=data/demo"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [
+        ("tensorflow", "this command needs the package tensorflow, which a minimal install lacks: pip install sqznet-"),
+        ("keras.models", "this command needs the package keras, which a minimal install lacks: pip install sqznet-"),
+    ],
+)
+def test_a_package_that_is_not_installed_gets_the_command_that_installs_it(missing, remedy, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    def main() -> int:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 2
+    assert f"error: {remedy}" in capsys.readouterr().err
+
+
+def test_flags_for_another_command_are_passed_on():
+    assert launch.make_parser().parse_args(["--workers=2", "--", "--lerning_rate=1"]).train_flags == [
+        "--lerning_rate=1"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_heic_is_read_where_its_package_is(heic):
 
 def test_heic_names_its_package_where_that_is_missing(heic, monkeypatch):
     monkeypatch.setattr(signatures, "reads_heif", lambda: False)
-    with pytest.raises(Reject, match="HEIC .* which pillow-heif reads: pip install pillow-heif"):
+    with pytest.raises(Reject, match=r"HEIC .* which pillow-heif reads: pip install 'sqznet\[heic\]'"):
         decode.decode(heic.read_bytes())
 
 
