@@ -36,8 +36,16 @@ def execute(folder: Path, python: str = sys.executable) -> nbformat.NotebookNode
 
 def errors_of(notebook: nbformat.NotebookNode) -> list[str]:
     """What the cells have written to stderr."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    return [each.text for each in outputs if each.output_type == "stream" and each.name == "stderr"]
+    return [each.text for each in _outputs(notebook) if each.output_type == "stream" and each.name == "stderr"]
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    """What the cells have printed."""
+    return "".join(each.text for each in _outputs(notebook) if each.output_type == "stream")
+
+
+def _outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
 
 
 if __name__ == "__main__":
