@@ -60,25 +60,25 @@ def SqueezeNet(
     """Builds a SqueezeNet (Iandola et al. 2016, arXiv 1602.07360).
 
     The input is RGB pixels 0 to 255, uint8 or float, (n, height, width, 3). Normalisation is the first layer, so pixels
-    must not be divided or centred before. Images should have the size on which the weights were trained, 227 x 227 for
-    `imagenet`; other sizes are accepted.
+    must not be divided or centred before. The best image size is the size of the training, 227 x 227 for `imagenet`.
+    Other sizes are accepted.
 
     Args:
         version: `v1.0` or `v1.1`. v1.1 needs 2.4 times less computation for the same accuracy.
-        weights: `imagenet` for the authors' published weights, which are downloaded once; a name that
-            `python -m sqznet.weights --list` prints; a run folder, a .keras file or another file of weights; or None
-            for random weights.
-        include_top: whether the network ends with dropout, conv10 and global average pooling. Without them, its output
-            is that of fire9: float32 (n, h, w, 512).
+        weights: `imagenet` means the authors' published weights, which are downloaded once. Other values are a name
+            that `python -m sqznet.weights --list` prints, a run folder, a .keras file or another file of weights. None
+            means random weights.
+        include_top: whether the network ends with dropout, conv10 and global average pooling. If not, the output is the
+            output of fire9: float32 (n, h, w, 512).
         classes: number of outputs. If the weights have another number, conv10 starts from random weights.
         image_size: the side for which the pools are padded, in pixels. None means the size of the weights, or 227.
         classifier_activation: `softmax` for probabilities, or None for logits.
-        activation: `relu` or `elu`, for random weights. Published weights have their own.
-        dropout: fraction of fire9's output dropped in training, or None.
+        activation: `relu` or `elu`, for random weights. Other weights determine the activation.
+        dropout: fraction of fire9's output that is dropped in training. None means no dropout.
 
     Returns:
-        A Keras functional model, float32 (n, classes). Trained with Keras, `sqznet.Classifier.from_keras` evaluates and
-        exports it.
+        A Keras functional model with the output float32 (n, classes). After a training with Keras,
+        `sqznet.Classifier.from_keras` makes a classifier of it.
 
     Raises:
         InputError: the version or the weights are unknown, or the weights have another version.
@@ -99,7 +99,7 @@ def SqueezeNet(
 
 
 def load(path: FilePath, *, threads: int | None = None) -> Classifier:
-    """Loads any model: a run folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel, a bundle, or a weights' name.
+    """Loads a model: a run folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel, a bundle, or published weights.
 
     TFLite and ONNX files run in their own runtime and need no TensorFlow.
 
@@ -108,7 +108,7 @@ def load(path: FilePath, *, threads: int | None = None) -> Classifier:
         threads: number of threads for TFLite and ONNX files. None means that the runtime decides.
 
     Raises:
-        InputError: no such path or name, an unknown kind, or a damaged file.
+        InputError: the path or the name does not exist, or the file is damaged or of an unknown kind.
     """
     file = inference.file_of(Path(path))
     if inference.needs_tensorflow(file):
@@ -117,7 +117,7 @@ def load(path: FilePath, *, threads: int | None = None) -> Classifier:
 
 
 class Classifier:
-    """A trained network that classifies photographs. `sqznet.load` and `TrainingRun.best` return one."""
+    """Classifies photographs with a trained network. `sqznet.load` and `TrainingRun.best` return a classifier."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -143,7 +143,7 @@ class Classifier:
             classes: the names of the outputs, in order.
             recipe: the recipe that was given to `sqznet.dataset`. It defines how photographs are scaled and cropped.
             image_size: the image size that was given to `sqznet.dataset`, in pixels. None means that of the recipe.
-            data: the folder of the shards, as default for `evaluate` and `export`.
+            data: the folder of the shards that `evaluate` and `export` use by default.
             pretrained_on: the data of the weights that training started from, for reports.
 
         Raises:
@@ -205,19 +205,21 @@ class Classifier:
         return model
 
     def predict(self, photographs_: Photograph | Iterable[Photograph], top: int = 5) -> Ranking | Predictions:
-        """Classifies photographs. Each is decoded, turned upright, scaled and cropped as in training.
+        """Classifies photographs. Each photograph is decoded, turned upright, scaled and cropped as in the training.
 
         Args:
             photographs_: one photograph, or several. One photograph is the path of a file, a Pillow image, or an array
-                of uint8 RGB pixels (height, width, 3) of any size. Several are a folder, with its subfolders, an
-                iterable, or an array (n, height, width, 3).
+                of uint8 RGB pixels (height, width, 3) of any size. Several photographs are a folder with its
+                subfolders, an iterable, or an array (n, height, width, 3).
             top: number of classes for each photograph.
 
         Returns:
-            For one photograph its `top` likeliest classes, a list of `Prediction`. For several a list of such lists.
+            For one photograph, a `Ranking`: a list of the `top` most probable classes. For several photographs, a
+            `Predictions`: a list with a `Ranking` for each photograph.
 
         Raises:
-            InputError: a photograph cannot be read. Of a folder, such files are listed in `failures` of the result.
+            InputError: a photograph cannot be read. For a folder there is no error: `failures` of the result lists such
+                files.
         """
         if isinstance(photographs_, (str, Path)):
             if Path(photographs_).is_dir():
@@ -265,7 +267,7 @@ class Classifier:
             float32 (n, classes).
 
         Raises:
-            InputError: another dtype or shape.
+            InputError: the images have another dtype or shape.
         """
         return self._predictor.predict(np.asarray(images))
 
@@ -273,11 +275,11 @@ class Classifier:
         """Measures rank-1 and rank-5 accuracy. Each record of the split is used once.
 
         Args:
-            data: folder of the shards. None means those that the model was trained on.
+            data: folder of the shards. None means the shards that the model was trained on.
             split: train, val or test. None means test, or val if there is no test.
 
         Raises:
-            InputError: no such data or split, or the data has classes that the model lacks.
+            InputError: there is no such data or split, or the data has classes that the model lacks.
         """
         startup.load_tensorflow()
         from sqznet.evaluate import scoring
@@ -302,7 +304,7 @@ class Classifier:
             out: the bundle's folder. None means export/artifacts/NAME.
             formats: `savedmodel`, `tflite`, `onnx`, `onnx_nchw`, `all`, or several of them.
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
-            data: the shards to compare on. None means those that the model was trained on.
+            data: folder of the shards for the comparison. None means the shards that the model was trained on.
             options: of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a share, `records`,
                 `split` and `replace`.
 
@@ -341,7 +343,7 @@ class Classifier:
 
 @dataclass(frozen=True, repr=False)
 class TrainingRun:
-    """A finished training."""
+    """Describes a finished training."""
 
     folder: Path
     """The run folder, which `sqznet.load` and every command read."""
@@ -380,7 +382,8 @@ def fit(
 ) -> TrainingRun:
     """Trains a SqueezeNet, as the command `python -m sqznet.train` does.
 
-    Ctrl-C, the stop button of a notebook and SIGTERM save the state first; `resume=True` continues.
+    After Ctrl-C, the stop button of a notebook or SIGTERM, the training saves its state and ends. `resume=True`
+    continues the training.
 
     Args:
         data: folder of shards. None means data/shards, or the built-in demo set.
@@ -388,20 +391,20 @@ def fit(
             suits the size of the data.
         weights: initial weights: a run folder, a .keras file, or published weights. None means random weights, and
             `squeezenet-v1.1` for the recipe `finetune`.
-        teacher: a model to learn from, besides the labels.
+        teacher: a model whose probabilities the network learns, besides the labels.
         folder: the run folder. None means runs/TIME-RECIPE.
         resume: whether to continue the run in `folder`, or the newest run.
         strategy: `one`, `mirrored` or `multiworker`.
         replicas: number of devices of `mirrored`. None means all GPUs, or one CPU.
-        callbacks: called after each epoch.
+        callbacks: objects that are called before, during and after the training (see `Callback`).
         deterministic: whether every operation gives the same bits each time. None means only without GPUs.
         max_bad_records: largest number of corrupt records to leave out.
         fields: fields of the recipe, such as `epochs=4`.
 
     Raises:
-        InputError: arguments do not fit together, or the data cannot be read.
-        KeyboardInterrupt: after an interruption, with the state saved.
-        SystemExit: after SIGTERM, with the state saved.
+        InputError: two arguments contradict each other, or the data cannot be read.
+        KeyboardInterrupt: the training was interrupted. Its state is saved.
+        SystemExit: the training got a SIGTERM. Its state is saved.
     """
     overrides = {name: recipe_fields.with_tuples(value) for name, value in fields.items()}
     for name in overrides:
@@ -437,11 +440,12 @@ def fit(
 
 @dataclass(frozen=True)
 class Shards:
-    """A built set of shards."""
+    """Describes a built set of shards."""
 
     folder: Path
+    """The folder of the set."""
     classes: tuple[str, ...]
-    """In the order of the labels."""
+    """The names of the classes, in the order of the labels."""
     counts: dict[str, int]
     """The number of records of each split: train, val, test."""
 
@@ -453,13 +457,13 @@ class Shards:
 def build_shards(source: FilePath, out: FilePath, *, workers: int | None = None, **options: Any) -> Shards:
     """Builds TFRecord shards from photographs, as the command `python -m sqznet.data` does.
 
-    A set that is complete is only checked. After an interruption, the same call finishes the set.
+    If the set is already complete, the call only checks it. After an interruption, the same call finishes the set.
 
     Args:
-        source: a folder of photographs, one folder for each class; or `folder:PATH`, `ilsvrc:PATH`, `tfds:NAME`,
-            `tfrecord:PATH`, `synthetic`.
+        source: a folder that contains one folder of photographs for each class. Other sources are `folder:PATH`,
+            `ilsvrc:PATH`, `tfds:NAME`, `tfrecord:PATH` and `synthetic`.
         out: folder of the set.
-        workers: processes. None means all cores of this process.
+        workers: number of processes. None means all cores of this process.
         options: `seed`, `short_side`, `max_pixels`, `decoded`, `strict`, `holdout_per_class`, `test_files`,
             `label_offset`, `blacklist`, `shard_records` and `replace`, as the flags of the command (`replace` is
             `--update`).
@@ -489,24 +493,24 @@ def dataset(
 ) -> tf.data.Dataset:
     """Reads shards as a `tf.data.Dataset` of batches, for Keras's `fit` or another training loop.
 
-    Of `train`, one iteration is one epoch, shuffled, cropped and augmented as the recipe does, differently each time.
-    The last records that do not fill a batch are left out. Of other splits, every record comes once, in order, and the
-    last batch may be smaller.
+    One iteration over `train` is one epoch. The records are shuffled, cropped and augmented as in the recipe,
+    differently in each epoch. The last records that do not fill a batch are left out. One iteration over another split
+    gives every record once, in order. Its last batch may be smaller.
 
     Args:
         data: folder of shards.
         split: train, val or test.
         recipe: a name, a file, a run folder, or a `Recipe`.
-        batch_size: images in a batch. None means the recipe's, or less for a small split.
-        image_size: side of the images in pixels. None means the recipe's.
-        seed: of the order and the crops. None means the recipe's.
+        batch_size: number of images in a batch. None means the value of the recipe, or less for a small split.
+        image_size: side of the images in pixels. None means the value of the recipe.
+        seed: seed of the order and the crops. None means the value of the recipe.
 
     Returns:
         (images uint8 RGB 0 to 255 (batch, image_size, image_size, 3), labels int64 (batch,)). If the recipe mixes
         images, the labels of `train` are probabilities, float32 (batch, classes).
 
     Raises:
-        InputError: no such data, split or recipe.
+        InputError: there is no such data, split or recipe.
     """
     startup.load_tensorflow()
     from sqznet.data import datasets

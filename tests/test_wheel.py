@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sqznet.data.sources import synthetic
-from tests import commands
+from tests import commands, notebooks
 from tests.conftest import SHARED, draw_photographs
 
 pytestmark = pytest.mark.wheel
@@ -208,6 +208,17 @@ def test_the_python_api_trains_and_exports(installed, shards):
     (installed.work / "program.py").write_text(program)
     installed.run("python", "program.py")
     assert (installed.work / "runs/api/metrics.csv").is_file()
+
+
+def test_the_notebook_runs_to_the_exported_file(installed, monkeypatch):
+    installed.run("pip", "install", "--quiet", f"--constraint={CONSTRAINTS}", "ipykernel")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    folder = installed.work / "notebook"
+    executed = notebooks.execute(folder, str(installed.folder / "bin" / "python"))
+    assert notebooks.errors_of(executed) == []
+    *_, (_, best) = re.findall(r"kept epoch (\d+) of 14: val top-1 \(rank-1\) ([\d.]+) %", notebooks.text_of(executed))
+    assert float(best) > 80
+    assert (folder / "export/artifacts/notebook/model_int8.tflite").is_file()
 
 
 def test_the_web_page_is_served(installed, bundle):

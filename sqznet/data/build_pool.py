@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from sqznet.core import startup
+from sqznet.core import console, startup
 from sqznet.core.errors import TryAgain
 from sqznet.data.shard_plan import BuildOptions, PlannedShard
 from sqznet.data.sources import Source
@@ -79,7 +79,8 @@ def write_shard(source: Source, folder: Path, options: BuildOptions, shard: Plan
 
 
 def _start_worker() -> None:
-    """Starts a thread that ends the worker when its parent process has ended."""
+    """Starts a thread that ends the worker when its parent process has ended. The parent alone shows progress."""
+    console.set_verbose(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     parent = multiprocessing.parent_process()
     assert parent is not None

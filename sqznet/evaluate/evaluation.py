@@ -21,12 +21,13 @@ COLUMNS = ("data", "split", "n", "measure", "accuracy", "95 % interval")  # of `
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """The accuracy of a model on all records of a split. `print` shows it as a table."""
+    """Contains the accuracy of a model on all records of a split. `print` shows it as a table."""
 
     score: Score
     predictor: Predictor
     manifest: Manifest
     split: str
+    """The evaluated split."""
 
     @property
     def n(self) -> int:
@@ -62,7 +63,10 @@ class Evaluation:
 
     @property
     def note(self) -> str | None:
-        """A warning about the data, such as photographs that the network has seen in training. None without one."""
+        """A warning about the data, for example that the network has seen the photographs in its training.
+
+        None means no warning.
+        """
         notes = [
             _contamination(self.predictor, self.manifest, self.split),
             _changed_since(self.predictor.path, self.manifest),

@@ -27,9 +27,10 @@ MAX_DROP = 0.01
 
 @dataclass(frozen=True, repr=False)
 class Bundle:
-    """An exported folder. `print` shows the size and the accuracy of each file as a table."""
+    """Describes an exported folder. `print` shows the size and the accuracy of each file as a table."""
 
     folder: Path
+    """The folder of the bundle."""
     exported: list[bundle.ExportedFile]
     against: verify.Reference
     budget: int

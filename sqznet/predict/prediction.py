@@ -20,7 +20,7 @@ _SHOWN = 12  # photographs of a folder in a notebook
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class for one photograph."""
+    """Describes one class for one photograph."""
 
     label: str
     """The name of the class for people, such as `tench`."""
@@ -29,7 +29,7 @@ class Prediction:
     index: int
     """The output of the network, 0 first."""
     class_name: str
-    """The name of the class in the data set, such as `n01440764`. Often the same as `label`."""
+    """The name of the class in the data set, such as `n01440764`. In many sets it equals `label`."""
 
     def __str__(self) -> str:
         return f"{self.label} {console.percent(self.probability)}"
@@ -39,7 +39,7 @@ class Prediction:
 
 
 class Ranking(list[Prediction]):
-    """The likeliest classes of one photograph, the likeliest first."""
+    """Lists the most probable classes of one photograph, the most probable class first."""
 
     def __init__(self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None) -> None:
         """
@@ -59,7 +59,7 @@ class Ranking(list[Prediction]):
 
 
 class Predictions(list[Ranking]):
-    """The rankings of several photographs, in the order in which they were given.
+    """Lists the rankings of several photographs, in the given order.
 
     Attributes:
         paths: the file of each ranking. Empty if the photographs were arrays or PIL images.

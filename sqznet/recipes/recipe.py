@@ -192,12 +192,19 @@ class Recipe:
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """Returns how photographs are scaled and cropped."""
         return Preprocessing(self.image_size, self.resize_to, self.resize, self.interpolation, self.antialias)
 
     def replace(self, **changes: Any) -> Recipe:
+        """Returns a recipe with other values of the given fields.
+
+        Raises:
+            InputError: a value has another type or is out of range, or two values contradict each other.
+        """
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns all fields with their values, for JSON."""
         return dataclasses.asdict(self)
 
 

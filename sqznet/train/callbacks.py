@@ -37,9 +37,10 @@ class ActiveRun(Protocol):
 
 
 class Callback:
-    """Base class. Override the methods that you need.
+    """Base class of callbacks. Override the methods that you need.
 
-    `run` is the run: it has `folder`, `recipe`, `model`, `history` and `stop()` (see `ActiveRun`).
+    `run` is the run. It has `folder`, `recipe`, `model`, `history` and `stop()`. Its type is
+    `sqznet.train.callbacks.ActiveRun`.
 
     `line` contains the metrics of an epoch: `epoch` (1 first), `image_size` (pixels), `learning_rate`, `train_loss`,
     `train_top1`, `images_per_second`, `seconds`, and in evaluated epochs `val_loss`, `val_top1` and `val_top5`. Shares
@@ -47,17 +48,17 @@ class Callback:
     """
 
     def on_train_begin(self, run: ActiveRun) -> None:
-        """Called once before the first step, also when a run is resumed."""
+        """Is called once before the first step, also when a run is resumed."""
 
     def on_epoch_end(self, run: ActiveRun, line: Line) -> None:
-        """Called after each epoch, when it is evaluated and saved."""
+        """Is called after each epoch, when the epoch is evaluated and saved."""
 
     def on_train_end(self, run: ActiveRun) -> None:
-        """Called once at the end, also after an interruption or an error."""
+        """Is called once at the end, also after an interruption or an error."""
 
 
 class TensorBoard(Callback):
-    """Writes event files for TensorBoard. Every training has one, for the folder `events` of its run."""
+    """Writes event files for TensorBoard. Every training has this callback, for the folder `events` of its run."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = folder
@@ -81,7 +82,7 @@ class TensorBoard(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes all metrics of all epochs to a CSV file, which is replaced after each epoch."""
+    """Writes the metrics of all epochs to a CSV file. The file is replaced after each epoch."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -129,7 +130,7 @@ class WandB(Callback):
     """Logs the recipe and the metrics to Weights & Biases (`pip install 'sqznet[wandb]'`).
 
     Args:
-        options: of `wandb.init`, such as `project` and `mode`.
+        options: options of `wandb.init`, such as `project` and `mode`.
 
     Raises:
         InputError: the package wandb is not installed.
