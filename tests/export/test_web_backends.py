@@ -7,6 +7,7 @@ Needs what test_web.py needs.
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 
@@ -212,7 +213,9 @@ def test_the_turned_copy_of_the_golden_photograph_tests_the_orientation(browser,
     exif[0x0112] = orientation  # 6: turned by 90 degrees to the left
     content = io.BytesIO()
     upright.transpose(Image.Transpose.ROTATE_90).save(content, "JPEG", quality=98, subsampling=0, exif=exif)
-    (changed / "golden" / "photo_turned.jpg").write_bytes(content.getvalue())
+    (changed / "golden" / "turned.jpg").write_bytes(content.getvalue())
+    vectors = changed / "golden" / "golden.json"
+    vectors.write_text(json.dumps(json.loads(vectors.read_text()) | {"photo_turned": "turned.jpg"}))
     with serving(changed, web) as address:
         page = open_page(browser, address, "model.tflite")
         assert state_of(page, "resize") == ("passed" if orientation == 6 else "failed")

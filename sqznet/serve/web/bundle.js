@@ -5,7 +5,6 @@ const FOLDER = new URL("model/", document.baseURI);
 
 /** The model card of the bundle. */
 export const CARD = "MODEL_CARD.md";
-const TURNED = "photo_turned.jpg";
 
 // The preprocessing that photo.js implements; a bundle that needs another one is refused.
 const KNOWN = { colour_order: "RGB", colour_space: "sRGB", orientation: "applied", transparency: "white" };
@@ -24,10 +23,9 @@ export async function fetchText(name) {
 /**
  * Manifest, labels and golden answers.
  *
- * @returns {Promise<{manifest: object, labels: string[], golden: object|null, turned: string|null, files: string[],
- *   title: string|null}>}
+ * @returns {Promise<{manifest: object, labels: string[], golden: object|null, files: string[], title: string|null}>}
  *   `files`: the names of the files that a browser can run; `golden`: golden.json, or null if the bundle has none;
- *   `turned`: the turned copy of the golden photograph; `title`: the name of the model in MODEL_CARD.md.
+ *   `title`: the name of the model in MODEL_CARD.md, or null if the bundle has none.
  */
 export async function loadBundle() {
   const manifest = JSON.parse(await fetchText("manifest.json"));
@@ -39,15 +37,9 @@ export async function loadBundle() {
     }
   }
   const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
-  const turned = (await has(`golden/${TURNED}`)) ? TURNED : null;
-  const title = (await has(CARD)) ? titleOf(await fetchText(CARD)) : null;
+  const title = await fetchText(CARD).then(titleOf, () => null);
   const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
-  return { manifest, labels, golden, turned, title, files: files.sort(byRuntimeThenSize(manifest)) };
-}
-
-// Whether the bundle has a file. Bundles of earlier versions lack some.
-async function has(name) {
-  return fetch(new URL(name, FOLDER), { method: "HEAD", cache: "no-store" }).then(({ ok }) => ok, () => false);
+  return { manifest, labels, golden, title, files: files.sort(byRuntimeThenSize(manifest)) };
 }
 
 // The first heading of a model card, behind its header for model hubs; Markdown's escapes are removed.
