@@ -496,12 +496,17 @@ def test_screenshot(request, browser, web, tmp_path):
     """A picture of the synthetic set, never a real photograph. SQZNET_SCREENSHOT is the path to write."""
     picture = Path(os.environ.get("SQZNET_SCREENSHOT") or tmp_path / "page.png")
     bundle = Path(os.environ.get("SQZNET_BUNDLE") or request.getfixturevalue("bundle"))
-    drawing = synthetic.draw("screenshot", synthetic.CLASSES.index("house"), seed=1)
+    drawings = [
+        {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": synthetic.draw(name, index, seed=1)}
+        for index, name in enumerate(synthetic.CLASSES)
+        if name in ("house", "star")
+    ]
     with serving(bundle, web) as address:
-        page = open_page(browser, address, "model_int8.tflite", viewport={"width": 1200, "height": 890})
-        page.set_input_files("#photo", {"name": "drawing.jpg", "mimeType": "image/jpeg", "buffer": drawing})
+        page = open_page(browser, address, "model.tflite", viewport={"width": 1200, "height": 1000})
+        page.set_input_files("#photo", drawings)
         idle(page)
+        page.wait_for_selector("body[data-backends=chosen][data-state=idle]", timeout=WAIT_MS)
         assert state_of(page, "golden") == state_of(page, "resize") == "passed"
-        page.screenshot(path=picture)
+        page.screenshot(path=picture, full_page=True)
         page.close()
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -48,7 +48,11 @@ private fun run(job: List<String>) = when (job[0]) {
 }
 
 /** A classifier that takes a time for each photograph, and may never answer. */
-private class Fake(val name: String, private val milliseconds: Long, private val closed: MutableList<String>) : Classifier {
+private class Fake(
+    val name: String,
+    private val milliseconds: Long,
+    private val closed: MutableList<String>,
+) : Classifier {
     override val model: ModelFile = ModelContract.FILES.first()
 
     override fun probabilities(pixels: ByteArray): FloatArray {

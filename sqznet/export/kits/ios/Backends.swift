@@ -13,9 +13,9 @@ struct Trial {
     let refused: String?
 }
 
-/// Loads, tests and times a file on each backend, and keeps the fastest that passes. It takes seconds: call it once, off
-/// the main thread, and store the name of the backend. A backend that ends the process leaves a file in `marks`: the
-/// next call refuses it.
+/// Loads, tests and times a file on each backend, and keeps the fastest that passes. It takes seconds: call it once,
+/// off the main thread, and store the name of the backend. A backend that ends the process leaves a file in `marks`:
+/// the next call refuses it.
 ///
 /// - Parameters:
 ///   - backends: the CPU first.
