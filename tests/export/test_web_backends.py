@@ -16,7 +16,18 @@ from PIL import Image
 
 from sqznet.predict import inference
 from tests.export import test_web
-from tests.export.test_web import SOFTWARE_GPU, WAIT_MS, answers, choose, idle, open_page, seen_by, serving, state_of, upload
+from tests.export.test_web import (
+    SOFTWARE_GPU,
+    WAIT_MS,
+    answers,
+    choose,
+    idle,
+    open_page,
+    seen_by,
+    serving,
+    state_of,
+    upload,
+)
 
 chromium, browser, web = test_web.chromium, test_web.browser, test_web.web
 

@@ -239,10 +239,14 @@ def of_parts(content: bytes) -> dict[str, int]:
 
 
 def refused(page, folder: Path, content: bytes, message: str) -> None:
-    """Both decoders refuse the content with this reason."""
-    assert re.search(message, decoded(page, folder, content)["refused"], re.IGNORECASE)
-    with pytest.raises(Damaged, match=message):
+    """Both decoders refuse the content with this reason, in the same words; numbers are written differently."""
+    with pytest.raises(Damaged, match=message) as error:
         decoder.decode(content)
+
+    def words(text: str) -> list[str]:
+        return re.findall(r"[a-z]+", text.lower().replace("infinity", "inf"))
+
+    assert words(decoded(page, folder, content)["refused"]) == words(str(error.value))
 
 
 @pytest.mark.parametrize(

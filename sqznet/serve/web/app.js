@@ -118,7 +118,11 @@ async function openSqz(name) {
   setVerdict(at("file-intact"), "passed", "its checksum is correct");
   const { image_size, resize_to, resize, interpolation, antialias, note } = stored;
   const preprocessing = { image_size, resize_to, resize, interpolation, antialias };
-  const facts = { Name: name.replace(/\.sqz$/, ""), Origin: note, Version: `${hash.slice(0, SHORT)} (SHA-256 of the file)` };
+  const facts = {
+    Name: name.replace(/\.sqz$/, ""),
+    Origin: note,
+    Version: `${hash.slice(0, SHORT)} (SHA-256 of the file)`,
+  };
   describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing, facts });
   return toOnnx(stored);
 }
