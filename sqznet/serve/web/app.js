@@ -224,6 +224,17 @@ function make(kind, name, text) {
 // Backends: each that the browser has is tested and timed, and the fastest that passes is used. A backend that blocks
 // the browser's thread cannot be interrupted: a mark in sessionStorage remains, and the reloaded page refuses it.
 
+const marks = new Set(); // of the backends that are tried now
+
+function setMark(mark) {
+  marks.add(mark);
+  sessionStorage.setItem(mark, "started");
+}
+
+function removeMark(mark) {
+  if (marks.delete(mark)) sessionStorage.removeItem(mark);
+}
+
 async function tryAccelerators(mine, bytes) {
   const { name, entry } = network;
   const { golden } = bundle;
@@ -233,9 +244,9 @@ async function tryAccelerators(mine, bytes) {
     const check = (model) => checkAnswers(name, model, entry, golden);
     const open = () => load(name, bytes, entry, backend);
     const mark = `${name} ${backend}`;
-    const stopped = sessionStorage.getItem(mark) && { refused: "it stopped this page before" };
-    sessionStorage.setItem(mark, "started");
-    const trial = { backend, ...(stopped || (await admit(open, check))) };
+    const stopped = sessionStorage.getItem(mark) && !marks.has(mark);
+    if (!stopped) setMark(mark);
+    const trial = { backend, ...(stopped ? { refused: "it stopped this page before" } : await admit(open, check)) };
     await enqueue(async () => {
       if (!current()) return trial.model?.release();
       mine.push(trial);
@@ -244,7 +255,7 @@ async function tryAccelerators(mine, bytes) {
       }
       showBackend();
     });
-    if (!stopped) sessionStorage.removeItem(mark);
+    removeMark(mark);
     if (!current()) return;
   }
   await enqueue(() => {
@@ -525,7 +536,7 @@ for (const id of ["photo", "sqz"]) {
   });
 }
 at("class-search").addEventListener("input", showClasses);
-addEventListener("pagehide", () => sessionStorage.clear()); // not called where a backend blocks the thread
+addEventListener("pagehide", () => [...marks].forEach(removeMark)); // not called where a backend blocks the thread
 at("camera-button").addEventListener("click", () => pressCamera().catch(complain));
 at("example").addEventListener("click", async () => {
   const name = bundle.golden.photo;
