@@ -159,9 +159,10 @@ def test_another_file_can_be_chosen_while_backends_are_tried(fake_page, photogra
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
 def test_webgpu_itself_passes_the_golden_test(gpu_browser, bundle, web, name):
-    refused = []
+    asked, refused = [], []
     with serving(bundle, web) as address:
         page = gpu_browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: refused.append(message.text))
         limited(page, web, SLOW_MS)
         page.goto(f"{address}#{name}")
@@ -169,6 +170,7 @@ def test_webgpu_itself_passes_the_golden_test(gpu_browser, bundle, web, name):
         chosen(page, SLOW_MS)
         assert re.fullmatch(r"WebGPU: [\d.]+ ms", row_of(page, "webgpu"))
         assert not [text for text in refused if "Content Security Policy" in text]
+        assert not [url for url in asked if not url.startswith((address, "data:image/svg+xml,"))]
         page.close()
 
 
