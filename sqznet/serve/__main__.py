@@ -1,7 +1,8 @@
 """Serve a web page that runs an exported bundle in the browser: on photographs, on the camera, and its self-test.
 
   (cd sqznet/serve/web && npm ci)
-      once: installs LiteRT.js and ONNX Runtime Web, which run the files
+      once: installs LiteRT.js and ONNX Runtime Web, which run the files; for an installed sqznet, the second command
+      prints the folder
   python -m sqznet.serve
       the newest bundle of export/artifacts; open the printed address
   python -m sqznet.serve --model=export/artifacts/NAME --port=8000
@@ -23,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.serve", __doc__)
     parser.add_argument("--model", type=Path, help="a bundle's folder; default the newest in export/artifacts")
     parser.add_argument("--port", type=cli.within(0, 65535, int), default=8000, help="0 takes any free port")
-    parser.add_argument("--web", type=Path, help="folder of the page; default sqznet/serve/web of the checkout")
+    parser.add_argument("--web", type=Path, help="folder of the page; default sqznet/serve/web of this installation")
     return parser
 
 

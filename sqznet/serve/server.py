@@ -110,11 +110,13 @@ def find_site(bundle: Path, web: Path) -> Site:
         )
     page = web / PAGE
     if not page.is_file():
-        raise InputError(f"{web} has no {PAGE}; --web must name the folder sqznet/serve/web of sqznet's repository")
+        raise InputError(f"{web} has no {PAGE}; --web must name the folder sqznet/serve/web of sqznet, or a copy")
     packages = web / "node_modules"
     missing = [name for name in PACKAGES if not (packages / name).is_dir()]
     if missing:
-        raise InputError(f"{packages} lacks {', '.join(missing)}; run npm ci in {web}")
+        raise InputError(
+            f"{packages} lacks {', '.join(missing)}; run npm ci in {web}, or in a copy of this folder that --web names"
+        )
     return Site(web.resolve(), packages.resolve(), bundle.resolve(), _policy(page.read_text()))
 
 

@@ -91,3 +91,19 @@ def test_a_kit_reports_that_it_is_older_than_the_bundle_only_if_it_is(kit, resiz
     kit.run([["refused", kit.folder / "refused.txt", resize, interpolation]])
     said = (kit.folder / "refused.txt").read_text()
     assert message in said and said.endswith("it is older than the bundle")
+
+
+def test_the_android_kit_keeps_the_fastest_backend_that_passes_the_self_test(kotlin_kit):
+    (kotlin_kit.folder / "marks").mkdir()
+    kotlin_kit.run([["backends", kotlin_kit.folder / "backends.txt", kotlin_kit.folder / "marks"]])
+    chosen, *refused, closed, mark = (kotlin_kit.folder / "backends.txt").read_text().splitlines()
+    assert chosen == "fast"
+    assert refused == [
+        "missing: there is no NPU",
+        "native: no library",
+        "hangs: it did not answer within 2 s",
+        "wrong: its answers differ from the recorded ones by up to 0.5",
+        "crashes: it ended the app before",
+    ]
+    assert closed == "wrong slow later"
+    assert mark == "sqznet-crashes"

@@ -1,23 +1,24 @@
-// The page: runs the chosen model file on the chosen photograph and shows the answer.
+// The page: runs the chosen model file on the chosen photographs and shows the answers.
 
-import { fetchBytes, loadBundle, sha256 } from "./bundle.js";
+import { admit, fastest, measure, runWithin } from "./backends.js";
+import { CARD, fetchBytes, loadBundle, sha256 } from "./bundle.js";
 import { checkAnswers, checkPixels } from "./golden.js";
 import { labelsOf } from "./labels.js";
 import { decode, preprocess, show } from "./photo.js";
-import { load, probabilities } from "./runtimes.js";
+import { accelerators, BACKENDS, load, probabilities } from "./runtimes.js";
 import { decode as decodeSqz } from "./sqz.js";
 import { portsOf, toOnnx } from "./sqz_onnx.js";
 
 const TOP = 5;
-const TIMED_RUNS = 20;
-const TIMED_MS = 1000; // no new timed run after that long
+const SEARCHED_CLASSES = 20; // from so many on, the list of classes has a search field
+const SHORT = 12; // digits of a hash
 
 const at = (id) => document.getElementById(id);
 let bundle = { files: [], golden: null }; // of loadBundle; a .sqz file works without a bundle
-let network; // the chosen file: { name, entry, labels, preprocessing }, the last two as in the bundle
-let model; // the chosen file in its runtime: { runtime, run, release }
-let photo; // { bitmap, name }
-let pixels; // of the photograph after preprocessing
+let network; // the chosen file: { name, entry, labels, preprocessing, facts }; preprocessing as in the bundle
+let trials = []; // of the chosen file, the first in WebAssembly: { backend, model, ms, test, refused }
+let used; // the trial whose model answers
+let photos = []; // of the cards: { source: File, card: Element }
 const opened = new Map(); // .sqz files opened from this machine, by name
 
 // Jobs run one after the other, because a runtime must not run twice at the same time.
@@ -30,6 +31,7 @@ function enqueue(job) {
   mine.then(() => {
     if (mine === last) document.body.dataset.state = "idle";
   });
+  return mine;
 }
 
 function complain(error) {
@@ -63,49 +65,66 @@ async function choose(name) {
 
 async function useFile(name) {
   at("problem").hidden = true;
-  clearAnswer();
-  model?.release();
-  model = network = undefined;
+  for (const { model } of trials) model?.release();
+  trials = [];
+  used = network = undefined;
+  for (const { card } of photos) clearAnswer(card);
   clearDescription(name);
-  model = await (isSqz(name) ? openSqz(name) : openListed(name)).catch((error) => {
-    at("file-runtime").textContent = "–";
+  const bytes = await (isSqz(name) ? openSqz(name) : openListed(name)).catch((error) => {
+    at("backend").textContent = "";
     throw error;
   });
-  at("file-runtime").textContent = model.runtime;
-  see();
+  const { entry } = network;
+  const model = await load(name, bytes, entry).catch((error) => {
+    at("backend").textContent = "";
+    throw new Error(`${name} cannot be run: ${error.message ?? error}`);
+  });
+  const base = { backend: "wasm", model };
+  trials.push(base);
+  used = base;
   await testItself();
-  await classify();
+  base.ms = await measure(model, anyPixels());
+  showBackend();
+  await classifyAll();
+  tryAccelerators(trials, bytes).catch(complain); // not awaited: photographs are answered meanwhile
 }
 
 function isSqz(name) {
   return name.endsWith(".sqz");
 }
 
+// The content of a file of the bundle.
 async function openListed(name) {
   const { manifest, labels } = bundle;
   const entry = manifest.files[name];
-  describe({ name, entry, labels, preprocessing: manifest.preprocessing });
+  describe({ name, entry, labels, preprocessing: manifest.preprocessing, facts: factsOfBundle() });
   const bytes = await fetchBytes(name);
   at("file-bytes").textContent = grouped(bytes.byteLength);
   const intact = (await showHash(bytes)) === entry.sha256;
   const [state, words] = intact ? ["passed", "as in the manifest"] : ["failed", "differs from the manifest"];
   setVerdict(at("file-intact"), state, words);
-  return run(bytes);
+  return bytes;
 }
 
+// An ONNX file of the network in a .sqz file.
 async function openSqz(name) {
   const local = opened.get(name);
   const bytes = await (local ? local.arrayBuffer() : fetchBytes(name));
   const size = local ? grouped(bytes.byteLength) : `${grouped(bytes.byteLength)} downloaded`;
   at("file-bytes").textContent = size;
-  await showHash(bytes);
+  const hash = await showHash(bytes);
   const [stored, ms] = timed(() => decodeSqz(new Uint8Array(bytes)), `${name} cannot be decoded`);
   at("file-bytes").textContent = `${size}, decoded in ${Math.round(ms)} ms`;
   setVerdict(at("file-intact"), "passed", "its checksum is correct");
-  const { image_size, resize_to, resize, interpolation, antialias } = stored;
+  const { image_size, resize_to, resize, interpolation, antialias, note } = stored;
   const preprocessing = { image_size, resize_to, resize, interpolation, antialias };
-  describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing });
-  return run(toOnnx(stored));
+  const facts = {
+    Name: name.replace(/\.sqz$/, ""),
+    Origin: note,
+    Version: `${hash.slice(0, SHORT)} (SHA-256 of the file)`,
+  };
+  describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing, facts });
+  return toOnnx(stored);
 }
 
 function timed(job, failure) {
@@ -117,16 +136,25 @@ function timed(job, failure) {
   }
 }
 
-function run(bytes) {
-  const { name, entry } = network;
-  return load(name, bytes, entry).catch((error) => {
-    throw new Error(`${name} cannot be run: ${error.message ?? error}`);
-  });
+// What is known of the bundle's model. An empty value is not shown.
+function factsOfBundle() {
+  const { manifest, title } = bundle;
+  const { data, pretrained_on: before, weights, sqznet, model_sha256: hash } = manifest;
+  return {
+    Name: title,
+    "Trained on": data,
+    "Pretrained on": before,
+    "Published file": weights?.file,
+    "Made with": sqznet && `sqznet ${sqznet}`,
+    Version: hash && `${hash.slice(0, SHORT)} (SHA-256 of the weights)`,
+    Card: title && CARD,
+  };
 }
 
 function clearDescription(name) {
   at("file-name").textContent = name;
-  at("file-runtime").textContent = "loading…";
+  at("backend").textContent = "Loading…";
+  at("backend-list").replaceChildren();
   for (const id of ["file-input", "file-output", "file-bytes", "file-sha256"]) at(id).textContent = "–";
   setVerdict(at("file-intact"), "pending", "");
   for (const id of ["golden", "resize"]) showTest(id, "pending");
@@ -135,15 +163,44 @@ function clearDescription(name) {
 
 function describe(chosen) {
   network = chosen;
-  const { entry, labels, preprocessing } = network;
+  const { entry, labels, preprocessing, facts } = network;
   const port = ({ dtype, shape }) => `${dtype} (${shape.map((side) => side ?? "any").join(", ")})`;
   const { input, output } = entry;
   at("file-input").textContent = `${port(input)} ${input.layout}, ${input.colour_order} ${input.range.join("–")}`;
   at("file-output").textContent = port(output) + (output.scale === 1 ? "" : `, in steps of 1/${1 / output.scale}`);
   const files = at("file").length;
-  at("about").textContent =
-    `${labels.length.toLocaleString("en")} classes, ${files} file${files > 1 ? "s" : ""} to run`;
+  const classes = counted(labels.length, "class", "classes");
+  at("about").textContent = `${facts.Name ?? "A model"}: ${classes}, ${counted(files, "file", "files")} to run`;
   at("steps").textContent = preprocessing.steps ? `Preprocessing: ${preprocessing.steps}.` : "";
+  showModel(facts);
+  at("classes").querySelector("summary").textContent = classes;
+  at("class-search").hidden = labels.length < SEARCHED_CLASSES;
+  at("class-search").value = "";
+  showClasses();
+}
+
+function showModel(facts) {
+  const rows = Object.entries(facts).filter(([, value]) => value);
+  at("model").replaceChildren(
+    ...rows.flatMap(([term, value]) => {
+      const details = make("dd", "", term === "Card" ? "" : value);
+      if (term === "Card") {
+        details.append(Object.assign(make("a", "", value), { href: `model/${value}`, target: "_blank" }));
+      }
+      return [make("dt", "", term), details];
+    }),
+  );
+}
+
+// The classes that contain the searched text, with their numbers.
+function showClasses() {
+  const wanted = at("class-search").value.trim().toLowerCase();
+  const rows = [];
+  for (const [index, label] of network.labels.entries()) {
+    if (!label.toLowerCase().includes(wanted)) continue;
+    rows.push(Object.assign(make("li", "", label), { value: index }));
+  }
+  at("class-list").replaceChildren(...rows);
 }
 
 async function showHash(bytes) {
@@ -155,6 +212,112 @@ async function showHash(bytes) {
 function grouped(bytes) {
   return `${bytes.toLocaleString("en")} bytes`;
 }
+
+function counted(count, one, more) {
+  return `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
+}
+
+function make(kind, name, text) {
+  return Object.assign(document.createElement(kind), { className: name, textContent: text });
+}
+
+// Backends: each that the browser has is tested and timed, and the fastest that passes is used. A backend that blocks
+// the browser's thread cannot be interrupted: a mark in sessionStorage remains, and the reloaded page refuses it.
+
+const marks = new Set(); // of the backends that are tried now
+
+function setMark(mark) {
+  marks.add(mark);
+  sessionStorage.setItem(mark, "started");
+}
+
+function removeMark(mark) {
+  if (marks.delete(mark)) sessionStorage.removeItem(mark);
+}
+
+async function tryAccelerators(mine, bytes) {
+  const { name, entry } = network;
+  const { golden } = bundle;
+  document.body.dataset.backends = "trying";
+  const current = () => trials === mine; // no other file was chosen meanwhile
+  for (const backend of isSqz(name) || !golden ? [] : accelerators()) {
+    const check = (model) => checkAnswers(name, model, entry, golden);
+    const open = () => load(name, bytes, entry, backend);
+    const mark = `${name} ${backend}`;
+    const stopped = sessionStorage.getItem(mark) && !marks.has(mark);
+    if (!stopped) setMark(mark);
+    const trial = { backend, ...(stopped ? { refused: "it stopped this page before" } : await admit(open, check)) };
+    await enqueue(async () => {
+      if (!current()) return trial.model?.release();
+      mine.push(trial);
+      if (trial.model) {
+        trial.ms = await measure(trial.model, anyPixels()).catch((error) => refuse(trial, error));
+      }
+      showBackend();
+    });
+    removeMark(mark);
+    if (!current()) return;
+  }
+  await enqueue(() => {
+    if (current()) keepFastest();
+  });
+}
+
+// Uses the fastest backend and releases the others. WebAssembly stays, for a backend that fails later.
+function keepFastest() {
+  const best = trials[fastest(trials)] ?? trials[0];
+  for (const trial of trials.slice(1)) {
+    if (trial !== best && trial.model) {
+      trial.model.release();
+      delete trial.model;
+    }
+  }
+  if (best !== used) use(best);
+  showBackend();
+  document.body.dataset.backends = "chosen";
+}
+
+function use(trial) {
+  used = trial;
+  if (trial.test) showTest("golden", trial.test.passed ? "passed" : "failed", figuresOf(trial.test));
+}
+
+// The trial stays in the list, with the reason.
+function refuse(trial, error) {
+  trial.model.release();
+  delete trial.model;
+  trial.refused = error?.message || String(error);
+}
+
+function showBackend() {
+  const { name } = network;
+  const words = ({ backend, model, ms }) => `${model ? `${model.runtime}, ` : ""}${BACKENDS[backend]}, ${took(ms)}`;
+  at("backend").textContent = `${name}, ${words(used)}`;
+  const rows = trials.map((trial) => {
+    const { backend, ms, refused, test } = trial;
+    const reason = refused ?? (test?.passed === false ? "it fails the self-test" : "");
+    const item = make("li", "", `${BACKENDS[backend]}: ${reason ? `refused, ${reason}` : took(ms)}`);
+    item.dataset.backend = backend;
+    item.dataset.state = trial === used ? "used" : reason ? "refused" : "admitted";
+    return item;
+  });
+  const reason = isSqz(name)
+    ? "Only WebAssembly: a .sqz file has no recorded answers to test others with."
+    : !accelerators().length && "This browser has neither WebGPU nor WebNN.";
+  if (reason) rows.push(make("li", "", reason));
+  at("backend-list").replaceChildren(...rows);
+}
+
+function took(ms) {
+  return ms >= 0 ? `${ms.toFixed(1)} ms` : "not timed";
+}
+
+// An input for timing. The time does not depend on its values.
+function anyPixels() {
+  return new Uint8Array(3 * network.preprocessing.image_size ** 2).fill(127);
+}
+
+// Self-test
 
 async function testItself() {
   const { name, entry, preprocessing } = network;
@@ -169,17 +332,28 @@ async function testItself() {
     return;
   }
   await test("golden", async () => {
-    const { passed, count, largest, tolerance, top1 } = await checkAnswers(name, model, entry, golden);
-    const figures =
-      `Same top-1 class for ${top1} of ${count}; largest difference of a probability ` +
-      `${number(largest)} (allowed ${number(tolerance)}).`;
-    return { passed, figures };
+    used.test = await checkAnswers(name, used.model, entry, golden);
+    return { passed: used.test.passed, figures: figuresOf(used.test) };
   });
   await test("resize", async () => {
-    const { passed, largest, mean, limit } = await checkPixels(golden, preprocessing);
-    const figures = `Mean difference ${number(mean)} of 255 levels (allowed ${limit}), largest ${largest}.`;
-    return { passed, figures };
+    const results = [];
+    // Bundles of earlier versions have no turned copy.
+    const photographs = [golden.photo, golden.photo_turned].filter(Boolean);
+    for (const photo of photographs) results.push(await checkPixels(photo, preprocessing));
+    const figures = results.map(
+      ({ mean, largest, limit }, index) =>
+        `${index ? "Turned copy" : "Mean difference"}: ${number(mean)} of 255 levels (allowed ${limit}), ` +
+        `largest ${largest}.`,
+    );
+    return { passed: results.every(({ passed }) => passed), figures: figures.join(" ") };
   });
+}
+
+function figuresOf({ count, largest, tolerance, top1 }) {
+  return (
+    `Same top-1 class for ${top1} of ${count}; largest difference of a probability ` +
+    `${number(largest)} (allowed ${number(tolerance)}).`
+  );
 }
 
 async function test(id, run) {
@@ -204,86 +378,103 @@ function setVerdict(element, state, words) {
   element.textContent = words;
 }
 
-async function usePhoto(blob, name) {
-  await useImage(await decode(blob), name);
-}
+// Photographs: a card for each, in their order. Only the files are kept; decoded images are released at once.
 
-async function useImage(bitmap, name) {
+function usePhotos(files) {
+  if (!files.length) return;
+  stopCamera();
   at("problem").hidden = true;
-  photo?.bitmap.close();
-  photo = { bitmap, name };
-  see();
-  clearAnswer();
-  await classify();
+  photos = files.map((source) => ({ source, card: cardOf(source.name) }));
+  at("photos").replaceChildren(...photos.map(({ card }) => card));
+  enqueue(classifyAll);
 }
 
-// Preprocesses the photograph for the chosen network and shows the result.
-function see() {
-  if (!photo || !network) return;
-  const { preprocessing } = network;
-  const { name, bitmap } = photo;
-  const { width, height } = bitmap;
-  pixels = preprocess(bitmap, width, height, preprocessing);
-  show(pixels, preprocessing.image_size, at("seen"));
-  at("seen").setAttribute("aria-label", `${name}, as the network sees it`);
-  at("hint").hidden = true;
-  at("drop").dataset.full = "true";
-  const sides = (...pair) => pair.join("\u00a0×\u00a0"); // no line break
-  const size = sides(preprocessing.image_size, preprocessing.image_size);
-  at("seen-note").textContent = `${name}, ${sides(width, height)}: as the network sees it, ${size}.`;
+function cardOf(name) {
+  const card = at("photo-template").content.cloneNode(true).firstElementChild;
+  card.querySelector(".note").textContent = name;
+  card.querySelector("canvas").setAttribute("aria-label", `${name}, not decoded yet`);
+  return card;
 }
 
-async function classify() {
-  if (!pixels || !model) return;
-  const raw = await model.run(pixels);
-  showAnswer(probabilities(raw, network.entry.output));
-  await new Promise(requestAnimationFrame); // shows the answer before the timing starts
-  const times = [];
-  const began = performance.now();
-  while (times.length < TIMED_RUNS && performance.now() - began < TIMED_MS) {
-    const before = performance.now();
-    await model.run(pixels);
-    times.push(performance.now() - before);
+async function classifyAll() {
+  const mine = photos;
+  if (!mine.length || !network) return;
+  for (const [index, photo] of mine.entries()) {
+    if (mine.length > 1) at("status").textContent = `Classifying ${index + 1} of ${mine.length}…`;
+    await classify(photo).catch((error) => showReason(photo, error));
+    await new Promise((resolve) => setTimeout(resolve)); // shows the answer
+    if (photos !== mine) return; // others were chosen
   }
-  at("latency").textContent = `${median(times).toFixed(1)} ms, median of ${times.length} runs in ${model.runtime}`;
+  const refused = mine.filter(({ card }) => card.dataset.state === "refused").length;
+  const done = `${counted(mine.length - refused, "photograph", "photographs")} classified`;
+  const [{ card, source }] = mine;
+  at("status").textContent =
+    mine.length === 1
+      ? `${source.name}: ${card.querySelector(".answer").textContent}`
+      : done + (refused ? `, ${refused} not` : "");
 }
 
-function clearAnswer() {
-  at("results").dataset.state = "empty";
-  at("results").replaceChildren();
-  at("answer").textContent = pixels ? "…" : "Choose a photograph";
-  at("latency").textContent = "";
+async function classify({ source, card }) {
+  const { preprocessing } = network;
+  const bitmap = await decode(source);
+  const { width, height } = bitmap;
+  const pixels = preprocess(bitmap, width, height, preprocessing);
+  bitmap.close();
+  const canvas = card.querySelector("canvas");
+  show(pixels, preprocessing.image_size, canvas);
+  canvas.setAttribute("aria-label", `${source.name}, as the network sees it`);
+  const size = [width, height].join("\u00a0×\u00a0"); // no line break
+  card.querySelector(".note").textContent = `${source.name}, ${size}`;
+  if (used) showAnswer(card, probabilities(await answer(pixels), network.entry.output));
 }
 
-function showAnswer(shares) {
+// The raw output. A backend that fails now is not used again.
+async function answer(pixels) {
+  try {
+    return await runWithin(used.model, pixels);
+  } catch (error) {
+    if (used === trials[0]) throw error;
+    refuse(used, error);
+    use(trials[0]);
+    showBackend();
+    return runWithin(used.model, pixels);
+  }
+}
+
+function showReason({ card, source }, error) {
+  console.error(error);
+  clearAnswer(card);
+  card.dataset.state = "refused";
+  card.querySelector(".answer").textContent = "Not classified";
+  card.querySelector(".note").textContent = error.message || String(error);
+  card.querySelector("canvas").setAttribute("aria-label", `${source.name}, not decoded`);
+}
+
+function clearAnswer(card) {
+  card.dataset.state = "waiting";
+  card.querySelector(".answer").textContent = "…";
+  card.querySelector(".results").replaceChildren();
+}
+
+function showAnswer(card, shares) {
   const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
   const best = order.slice(0, TOP);
-  at("answer").textContent = network.labels[best[0]];
-  at("results").replaceChildren(...best.map((index) => bar(index, shares[index])));
-  at("results").dataset.state = "ready";
+  card.querySelector(".answer").textContent = network.labels[best[0]];
+  card.querySelector(".results").replaceChildren(...best.map((index) => bar(index, shares[index])));
+  card.dataset.state = "ready";
 }
 
 function bar(index, share) {
   const item = document.createElement("li");
   Object.assign(item.dataset, { output: index, probability: share });
-  const [label, percent, track, fill] = ["label", "percent", "track", "fill"].map((name) => {
-    const part = document.createElement("span");
-    part.className = name;
-    return part;
-  });
-  label.textContent = network.labels[index];
-  percent.textContent = `${(100 * share).toFixed(1)} %`;
+  const fill = make("span", "fill", "");
   fill.style.width = `${100 * share}%`;
+  const track = make("span", "track", "");
   track.append(fill);
   track.setAttribute("aria-hidden", "true");
-  item.append(label, track, percent);
+  item.append(make("span", "label", network.labels[index]), track);
+  item.append(make("span", "percent", `${(100 * share).toFixed(1)} %`));
   return item;
-}
-
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 function number(value) {
@@ -296,9 +487,9 @@ async function pressCamera() {
   const video = at("camera");
   if (!video.hidden) {
     if (!video.videoWidth) return; // no picture yet
-    const frame = await createImageBitmap(video);
-    stopCamera();
-    enqueue(() => useImage(frame, "Camera picture"));
+    const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    usePhotos([new File([await canvas.convertToBlob()], "Camera picture")]); // a PNG
     return;
   }
   try {
@@ -307,7 +498,7 @@ async function pressCamera() {
     throw new Error(`the camera cannot be used: ${error.message}`);
   }
   video.hidden = false;
-  at("seen").hidden = at("hint").hidden = true;
+  at("hint").hidden = true;
   at("camera-button").textContent = "Take the picture";
   await video.play();
 }
@@ -317,23 +508,20 @@ function stopCamera() {
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
   video.srcObject = null;
   video.hidden = true;
-  at("seen").hidden = false;
-  at("hint").hidden = at("drop").dataset.full === "true";
+  at("hint").hidden = false;
   at("camera-button").textContent = "Use the camera";
 }
 
-function takePhoto(file) {
-  if (!file) return;
-  stopCamera();
-  enqueue(() => usePhoto(file, file.name));
-}
-
-function takeSqz(file) {
-  if (!file) return;
-  enqueue(() => {
-    opened.set(file.name, file);
-    return choose(file.name);
-  });
+// Files that were dropped, pasted or chosen.
+function take(files) {
+  const sqz = files.find(({ name }) => isSqz(name));
+  if (sqz) {
+    enqueue(() => {
+      opened.set(sqz.name, sqz);
+      return choose(sqz.name);
+    });
+  }
+  usePhotos(files.filter(({ name }) => !isSqz(name)));
 }
 
 at("file").addEventListener("change", (event) => {
@@ -341,28 +529,26 @@ at("file").addEventListener("change", (event) => {
   history.replaceState(null, "", opened.has(name) ? "#" : `#${encodeURIComponent(name)}`);
   enqueue(() => useFile(name));
 });
-at("sqz").addEventListener("change", (event) => {
-  takeSqz(event.target.files[0]);
-  event.target.value = "";
-});
-at("photo").addEventListener("change", (event) => {
-  takePhoto(event.target.files[0]);
-  event.target.value = ""; // so that choosing the same file again is a change
-});
+for (const id of ["photo", "sqz"]) {
+  at(id).addEventListener("change", (event) => {
+    take([...event.target.files]);
+    event.target.value = ""; // so that choosing the same file again is a change
+  });
+}
+at("class-search").addEventListener("input", showClasses);
+addEventListener("pagehide", () => [...marks].forEach(removeMark)); // not called where a backend blocks the thread
 at("camera-button").addEventListener("click", () => pressCamera().catch(complain));
-at("example").addEventListener("click", () => {
-  stopCamera();
-  enqueue(async () => usePhoto(new Blob([await fetchBytes(`golden/${bundle.golden.photo}`)]), bundle.golden.photo));
+at("example").addEventListener("click", async () => {
+  const name = bundle.golden.photo;
+  await fetchBytes(`golden/${name}`).then((bytes) => usePhotos([new File([bytes], name)]), complain);
 });
-at("again").addEventListener("click", () => enqueue(() => model && testItself()));
+at("again").addEventListener("click", () => enqueue(() => used && testItself()));
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     document.body.classList.toggle("dragging", kind === "dragenter" || kind === "dragover");
-    if (kind !== "drop") return;
-    const [file] = event.dataTransfer.files;
-    if (file && isSqz(file.name)) takeSqz(file);
-    else takePhoto(file);
+    if (kind === "drop") take([...event.dataTransfer.files]);
   });
 }
+document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 enqueue(start);

@@ -3,6 +3,9 @@
 /** Folder of the bundle, relative to the page. */
 const FOLDER = new URL("model/", document.baseURI);
 
+/** The model card of the bundle. */
+export const CARD = "MODEL_CARD.md";
+
 // The preprocessing that photo.js implements; a bundle that needs another one is refused.
 const KNOWN = { colour_order: "RGB", colour_space: "sRGB", orientation: "applied", transparency: "white" };
 
@@ -20,8 +23,9 @@ export async function fetchText(name) {
 /**
  * Manifest, labels and golden answers.
  *
- * @returns {Promise<{manifest: object, labels: string[], golden: object|null, files: string[]}>}
- *   `files`: the names of the files that a browser can run; `golden`: golden.json, or null if the bundle has none.
+ * @returns {Promise<{manifest: object, labels: string[], golden: object|null, files: string[], title: string|null}>}
+ *   `files`: the names of the files that a browser can run; `golden`: golden.json, or null if the bundle has none;
+ *   `title`: the name of the model in MODEL_CARD.md, or null if the bundle has none.
  */
 export async function loadBundle() {
   const manifest = JSON.parse(await fetchText("manifest.json"));
@@ -33,8 +37,15 @@ export async function loadBundle() {
     }
   }
   const golden = await fetchText("golden/golden.json").then(JSON.parse, () => null);
+  const title = await fetchText(CARD).then(titleOf, () => null);
   const files = Object.keys(manifest.files).filter((name) => /\.(tflite|onnx)$/.test(name));
-  return { manifest, labels, golden, files: files.sort(byRuntimeThenSize(manifest)) };
+  return { manifest, labels, golden, title, files: files.sort(byRuntimeThenSize(manifest)) };
+}
+
+// The first heading of a model card, behind its header for model hubs; Markdown's escapes are removed.
+function titleOf(card) {
+  const [, heading] = card.replace(/^---\n.*?\n---\n/s, "").match(/^# (.+)$/m) ?? [];
+  return heading?.replace(/\\([^\w\s])/g, "$1") ?? null;
 }
 
 // Splits at these line ends only and trims nothing: the name of a class may contain other line ends, and spaces.

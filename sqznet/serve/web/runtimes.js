@@ -2,6 +2,28 @@
 
 const MODULES = new URL("node_modules/", document.baseURI).href;
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
+const DEVICES = { "webnn-npu": "npu", "webnn-gpu": "gpu" };
+
+/** What can run a file, and how the page calls it. Every browser has the first. */
+export const BACKENDS = {
+  wasm: "WebAssembly",
+  webgpu: "WebGPU",
+  "webnn-npu": "WebNN (NPU)",
+  "webnn-gpu": "WebNN (GPU)",
+};
+
+/** The backends beside WebAssembly whose interface this browser has. They may still have no device, or refuse a file. */
+export function accelerators() {
+  return Object.keys(BACKENDS).filter(
+    (backend) => (backend === "webgpu" && navigator.gpu) || (backend in DEVICES && navigator.ml),
+  );
+}
+
+// Asks the browser itself for the device: a runtime that does not get one may wait for it forever.
+async function requireDevice(backend) {
+  if (backend === "webgpu" && !(await navigator.gpu.requestAdapter())) throw new Error("this machine has no GPU for it");
+  if (backend in DEVICES) (await navigator.ml.createContext({ deviceType: DEVICES[backend] })).destroy?.();
+}
 
 /**
  * Loads a model file into its runtime.
@@ -9,14 +31,17 @@ const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
  * @param {string} name of the file
  * @param {ArrayBuffer} bytes its content
  * @param {object} entry of the file in manifest.json
+ * @param {string} backend a key of BACKENDS
  * @returns {Promise<{runtime: string, run: Function, release: Function}>}
- *   `run` takes RGB pixels (size, size, 3), 0..255, and returns the raw output (classes,).
+ *   `run` takes RGB pixels (size, size, 3), 0..255, and returns the raw output (classes,). It must not be called again
+ *   before its promise settles.
  */
-export async function load(name, bytes, entry) {
+export async function load(name, bytes, entry, backend = "wasm") {
   for (const [port, { dtype }] of [["input", entry.input], ["output", entry.output]]) {
     if (!(dtype in ARRAYS)) throw new Error(`${name} has an ${port} of ${dtype}; this page supports float32 and uint8`);
   }
-  return name.endsWith(".tflite") ? loadTflite(name, bytes, entry) : loadOnnx(bytes, entry);
+  await requireDevice(backend);
+  return name.endsWith(".tflite") ? loadTflite(name, bytes, entry, backend) : loadOnnx(bytes, entry, backend);
 }
 
 /** Converts a raw output to probabilities (classes,). */
@@ -42,47 +67,63 @@ function shapeOf(input) {
   return [1, ...input.shape.slice(1)];
 }
 
-let liteRt; // promise of the module, after the first use
+// Promises of the modules, after the first use. Each runtime has one copy for WebAssembly and one for the other
+// backends, so that a backend that hangs does not stop WebAssembly.
+const started = {};
 
-async function startLiteRt() {
-  const core = await import("@litertjs/core");
-  await core.loadLiteRt(`${MODULES}@litertjs/core/wasm/`);
+async function startLiteRt(accelerated) {
+  // With another address, the browser makes a second copy of the module.
+  const core = await (accelerated
+    ? import(`${MODULES}@litertjs/core/dist/index.js?accelerated`)
+    : import("@litertjs/core"));
+  // WebNN needs JSPI. With it, WebGPU runs also files of which it supports only a part.
+  await core.loadLiteRt(`${MODULES}@litertjs/core/wasm/`, { jspi: accelerated && "Suspending" in WebAssembly });
   return core;
 }
 
-async function loadTflite(name, bytes, entry) {
-  liteRt ??= startLiteRt();
-  const { Tensor, loadAndCompile } = await liteRt;
-  const model = await loadAndCompile(new Uint8Array(bytes), { accelerator: "wasm" });
+async function loadTflite(name, bytes, entry, backend) {
+  const accelerated = backend !== "wasm";
+  const { Tensor, loadAndCompile } = await (started[`LiteRT ${accelerated}`] ??= startLiteRt(accelerated));
+  const device = DEVICES[backend];
+  const accelerator = device ? "webnn" : backend;
+  const model = await loadAndCompile(new Uint8Array(bytes), {
+    accelerator,
+    gpuOptions: { precision: "fp32" },
+    webNNOptions: { devicePreference: device, precision: "fp32" },
+  });
   const [found] = model.getInputDetails();
-  if (found.dtype !== entry.input.dtype) {
+  const problem =
+    found.dtype !== entry.input.dtype
+      ? `${name} takes ${found.dtype}, and manifest.json says ${entry.input.dtype}`
+      : model.options.accelerator !== accelerator && `it does not support all operators of ${name}`;
+  if (problem) {
     model.delete();
-    throw new Error(`${name} takes ${found.dtype}, and manifest.json says ${entry.input.dtype}`);
+    throw new Error(problem);
   }
   const run = async (pixels) => {
     const tensor = new Tensor(toInput(pixels, entry.input), shapeOf(entry.input));
     const outputs = await model.run(tensor);
     tensor.delete();
-    const values = outputs[0].toTypedArray();
+    const values = await outputs[0].data();
     for (const output of outputs) output.delete();
     return values;
   };
   return { runtime: `LiteRT.js ${await versionOf("@litertjs/core")}`, run, release: () => model.delete() };
 }
 
-let ort;
-
-async function startOrt() {
-  const module = await import("onnxruntime-web");
+async function startOrt(accelerated) {
+  const module = await (accelerated ? import("onnxruntime-web/webgpu") : import("onnxruntime-web"));
   module.env.wasm.wasmPaths = `${MODULES}onnxruntime-web/dist/`;
   module.env.wasm.numThreads = 1; // more threads need headers (COOP, COEP) that a plain file server does not send
   return module;
 }
 
-async function loadOnnx(bytes, entry) {
-  ort ??= startOrt();
-  const { InferenceSession, Tensor } = await ort;
-  const session = await InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] });
+async function loadOnnx(bytes, entry, backend) {
+  const accelerated = backend !== "wasm";
+  const { InferenceSession, Tensor } = await (started[`ORT ${accelerated}`] ??= startOrt(accelerated));
+  const device = DEVICES[backend];
+  const provider = device ? { name: "webnn", deviceType: device } : backend;
+  const session = await InferenceSession.create(new Uint8Array(bytes), { executionProviders: [provider] });
   const { input, output } = entry;
   const run = async (pixels) => {
     const tensor = new Tensor(input.dtype, toInput(pixels, input), shapeOf(input));

@@ -1,7 +1,8 @@
 // Decodes `.sqz` files as sqznet/network/sqz/decoder.py does. docs/sqz.md describes the format byte by byte.
 //
-// The weights are the same float32 numbers, bit for bit. The checksum is verified first, so that a damaged file is
-// refused. No more memory is allocated than the architecture can need, whatever the file says.
+// The weights have the same float32 bits as in Python. The decoder verifies the checksum before it reads anything else.
+// The decoder never allocates more memory than the architecture needs, also for a malicious file. Error messages have
+// the words of decoder.py.
 
 const MAGIC = [0x89, 0x53, 0x51, 0x5a, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION = 1;
@@ -32,7 +33,7 @@ const LARGEST_STEP = 1e33; // times the largest integer it is still a finite flo
  *   interpolation: string, antialias: boolean, channel_means: number[], channel_deviations: number[], note: string,
  *   layers: Object<string, {shape: number[], kernel: Float32Array, bias: Float32Array}>}}
  *   kernels are (height, width, in, out), which is their `shape`, in the order of the file
- * @throws {Error} the bytes are not a whole file, or the file is of a later version
+ * @throws {Error} the bytes are not a complete and valid file, or the file is of a later version
  */
 export function decode(bytes) {
   checkEnvelope(bytes);

@@ -4,7 +4,13 @@ package sqznet.check
 import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
+import sqznet.Backend
+import sqznet.Classifier
+import sqznet.ModelContract
+import sqznet.ModelFile
 import sqznet.Resize
+import sqznet.SelfTest
+import sqznet.fastest
 import sqznet.labels
 import sqznet.networkPixels
 import sqznet.ranked
@@ -34,7 +40,52 @@ private fun run(job: List<String>) = when (job[0]) {
     "ranked" -> File(job[1]).writeText(ranked(job.drop(2).map(String::toFloat).toFloatArray()).joinToString(" "))
     // labels, folder, to
     "labels" -> File(job[2]).writeText(labels(AssetManager(File(job[1]))).joinToString("|"))
+    // backends, to, folder of the marks
+    "backends" -> File(job[1]).writeText(backends(File(job[2])))
     // refused, to, resize, interpolation
     "refused" -> File(job[1]).writeText(runCatching { Resize(4, 5, job[2], job[3], true) }.exceptionOrNull().toString())
     else -> error(job)
+}
+
+/** A classifier that takes a time for each photograph, and may never answer. */
+private class Fake(
+    val name: String,
+    private val milliseconds: Long,
+    private val closed: MutableList<String>,
+) : Classifier {
+    override val model: ModelFile = ModelContract.FILES.first()
+
+    override fun probabilities(pixels: ByteArray): FloatArray {
+        Thread.sleep(milliseconds)
+        return floatArrayOf(1f)
+    }
+
+    override fun close() {
+        closed.add(name)
+    }
+}
+
+/** Which of several backends is chosen, why the others are refused, and which are closed. */
+private fun backends(marks: File): String {
+    val closed = mutableListOf<String>()
+    fun fake(name: String, milliseconds: Long = 3) = Backend(name) { Fake(name, milliseconds, closed) }
+    File(marks, "sqznet-crashes").createNewFile()
+    val all = listOf(
+        fake("slow", 20),
+        Backend("missing") { error("there is no NPU") },
+        Backend("native") { throw UnsatisfiedLinkError("no library") },
+        fake("hangs", 60_000),
+        fake("wrong"),
+        fake("crashes"),
+        fake("fast"),
+        fake("later", 10),
+    )
+    val test = { classifier: Classifier ->
+        classifier.probabilities(ByteArray(0))
+        SelfTest.Result("model.tflite", if ((classifier as Fake).name == "wrong") 0.5 else 0.0, 0.001, 8)
+    }
+    val chosen = fastest(all, test, marks, seconds = 2)
+    val refused = chosen.trials.filter { it.refused != null }.map { "${it.backend}: ${it.refused}" }
+    val left = marks.list()!!.toList()
+    return (listOf((chosen.classifier as Fake).name) + refused + closed.joinToString(" ") + left).joinToString("\n")
 }

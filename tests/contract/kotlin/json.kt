@@ -1,6 +1,8 @@
 package org.json
 
 class JSONObject(text: String) {
+    fun has(name: String): Boolean = TODO()
+
     fun getJSONObject(name: String): JSONObject = TODO()
 
     fun getJSONArray(name: String): JSONArray = TODO()

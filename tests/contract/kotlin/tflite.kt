@@ -19,6 +19,8 @@ class Tensor {
 class Interpreter(model: ByteBuffer, options: Options) : AutoCloseable {
     class Options {
         fun setNumThreads(threads: Int): Options = TODO()
+
+        fun setUseXNNPACK(useXNNPACK: Boolean): Options = TODO()
     }
 
     fun getInputTensor(index: Int): Tensor = TODO()

@@ -19,6 +19,7 @@ public struct Tensor {
 public final class Interpreter {
     public struct Options {
         public var threadCount: Int?
+        public var isXNNPackEnabled = false
 
         public init() {}
     }

@@ -12,6 +12,10 @@ public final class UIImage {
     public let imageOrientation = Orientation.right
     public let cgImage: CGImage? = nil
 
+    public init?(contentsOfFile path: String) {
+        return nil
+    }
+
     public func draw(in rect: CGRect) {}
 }
 

@@ -1,13 +1,16 @@
 package sqznet
 
 import android.annotation.TargetApi
+import android.content.Context
 import android.content.res.AssetManager
 import android.graphics.Bitmap
 import android.graphics.ColorSpace
 import android.graphics.ImageDecoder
 import android.os.Build
 import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider
 import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.Environment
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.MessageDigest
@@ -95,13 +98,17 @@ fun readModel(assets: AssetManager, model: ModelFile): ByteBuffer {
     return ByteBuffer.allocateDirect(content.size).order(ByteOrder.nativeOrder()).put(content).apply { rewind() }
 }
 
-/** Runs any .tflite file of the bundle on the CPU, with float32 or uint8 input and output. One thread at a time. */
+/**
+ * Runs any .tflite file of the bundle on the CPU (XNNPACK), with float32 or uint8 input and output. Calls wait for each
+ * other.
+ */
 class InterpreterClassifier(
     assets: AssetManager,
     override val model: ModelFile = ModelContract.file("model.tflite"),
     threads: Int = 2,
 ) : Classifier {
-    private val interpreter = Interpreter(readModel(assets, model), Interpreter.Options().setNumThreads(threads))
+    private val options = Interpreter.Options().setNumThreads(threads).setUseXNNPACK(true)
+    private val interpreter = Interpreter(readModel(assets, model), options)
     private val input = portBuffer(oneImage(model.inputShape), model.inputType)
     private val output = portBuffer(oneImage(model.outputShape), model.outputType)
 
@@ -134,21 +141,35 @@ class InterpreterClassifier(
 }
 
 /**
- * Runs a .tflite file on the GPU, or with `Accelerator.NPU` on an NPU, if the device and the Gradle dependencies
- * support it. Input and output must be float32, because CompiledModel documents no uint8 buffers.
+ * Runs a .tflite file with the CompiledModel API: on the CPU (XNNPACK), on the GPU, or on an NPU, if the device and the
+ * Gradle dependencies support it. Input and output must be float32, because CompiledModel has no uint8 buffers.
+ *
+ * On the GPU, a file of which the GPU cannot run a part is refused. On the NPU, the CPU runs that part.
  */
 class CompiledClassifier(
-    assets: AssetManager,
+    context: Context,
     override val model: ModelFile = ModelContract.file("model.tflite"),
     accelerator: Accelerator = Accelerator.GPU,
+    threads: Int = 2,
 ) : Classifier {
+    private val environment: Environment
     private val compiled: CompiledModel
 
     init {
         requireUsable(model)
         require(model.inputType == "float32" && model.outputType == "float32") { "${model.name} is no float32 file" }
-        readModel(assets, model) // checks its SHA-256; CompiledModel opens the asset itself
-        compiled = CompiledModel.create(assets, model.name, CompiledModel.Options(accelerator))
+        readModel(context.assets, model) // checks its SHA-256; CompiledModel opens the asset itself
+        environment = if (accelerator == Accelerator.NPU) npuEnvironment(context) else Environment.create()
+        val options = CompiledModel.Options(accelerator)
+        options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
+        // In 16 bits, the default, probabilities exceed the tolerance of float32 files.
+        options.gpuOptions = CompiledModel.GpuOptions(precision = CompiledModel.GpuOptions.Precision.FP32)
+        compiled = try {
+            CompiledModel.create(context.assets, model.name, options, environment)
+        } catch (error: Exception) {
+            environment.close()
+            throw error
+        }
     }
 
     private val inputs = compiled.createInputBuffers()
@@ -162,10 +183,19 @@ class CompiledClassifier(
         return outputs[0].readFloat()
     }
 
+    @Synchronized
     override fun close() {
         (inputs + outputs).forEach { it.close() }
         compiled.close()
+        environment.close()
     }
+}
+
+/** Finds the libraries of the NPU in the app; see README.md for the Gradle dependency that has them. */
+private fun npuEnvironment(context: Context): Environment {
+    val provider = BuiltinNpuAcceleratorProvider(context)
+    check(provider.isDeviceSupported()) { "LiteRT knows no NPU of this device" }
+    return Environment.create(context, provider)
 }
 
 private fun checkPort(tensor: Tensor, shape: List<Int>, type: String) =

@@ -39,8 +39,19 @@ class SelfTest(private val golden: AssetManager) {
     }
 
     /** Mean difference, in steps of 1/255, between golden/photo.jpg preprocessed by this app and by training. */
-    fun photo(): Double {
-        val photo = bytes(content.getString("photo"))
+    fun photo(): Double = difference(content.getString("photo"))
+
+    /**
+     * The same for a copy that is stored turned, with an EXIF orientation. Null if the bundle is of an earlier version
+     * and has none, and before Android 9, where `BitmapFactory` turns nothing.
+     */
+    fun turnedPhoto(): Double? {
+        if (!content.has("photo_turned") || Build.VERSION.SDK_INT < Build.VERSION_CODES.P) return null
+        return difference(content.getString("photo_turned"))
+    }
+
+    private fun difference(name: String): Double {
+        val photo = bytes(name)
         val decoded = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) {
             decodePhoto(ImageDecoder.createSource(ByteBuffer.wrap(photo)))
         } else {

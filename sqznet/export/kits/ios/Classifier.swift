@@ -20,7 +20,8 @@ final class Classifier {
     /// - Parameters:
     ///   - folder: the folder of the model file, for example `Bundle.main.resourceURL!`.
     ///   - model: for example `ModelContract.file("model.tflite")!`.
-    ///   - delegates: none for the CPU; `[MetalDelegate()]` for the GPU (float32 files).
+    ///   - delegates: none for the CPU (XNNPACK); `[MetalDelegate()]` for the GPU, or a `CoreMLDelegate` for the Neural
+    ///     Engine (float32 files).
     init(folder: URL, model: ModelFile, threads: Int = 2, delegates: [Delegate] = []) throws {
         guard model.format == "tflite", model.inputLayout == "NHWC" else {
             throw ClassifierError("\(model.name) is for another runtime")
@@ -38,6 +39,7 @@ final class Classifier {
         }
         var options = Interpreter.Options()
         options.threadCount = threads
+        options.isXNNPackEnabled = delegates.isEmpty  // off by default on iOS
         self.model = model
         interpreter = try Interpreter(
             modelPath: path.path, options: options, delegates: delegates.isEmpty ? nil : delegates)

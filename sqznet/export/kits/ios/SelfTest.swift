@@ -2,6 +2,10 @@ import CoreGraphics
 import Foundation
 import ImageIO
 
+#if canImport(UIKit)
+    import UIKit
+#endif
+
 /// Verifies on the device what was verified at the export. Call it from a unit test; see README.md.
 struct SelfTest {
     struct Result {
@@ -27,6 +31,12 @@ struct SelfTest {
         let inputs: Inputs
         let expected: [String: Expected]
         let photo: String
+        let photoTurned: String?
+
+        private enum CodingKeys: String, CodingKey {
+            case count, inputs, expected, photo
+            case photoTurned = "photo_turned"
+        }
     }
 
     private let folder: URL
@@ -69,6 +79,22 @@ struct SelfTest {
             let source = CGImageSourceCreateWithURL(url as CFURL, nil),
             let image = CGImageSourceCreateImageAtIndex(source, 0, nil)
         else { throw ClassifierError("\(golden.photo) cannot be decoded") }
+        return try difference(image)
+    }
+
+    #if canImport(UIKit)
+        /// The same for a copy that is stored turned, with an EXIF orientation: it tests `UIImage.upright`. Returns nil
+        /// if the bundle is of an earlier version and has none.
+        func turnedPhoto() throws -> Double? {
+            guard let name = golden.photoTurned else { return nil }
+            guard let image = UIImage(contentsOfFile: folder.appendingPathComponent(name).path)?.upright else {
+                throw ClassifierError("\(name) cannot be decoded")
+            }
+            return try difference(image)
+        }
+    #endif
+
+    private func difference(_ image: CGImage) throws -> Double {
         let got = try networkPixels(image)
         let differences = zip(got, pixels(of: 0)).map { abs(Int($0) - Int($1)) }
         return Double(differences.reduce(0, +)) / Double(differences.count)
