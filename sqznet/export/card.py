@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from sqznet.core import files
-from sqznet.export import advice, formatting, rendering
+from sqznet.export import advice, formatting, readme, rendering
 
 FILE = "MODEL_CARD.md"
+HUB_LICENCES = {"BSD-2-Clause": "bsd-2-clause"}  # licences of the catalogue of weights, as model hubs name them
 PUBLISHED = {"format": "format", "sha256": "sha256", "stated_accuracy": "stated top-1, top-5"}  # of a published file
 
 
 def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], reference: dict[str, Any]) -> None:
-    """Writes `folder`/MODEL_CARD.md.
+    """Writes `folder`/MODEL_CARD.md. It starts with the metadata of model hubs, as YAML.
 
     Args:
         manifest: the content of manifest.json.
@@ -21,7 +22,7 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         reference: the Keras model's accuracy on the records that all files were compared on.
     """
     entries, weights = formatting.in_order(manifest), manifest["weights"] or {}
-    measures = {"top-1 (rank-1)": "top1", "top-5 (rank-5)": "top5"}
+    names = {"top-1 (rank-1)": "top1", "top-5 (rank-5)": "top5"}
     content = rendering.render(
         "MODEL_CARD.md.j2",
         name=formatting.name_of(folder),
@@ -31,10 +32,15 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         reference=reference,
         formatting=formatting,
         advice=advice,
+        hub_licences=HUB_LICENCES,
+        licence_file=readme.LICENCE,
+        tags=["squeezenet", "image-classification", *dict.fromkeys(entry["format"] for _, entry in entries)],
+        # The top-5 of five classes is always 100 %.
+        measures=["top1", "top5"] if len(labels) > 5 else ["top1"],
         published=[
             f"{what} {formatting.markdown(weights[key])}" for key, what in PUBLISHED.items() if weights.get(key)
         ],
-        accuracy=[[name, formatting.accuracy(reference, key)] for name, key in measures.items()],
+        accuracy=[[name, formatting.accuracy(reference, key)] for name, key in names.items()],
         by_file=[_line(name, entry) for name, entry in entries],
         ports=[[f"`{name}`", *formatting.ports(name, entry)[1:]] for name, entry in entries],
     )

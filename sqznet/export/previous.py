@@ -17,11 +17,12 @@ from typing import Any
 
 from sqznet.core import console, files
 from sqznet.core.errors import InputError
-from sqznet.export import check, golden
+from sqznet.export import card, check, golden, readme
 from sqznet.export.variants import VARIANTS
 
-OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST)
-OTHERS_BELOW = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")
+OTHERS = ("report.html", card.FILE, readme.FILE, readme.LICENCE, check.LABELS, check.MANIFEST)
+OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
+COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
 REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # files that `evaluate` writes beside a model
 SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
@@ -160,7 +161,7 @@ def find(out: Path) -> OlderBundle:
         except InputError:
             foreign = below  # the folder is no bundle
         else:
-            foreign = [path for path in below if not _is_ours(path.relative_to(out), manifest["files"])]
+            foreign = [path for path in below if not _is_ours(path, out, manifest)]
     if foreign:
         names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in foreign[:5])
         raise InputError(
@@ -170,13 +171,17 @@ def find(out: Path) -> OlderBundle:
     return OlderBundle(out, manifest)
 
 
-def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
-    """Checks whether an export, or `evaluate`, wrote a file of a bundle.
+def _is_ours(file: Path, folder: Path, manifest: dict[str, Any]) -> bool:
+    """Checks whether an export, or `evaluate`, wrote a file of the bundle in `folder`.
 
-    Args:
-        path: within the bundle.
-        listed: the manifest's entries of its model files.
+    A program that was changed is the work of the user.
     """
+    path, listed, programs = file.relative_to(folder), manifest["files"], check.programs_of(manifest)
+    compiled = COMPILED.fullmatch(path.as_posix())
+    if compiled:
+        return f"{compiled[1]}{compiled[2]}.py" in programs
+    if path.as_posix() in programs:
+        return not file.is_symlink() and files.sha256_of(file) == programs[path.as_posix()]
     names = {each.file_name for each in VARIANTS} & listed.keys()
     top, below = path.parts[0], "/".join(path.parts[1:])
     if not below:
@@ -188,4 +193,4 @@ def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
     if top in names:
         hashes = listed[top]["sha256"]
         return isinstance(hashes, dict) and below in hashes
-    return path.as_posix() in OTHERS_BELOW
+    return path.as_posix() in OF_EARLIER_VERSIONS and not programs

@@ -357,7 +357,11 @@ def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
 @pytest.mark.parametrize(
     ("weights", "text"),
     [
-        (None, "trained from scratch with sqznet; the licence of the photographs decides"),
+        (
+            None,
+            "not stated: the weights were trained from scratch with sqznet, so whoever trained them chooses the "
+            "licence; the licence of the photographs may limit the choice",
+        ),
         ({**PUBLISHED, "licence": "BSD-2-Clause"}, "BSD-2-Clause, the licence of the published weights"),
         (PUBLISHED, "not known: the published weights were given as a file; ask where that file came from"),
         ({**PUBLISHED, "licence": "none stated"}, "the authors of the published weights state none"),
