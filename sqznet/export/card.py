@@ -35,8 +35,7 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         hub_licences=HUB_LICENCES,
         licence_file=readme.LICENCE,
         tags=["squeezenet", "image-classification", *dict.fromkeys(entry["format"] for _, entry in entries)],
-        # The top-5 of five classes is always 100 %.
-        measures=["top1", "top5"] if len(labels) > 5 else ["top1"],
+        hub_metrics=_hub_metrics(entries, reference, len(labels)),
         published=[
             f"{what} {formatting.markdown(weights[key])}" for key, what in PUBLISHED.items() if weights.get(key)
         ],
@@ -45,6 +44,15 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         ports=[[f"`{name}`", *formatting.ports(name, entry)[1:]] for name, entry in entries],
     )
     files.write_text(folder / FILE, content)
+
+
+def _hub_metrics(entries: formatting.Entries, reference: dict[str, Any], classes: int) -> list[tuple[str, float]]:
+    """Returns the accuracies for model hubs, each with the words for it. All files were compared on the same n."""
+    n = f"{reference['n']:,} records"
+    found = [(f"top-1 of the Keras model, {n}", reference["top1"])]
+    if classes > 5:  # the top-5 of five classes is always 100 %
+        found.append((f"top-5 of the Keras model, {n}", reference["top5"]))
+    return found + [(f"top-1 of {name}, {n}", entry["proof"]["top1"]) for name, entry in entries]
 
 
 def _line(name: str, entry: dict[str, Any]) -> list[str]:

@@ -127,12 +127,12 @@ def licence(weights: dict[str, Any] | None) -> str:
     """Describes the terms of the weights, as a sentence without its full stop."""
     if weights is None:
         return (
-            "not stated: the weights were trained from scratch with sqznet, so whoever trained them chooses the "
-            "licence; the licence of the photographs may limit the choice"
+            "not stated; the weights were trained from scratch with sqznet, so whoever trained them chooses the "
+            "licence, and the licence of the photographs may limit the choice"
         )
     stated = stated_licence(weights)
     if stated is None:
-        return "not known: the published weights were given as a file; ask where that file came from"
+        return "not known; the published weights were given as a file, so ask where that file came from"
     if stated == NONE_STATED:
         return "the authors of the published weights state none"
     return f"{stated}, the licence of the published weights"

@@ -2,8 +2,9 @@
 
 golden/0.png to 7.png are lossless. inputs.bin has the same pixels, uint8 (8, size, size, 3). expected/FILE.bin has the
 outputs of FILE in its own type, little-endian, (8, classes). photo.jpg is the photograph of 0.png before preprocessing.
-photo_turned.jpg shows the same photograph, but its pixels are turned and its EXIF orientation says so: a decoder that
-ignores the orientation gives other pixels than 0.png. The pictures are records of the split that the files were compared on, or synthetic pictures.
+photo_turned.jpg is the same photograph with turned pixels and an EXIF orientation. A decoder that ignores the
+orientation computes other pixels than 0.png from it. The pictures are records of the split that the files were compared
+on, or synthetic pictures.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ SELF_TEST_TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 
 
 def names(models: set[str]) -> set[str]:
     """Returns the paths below FOLDER that `write` may write for model files of these names."""
-    return {INPUTS, VECTORS, PHOTO, PHOTO_TURNED, *(f"{number}.png" for number in range(COUNT)), *map(_expected, models)}
+    return {
+        INPUTS,
+        VECTORS,
+        PHOTO,
+        PHOTO_TURNED,
+        *(f"{number}.png" for number in range(COUNT)),
+        *map(_expected, models),
+    }
 
 
 def _expected(name: str) -> str:

@@ -20,7 +20,8 @@ from sqznet.core.errors import InputError
 from sqznet.export import card, check, golden, readme
 from sqznet.export.variants import VARIANTS
 
-OTHERS = ("report.html", card.FILE, readme.FILE, readme.LICENCE, check.LABELS, check.MANIFEST)
+OTHERS = ("report.html", card.FILE, check.LABELS, check.MANIFEST)
+OTHERS_WITH_PROGRAMS = (readme.FILE, readme.LICENCE)  # earlier versions wrote neither these nor programs
 OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
 COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
 REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # files that `evaluate` writes beside a model
@@ -164,8 +165,13 @@ def find(out: Path) -> OlderBundle:
             foreign = [path for path in below if not _is_ours(path, out, manifest)]
     if foreign:
         names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in foreign[:5])
+        programs = check.programs_of(manifest) if manifest else {}
+        is_changed = any(path.relative_to(out).as_posix() in programs for path in foreign[:5])
+        what = (
+            "files that no export wrote, or that were changed after it" if is_changed else "files that no export wrote"
+        )
         raise InputError(
-            f"{out} would be replaced as a whole, and it holds files that no export wrote: {names}. Move them away, or "
+            f"{out} would be replaced as a whole, and it holds {what}: {names}. Move them away, or "
             "give another folder with --out"
         )
     return OlderBundle(out, manifest)
@@ -186,7 +192,8 @@ def _is_ours(file: Path, folder: Path, manifest: dict[str, Any]) -> bool:
     top, below = path.parts[0], "/".join(path.parts[1:])
     if not below:
         is_folder = top in names and isinstance(listed[top]["sha256"], dict)
-        is_known = top in names or top in OTHERS or REPORT.fullmatch(top) is not None
+        others = (*OTHERS, *OTHERS_WITH_PROGRAMS) if programs else OTHERS
+        is_known = top in names or top in others or REPORT.fullmatch(top) is not None
         return (is_known and not is_folder) or top.startswith(files.TEMPORARY_PREFIX)
     if top == golden.FOLDER:
         return below in golden.names(names)

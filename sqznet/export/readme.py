@@ -51,8 +51,8 @@ def _use(entry: dict[str, Any]) -> str:
     return _USES[entry["format"], entry["quantize"]] + channels
 
 
-def _for_python(entries: formatting.Entries) -> list[tuple[str, str]]:
-    """Returns the packages that run files of this bundle in Python, each with the name of a file."""
+def _for_python(entries: formatting.Entries) -> list[tuple[str, str, str]]:
+    """Returns the packages that run files of this bundle in Python, with the suffix and the name of such a file."""
     packages = {"tflite": "ai-edge-litert", "onnx": "onnxruntime"}
     first = {entry["format"]: name for name, entry in reversed(entries)}
-    return [(package, first[format_name]) for format_name, package in packages.items() if format_name in first]
+    return [(package, f".{name}", first[name]) for name, package in packages.items() if name in first]

@@ -67,7 +67,9 @@ class Preprocessing:
             sides = "the sides round(f * height) and round(f * width)"
         kernel = "max(0, 1 - t)"
         if self.interpolation == "bicubic":
-            kernel = "1.5 t^3 - 2.5 t^2 + 1 for t < 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 for 1 <= t < 2, else 0 (Keys, a = -0.5)"
+            kernel = (
+                "1.5 t^3 - 2.5 t^2 + 1 for t < 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 for 1 <= t < 2, else 0 (Keys, a = -0.5)"
+            )
         centre = "i * s" if self.interpolation == CORNER else "(i + 0.5) * s - 0.5 (half-pixel centres)"
         width = "max(1, s) (antialiased)" if self.antialias else "1 (not antialiased)"
         return (

@@ -31,7 +31,8 @@ def main():
         if name in changed:
             continue
         if entry["format"] == "savedmodel" or not model_file.can_run(folder / name):
-            report(True, name, "has its sha256; it was not run, because no installed package runs it")
+            what = "this program runs no" if entry["format"] == "savedmodel" else "no installed package runs"
+            report(True, name, f"has its sha256; it was not run: {what} {entry['format']} files")
             continue
         run, _, labels = model_file.load(folder / name)
         expected, output = golden["expected"][name], entry["output"]

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,9 @@ def find(folder):
     listed = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
     usable = [name for name in listed if (folder / name).is_file() and can_run(folder / name)]
     if not usable:
-        raise SystemExit(f"no file of {folder} can be run: pip install ai-edge-litert or onnxruntime; it has {[*listed]}")
+        raise SystemExit(
+            f"no file of {folder} can be run: pip install ai-edge-litert or onnxruntime; it has {[*listed]}"
+        )
     return folder / min(usable, key=lambda name: (QUANTIZATIONS.index(listed[name]["quantize"]), ".onnx" in name, name))
 
 
@@ -38,7 +41,7 @@ def load(path):
 
 
 def _suffix(path):
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return ".tflite" if file.read(8)[4:] == b"TFL3" else ".onnx"
 
 

@@ -5,7 +5,15 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split()  # EXIF 2 to 8
+TURNS = {  # by the EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 KERNELS = {
     "bilinear": lambda t: np.maximum(1 - t, 0),
     "bicubic": lambda t: np.select([t < 1, t < 2], [(1.5 * t - 2.5) * t**2 + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2]),
@@ -22,9 +30,9 @@ def read(path, preprocessing):
 
 def decode(path):
     """Decodes a photograph to upright 8-bit sRGB pixels on white, uint8 (height, width, 3)."""
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     image.load()
-    turn = dict(enumerate(TURNS, 2)).get(image.getexif().get(0x0112))
+    turn = TURNS.get(image.getexif().get(0x0112, 1))
     profile = io.BytesIO(image.info.get("icc_profile", b""))
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode.startswith("I"):  # 16 bits; convert() would clip them at 255
@@ -32,12 +40,13 @@ def decode(path):
     elif image.mode not in ("RGB", "CMYK"):
         image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     try:
-        image = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), 1, "RGB")
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        image = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), intent, "RGB") or image
     except ImageCms.PyCMSError:  # no profile, or a broken one
         image = image.convert("RGB")
     if alpha:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return np.asarray(image.transpose(Image.Transpose[turn]) if turn else image)
+    return np.asarray(image if turn is None else image.transpose(turn))
 
 
 def prepare(photograph, preprocessing):
