@@ -190,6 +190,17 @@ def test_a_file_without_its_contract_is_refused(bundle, alone, photographs, lite
         assert done.returncode == 1 and "has no sqznet.json, so its crop and classes are unknown" in done.stderr
 
 
+def test_the_program_of_the_document_answers_as_predict_does(alone, photographs, litert):
+    page = Path(__file__).parents[2] / "docs" / "app.md"
+    (alone / "mine.py").write_text(page.read_text().split("```python\n")[1].split("```")[0])
+    shutil.copy(photographs / "val" / "star" / "000.jpg", alone / "photo.jpg")
+    done = run(litert, alone / "mine.py")
+    assert done.returncode == 0, done.stderr
+    name, given = done.stdout.split()
+    label, probability = expected(alone / "model.tflite", alone / "photo.jpg")
+    assert name == label and float(given) == pytest.approx(probability, abs=0.01)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("geometry", [("short", 7, 9), ("squash", 24, 24), ("short", 227, 256)])
