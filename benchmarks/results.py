@@ -81,7 +81,10 @@ ROUTES = {
     "input-pytorch": "PyTorch DataLoader, Pillow",
 }  # fmt: skip
 INPUTS = {"input_orig": "originals", "input_256": "`--short_side=256`", "input_dec": "`--short_side=256 --decoded`"}
-ARTICLE_RATES = "The article: K80 145 minutes an epoch (142 images/s), Titan X 146 (141), V100 28 (733).\n"
+ARTICLE_RATES = (
+    "The article gives 145 minutes an epoch (142 images/s) for a K80, 146 minutes (141 images/s) for a Titan X and "
+    "28 minutes (733 images/s) for a V100.\n"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -307,11 +310,14 @@ def _commands(records: dict[str, list[Record]]) -> str:
             parts.append(f"{first['note']}\n")
         if others:
             seeds = ", ".join(str(each["seed"]) for each in others)
-            parts.append(f"The same with `--seed` of {seeds}.\n")
+            parts.append(f"The runs with the seeds {seeds} used the same commands with another `--seed`.\n")
         for export in first.get("exports", []):
             if "command" in export:
-                place = f"{export['date']}, commit {export['commit']}, processor: {export['processor']}"
-                parts.append(f"Exported files ({place}):\n\n```\n{export['command']}\n```\n")
+                place = f"commit {export['commit']}, processor: {export['processor']}"
+                parts.append(
+                    f"On {export['date']} this command exported and measured the files ({place}):\n\n"
+                    f"```\n{export['command']}\n```\n"
+                )
     return "\n".join(parts)
 
 
@@ -375,8 +381,9 @@ def _training(networks: list[Record]) -> str:
                 ]
             )  # fmt: skip
         parts.append(
-            f"### {network['arch']}, {network['image_size']} px\n\n{gflop:.2f} GFLOP an image and step; a float32 "
-            f"matrix product reaches {limit:.0f} GFLOP/s.\n\n{_markdown(columns, rows)}"
+            f"### {network['arch']}, {network['image_size']} px\n\n"
+            f"A step takes {gflop:.2f} GFLOP for each image. A float32 matrix product "
+            f"reaches {limit:.0f} GFLOP/s.\n\n{_markdown(columns, rows)}"
         )
     return "\n".join([*parts, ARTICLE_RATES])
 

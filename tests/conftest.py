@@ -25,6 +25,8 @@ import tensorflow as tf  # noqa: E402
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# As training does, so that tests that use `Run` without `start.train` compute the same in every process.
+tf.config.experimental.enable_op_determinism()
 
 from sqznet import recipes  # noqa: E402
 from sqznet.core import files  # noqa: E402
@@ -116,9 +118,7 @@ def trained_run(shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -
     def train(run_dir: Path) -> None:
         start.train(shard_set, TINY, strategy_name="one", replicas=None, run_dir=run_dir, resume=False)
 
-    run_dir = once(tmp_path_factory, "runs/tiny", train)
-    tf.config.experimental.enable_op_determinism()  # as training does, so that it holds where another process trained
-    return run_dir
+    return once(tmp_path_factory, "runs/tiny", train)
 
 
 def run_file(path: Path, images: np.ndarray) -> np.ndarray:
@@ -137,7 +137,7 @@ def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all",
         run_dir,
         *inference.load_keras(run_dir),
         shard_set,
-        variants=variants.choose(files, quantize),
+        variants=variants.choose([files], [quantize]),
         gate=bundles.Gate(**gate),
         out=out,
         latency_runs=0,

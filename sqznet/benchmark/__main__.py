@@ -5,7 +5,7 @@
   python -m sqznet.benchmark --model=model.tflite --threads=1,2,4 --runs=200 --out=latency.json
       one file: .tflite, .onnx, a SavedModel folder, .keras or a run folder
 
-Training, reading, exports and start-up are timed by `python -m benchmarks.speed` in the project's repository.
+`python -m benchmarks.speed` in the project's repository times training, reading, exports and start-up.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ELSEWHERE = ("train", "input", "export", "startup", "all")  # timed by benchmark
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.benchmark", __doc__)
     parser.add_argument("--what", type=_what, choices=("infer",), default="infer", help="what to measure")
-    parser.add_argument("--model", type=Path, required=True, help="an exported bundle's folder, or one model")
+    parser.add_argument("--model", type=Path, required=True, help="folder of an exported bundle, or one model")
     parser.add_argument(
-        "--threads", type=cli.positives, default="1,2", help="numbers of threads, each measured on its own"
+        "--threads", type=cli.positives, default="1,2", help="numbers of threads; each number is measured separately"
     )
-    parser.add_argument("--runs", type=cli.positive, default=50, help="runs that count, after the warm-up")
-    parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
+    parser.add_argument("--runs", type=cli.positive, default=50, help="number of measured runs, after the warm-up")
+    parser.add_argument("--out", type=Path, help="JSON file to write the figures to")
     return parser
 
 

@@ -1,12 +1,12 @@
 """Measures the time and the memory that exported files need on this machine.
 
-Each file runs in its own runtime, on the processor, with batch 1, in a process of its own for each number of threads: 5
-runs to warm up, then those that count. The time is from uint8 pixels in memory to probabilities. Decoding and resizing
-the photograph are not included.
+Each file runs in its own runtime, on the processor, with batch 1. Each number of threads has its own process. The
+process makes 5 runs to warm up, then the measured runs. The time is from uint8 pixels in memory to probabilities.
+Decoding and resizing the photograph are not included.
 
-"peak memory" is the largest increase of that process's resident memory while it imports the runtime, loads the file and
-runs it; "of it runtime" is the part of the import. The memory of Python and NumPy is not included. The figures compare
-files on this machine: a phone has another processor and other builds of the runtimes.
+"peak memory" is the largest increase of the resident memory of this process while it imports the runtime, loads the
+file and runs it. "of it runtime" is the increase during the import of the runtime. The memory of Python and NumPy is
+not included. The figures compare files on this machine. A phone has another processor and other builds of the runtimes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLUMNS = ["file", "bytes", "threads", "median ms", "p90 ms", "peak memory MiB",
 
 
 def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
-    """Measures a bundle's files, or one model. Prints the table and returns the figures.
+    """Measures the files of a bundle, or one model. Prints the table and returns the figures.
 
     Raises:
         InputError: there is no such model, or the model cannot be run.
@@ -54,7 +54,7 @@ def measure(model: Path, threads: tuple[int, ...], runs: int) -> dict[str, Any]:
 
 
 def models_of(model: Path) -> list[Path]:
-    """Returns the files of a bundle, sorted by name, or the one model that is named. For a run, returns its best model.
+    """Returns the files of a bundle, sorted by name, or the given model file. For a run, returns its best model.
 
     Raises:
         InputError: the path does not exist, or manifest.json cannot be read, or a file that it lists does not exist.

@@ -1,1 +1,1 @@
-"""Compresses a trained network to a `.sqz` file, and decodes such files. docs/compress.md explains the method."""
+"""Compresses a trained network to a `.sqz` file, and decodes `.sqz` files. docs/compress.md explains the method."""

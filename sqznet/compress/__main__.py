@@ -7,10 +7,10 @@
   python -m sqznet.compress --decode=v1.0.sqz --format=tflite
       a TFLite file (or keras, or onnx) with the same weights, bit for bit
 
-Kernels become integers by rate-distortion optimisation, calibrated on photographs of the training split; GPTQ error
-compensation adjusts the remaining weights. A table, a CSV file and a plot beside the .sqz file list all sizes that were
-tried with their accuracy, measured on --split. All commands accept a .sqz file as --model. docs/compress.md explains
-the method, docs/sqz.md the format.
+Rate-distortion optimisation rounds the kernels to integers. Photographs of the training split calibrate this rounding.
+GPTQ error compensation adjusts the remaining weights. The command prints all sizes that it tried, with their accuracy
+on --split. The command also writes this table as a CSV file and as a plot beside the .sqz file. All commands accept a
+.sqz file as --model. docs/compress.md explains the method. docs/sqz.md specifies the format.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DECODED_FORMATS = ("keras", "tflite", "onnx")
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.compress", __doc__)
     parser.add_argument(
-        "--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run"
+        "--model", "--weights", type=Path, help="run folder, .keras file or published weights; default: the newest run"
     )
     parser.add_argument(
-        "--data", type=remote.folder, help="shards to calibrate on (train) and measure on; default those of the run"
+        "--data", type=remote.folder, help="shards for calibration (train) and measurement; default: those of the run"
     )
     parser.add_argument(
         "--target", type=sizes.parse, help="largest size of the file: 340kB, 0.3MB, or a number of bytes"
@@ -42,29 +42,29 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_drop",
         type=cli.within(0, 100),
-        help="largest loss of top-1, in points; default 1 if there is no --target",
+        help="largest loss of top-1, in points; default: 1 if there is no --target",
     )
-    parser.add_argument("--split", help="split to measure on; default test, or val if there is no test")
+    parser.add_argument("--split", help="split to measure on; default: test, or val if there is no test")
     parser.add_argument("--records", type=cli.whole, default=RECORDS, help="records to measure on; 0 means all")
     parser.add_argument(
         "--calibration_records", type=cli.positive, default=256, help="training records to calibrate on"
     )
     parser.add_argument("--sparsity", type=cli.share, default=0.0, help="fraction of all weights to prune first")
     switch = argparse.BooleanOptionalAction
-    parser.add_argument("--measure", action=switch, default=True, help="steps by each layer's measured sensitivity")
-    parser.add_argument("--compensate", action=switch, default=True, help="GPTQ error compensation by other weights")
+    parser.add_argument("--measure", action=switch, default=True, help="choose steps by measured sensitivities")
+    parser.add_argument("--compensate", action=switch, default=True, help="use GPTQ error compensation")
     parser.add_argument("--count_bits", action=switch, default=True, help="prefer integers that take fewer bits")
     parser.add_argument(
         "--finetune_minutes",
         type=cli.non_negative,
         default=0.0,
-        help="minutes of fine-tuning on the uncompressed network's outputs, at the end",
+        help="minutes of fine-tuning after the rounding, on the outputs of the uncompressed network",
     )
-    parser.add_argument("--points", type=cli.whole, default=0, help="further sizes to try, for the curve")
+    parser.add_argument("--points", type=cli.whole, default=0, help="number of further sizes to try, for the curve")
     parser.add_argument("--decode", type=Path, metavar="FILE", help="decode a .sqz file instead of writing one")
     parser.add_argument("--format", choices=DECODED_FORMATS, default="keras", help="format to decode to")
     parser.add_argument(
-        "--out", type=Path, help="file to write; default export/compressed/NAME.sqz, or beside the .sqz file"
+        "--out", type=Path, help="file to write; default: export/compressed/NAME.sqz, or beside the .sqz file"
     )
     return parser
 

@@ -55,11 +55,11 @@ class CompressionSettings:
 
 
 class Compressor:
-    """Compresses one trained network at any price.
+    """Compresses one trained network at any price of a bit.
 
     Args:
         source: path of the trained network, for messages.
-        manifest: data set whose train split is for calibration and whose other splits are for measuring.
+        manifest: data set. Its train split is for calibration, its other splits are for measuring.
     """
 
     def __init__(
@@ -93,7 +93,10 @@ class Compressor:
         self.reference = self._measure_reference(inference.of_keras(source, trained, card))
 
     def _sensitivities(self, kernels: dict[str, np.ndarray], photographs: list[np.ndarray]) -> dict[str, Sensitivity]:
-        """Measures the sensitivities if needed. Otherwise steps are proportional to the weights' deviation."""
+        """Measures the sensitivities of the layers if the settings require it.
+
+        Otherwise steps are proportional to the standard deviation of the weights.
+        """
         found: dict[str, Sensitivity] = {}
         if self.settings.measure or self.settings.count_bits:
             some = np.concatenate(photographs)[: sensitivity.PHOTOGRAPHS]
@@ -106,7 +109,10 @@ class Compressor:
         }
 
     def _measure_reference(self, uncompressed: inference.Predictor) -> verify.Reference:
-        """Runs the uncompressed network. Its probabilities go to a file, because they may not fit the memory."""
+        """Runs the uncompressed network.
+
+        Writes its probabilities to a file, because they may be too large for the memory.
+        """
         self.probabilities = tempfile.TemporaryFile()  # noqa: SIM115
         tally, labels = metrics.Tally(uncompressed.runtime.classes), []
         for _, some_labels, probabilities in self._answers(uncompressed, "running the uncompressed network"):
@@ -120,7 +126,7 @@ class Compressor:
         return verify.answers(predictor, self.manifest, self.split, self.settings.records, doing)
 
     def at(self, price: float) -> rate_search.Point:
-        """Compresses the network at a price, and measures its accuracy."""
+        """Compresses the network at a price of a bit, and measures its accuracy."""
         return self._measured(price, self.rounder.round(price))
 
     def finetuned(self, price: float, minutes: float) -> rate_search.Point:
@@ -137,7 +143,10 @@ class Compressor:
                 yield images
 
     def compress(self) -> tuple[list[rate_search.Point], rate_search.Point | None]:
-        """Returns all points that were tried, and the best point within the limits, if there is one."""
+        """Returns all points that were tried, and the best point within the limits.
+
+        The best point is None if no point is within the limits.
+        """
         target, max_loss, minutes = self.settings.target, self.settings.max_loss, self.settings.finetune_minutes
         if target is not None:
             points = rate_search.by_size(self.at, self.estimate, round(target * (GROWTH if minutes else 1)))

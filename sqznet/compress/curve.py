@@ -45,7 +45,7 @@ def write(
     """Writes all points as CSV and as a plot beside the .sqz file.
 
     Args:
-        measured, calibrated: coverage of the photographs measured and calibrated on.
+        measured, calibrated: class coverage of the photographs for the measurement and for the calibration.
     """
     points = sorted(points, key=lambda each: each.bytes)
     rows = []

@@ -24,13 +24,13 @@ def distill(
     photographs: Iterable[np.ndarray],
     minutes: float,
 ) -> dict[str, Integers]:
-    """Trains a rounded model for the given time so that it gives the teacher's probabilities.
+    """Trains a rounded model for the given time, so that its probabilities become those of the teacher.
 
     The forward pass uses integer kernels. Gradients go to real-valued copies (straight-through estimator: Bengio et al.
-    2013, arXiv 1308.3432). Zeros stay zero, because they make a file small.
+    2013, arXiv 1308.3432). Weights of zero stay zero, because zeros make a file small.
 
     Args:
-        student: a model with the values of `integers`. It gets the values of the result.
+        student: a model with the values of `integers`. This function sets it to the values of the result.
         photographs: uint8 (n, size, size, 3) each, without labels, endless.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Searches the price of a bit (the Lagrange multiplier) that gives a wanted size or accuracy."""
+"""Searches for the price of a bit (the Lagrange multiplier) that gives a wanted size or accuracy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def divergence(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def by_size(compress: Callable[[float], Point], estimate: Callable[[float], float], target: int) -> list[Point]:
-    """Returns points that approach `target` bytes from below. The last point that fits is the largest.
+    """Returns points that approach `target` bytes from below.
+
+    The last point that is small enough is the largest of these.
 
     Args:
         compress: makes a point at a price.
@@ -90,7 +92,10 @@ def by_drop(compress: Callable[[float], Point], start: float, max_drop: float) -
 
 
 def best(points: list[Point], target: int | None, max_drop: float | None) -> Point | None:
-    """Chooses a point within both limits: with a target the point of least divergence, else the smallest file."""
+    """Chooses a point within both limits.
+
+    With a target, chooses the point of least divergence, else the smallest file.
+    """
     fit = [
         each
         for each in points

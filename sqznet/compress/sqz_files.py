@@ -26,7 +26,7 @@ def compress(source: Path, data: Path | None, out: Path | None, settings: Compre
     Args:
         source: run folder, .keras file or published weights.
         data: shards. None means the shards that the network was trained on.
-        out: path of the file. None means in FOLDER, under the name of the source.
+        out: path of the file. None means a file in FOLDER with the name of the source.
 
     Raises:
         CheckFailed: no file is within the limits.
@@ -67,7 +67,7 @@ def compress(source: Path, data: Path | None, out: Path | None, settings: Compre
 
 
 def _description(path: Path) -> str:
-    """Describes an existing .sqz file, with size, date and network, for messages."""
+    """Describes an existing .sqz file for messages: size, date and network."""
     written = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
     try:
         found = decoder.decode(path.read_bytes())
@@ -78,7 +78,7 @@ def _description(path: Path) -> str:
 
 
 def _unchanged(out: Path) -> str:
-    """Describes the state of `out` after a compression that failed, for its message."""
+    """Describes the state of `out` after a failed compression, for the error message."""
     if not out.is_file():
         return f"nothing was written, and {out} does not exist"
     return f"nothing was written; {out}, {_description(out)}, is unchanged"
@@ -88,10 +88,11 @@ def decode(path: Path, format_name: str, out: Path | None) -> None:
     """Decodes a .sqz file to keras, tflite or onnx with the same weights, bit for bit.
 
     Args:
-        out: path of the result. None means beside the .sqz file.
+        out: path of the result. None means a file beside the .sqz file.
 
     Raises:
-        InputError: the file is damaged, or exists where `out` is None, or the format needs class names that it lacks.
+        InputError: the file is damaged, or lacks the class names that the format needs. Or `out` is None and the result
+            exists already.
     """
     model, card = convert.load(path)
     if out is None:

@@ -1,1 +1,1 @@
-"""Code that all rooms use: errors, files, locks, the console, command lines, start-up."""
+"""Contains the code that all packages use: errors, files, locks, the console, command lines, start-up."""

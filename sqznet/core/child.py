@@ -1,11 +1,11 @@
 """Runs commands in child processes. A child ends when its parent process ends, even if the parent is killed.
 
-`start` runs this module, which runs the command. The parent holds the write end of the child's standard input and never
-writes to it. The system closes this pipe when the parent ends, also after a SIGKILL. Then the child sends itself
-SIGTERM: a training saves its state and ends.
+`start` runs this module, and this module runs the command. The parent holds the write end of the child's standard input
+and never writes to this pipe. The system closes the pipe when the parent ends, also after a SIGKILL. Then the child
+sends itself SIGTERM. After SIGTERM, a training saves its state and ends.
 
-A child has its own process group, so Ctrl-C reaches only the parent. The parent forwards it once. A training that gets
-a second signal ends at once, without saving.
+A child has its own process group, so Ctrl-C reaches only the parent. The parent forwards Ctrl-C once. A training that
+gets a second signal ends at once, without saving.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def start(module: str, flags: list[str], **options: Any) -> subprocess.Popen:
 
 @contextlib.contextmanager
 def forwarding_signals(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Forwards SIGINT and SIGTERM as SIGTERM to the running processes of the list, which may grow in the block.
+    """Forwards SIGINT and SIGTERM as SIGTERM to the running processes of the list. The block may add processes.
 
     Yields:
-        The received signals. Check this list after starting a process: a signal may have come just before.
+        The received signals. Check this list after you start a process, because a signal may have come just before.
     """
     asked: list[int] = []
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from sqznet import __version__
 from sqznet.core import console, files
 from sqznet.core.errors import InputError, TryAgain
+from sqznet.core.version import __version__
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 a check failed, or a bug in sqznet; 2 wrong usage or input; 75 temporary

@@ -31,6 +31,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from sqznet.core import notebook
+
 POLL_SECONDS = 0.2  # seconds between two updates of a progress bar
 HEARTBEAT_SECONDS = 8.0  # seconds between two progress lines if no bar can be drawn
 _WIDEST = 100_000  # characters of a line
@@ -42,30 +44,47 @@ def _console(to_stderr: bool) -> Console:
         stream.reconfigure(errors="backslashreplace")
     # Tables are not cut to the terminal's width. Progress bars are cut, in a log file to 160 columns.
     width = _WIDEST if not to_stderr else None if stream.isatty() else 160
-    # Names of files and classes may contain `[old]` or `:smile:`, which are not markup.
-    return Console(stderr=to_stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
+    # Names of files and classes may contain `[old]` or `:smile:`, which are not markup. Jupyter marks lines on stderr
+    # as errors, so notes go to stdout in a notebook, as plain text.
+    return Console(
+        stderr=to_stderr and not notebook.is_running(), force_jupyter=False, width=width,
+        markup=False, emoji=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 _out = _console(to_stderr=False)
 _err = _console(to_stderr=True)
 
 
+_verbose = True
 _log: Path | None = None
 _last_output = time.monotonic()  # time of the last line or table
 _activity = "starting"  # the last line, for the heartbeat
 _bars: list[Any] = []  # visible progress bars, which print their own progress lines
 
 
-def log_to(path: Path) -> None:
-    """Appends all following lines, with the time, to a file as well."""
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Appends all lines of the block, with the time, to a file as well."""
     global _log
     path.parent.mkdir(parents=True, exist_ok=True)
-    _log = path
+    before, _log = _log, path
+    try:
+        yield
+    finally:
+        _log = before
+
+
+def set_verbose(verbose: bool) -> None:
+    """Turns the lines and bars of progress on or off. Results and the log file of a run are always written."""
+    global _verbose
+    _verbose = verbose
 
 
 def say(text: str) -> None:
-    """Prints a line of progress or a note to stderr."""
-    _err.print(printable(text))
+    """Prints a line of progress or a note to stderr, in a notebook to stdout."""
+    if _verbose:
+        _err.print(printable(text))
     _log_line(printable(text))
     _note_output(text)
 
@@ -135,6 +154,18 @@ def _log_line(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Prints a table. A column is aligned right if its first cell is a number."""
+    _print_table(_out, columns, rows, title)
+    _note_output(f"after the table {title}" if title else "after a table")
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> str:
+    """Returns the text that `table` prints."""
+    text = io.StringIO()
+    _print_table(Console(file=text, markup=False, emoji=False, highlight=False, width=_WIDEST), columns, rows, title)
+    return text.getvalue().rstrip()
+
+
+def _print_table(out: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None) -> None:
     rows = [[printable(str(cell)) for cell in row] for row in rows]
     drawn = Table()
     for index, column in enumerate(columns):
@@ -144,9 +175,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     for row in rows:
         drawn.add_row(*row)
     if title is not None:  # rich would wrap a table's own title to its width
-        _out.print(Text(printable(title), style="table.title"))
-    _out.print(drawn)
-    _note_output(f"after the table {title}" if title else "after a table")
+        out.print(Text(printable(title), style="table.title"))
+    out.print(drawn)
 
 
 class _Speed(ProgressColumn):
@@ -165,7 +195,7 @@ class _Description(ProgressColumn):
 
 
 class ProgressBars(Progress):
-    """Progress bars. Where no bars can be drawn, as in a log file, prints a line every HEARTBEAT_SECONDS."""
+    """Progress bars. A notebook shows one line, which is replaced; a log file gets a line every HEARTBEAT_SECONDS."""
 
     def __init__(self, *columns: ProgressColumn, watch: Callable[[], None] | None = None, transient: bool = False):
         """
@@ -173,7 +203,10 @@ class ProgressBars(Progress):
             watch: called several times a second in another thread, to update the bars.
             transient: whether the bars disappear at the end.
         """
-        hidden = transient and not _err.is_interactive
+        self._in_notebook = _verbose and notebook.is_running()
+        self._keeps_line = not transient
+        self._line: notebook.Line | None = None
+        hidden = self._in_notebook or not _verbose or (transient and not _err.is_interactive)
         super().__init__(*columns, console=_err, speed_estimate_period=30, transient=transient, disable=hidden)
         self._watch = watch
         self._ended = threading.Event()
@@ -183,6 +216,8 @@ class ProgressBars(Progress):
         super().start()
         self._ended.clear()
         _bars.append(self)
+        if self._in_notebook:
+            self._line = notebook.Line()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -192,6 +227,8 @@ class ProgressBars(Progress):
             self._thread.join()
             self._thread = None
             _bars.remove(self)
+            if self._line:
+                self._line.show(self._summary() if self._keeps_line else "")
             if not self.disable:  # else nothing was printed
                 _note_output(self.tasks[-1].description if self.tasks else "")
         super().stop()
@@ -202,11 +239,21 @@ class ProgressBars(Progress):
             if self._watch:
                 self._watch()
             now = time.monotonic()
-            if not _err.is_interactive and now - _last_output >= HEARTBEAT_SECONDS:
+            if self._line:
+                self._line.show(self._summary())
+            elif _verbose and not _err.is_interactive and now - _last_output >= HEARTBEAT_SECONDS:
                 for task in self.tasks:
                     count = "" if task.total is None else f", {task.completed:,.0f} of {task.total:,.0f}"
                     _err.print(printable(f"{task.description}{count}; {now - began:.0f} s so far", keep=""))
                     _note_output(task.description)
+
+    def _summary(self) -> str:
+        """Returns the newest task as a line: what is done, how much, and how long it has taken."""
+        if not self.tasks:
+            return ""
+        task = self.tasks[-1]
+        count = "" if task.total is None else f" {task.completed:,.0f} of {task.total:,.0f};"
+        return printable(f"{task.description}:{count} {task.elapsed or 0:.0f} s", keep="")
 
 
 def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool = False) -> Progress:
@@ -229,7 +276,7 @@ def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
     """Prints what the block does, with the elapsed time. For work of unknown length."""
-    if not _err.is_interactive:
+    if _verbose and not _err.is_interactive and not notebook.is_running():
         _err.print(printable(what))
     _note_output(what)
     columns = SpinnerColumn("line"), _Description(), TimeElapsedColumn()

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, with their exit codes (docs/exit_codes.md)."""
+"""Defines the errors that a user can cause, with their exit codes (docs/exit_codes.md)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class InputError(ValueError):
     """A path, a flag or the content of a file is wrong. The same command will fail again.
 
-    The text names what was expected, what was found, where, and what to do. The commands print it without a traceback.
-    Any other exception is a bug and keeps its traceback.
+    The text names what was expected, what was found, where, and what to do. The commands print the text without a
+    traceback. Any other exception is a bug and keeps its traceback.
     """
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is written under a temporary name, then renamed."""
+"""Writes files and folders atomically: under a temporary name, which is then renamed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replaces a folder by another. Afterwards the old folder has the temporary name, or is removed.
+    """Replaces a folder by another. After that, the old folder has the temporary name, or is removed.
 
     If two processes replace the folder at the same time, the later replacement wins. Readers see complete folders only.
     """
@@ -118,7 +118,7 @@ def _exchange(one: Path, other: Path) -> bool:
 def write_failure(error: Exception) -> OSError | None:
     """Returns the OSError behind an error if a file could not be written for a reason in REMEDIES, or else None.
 
-    Some libraries give the reason only in their text: "PATH; No space left on device".
+    Some libraries give the reason only in the text of the error: "PATH; No space left on device".
     """
     if isinstance(error, InputError):
         return None  # has its own text
@@ -137,7 +137,7 @@ def write_failure(error: Exception) -> OSError | None:
 
 
 def in_words(failed: OSError) -> str:
-    """Returns the message for a result of `write_failure`, and tells the user what to do."""
+    """Returns the message for a result of `write_failure`. The message tells the user what to do."""
     assert failed.errno is not None
     # Reading may have failed for these reasons, too.
     verb = "read or write" if failed.errno in (errno.EACCES, errno.EPERM, *_OF_NAMES) else "write"
@@ -146,13 +146,13 @@ def in_words(failed: OSError) -> str:
 
 
 def refusal(failed: OSError, onwards: str = "") -> InputError:
-    """Returns `in_words` as an error to raise. This is TryAgain for a full disk, since it may have space later."""
+    """Returns an error to raise, with the text of `in_words`. For a full disk it is TryAgain, else InputError."""
     kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
     return kind(in_words(failed) + onwards)
 
 
 def check_folder(folder: Path) -> None:
-    """Checks, before long work, that a folder can be made or exists.
+    """Checks that a folder exists or can be made. Call this function before long work.
 
     Raises:
         InputError: a file has this name, or the name is too long.

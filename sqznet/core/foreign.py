@@ -1,6 +1,6 @@
-"""Recognizes files of other programs that the importers cannot read, and tells the user what to do with them.
+"""Recognizes files of other programs that the importers cannot read, and tells the user what to do.
 
-This module compares bytes at the beginning and at the end of a file, and names inside it. It unpacks and loads nothing.
+This module compares the first and last bytes of a file, and names inside the file. It unpacks and loads nothing.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def folder(path: Path) -> str | None:
 
 
 def by_name(name: str) -> str:
-    """Guesses the kind of a file with unknown content from its name. Returns an empty string if unknown."""
+    """Guesses the kind of a file with unknown content from its name. Returns an empty string if the name is unknown."""
     return next((f" (by its name {what})" for end, what in _ENDS.items() if re.search(f"{end}$", name.lower())), "")
 
 
@@ -136,7 +136,7 @@ def _pickle(content: bytes) -> str | None:
 
 
 def _engine(content: bytes) -> str | None:
-    """Recognizes a TensorRT engine after a length and JSON, as Ultralytics writes it."""
+    """Recognizes a TensorRT engine as Ultralytics writes it: a length, JSON, then the engine."""
     length = int.from_bytes(content[:4], "little")
     if content[4:5] == b"{" and content[4 + length : 8 + length] in (b"ftrt", b"ptrt"):
         return _BEGINNINGS[b"ftrt"]
@@ -144,7 +144,10 @@ def _engine(content: bytes) -> str | None:
 
 
 def _graph(content: bytes) -> str | None:
-    """Recognizes protobufs of other programs. Their first bytes can equal those of ONNX and caffemodel files."""
+    """Recognizes protobufs of other programs.
+
+    The first bytes of such a file can equal those of ONNX and caffemodel files.
+    """
     fields = protobuf.outline(content) if content[:1] in (b"\x08", b"\x0a", b"\x12") else []
     if not fields:
         return None

@@ -1,4 +1,4 @@
-"""Locks between processes on one machine, or on several machines that share a folder.
+"""Provides locks between processes on one machine, or on several machines that share a folder.
 
 docs/concurrency.md describes what each command does if another process holds its lock.
 """
@@ -42,16 +42,16 @@ def locked(
 ) -> Iterator[None]:
     """Holds a lock during the block.
 
-    No other process on any machine that shares the folder can take the lock meanwhile. The lock is on an open file, so
-    the system releases it when the process ends. The file names the holder, for the messages of other processes. The
-    file is removed with the lock. After a kill the file stays and has no effect.
+    During the block, no other process can take the lock, on any machine that shares the folder. The lock is on an open
+    file, so the system releases the lock when the process ends. The file names the holder, for the messages of other
+    processes. When the lock is released, the file is removed. After a kill the file stays and has no effect.
 
     Args:
-        path: of the lock file.
+        path: path of the lock file.
         doing: the work of the holder, such as "builds data/mine".
-        wait: whether to wait for the lock and print who holds it.
+        wait: whether to wait for the lock and print the name of the holder.
         remedy: what the user can do if the lock is held.
-        first: called as soon as the lock is held. It may free space on a full disk.
+        first: function that is called as soon as the lock is held. The function may free space on a full disk.
 
     Raises:
         Held: another process holds the lock, and `wait` is False.
@@ -156,7 +156,7 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
 
 
 def _record(descriptor: int) -> None:
-    """Writes the holder's name into its lock file, after a space: Windows locks the first byte against reading."""
+    """Writes the holder's name into its lock file, after a space. Windows locks the first byte against reading."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     command = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
     written = {
@@ -172,7 +172,10 @@ def _record(descriptor: int) -> None:
 
 
 def _recorded(path: Path) -> str | None:
-    """Returns the holder that the lock file names, with its host, or None. Process numbers of containers repeat."""
+    """Returns the holder that the lock file names, or None.
+
+    The host is part of it, because containers repeat process numbers.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(1)

@@ -1,4 +1,4 @@
-"""Accuracy of classifiers: top-1 (rank-1), top-5 (rank-5), confidence intervals, confusion matrix."""
+"""Computes the accuracy of classifiers: top-1 (rank-1), top-5 (rank-5), confidence intervals, confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ LARGEST_EXCESS = 0.01  # tolerance of the sum of 1,000 probabilities: float16 ha
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """Returns the 95 % score interval of a share (Wilson 1927, JASA 22), also valid near 0 and 1 and for small n."""
+    """Returns the 95 % score interval of a share (Wilson 1927, JASA 22).
+
+    The interval is also valid near 0 and 1, and for small n.
+    """
     if n == 0:
         return 0.0, 1.0
     share, square = hits / n, Z_95**2
@@ -24,11 +27,12 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 def paired_interval(differences: np.ndarray) -> tuple[float, float]:
     """Returns the 95 % interval of the difference of two proportions on the same records.
 
-    The method is that of Agresti and Min 2005 (Statistics in Medicine 24). It adds half a record to each kind of
-    disagreement, so the interval has a width even without disagreement.
+    The method is that of Agresti and Min 2005 (Statistics in Medicine 24). The method adds half a record to each kind
+    of disagreement. Therefore the interval has a width even without disagreement.
 
     Args:
-        differences: for each record 1 if only the first is right, -1 if only the second is, else 0; (n,).
+        differences: (n,). For each record, 1 if only the first model is right, -1 if only the second model is right,
+            else 0.
     """
     n = len(differences) + 2
     ups, downs = int((differences > 0).sum()) + 0.5, int((differences < 0).sum()) + 0.5
@@ -38,12 +42,15 @@ def paired_interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def ranks(classes: int) -> tuple[int, ...]:
-    """Returns each k for which top-k accuracy is meaningful: with up to five classes, top-5 is always 100 %."""
+    """Returns each k for which top-k accuracy is meaningful. With up to five classes, top-5 is always 100 %."""
     return (1, 5) if classes > 5 else (1,)
 
 
 def ranking(probabilities: np.ndarray) -> np.ndarray:
-    """Sorts the classes by falling probability, int (classes,). Of equal probabilities, the lower class comes first."""
+    """Sorts the classes by falling probability, int (classes,).
+
+    If probabilities are equal, the lower class comes first.
+    """
     return np.argsort(-probabilities.astype(np.float64), kind="stable")
 
 
@@ -51,7 +58,8 @@ def rank_of_label(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the rank (1 first) of each true class, int (n,). If probabilities are equal, the lower class ranks first.
 
     This is the order of `argmax` and of a stable sort, as in apps. The 256 values of int8 files make equal
-    probabilities common. A model with equal probabilities for all classes counts as one that predicts class 0.
+    probabilities common. A model with equal probabilities for all classes has the score of a model that always predicts
+    class 0.
     """
     own = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -120,7 +128,7 @@ class Score:
 
 
 class Tally:
-    """Accumulates a score over batches. It keeps one byte for each record."""
+    """Accumulates a score over batches. A Tally keeps one byte for each record."""
 
     def __init__(self, classes: int) -> None:
         self._hits: list[np.ndarray] = []
@@ -158,7 +166,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 def records_for(max_drop: float) -> int:
     """Returns the number of records for which the 95 % interval of a loss is `max_drop` (a fraction) to each side.
 
-    This number is for the best case, in which no prediction changes.
+    The number is valid in the best case, in which no prediction changes.
     """
     return math.ceil(Z_95 / max_drop - 1e-9) - 2
 

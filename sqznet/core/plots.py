@@ -55,7 +55,7 @@ def training_curve(
 
     Args:
         history: the lines of metrics.csv.
-        kept: the line of the epoch in best.keras. None draws no mark.
+        kept: the line of the epoch in best.keras. None means that no epoch is marked.
         classes: number of classes. With up to five, top-5 is always 100 % and is left out.
     """
     from matplotlib.ticker import MaxNLocator
@@ -103,10 +103,10 @@ def prediction_sheet(images: Sequence[np.ndarray], captions: Sequence[str], path
 def confusion_matrix(
     counts: np.ndarray, classes: Sequence[str], path: Path, title: str, *, totals: np.ndarray | None = None
 ) -> None:
-    """Plots the confusion matrix, true classes in rows, as PNG. The colour is the percentage of the true class.
+    """Plots the confusion matrix as PNG, with true classes in rows. The colour is the percentage of the true class.
 
     Args:
-        totals: photographs of each true class, if some predicted classes are not in `counts`.
+        totals: number of photographs of each true class, if some predicted classes are not in `counts`.
     """
     totals = counts.sum(axis=1) if totals is None else totals
     shares = 100 * counts / np.maximum(totals, 1)[:, None]
@@ -133,7 +133,7 @@ def confusion_matrix(
 
 
 def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, suggested: float, path: Path) -> None:
-    """Plots the loss at each learning rate, raw and smoothed, and marks the suggested rate, as PNG."""
+    """Plots the raw and the smoothed loss at each learning rate as PNG, and marks the suggested rate."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(values, losses, alpha=0.3, label="loss of a batch")
@@ -148,8 +148,8 @@ def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, sugges
 def parallel_coordinates(names: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> None:
     """Writes a parallel-coordinates plot as PNG: one line for each row, one axis for each column.
 
-    The last column sets the colour of a line. Axes of numbers go from the lowest to the highest value, other axes
-    follow the alphabet.
+    The last column sets the colour of a line. Axes of numbers go from the lowest to the highest value. Other axes are
+    in alphabetical order.
     """
     figure = _figure(max(6.0, 1.5 * len(names)), 4.5)
     axes = figure.subplots()

@@ -1,7 +1,7 @@
 """Checks a protobuf before the protobuf library parses it.
 
-An empty message has two bytes, but its Python object has hundreds. So a small hostile file could fill the memory. A
-file with more parts than any SqueezeNet is refused before it is parsed.
+An empty message has two bytes, but its Python object has hundreds. Therefore a small hostile file could fill the
+memory. This module refuses a file with more parts than any SqueezeNet has, before the file is parsed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check(content: bytes, schema: Schema, where: str) -> None:
 
 
 def outline(content: bytes, start: int = 0, end: int | None = None) -> list[tuple[int, int, int, int]]:
-    """Returns the first 100 fields of a message: (number, wire type, start, end). The last one may be truncated."""
+    """Returns the first 100 fields of a message: (number, wire type, start, end). The last field may be truncated."""
     fields: list[tuple[int, int, int, int]] = []
     offset, end = start, len(content) if end is None else end
     while offset < end and len(fields) < 100:

@@ -1,4 +1,4 @@
-"""Folders of shards in TensorFlow's file systems: gs://bucket/folder, and s3:// or hdfs:// with plugins."""
+"""Reads folders of shards in TensorFlow's file systems: gs://bucket/folder, and s3:// or hdfs:// with plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def folder(text: str) -> Path:
 
 
 def published(path: Path | str) -> str:
-    """Returns a folder or file as it is named in published files. These contain no paths of this machine.
+    """Returns the name of a folder or file for published files, which contain no paths of this machine.
 
     A relative path stays as it was typed. Of any other path, only the last part stays.
     """

@@ -1,4 +1,4 @@
-"""Parses and prints file sizes. MB is 1,000,000 bytes, MiB 1,048,576."""
+"""Parses and prints file sizes. One MB is 1,000,000 bytes, and one MiB is 1,048,576 bytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "
 
 
 def parse(text: str) -> int:
-    """Parses the value of a flag that takes a size:
+    """Parses the value of a flag that takes a size.
 
-    `5MiB` is 5242880, `5MB` 5000000, `480 kB` 480000, `5000000` itself.
+    `5MiB` is 5242880, `5MB` is 5000000, `480 kB` is 480000, and `5000000` is 5000000.
 
     Raises:
-        argparse.ArgumentTypeError: the text is not a size, or the size is not above 0.
+        argparse.ArgumentTypeError: the text is not a size, or the size is 0 or less.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     unit = UNITS.get(match[2].upper()) if match else None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TextIO
 
-from sqznet.core import console
+from sqznet.core import console, processor
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  # the control groups of this process, one line for each hierarchy
@@ -74,23 +74,15 @@ def _share(group: Path) -> float | None:
     return share if share > 0 else None  # version 1 has -1 for no limit
 
 
-@functools.cache
-def processor_features() -> frozenset[str]:
-    """Returns Linux's names of the instruction sets of an x86 processor. The set is empty on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
-
-
 def described() -> str:
     """Describes the processor: cores, and whether TensorFlow uses oneDNN. Imports TensorFlow."""
     using = "oneDNN"
     if not has_onednn():
         using = "no oneDNN"
-        if "avx2" in processor_features():  # with oneDNN a step takes about half as long there
-            using += " (TensorFlow was imported without it: set TF_ENABLE_ONEDNN_OPTS=1 before the start)"
+        if "avx2" in processor.features():  # with oneDNN a step takes about half as long there
+            using += (
+                " (TensorFlow was imported without it: import sqznet before tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1)"
+            )
     count = cores()
     return f"{count} processor {'core' if count == 1 else 'cores'}, {using}"
 
@@ -190,10 +182,7 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
 
 
 def _import() -> None:
-    # TensorFlow uses oneDNN on the newest processors only. But oneDNN makes a step several times faster on all with
-    # AVX2. TensorFlow reads the variable once, when it is imported.
-    if "avx2" in processor_features():
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    processor.prefer_onednn()
     import tensorflow as tf
 
     if cores() < _allowed():  # else a container would start a thread for each core of the machine

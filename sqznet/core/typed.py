@@ -1,6 +1,7 @@
 """Reads JSON files that users write, and checks the type of each value strictly.
 
-It refuses "false" for false, true for 1, 1.5 or "3" for a whole number, NaN, and a name that occurs twice.
+This module refuses values of another type, such as "false" for false, true for 1, or 1.5 for a whole number. This
+module also refuses NaN, and a name that occurs twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LARGEST = 2**53  # the largest whole number that all JSON readers parse exactly
 def fits(value: Any, kind: Any) -> bool:
     """Checks the type of a value: bool, int, float, str, dict, None, list[X], tuple[X, ...], tuple[X, Y], or X | Y.
 
-    A list may be given for a tuple, as in JSON, and a whole number for a float.
+    A list is accepted for a tuple, because JSON has no tuples. A whole number is accepted for a float.
     """
     of = get_args(kind)
     if get_origin(kind) in (list, tuple):
@@ -58,7 +59,8 @@ def require(content: Mapping[str, Any], kinds: Mapping[str, Any], where: str) ->
     """Checks that an object has the fields of `kinds`, with values of their types.
 
     Raises:
-        InputError: names the first wrong field, the expected type and the value.
+        InputError: a field is missing or has another type. The error names the first wrong field, the expected type and
+            the value.
     """
     for name, kind in kinds.items():
         if name not in content:
@@ -109,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shortened(value: Any) -> str:
-    """Formats a value as JSON, cut to 60 characters for messages."""
+    """Formats a value as JSON for messages, and cuts the text to 60 characters."""
     if isinstance(value, float):
         return repr(value)
     text = json.dumps(value, ensure_ascii=False, default=str)

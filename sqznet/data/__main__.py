@@ -19,8 +19,9 @@ Sources:
   tfrecord:PATH  shards of another builder (train-00000-of-00008, ...); PATH may end in a pattern, as in /*-fft-*
   synthetic      the built-in demo set: 4,100 drawings of ten objects
 
-Writes the shards, manifest.json (classes, counts, checksums, channel means, notes) and rejects.csv (files that could
-not be used, and why). After an interruption, the same command finishes the set.
+The command writes the shards, manifest.json and rejects.csv. manifest.json contains classes, counts, checksums, channel
+means and notes. rejects.csv lists the files that could not be used, with the reason. After an interruption, the same
+command finishes the set.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--source", help="the photographs; see above")
     add("--out", type=Path, required=True, help="folder of the set")
-    add("--seed", type=cli.whole, default=0, help="decides the splits and the order")
+    add("--seed", type=cli.whole, default=0, help="seed of the splits and of the order")
     add("--holdout_per_class", type=cli.whole, help="photographs of each class to move from train to test; ilsvrc: 50")
     add("--test_files", help="photographs with matching file names become the test split, as in 'ILSVRC2012_val_*'")
     add("--blacklist", action="store_true", help="ilsvrc: leave out the blacklisted val photographs")
-    add("--label_offset", type=cli.integer, help="tfrecord: number added to every label; needed if no label is 0")
+    add("--label_offset", type=cli.integer, help="tfrecord: number to add to every label; needed if no label is 0")
     add("--short_side", type=cli.positive, help="shrink photographs to this short side, in pixels")
     add("--decoded", action="store_true", help="store pixels instead of JPEGs: 9 times the bytes, read 10 %% faster")
     add("--max_pixels", type=cli.positive, default=MAX_PIXELS, help="reject photographs with more pixels")
@@ -95,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _training_flags(source: str, manifest: Manifest) -> list[str]:
-    """Returns flags for training on the set. Small sets start from published weights, the synthetic set does not."""
+    """Returns flags for training on the set.
+
+    Trainings on small sets start from published weights, except on the synthetic set.
+    """
     records = manifest.records("train")
     if source == "synthetic":
         return [f"--recipe={recipes.DEMO.name}"]

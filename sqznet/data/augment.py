@@ -1,6 +1,6 @@
 """Augmentation of training crops: RandAugment, colour jitter, random erasing, mixup and CutMix.
 
-Images are uint8 RGB, 0..255. All randomness comes from the draws, so the same draws give the same image.
+Images are uint8 RGB, 0..255. All randomness comes from the draws. Therefore the same draws give the same image.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 
     Args:
         seed: int64, (2,). The same seed gives the same draws.
-        recipe: its mixup and cutmix set the distribution of the shares.
+        recipe: the fields mixup and cutmix set the distribution of the shares.
 
     Returns:
-        float32, (count, 12 + randaugment.DRAWS), in 0..1: first three numbers for colours, then five for erasing. The
-        next four are the share of a mixed image's own pixels, whether the image is cut (1) or blended (0), and top and
-        left of the box that is cut. The last are the numbers for RandAugment.
+        float32, (count, 12 + randaugment.DRAWS), in 0..1. The first three numbers are for colours, the next five for
+        erasing. The next four are for mixing: the share of the image's own pixels, whether the image is cut (1) or
+        blended (0), and top and left of the box that is cut. The remaining numbers are for RandAugment.
     """
     uniform = tf.random.stateless_uniform([count, 11], seed)
     cuts = tf.cast(uniform[:, 8] < _cut_share(recipe), tf.float32)
@@ -38,7 +38,7 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 
 
 def _cut_share(recipe: Recipe) -> float:
-    """Returns the share of the mixed images to which CutMix is applied, not mixup."""
+    """Returns the share of the mixed images that CutMix changes. Mixup changes the others."""
     return 0.5 if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
 
 
@@ -71,7 +71,7 @@ def jitter(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def erase(image: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
-    """Fills a rectangle with the crop's mean colour, with this probability (random erasing, Zhong et al. 2017)."""
+    """Fills a rectangle with the crop's mean colour, with the given probability (random erasing, Zhong et al. 2017)."""
     size = tf.cast(tf.shape(image)[0], tf.float32)
     area = ERASED_AREA[0] + draws[1] * (ERASED_AREA[1] - ERASED_AREA[0])
     low, high = (tf.math.log(each) for each in ERASED_ASPECTS)
@@ -96,8 +96,8 @@ def mix(images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tens
     """Mixes each image with its neighbour: blends both (mixup, Zhang et al. 2017, arXiv 1710.09412), or replaces a box
     by the neighbour's pixels (CutMix, Yun et al. 2019, arXiv 1905.04899).
 
-    Neighbours are the first and second image, the third and fourth, and so on. So the number of replicas among which a
-    batch is divided does not change the result. Corrupt records, label -1, are not mixed.
+    Neighbours are the first and second image, the third and fourth, and so on. Therefore the result does not depend on
+    the number of replicas. Corrupt records have the label -1 and are not mixed.
 
     Args:
         images: uint8, (batch, size, size, 3).

@@ -1,4 +1,4 @@
-"""Builds shards with Apache Beam: maps the writer of one shard over a cluster."""
+"""Builds shards with Apache Beam. Each shard is one task of the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write(reader: Source, missing: list[PlannedShard], out: Path, options: Build
     """Writes shards with the runner that Beam's own flags name. Without flags it writes them in this process.
 
     Workers must see the source and `out` under the same paths as this process. If a worker is lost, another worker
-    writes its shard again. Writes are atomic.
+    writes the shard again. Writes are atomic.
 
     Raises:
         InputError: Beam is not installed, rejects the flags, or could not write a shard.

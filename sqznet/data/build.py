@@ -1,8 +1,8 @@
-"""Builds a set: lists the source, writes the shards in processes or with Beam, then writes the manifest.
+"""Builds a set. Lists the source, writes the shards in processes or with Beam, then writes the manifest.
 
 While a build is under way, `.build/` contains its options and a description of each finished shard. A build that was
-stopped continues with the missing shards. manifest.json, written last, marks the set as complete. Only one process at a
-time builds in a folder. A second process waits, and finds the set finished.
+stopped continues with the missing shards. manifest.json is written last and marks the set as complete. Only one process
+at a time builds in a folder. A second process waits until the set is finished.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def build(
 ) -> manifests.Manifest:
     """Builds the set of the source `spec` in `out`, or finishes building it.
 
-    Waits while another process builds in `out`. The result depends neither on the workers nor on interruptions.
+    Waits while another process builds in `out`. The result depends neither on the number of workers nor on
+    interruptions.
 
     Args:
         seed, holdout_per_class, blacklist, label_offset, test_files: see `sources.open_source`.
         shard_records: see `shard_plan.plan_shards`.
         workers: processes on this machine.
-        beam_flags: write the shards with Apache Beam, with these flags. None means without Beam.
-        replace: rebuild a finished set of other photographs, or with other options.
+        beam_flags: flags for Apache Beam, which then writes the shards. None means without Beam.
+        replace: whether to rebuild a finished set if its photographs or the options differ.
 
     Raises:
         InputError: `out` contains another set or other files, or no photograph of a class is usable.
@@ -154,7 +155,7 @@ def _already_built(out: Path, identity: dict[str, Any], source: Source, replace:
 
 
 def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], source: Source | None = None) -> None:
-    """Raises InputError if the set in `out` was built differently. An unfinished set is compared without `source`."""
+    """Raises InputError if the set in `out` was built differently. The source of an unfinished set is not compared."""
     for name, wanted in identity.items():
         there = found.get(name)
         if name == "source" and isinstance(there, str):
@@ -170,7 +171,7 @@ def _require_same(out: Path, found: dict[str, Any], identity: dict[str, Any], so
 
 
 def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
-    """Records this build in `out`, or checks that it is recorded. `replace` restarts another unfinished build."""
+    """Records this build in `out`, or checks that it is recorded. With `replace`, restarts another unfinished build."""
     path = out / ".build" / "build.json"
     found = typed.read_json(path) if path.is_file() else None
     restart = found is not None and replace and found != identity and found.get("source") == identity["source"]
@@ -253,7 +254,8 @@ def verify(folder: Path) -> manifests.Manifest:
     """Reads every byte and every record of a built set, and compares them with its manifest.
 
     Raises:
-        CheckFailed: the set differs from its manifest. The error names the first shard, and if possible the record.
+        CheckFailed: the set differs from its manifest. The error names the first wrong shard, and if possible the
+            record.
         InputError: there is no set to verify.
     """
     manifest = manifests.load(folder, whole=False)

@@ -1,15 +1,21 @@
-"""Writes shards in several processes. This module does not import TensorFlow, so that each process can configure it."""
+"""Writes shards in several processes.
+
+This module does not import TensorFlow, because each process configures TensorFlow.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from sqznet.core import startup
 from sqznet.core.errors import TryAgain
@@ -25,7 +31,7 @@ def write(
     workers: int,
     done: Callable[[PlannedShard], None],
 ) -> None:
-    """Writes the shards in `workers` processes, or for 1 in this process. Calls `done` after each shard."""
+    """Writes the shards in `workers` processes. One worker means this process. Calls `done` after each shard."""
     if workers <= 1 or len(planned) <= 1:
         for shard in planned:
             write_shard(source, folder, options, shard)
@@ -35,7 +41,8 @@ def write(
     with concurrent.futures.ProcessPoolExecutor(
         min(workers, len(planned)), mp_context=context, initializer=_start_worker
     ) as pool:
-        futures = {pool.submit(write_shard, source, folder, options, shard): shard for shard in planned}
+        with _main_hidden():
+            futures = {pool.submit(write_shard, source, folder, options, shard): shard for shard in planned}
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -47,6 +54,21 @@ def write(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keeps the processes that start in the block from importing the main module.
+
+    They would run the user's script again if it calls `sqznet.build_shards` without `if __name__ == "__main__"`.
+    """
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"], _ = None, main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def write_shard(source: Source, folder: Path, options: BuildOptions, shard: PlannedShard) -> None:

@@ -1,7 +1,8 @@
 """Finds corrupt records, reports them, and lets training continue without them.
 
-A shard with corrupt records is copied into the run folder, with a marker in place of each corrupt record. So every
-other record keeps its place in the order, and a run without some records is as reproducible as a run with all records.
+A shard with corrupt records is copied into the run folder. In the copy, a marker replaces each corrupt record.
+Therefore every other record keeps its place in the order. A run without the corrupt records is as reproducible as a run
+with all records.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class BadRecord:
 
 
 def is_read_error(error: Exception) -> bool:
-    """Checks whether a corrupt record or shard can cause this error. A lost worker or a lack of memory cannot."""
+    """Checks whether a corrupt record or shard can cause this error.
+
+    A lost worker or a lack of memory causes other errors.
+    """
     kinds = (
         tf.errors.DataLossError,  # a checksum
         tf.errors.InvalidArgumentError,  # an image, a label
@@ -54,7 +58,7 @@ def is_read_error(error: Exception) -> bool:
 def why_unusable(record: bytes, manifest: Manifest) -> str | None:
     """Returns the reason why training cannot use a stored record, or None if it can.
 
-    None is also returned for the marker of a record that was found before.
+    Returns None also for the marker of a record that was found before.
     """
     if record == records.UNUSABLE:
         return None
@@ -111,7 +115,7 @@ def find_ahead(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
     """Finds the corrupt records among those that training reads next.
 
     Args:
-        ahead: the next elements of `pipeline.order`. If they cannot be read, the whole split is searched.
+        ahead: the next elements of `pipeline.order`. If these cannot be read, this function searches the whole split.
     """
     shards = manifest.shards_of("train")
     found: list[BadRecord] = []
@@ -170,7 +174,10 @@ def _bad_in(shard: Shard, manifest: Manifest | None = None) -> Iterator[BadRecor
 
 
 def without_bad_records(manifest: Manifest, bad: Iterable[BadRecord], folder: Path) -> Manifest:
-    """Returns the set with a copy in `folder` of each shard with bad records. Markers replace these records."""
+    """Copies each shard with bad records to `folder`, with markers in place of these records.
+
+    Returns the set with the copies.
+    """
     numbers: dict[str, set[int]] = {}
     for each in bad:
         numbers.setdefault(each.shard, set()).add(each.record)
@@ -184,9 +191,12 @@ def without_bad_records(manifest: Manifest, bad: Iterable[BadRecord], folder: Pa
 
 
 def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
-    """Copies a shard without some records. One worker of a run writes the copy. The others wait and read it.
+    """Copies a shard without some records.
 
-    A complete copy for the same bad records is not written again, because another machine may be reading it.
+    One worker of a run writes the copy. The other workers wait and read the copy.
+
+    If there is a complete copy for the same bad records, it is not written again, because another machine may be
+    reading it.
     """
     path = folder / shard.path.name
     missing = path.with_name(f"{path.name}.json")  # the records that the copy lacks
@@ -204,7 +214,7 @@ def _copy(shard: Shard, bad: set[int], folder: Path) -> Path:
 
 
 def load(run_dir: Path) -> list[BadRecord]:
-    """Reads the bad records that a run has found. Returns none if the run has no list."""
+    """Reads the list of bad records that a run has found. The result is empty if the run has no list."""
     path = run_dir / LIST
     if not path.is_file():
         return []
@@ -216,7 +226,10 @@ def load(run_dir: Path) -> list[BadRecord]:
 
 
 def save(run_dir: Path, bad: Iterable[BadRecord]) -> None:
-    """Adds to a run's list of bad records, under a lock: several workers may write it at the same time."""
+    """Adds to a run's list of bad records.
+
+    Holds a lock, because several workers may write the list at the same time.
+    """
     path = run_dir / LIST
     with locks.locked(locks.beside(path), f"writes {path}"):
         columns = [field.name for field in dataclasses.fields(BadRecord)]

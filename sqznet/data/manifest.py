@@ -1,4 +1,4 @@
-"""Reads manifest.json, which describes a built set: classes, shards, counts. `build` writes this file."""
+"""Reads manifest.json, which describes the classes, shards and counts of a built set. `build` writes this file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A built set. Classes are in the order of their labels."""
+    """Describes a built set. Classes are in the order of their labels."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -70,7 +70,7 @@ def load(folder: Path, *, whole: bool = True) -> Manifest:
     """Reads and checks the manifest of a built set.
 
     Args:
-        folder: local, or a `remote.Remote`.
+        folder: a local path, or a `remote.Remote`.
         whole: whether every shard must exist.
 
     Raises:
@@ -130,7 +130,7 @@ def _check_form(content: dict[str, Any], where: str) -> None:
     """Checks the types of a manifest's values, and that its counts agree.
 
     Raises:
-        InputError: a type or a count is wrong. The error names the first such value, with the expected type or both
+        InputError: a type or a count is wrong. The error names the first wrong value, with the expected type or both
             numbers.
     """
     kinds = {"classes": list[str], "channel_means": tuple[float, float, float], "splits": dict, "shards": list[dict]}
@@ -159,10 +159,10 @@ def _check_form(content: dict[str, Any], where: str) -> None:
 def require_class_names(classes: Sequence[str], where: str) -> None:
     """Refuses names that would change in a file of labels.
 
-    Such a file has one name on each line and is part of a bundle.
+    A file of labels has one name on each line and is part of a bundle.
 
     Raises:
-        InputError: a name would change. The error names the first such class, and what is wrong with its name.
+        InputError: a name would change. The error names the first class with such a name, and the fault of the name.
     """
     for label, name in enumerate(classes):
         kinds = {unicodedata.category(each) for each in name}

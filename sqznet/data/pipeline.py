@@ -57,29 +57,42 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
         are int64 and start at 0. Records that earlier steps have used are read, not decoded.
     """
     recipe, records = schedule.recipe, schedule.records
-    shards = manifest.shards_of("train")
-    files = tf.constant([str(shard.path) for shard in shards])
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
     start_epoch, used = divmod(start, records)
 
-    def read(shard):
-        numbered = tf.data.TFRecordDataset(files[shard]).enumerate()
-        return numbered.map(lambda number, record: (shard, number, record))
-
     def epoch_records(epoch):
-        epoch_seed = _epoch_seed(recipe, epoch)
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(len(shards), dtype=tf.int64), epoch_seed)
-        stream = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
-            read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        # TensorFlow raises no error if a shard ends too early, at the end of a record.
-        stream = stream.apply(tf.data.experimental.assert_cardinality(records))
-        stream = stream.shuffle(_shuffle_buffer(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
+        stream = epoch_order(manifest, recipe, epoch)
         stream = stream.enumerate().skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
         return stream.map(lambda place, record: (epoch, place, *record))
 
     epochs = tf.data.Dataset.range(start_epoch, -(-end // records))
     return epochs.flat_map(epoch_records).take(end - start)
+
+
+def epoch_order(manifest: Manifest, recipe: Recipe, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Returns the records of an epoch in training order, which depends on the recipe's seed and the epoch only.
+
+    Args:
+        epoch: int64 (), 0 or more.
+
+    Returns:
+        (shard of the training split, record in the shard, the stored record). The first two are int64 and start at 0.
+    """
+    records, shards = manifest.records("train"), manifest.shards_of("train")
+    files = tf.constant([str(shard.path) for shard in shards])
+
+    def read(shard):
+        numbered = tf.data.TFRecordDataset(files[shard]).enumerate()
+        return numbered.map(lambda number, record: (shard, number, record))
+
+    epoch_seed = _epoch_seed(recipe, epoch)
+    shuffled = tf.random.experimental.stateless_shuffle(tf.range(len(shards), dtype=tf.int64), epoch_seed)
+    stream = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
+        read, cycle_length=READERS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    # TensorFlow raises no error if a shard ends too early, at the end of a record.
+    stream = stream.apply(tf.data.experimental.assert_cardinality(records))
+    return stream.shuffle(_shuffle_buffer(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
 
 
 def _shuffle_buffer(manifest: Manifest, recipe: Recipe) -> int:
@@ -139,7 +152,7 @@ def training_batches(
         stream = stream.map(augment.mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if teacher is not None:
         stream = stream.map(_with_teacher(teacher, manifest))  # one call at a time: not every runtime is thread-safe
-    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return stream.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
 
 def _in_order(
@@ -160,7 +173,7 @@ def _in_order(
         epoch, place, _shard, _number, record = of_order
         # All images of a batch have the size of the epoch in which the batch begins.
         size = sizes[position(epoch, place) // batch * batch // schedule.records]
-        return _example(manifest, recipe, record, draws, size, teacher)
+        return training_example(manifest, recipe, record, draws, size, teacher)
 
     stream = tf.data.Dataset.zip(order(manifest, schedule, start_step), _draws(schedule, start_step))
     if workers > 1:
@@ -173,13 +186,19 @@ def _draws(schedule: Schedule, start_step: int) -> tf.data.Dataset:
     recipe, records = schedule.recipe, schedule.records
     start_epoch, used = divmod(start_step * recipe.global_batch_size, records)
 
-    def epoch_draws(epoch):
-        fold = tf.random.experimental.stateless_fold_in
-        blocks = tf.data.Dataset.range(-(-records // _DRAW_BLOCK))
-        blocks = blocks.map(lambda block: _draw(fold(_epoch_seed(recipe, epoch), block), _DRAW_BLOCK, recipe))
-        return blocks.unbatch().take(records).skip(tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0))
+    def draws(epoch):
+        skipped = tf.where(epoch == start_epoch, tf.constant(used, tf.int64), 0)
+        return epoch_draws(recipe, records, epoch).skip(skipped)
 
-    return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(epoch_draws)
+    return tf.data.Dataset.range(start_epoch, schedule.epochs + 1).flat_map(draws)
+
+
+def epoch_draws(recipe: Recipe, records: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Returns the random numbers for each example of an epoch, in the order of `epoch_order`: rows of `_draw`."""
+    fold = tf.random.experimental.stateless_fold_in
+    blocks = tf.data.Dataset.range(-(-records // _DRAW_BLOCK))
+    blocks = blocks.map(lambda block: _draw(fold(_epoch_seed(recipe, epoch), block), _DRAW_BLOCK, recipe))
+    return blocks.unbatch().take(records)
 
 
 def _draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
@@ -230,7 +249,7 @@ def _from_service(
     def example(unit, number, record):
         fold = tf.random.experimental.stateless_fold_in
         seed = fold(fold(_epoch_seed(recipe, unit[0]), unit[1]), number)
-        return _example(manifest, recipe, record, _draw(seed, 1, recipe)[0], size, teacher)
+        return training_example(manifest, recipe, record, _draw(seed, 1, recipe)[0], size, teacher)
 
     stream = tf.data.Dataset.from_tensor_slices(tf.constant(units, tf.int64))
     stream = stream.interleave(read, min(READERS, len(shards)), num_parallel_calls=tf.data.AUTOTUNE)
@@ -243,13 +262,13 @@ def _from_service(
     return stream.unbatch().take((end - start) // workers)
 
 
-def _example(
+def training_example(
     manifest: Manifest,
     recipe: Recipe,
     record: tf.Tensor,
     draws: tf.Tensor,
     size: tf.Tensor | int,
-    teacher: Teacher | None,
+    teacher: Teacher | None = None,
 ) -> tuple[tf.Tensor, ...]:
     """Returns (image, label), with a teacher also the crop at its size, or for `augment.mix` the random numbers."""
     cut = functools.partial(crop.preprocess_for_train, crop=recipe.crop, preprocessing=recipe.preprocessing)
@@ -266,7 +285,7 @@ def _example(
 
     def usable():
         photograph, label = records.parse(record, manifest.decoded)
-        return *crops(photograph), _checked(label, len(manifest.classes))
+        return *crops(photograph), checked_label(label, len(manifest.classes))
 
     def unusable():
         blanks = [size] if teacher is None else [size, teacher.image_size]
@@ -329,7 +348,7 @@ def evaluation_batches(
     def example(record):
         photograph, label = records.parse(record, manifest.decoded)
         image = tf.ensure_shape(crop.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
-        return image, _checked(label, classes), tf.constant(1.0)
+        return image, checked_label(label, classes), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
     # Padding comes before decoding, so that each worker decodes its own batches only.
@@ -344,16 +363,16 @@ def evaluation_batches(
         deterministic=True,
     )
     stream = stream.batch(batch_size, drop_remainder=True)
-    return stream.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return stream.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
 
-def _checked(label: tf.Tensor, classes: int) -> tf.Tensor:
+def checked_label(label: tf.Tensor, classes: int) -> tf.Tensor:
     message = f"a label is outside 0..{classes - 1}, the manifest's classes; do the labels start at 1?"
     with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [message, label])]):
         return tf.identity(label)
 
 
-def _options() -> tf.data.Options:
+def dataset_options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
     if startup.threads():  # otherwise TensorFlow starts a thread for each core of the machine

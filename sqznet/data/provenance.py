@@ -1,4 +1,4 @@
-"""Detects in a set photographs of ImageNet, on which published weights were trained."""
+"""Detects photographs of ImageNet in a set. Published weights were trained on these photographs."""
 
 from __future__ import annotations
 

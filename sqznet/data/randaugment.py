@@ -1,7 +1,8 @@
-"""Applies RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few random operations on a crop, of equal strength.
+"""Applies RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few random operations of equal strength on a crop.
 
 Images are uint8 RGB, 0..255. The operations and their ranges are those of AutoAugment (Cubuk et al. 2018, arXiv
-1805.09501, table 6), whose limits are reached at a strength of `STRONGEST`. Pixels from outside the image are mid-grey.
+1805.09501, table 6). A strength of `STRONGEST` reaches the limits of these ranges. Pixels from outside the image are
+mid-grey.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def randaugment(image: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tenso
     Args:
         image: uint8, (size, size, 3).
         draws: float32, (DRAWS,), 0 to below 1.
-        strength: of each operation, above 0 to STRONGEST.
+        strength: strength of each operation, above 0 to STRONGEST.
     """
     for which, direction in (tf.unstack(each) for each in tf.split(draws, OPERATIONS)):
         number = tf.cast(which * len(NAMES), tf.int32)
@@ -95,7 +96,10 @@ def _sharpness(image, amount):
 
 
 def _blended(other, image, amount):
-    """Interpolates from `other` to the image, or extrapolates: 1 - _ENHANCED to 1 + _ENHANCED of the way."""
+    """Interpolates from `other` to the image, or extrapolates.
+
+    The result is at 1 - _ENHANCED to 1 + _ENHANCED of the way.
+    """
     return to_uint8(other + (1 + _ENHANCED * amount) * (tf.cast(image, tf.float32) - other))
 
 
@@ -106,7 +110,10 @@ def _rotate(image, amount):
 
 
 def _transformed(image, matrix=((1.0, 0.0), (0.0, 1.0)), shift=(0.0, 0.0)):
-    """Transforms an image: pixel (x, y) from the centre comes from matrix (x, y) + shift, a share of the side."""
+    """Transforms an image.
+
+    Pixel (x, y), counted from the centre, comes from matrix (x, y) + shift. The shift is a share of the side.
+    """
     side = tf.shape(image)[0]
     middle, matrix = (tf.cast(side, tf.float32) - 1) / 2, tf.convert_to_tensor(matrix)
     offset = middle - tf.reduce_sum(matrix, axis=1) * middle + tf.convert_to_tensor(shift) * tf.cast(side, tf.float32)

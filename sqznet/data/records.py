@@ -1,4 +1,4 @@
-"""Defines the TFRecord schema: the keys that ImageNet builders use since TF-Slim. Labels are 0-based."""
+"""Defines the TFRecord schema. The keys are those that ImageNet builders use since TF-Slim. Labels start at 0."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def encode(
     """Encodes one record: a serialized tf.train.Example.
 
     Args:
-        photograph: a JPEG, RGB or greyscale. If `decoded`, RGB pixels, one byte for each channel, row by row.
-        label: 0-based.
+        photograph: an RGB or greyscale JPEG. If `decoded`, RGB pixels row by row, one byte for each channel.
+        label: from 0.
         synset: the class name in the manifest (for ImageNet the WordNet id).
         filename: path of the photograph, relative to its source.
         height: height of the decoded photograph in pixels, like `width`.

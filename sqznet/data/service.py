@@ -7,8 +7,8 @@
   python -m sqznet.train --data_service=grpc://10.0.0.1:5050 --data=data/imagenet
       trains without decoding on this machine
 
-Data workers read the shards under the same path as training does. TensorFlow's servers accept connections from any
-address, without authentication: run them where only your own machines can reach them.
+Data workers read the shards under the same path as the training. TensorFlow's servers accept connections from any
+address, without authentication. Run these servers only where no other people's machines can reach them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ TIMEOUT = 60  # seconds to wait for a dispatcher to start
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.data.service", __doc__)
     parser.add_argument(
-        "--listen", default="127.0.0.1:0", help="host:port at which others reach this process; port 0: any free port"
+        "--listen",
+        default="127.0.0.1:0",
+        help="host:port of this process for other processes; port 0 means a free port",
     )
     parser.add_argument("--dispatcher", help="host:port of the dispatcher; makes this process a data worker")
     return parser

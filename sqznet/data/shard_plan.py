@@ -1,4 +1,7 @@
-"""Plans the shards of a set. This module does not import TensorFlow, because other processes receive its classes."""
+"""Plans the shards of a set.
+
+This module does not import TensorFlow, because its classes are sent to other processes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ SHARD_RECORDS = 1024  # about 110 MB of full-size ImageNet; 1,200 shards for its
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """A shard to write."""
+    """Describes a shard that is to be written."""
 
     file: str
     split: str
@@ -29,7 +32,7 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How photographs are processed."""
+    """States how photographs are processed."""
 
     max_pixels: int = decode.MAX_PIXELS
     short_side: int | None = None  # pixels
@@ -38,13 +41,13 @@ class BuildOptions:
 
 
 def plan_shards(source: Source, *, seed: int, shard_records: int | None = None, tag: str = "") -> list[PlannedShard]:
-    """Returns all shards of a set, as a pure function of the arguments.
+    """Returns all shards of a set. The result depends only on the arguments.
 
     Photographs are shuffled over the shards of their split, so each shard is a random sample.
 
     Args:
-        shard_records: approximate number of photographs in a shard. None chooses 16 shards with 64 photographs or more
-            for small sets, and SHARD_RECORDS photographs in a shard for large ones.
+        shard_records: approximate number of photographs in a shard. None means 16 shards with 64 photographs or more
+            for small sets, and SHARD_RECORDS photographs in each shard for large sets.
         tag: part of the file names, after the split.
     """
     shards = []

@@ -76,7 +76,10 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
 
 
 def _processed(source: Source, shard: PlannedShard, options: BuildOptions) -> Iterator[tuple[Photo, Any, Any]]:
-    """Yields each photograph with its decode.Encoded and its channel means. A Reject replaces either of them."""
+    """Yields each photograph with its decode.Encoded and its channel means.
+
+    A Reject replaces a result that is missing.
+    """
     pairs = _read(source, shard)
     while block := list(itertools.islice(pairs, _BLOCK)):
         encoded = [_encoded(content, options) for _, content in block]
@@ -118,8 +121,9 @@ def _means_of_pixels(photographs: list[decode.Encoded]) -> list[np.ndarray]:
 def channel_means(jpegs: list[bytes]) -> list[np.ndarray | Reject]:
     """Returns means of R, G, B in 0..255, float32 (3,), to about one level.
 
-    A Reject stands for each JPEG that TensorFlow refuses. TensorFlow refuses some damaged JPEGs that Pillow decodes.
-    Decoding at an eighth of the size reads every bit, but computes only the mean of each block of 8 x 8 pixels.
+    If TensorFlow refuses a JPEG, its result is a Reject. TensorFlow refuses some damaged JPEGs that Pillow decodes.
+    TensorFlow decodes at an eighth of the size. This reads every bit, but computes only the mean of each block of 8 x 8
+    pixels.
     """
     try:
         return list(_decoded_means()(tf.constant(jpegs, tf.string, [len(jpegs)])).numpy())

@@ -49,7 +49,10 @@ def print_counts(manifest: Manifest) -> None:
 
 
 def _print_classes(splits: dict[str, dict], classes: tuple[str, ...]) -> None:
-    """Prints one row for each class. Of many classes, prints those with the fewest photographs in the first split."""
+    """Prints one row for each class.
+
+    If there are many classes, prints those with the fewest photographs in the first split.
+    """
     columns = [counts["per_class"] for counts in splits.values()]
     order = list(range(len(classes)))
     title = "photographs of each class"
@@ -80,7 +83,7 @@ def _warnings(manifest: Manifest) -> list[str]:
 
 
 def _range(per_class: list[int], classes: tuple[str, ...]) -> str:
-    """Describes the smallest class and the largest: `357 (n03394916) to 419 (n03028079)`."""
+    """Describes the smallest and the largest class, such as `357 (n03394916) to 419 (n03028079)`."""
     low, high = min(per_class), max(per_class)
     if low == high:
         return f"{low:,} each"

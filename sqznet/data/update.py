@@ -1,7 +1,7 @@
 """Rebuilds a set in its own folder after photographs were added or removed.
 
-The new shards have other names than the old ones. The old set stays complete until the new manifest replaces the old
-manifest, in one step. A running training continues to read the old shards, which stay until the next update.
+The new shards have other names than the old shards. The old set stays complete until the new manifest replaces the old
+manifest in one step. The old shards stay until the next update, so a running training can read them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _SHARD = re.compile(r"(train|val|test)(-[0-9a-f]{8})?-\d{5}-of-\d{5}\.tfrecord")
 
 
 def tag(identity: dict[str, Any]) -> str:
-    """Returns the part of a shard's name between split and number. The first set in a folder has no such part."""
+    """Returns the part of a shard's name between split and number.
+
+    The shards of the first set in a folder have no such part.
+    """
     return "-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -39,8 +42,8 @@ def difference(content: dict[str, Any], source: Source) -> str:
 def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
     """Prepares the folder of a finished set for its update. Returns the tag of the new shards.
 
-    Removes shards that belong neither to the set nor to an unfinished update to the same photographs. The caller holds
-    the folder's lock.
+    Removes shards that belong neither to the set nor to an unfinished update with the same photographs. The caller must
+    hold the lock of the folder.
 
     Raises:
         InputError: the set was built from another source.
@@ -65,5 +68,8 @@ def prepare(out: Path, identity: dict[str, Any], source: Source) -> str:
 
 
 def unlisted(out: Path, listed: set[str]) -> list[Path]:
-    """Lists the shards in a folder that are not in `listed`: of an earlier set, or of an update that was stopped."""
+    """Lists the shards in a folder that are not in `listed`.
+
+    They belong to an earlier set, or to an update that was stopped.
+    """
     return [path for path in sorted(out.iterdir()) if _SHARD.fullmatch(path.name) and path.name not in listed]

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
     predictor = inference.load(path).with_geometry(given)
     manifest = manifests.load(args.data or run_folder.trained_on(predictor.card, path))
-    split = args.split or ("test" if "test" in manifest.splits else "val")
+    split = args.split or scoring.default_split(manifest)
     other = None
     if args.against:
         other = inference.load(args.against)

@@ -47,6 +47,11 @@ def resizing_as(predictor: Predictor, runtime: str) -> Predictor:
     return dataclasses.replace(predictor, card=dataclasses.replace(predictor.card, preprocessing=preprocessing))
 
 
+def default_split(manifest: Manifest) -> str:
+    """Returns `test`, or `val` for a set without a test split."""
+    return "test" if "test" in manifest.splits else "val"
+
+
 def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     """Scores every record of a split once.
 

@@ -23,22 +23,19 @@ import argparse
 import os
 from pathlib import Path
 
-from sqznet.core import cli, console, files, locks, remote, sizes, startup
-from sqznet.core.errors import InputError
-from sqznet.data import manifest as manifests
+from sqznet.core import cli, console, remote, sizes, startup
 from sqznet.predict import inference
 from sqznet.runs import run_folder
 
-ARTIFACTS = Path("export/artifacts")
 RECORDS = 5000
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.export", __doc__)
     add = parser.add_argument
-    add("--format", default="all", help="savedmodel, tflite, onnx, onnx_nchw or all")
+    add("--format", type=_names, default="all", help="savedmodel, tflite, onnx, onnx_nchw or all; several: tflite,onnx")
     add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run")
-    add("--quantize", default="none", help="none (float32), float16, dynamic, int8 or all")
+    add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8 or all; or several")
     add("--budget", type=sizes.parse, default="5MiB", help="maximum size of a file: 5MiB, 5MB, 480kB or plain bytes")
     add("--data", type=remote.folder, help="shards to compare on; default those of the run")
     add("--split", help="split to compare on; default test, or val if there is no test")
@@ -65,6 +62,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _batch(text: str) -> int | None:
     if text == "any":
         return None
@@ -84,41 +85,32 @@ def _out(text: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     startup.load_tensorflow()
-    from sqznet.export import bundle, check, variants
+    from sqznet.export import check, session
 
     if args.check:
         check.print_results(args.check)
         return 0
-    chosen = variants.choose(args.format, args.quantize)
-    if args.sparse and not any(each.quantize == "int8" for each in chosen):
-        raise InputError(
-            f"--sparse needs an int8 file, and --quantize={args.quantize} writes none: add --quantize=int8"
-        )
     source = args.model or run_folder.newest(run_folder.BEST)
-    trained, card = inference.load_keras(source)
-    manifest = manifests.load(args.data or run_folder.trained_on(card, source))
-    out = args.out or ARTIFACTS / bundle.name_of(source)
-    split = args.split or next((name for name in ("test", "val") if name in manifest.splits), "train")
-    lock, remedy = locks.beside(out.resolve()), "wait for it, or name another --out"
-    with locks.locked(lock, f"exports to {out}", wait=False, remedy=remedy):
-        files.remove_abandoned(out.resolve(), age=0)
-        exported, against = bundle.export(
-            source,
-            trained,
-            card,
-            manifest,
-            variants=chosen,
-            gate=bundle.Gate(args.budget, args.max_drop / 100, split, args.records or None),
-            out=out,
-            calibration_records=args.calibration_records,
-            sparse=args.sparse,
-            synthetic=args.golden == "synthetic",
-            tflite_batch=args.tflite_batch,
-            replace=args.replace,
-        )
-    bundle.print_table(exported, against, args.budget)
-    console.result(f"written to {out}; pictures and figures: {out / 'report.html'}")
-    console.next_step("sqznet.predict", f"--model={out}", "PHOTOGRAPH")
+    written = session.export_model(
+        source,
+        *inference.load_keras(source),
+        data=args.data,
+        formats=args.format,
+        quantize=args.quantize,
+        out=args.out,
+        split=args.split,
+        budget=args.budget,
+        max_drop=args.max_drop / 100,
+        records=args.records or None,
+        calibration_records=args.calibration_records,
+        sparse=args.sparse,
+        synthetic=args.golden == "synthetic",
+        tflite_batch=args.tflite_batch,
+        replace=args.replace,
+    )
+    console.table(*written.table())
+    console.result(f"written to {written.folder}; pictures and figures: {written.folder / 'report.html'}")
+    console.next_step("sqznet.predict", f"--model={written.folder}", "PHOTOGRAPH")
     return 0
 
 

@@ -339,8 +339,10 @@ def _write_descriptions(
     report.write(folder, manifest, names, budget, reference, against.score.confusion, curve)
 
 
-def print_table(exported: list[ExportedFile], against: verify.Reference, budget: int) -> None:
-    """Prints size, accuracy and loss of each file."""
+def table(
+    exported: list[ExportedFile], against: verify.Reference, budget: int
+) -> tuple[list[str], list[list[str]], str]:
+    """Returns the columns, the rows and the title of a table: size, accuracy and loss of each file."""
     score = against.score
     # The top-5 of five classes is always 100 %.
     measures = ["top1", "top5"] if score.confusion.shape[0] > 5 else ["top1"]
@@ -365,8 +367,5 @@ def print_table(exported: list[ExportedFile], against: verify.Reference, budget:
     rows.append(["Keras model", *"-----", *of_model, *"---"])
     names = [measure.replace("top", "top-") for measure in measures]
     where = f"{score.n:,} records of {against.data}, {against.split}, {against.coverage}"
-    console.table(
-        ["file", "bytes", "MB", "MiB", "brotli", "largest diff.", *names, "agreement", "drop", "95 %, points"],
-        rows,
-        title=f"{where}; budget {sizes.describe(budget)}",
-    )
+    columns = ["file", "bytes", "MB", "MiB", "brotli", "largest diff.", *names, "agreement", "drop", "95 %, points"]
+    return columns, rows, f"{where}; budget {sizes.describe(budget)}"

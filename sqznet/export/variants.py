@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,17 +84,30 @@ VARIANTS = (
 )
 
 
-def choose(format_name: str, quantize: str) -> list[Variant]:
-    """Returns the variants that `--format` and `--quantize` select. `all` selects every value.
+def choose(formats: Iterable[str], quantize: Iterable[str]) -> list[Variant]:
+    """Returns the variants that `--format` and `--quantize` select: each combination that exists. `all` is every value.
 
     Raises:
-        InputError: a name is unknown, or the format has no such quantization.
+        InputError: a name is unknown, or a format or quantization has no combination.
     """
-    for what, name, known in (("format", format_name, FORMATS), ("quantization", quantize, QUANTIZATIONS)):
-        if name not in (*known, "all"):
-            raise InputError(f"no {what} {name!r}; there are {', '.join(known)}, and all")
-    chosen = [each for each in VARIANTS if format_name in ("all", each.format) and quantize in ("all", each.quantize)]
-    if not chosen:
-        able = [name for name in FORMATS if any(v.format == name and v.quantize == quantize for v in VARIANTS)]
-        raise InputError(f"{format_name} has no {quantize} variant; {', '.join(able)} have")
+    formats, quantize = list(formats), list(quantize)
+    for what, names, known in (("format", formats, FORMATS), ("quantization", quantize, QUANTIZATIONS)):
+        wrong = [name for name in names if name not in (*known, "all")]
+        if wrong or not names:
+            raise InputError(f"no {what} {wrong[0] if wrong else ''!r}; there are {', '.join(known)}, and all")
+
+    def selected(each: Variant) -> bool:
+        return not {"all", each.format}.isdisjoint(formats) and not {"all", each.quantize}.isdisjoint(quantize)
+
+    chosen = [each for each in VARIANTS if selected(each)]
+    for name in formats:
+        if name != "all" and not any(each.format == name for each in chosen):
+            able = [known for known in FORMATS if any(v.format == known and v.quantize in quantize for v in VARIANTS)]
+            raise InputError(f"{name} has no {' or '.join(quantize)} variant; {', '.join(able)} have")
+    for name in quantize:
+        if name != "all" and not any(each.quantize == name for each in chosen):
+            able = [
+                known for known in QUANTIZATIONS if any(v.quantize == known and v.format in formats for v in VARIANTS)
+            ]
+            raise InputError(f"{' and '.join(formats)} have no {name} variant; they have {', '.join(able)}")
     return chosen

@@ -1,4 +1,4 @@
-"""The input contract: how a photograph becomes the square of pixels that the network takes.
+"""Implements the input contract, which defines how a photograph becomes the input pixels of the network.
 
 In order:
   decode.py         any image file to upright uint8 sRGB pixels; colour.py, tiff.py and signatures.py are parts of it
@@ -7,5 +7,6 @@ In order:
   crop.py           scaling and cropping in TensorFlow, for training, evaluation and calibration
   geometry.py       the flags that override the settings
 
-The result is uint8 RGB, 0..255, (image_size, image_size, 3), without mean or scale. docs/resize.md specifies it.
+The result is uint8 RGB, 0..255, (image_size, image_size, 3). No mean is subtracted, and nothing is divided.
+docs/resize.md specifies the contract.
 """

@@ -1,4 +1,4 @@
-"""Colour management: converts a photograph with an ICC profile to sRGB.
+"""Converts a photograph with an ICC profile to sRGB (colour management).
 
 Cameras, phones and scanners encode the same colour as different numbers. An embedded ICC profile defines the encoding.
 Networks are trained on sRGB.
@@ -42,7 +42,10 @@ def kind(profile: bytes | None, mode: str) -> str:
 
 
 def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsTransform | str]:
-    """Returns the mode to convert an image to, and the transform to apply then, or else SRGB or BROKEN."""
+    """Returns the mode that an image is converted to, and the transform to apply after that.
+
+    If there is no transform, returns SRGB or BROKEN instead of it.
+    """
     if profile is None:
         return mode, SRGB
     transform = _transform(profile, mode)
@@ -53,7 +56,10 @@ def _for_mode(profile: bytes | None, mode: str) -> tuple[str, ImageCms.ImageCmsT
 
 @functools.lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str:
-    """Returns the transform from a profile to sRGB for pixels of a mode, or SRGB or BROKEN if there is none."""
+    """Returns the transform from a profile to sRGB for pixels of a mode.
+
+    If there is no transform, returns SRGB or BROKEN.
+    """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:

@@ -1,8 +1,8 @@
-"""Scaling and cropping in TensorFlow: one photograph to the square of pixels that the network takes.
+"""Scales and crops photographs in TensorFlow: one photograph becomes the input square of the network.
 
-Training, evaluation, calibration and the checks of an export share these functions. Each function takes one image: a
-JPEG, as a scalar string, or its pixels, uint8 RGB, 0..255, (height, width, 3). Boxes are (top, left, height, width) in
-pixels of the photograph. A JPEG is decoded only inside the box.
+Training, evaluation, calibration and the checks of an export share these functions. Each function takes one image. The
+image is a JPEG as a scalar string, or pixels as uint8 RGB, 0..255, (height, width, 3). Boxes are (top, left, height,
+width) in pixels of the photograph. A JPEG is decoded only inside the box.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ _RATIOS = (1, 2, 4, 8)  # by which a JPEG decoder scales down at no cost
 
 
 def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
-    """Draws the random numbers of `count` training crops in one operation: many small operations would take long.
+    """Draws the random numbers of `count` training crops in one operation. Many small operations would be slow.
 
     Args:
         seed: int64, (2,). The same seed gives the same numbers.
         min_area: smallest area of a resized crop, as a fraction of the photograph's, above 0 to 1.
 
     Returns:
-        float32, (count, 5): height and width of a resized crop as fractions of the square root of the photograph's
-        area, the position of its top and left edge in 0..1, and a number in 0..1: below 0.5 the crop is mirrored.
+        float32, (count, 5). The first two numbers are height and width of a resized crop, as fractions of the square
+        root of the photograph's area. The next two are the positions of its top and left edge, in 0..1. If the last
+        number, in 0..1, is below 0.5, the crop is mirrored.
     """
     area, aspect, *rest = tf.unstack(tf.random.stateless_uniform([5, count], seed))
     return tf.stack([*resized_crop(area, aspect, min_area), *rest], axis=1)
@@ -39,10 +40,10 @@ def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
 def preprocess_for_train(
     photograph: tf.Tensor, draws: tf.Tensor, crop: str, preprocessing: Preprocessing, size: tf.Tensor | int
 ) -> tf.Tensor:
-    """Cuts a random crop, mirrored with a probability of one half.
+    """Cuts a random crop, and mirrors it with a probability of one half.
 
-    Bilinear interpolation is antialiased in a cheaper way than in evaluation: the crop is halved, by the JPEG decoder
-    if possible, as long as it stays at least as large as the result, and then averaged over areas.
+    Bilinear interpolation is antialiased in a faster way than in evaluation. The crop is halved as long as it stays at
+    least as large as the result. If possible, the JPEG decoder halves it. Then the crop is averaged over areas.
 
     Args:
         photograph: a JPEG or pixels.
@@ -73,8 +74,8 @@ def preprocess_for_train(
 def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Cuts the central crop.
 
-    The result equals scaling the short side (or both sides, if squashed) to `resize_to` and cutting the central square
-    of `image_size`, except that the box is rounded to whole pixels of the photograph.
+    The result equals two steps: scaling the short side (or both sides, if squashed) to `resize_to`, then cutting the
+    central square of `image_size`. There is one difference: the box is rounded to whole pixels of the photograph.
 
     Args:
         photograph: a JPEG or pixels.
@@ -91,8 +92,8 @@ def preprocess_for_eval(photograph: tf.Tensor, preprocessing: Preprocessing) -> 
 def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns height and width of random regions, divided by the square root of the photograph's area.
 
-    The area is uniform in min_area..1 of the photograph's and the aspect ratio log-uniform in ASPECT_RATIOS (Szegedy et
-    al. 2014, section 6). A side may be longer than the side of the photograph.
+    The area is uniform in min_area..1 of the photograph's area. The aspect ratio is log-uniform in ASPECT_RATIOS
+    (Szegedy et al. 2014, section 6). A side may be longer than the side of the photograph.
 
     Args:
         area, aspect: uniform in 0..1, of any shape.
@@ -109,7 +110,7 @@ def whole(photograph: tf.Tensor) -> tf.Tensor:
 
 
 def _shape(photograph: tf.Tensor) -> tf.Tensor:
-    """Returns [height, width], int32. For a JPEG it reads only the header."""
+    """Returns [height, width], int32. Of a JPEG, this function reads only the header."""
     return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 
@@ -128,7 +129,7 @@ def _cut(photograph: tf.Tensor, box: tf.Tensor, ratio: int = 1) -> tf.Tensor:
     """Returns the pixels in a box of the photograph, scaled down by `ratio` (1, 2, 4 or 8).
 
     Returns:
-        uint8, or float32 where given pixels were averaged.
+        uint8. float32 if `photograph` contains pixels and these were averaged.
     """
     if photograph.dtype == tf.string:
         decode = functools.partial(tf.image.decode_and_crop_jpeg, photograph, box, channels=3, ratio=ratio)
@@ -155,8 +156,9 @@ def _halved(photograph: tf.Tensor, box: tf.Tensor, size: tf.Tensor | int) -> tf.
 def _scale(pixels: tf.Tensor, size: tf.Tensor | int, antialias: bool) -> tf.Tensor:
     """Scales float pixels to uint8, (size, size, 3), bilinear.
 
-    Antialiasing averages over areas when it scales down, which takes as long as interpolating between four neighbours.
-    Interpolating alone skips pixels, and cost two points of accuracy at 64 px (docs/design/09-training-crops.md).
+    Antialiasing averages over areas when it scales down. This takes as long as the interpolation between four
+    neighbours. Interpolation alone skips pixels. This lost two points of accuracy at 64 px
+    (docs/design/09-training-crops.md).
     """
     pixels = pixels[tf.newaxis] + 0.5  # the cast truncates, so this rounds
 

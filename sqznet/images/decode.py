@@ -1,7 +1,8 @@
-"""Decodes a photograph in any format to upright 8-bit sRGB pixels, or to a JPEG that every decoder reads alike.
+"""Decodes a photograph in any format to upright 8-bit sRGB pixels, or to a JPEG with the same pixels in every decoder.
 
-The content of a file decides, not its name. A photograph that cannot be used raises `Reject` with the reason.
-docs/resize.md lists the rules: which picture of a file, which colours, how transparency is handled.
+The content of a file determines the format. The name of the file does not matter. A photograph that cannot be used
+raises `Reject` with the reason. docs/resize.md lists the rules for the choice of the picture, for colours and for
+transparency.
 """
 
 from __future__ import annotations
@@ -58,18 +59,18 @@ class Encoded:
 def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Encoded:
     """Checks an encoded image, and re-encodes it if necessary.
 
-    An upright RGB or greyscale JPEG in sRGB keeps its bytes. Only the header is read, so the caller has to check
-    whether the whole image can be decoded. Everything else (PNG, WebP, CMYK, 16 bits, transparency, other colours, a
-    rotation in EXIF) becomes an upright RGB JPEG in sRGB.
+    An upright RGB or greyscale JPEG in sRGB keeps its bytes. This function reads only the header of such a JPEG, so the
+    caller has to check whether the whole image can be decoded. Every other image becomes an upright RGB JPEG in sRGB.
+    Examples are PNG, WebP, CMYK, 16 bits, transparency, other colours, and a rotation in EXIF.
 
     Args:
         content: the encoded image.
         max_pixels: larger images are rejected by their header, before they are decoded.
-        short_side: images whose short side is longer than this, in pixels, are shrunk to this side. None keeps all
-            sizes.
+        short_side: largest short side in pixels. Larger images are shrunk to this side. None keeps all sizes.
 
     Raises:
-        Reject: not an image, or too large. An image that is re-encoded is also rejected if it is broken or truncated.
+        Reject: the content is not an image, or the image is too large. A re-encoded image is also rejected if it is
+            broken or truncated.
     """
     with _opened(content, max_pixels) as (image, orientation):
         shrinks = short_side is not None and min(image.size) > short_side
@@ -100,7 +101,7 @@ def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int |
         max_pixels, short_side: as for `to_jpeg`.
 
     Raises:
-        Reject: not an image, broken, truncated, or too large.
+        Reject: the content is not an image, or the image is broken, truncated or too large.
     """
     return decode(content, max_pixels=max_pixels, short_side=short_side)[0]
 
@@ -110,6 +111,18 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | No
     with _opened(content, max_pixels) as (image, orientation):
         rgb, colours = _upright_rgb(image, orientation)
     return np.asarray(_shrunk(rgb, short_side)), colours
+
+
+def of_image(image: Image.Image) -> np.ndarray:
+    """Converts an opened Pillow image by the same rules as `to_pixels`: uint8 RGB, (height, width, 3), upright, sRGB.
+
+    Raises:
+        Reject: broken, or truncated.
+    """
+    try:
+        return np.asarray(_upright_rgb(image, None)[0])
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Reject(f"broken: {error}") from None
 
 
 @contextlib.contextmanager
@@ -146,7 +159,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int 
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the orientation in EXIF, 1 to 8. It is 1 if there is none or the block is damaged."""
+    """Returns the orientation in EXIF, 1 to 8. If there is none, or the block is damaged, returns 1."""
     block = image.info.get("exif")
     if not block:
         return 1
@@ -160,13 +173,19 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Checks whether every JPEG decoder gives the same pixels as Pillow, which reads more kinds of JPEG than others."""
+    """Checks whether every JPEG decoder gives the same pixels as Pillow.
+
+    Pillow reads more kinds of JPEG than other decoders.
+    """
     # MPO is a JPEG with more pictures appended, such as a depth map, which other decoders ignore.
     return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _frame(content) in _PLAIN_FRAMES
 
 
 def _frame(jpeg: bytes) -> int:
-    """Returns the marker of the frame header, 0xC0 to 0xCF, which names the coding of the pixels, or else 0."""
+    """Returns the marker of the frame header, 0xC0 to 0xCF, or 0 if there is none.
+
+    The marker names the coding of the pixels.
+    """
     at = 2
     while at + 4 <= len(jpeg):
         marker = jpeg[at + 1]
@@ -189,7 +208,7 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
-    """Converts an image to 8 bits and sRGB, upright and on white. Also returns the colour conversion.
+    """Converts an image to upright 8-bit sRGB on white. Also returns the colour conversion.
 
     Args:
         orientation: 1 to 8, or None if the orientation has to be read from the EXIF block.
@@ -213,7 +232,7 @@ def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Ima
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Checks whether an image has 16 bits of which Pillow keeps the upper 8, as it does for colours.
+    """Checks whether an image has 16 bits of which Pillow keeps the upper 8. Pillow does this for images with colours.
 
     The image must not be loaded yet.
     """
@@ -226,7 +245,10 @@ def _has_16_bits(image: Image.Image) -> bool:
 
 
 def _profile(image: Image.Image) -> bytes | None:
-    """Returns the ICC profile: empty if its parts cannot be joined, None if there is none."""
+    """Returns the ICC profile, or None if there is none.
+
+    The result is empty if the parts of the profile cannot be joined.
+    """
     return (image.info["icc_profile"] or b"") if "icc_profile" in image.info else None
 
 
@@ -263,9 +285,9 @@ def _tiff_tag(image: Image.Image, tag: int) -> Any:
 def _eight_bits(values: np.ndarray, signed: bool) -> np.ndarray:
     """Converts grey values of more than 8 bits to uint8.
 
-    White is 1 for fractions up to 1, else the largest integer of the smallest usual bit depth that holds all values:
-    cameras and scanners write 10, 12 and 14 bits into 16, without a reliable note of it. If all values lie in the
-    lowest quarter of that range, white is the largest value.
+    For fractions up to 1, white is 1. For other values, white is the largest integer of the smallest usual bit depth
+    that holds all values. The reason is that cameras and scanners write 10, 12 and 14 bits into 16, and the file does
+    not state this reliably. If all values lie in the lowest quarter of that range, white is the largest value.
 
     Raises:
         Reject: a value is negative or not a number.

@@ -21,7 +21,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--resize", choices=RESIZES, help="scale the short side to resize_to, or both sides (squash)")
     group.add_argument(
-        "--resize_to", type=cli.positive, help="side to scale to before the central square is cut out, in pixels"
+        "--resize_to",
+        type=cli.positive,
+        help="side in pixels to scale to, before the central square is cut out",
     )
     group.add_argument("--interpolation", choices=INTERPOLATIONS, help="interpolation between pixels")
     group.add_argument("--antialias", action=argparse.BooleanOptionalAction, help="low-pass filter when scaling down")
@@ -33,7 +35,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_flags(given: dict[str, Any]) -> list[str]:
-    """Returns the fields that `given` has found as flags of a command line."""
+    """Returns the fields that `given` has found, as flags of a command line."""
     antialias = {True: "--antialias", False: "--no-antialias"}
     return [antialias[value] if name == "antialias" else f"--{name}={value}" for name, value in given.items()]
 

@@ -19,10 +19,10 @@ DECODING = {"colour_space": "sRGB", "orientation": "applied", "transparency": "w
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes the input of a network. Every file made from a recipe keeps these settings.
+    """States how a photograph becomes the input of a network. Every file made from a recipe keeps these settings.
 
     Raises:
-        InputError: a value is unknown or out of range, or two contradict each other.
+        InputError: a value is unknown or out of range, or two values contradict each other.
     """
 
     image_size: int  # side of the input, in pixels
@@ -50,7 +50,7 @@ class Preprocessing:
 
     @property
     def steps(self) -> str:
-        """Returns the instructions for people, as written in manifest.json and in exported files."""
+        """Returns the instructions for people. manifest.json and exported files contain this text."""
         scaled = "scale the short side" if self.resize == "short" else "scale both sides, whatever the shape,"
         antialiased = "antialiased" if self.antialias else "not antialiased"
         return (
@@ -98,7 +98,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class RuntimeResize:
-    """How a runtime resizes a photograph to the input of a network, if nothing but the input's size is known."""
+    """States how a runtime resizes a photograph, if it knows only the input size of the network."""
 
     resize: str
     interpolation: str

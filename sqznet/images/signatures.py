@@ -1,4 +1,4 @@
-"""Identifies files that no decoder reads by their first bytes. Also detects HEIC, which an optional package reads."""
+"""Identifies, by their first bytes, files that no decoder reads. Also detects HEIC, which an optional package reads."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reads_heif() -> bool:
 
 
 def refused(content: bytes) -> Reject:
-    """Returns the error for a file that no decoder reads: the kind that its first bytes show, and the remedy."""
+    """Returns the error for a file that no decoder reads. The error names the kind of the file and the remedy."""
     start = f"(starts with {content[:8]!r})"
     if is_heif(content):
         remedy = "which cannot be decoded" if reads_heif() else "which pillow-heif reads: pip install pillow-heif"

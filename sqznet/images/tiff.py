@@ -1,7 +1,8 @@
 """Selects the main picture of a TIFF file, which may hold previews, masks and pages as well.
 
-Pillow reads the first picture, which is often a preview in files of cameras and scanners. It also parses and rewrites
-the EXIF block of a TIFF while it decodes the pixels, and fails on damaged blocks. So the block is removed.
+Pillow reads the first picture, which is often a preview in files of cameras and scanners. Pillow also parses and
+rewrites the EXIF block of a TIFF while it decodes the pixels, and fails if the block is damaged. Therefore this module
+removes the block.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ def is_tiff(content: bytes) -> bool:
 
 
 def main_picture(content: bytes) -> tuple[bytes, int]:
-    """Cuts a TIFF file down to its main picture, without EXIF block. Also returns that picture's orientation, 1 to 8.
+    """Reduces a TIFF file to its main picture without the EXIF block.
 
-    The main picture is the largest that is marked neither as a preview nor as a mask. Of equally large pictures it is
-    the first.
+    Also returns the orientation of the picture, 1 to 8.
+
+    The main picture is the largest picture that is marked neither as a preview nor as a mask. If several pictures are
+    equally large, it is the first of them.
 
     Raises:
         Reject: the main picture is a camera's sensor data.
@@ -124,7 +127,7 @@ class _File:
         return next(iter(self.values(picture, tag)), 0)
 
     def alone(self, picture: Picture) -> bytes:
-        """Returns the file with that picture alone, without orientation and without a camera's metadata."""
+        """Returns the file with this picture only, without the orientation and the metadata of the camera."""
         changed = bytearray(self.content)
         struct.pack_into(self.order + self.word, changed, self.first, picture.offset)
         struct.pack_into(self.order + self.word, changed, picture.next, 0)

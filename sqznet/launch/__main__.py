@@ -6,9 +6,9 @@
       one process that trains, and two that decode photographs (TensorFlow's data service)
 
 sqznet.train gets the flags after `--`. Each line of output begins with the name of its process. When a process fails,
-the others are ended, and the exit code is that of the failed process. The same command with --resume among the training
-flags continues the run. If this process is killed, the workers save their state and end.
-The processes connect through 127.0.0.1, but TensorFlow's servers accept connections from any address. Do not use this
+this command ends the other processes and returns the exit code of the failed process. To continue the run, add --resume
+to the training flags of the same command. If this command is killed, the workers save their state and end. The
+processes connect through 127.0.0.1, but TensorFlow's servers accept connections from any address. Do not use this
 command on an open network.
 """
 

@@ -1,4 +1,4 @@
-"""Runs the processes of a cluster on one machine: workers that train, and a data service that decodes."""
+"""Runs the processes of a cluster on one machine: workers that train, and a data service that decodes photographs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ports = contextlib.ExitStack()  # holds the locks of the ports that this proces
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that are free now. Their locks keep other launching processes away until this process ends."""
+    """Returns ports that are free now. Locks reserve these ports for this process until it ends."""
     folder = Path(tempfile.gettempdir()) / f"sqznet-ports-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     found: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
@@ -61,7 +61,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def run(commands: dict[str, list[str]]) -> int:
-    """Runs modules with their flags, by name, until all workers have ended or one process has failed.
+    """Runs modules with their flags until all workers have ended or one process has failed.
 
     Returns:
         0, or the exit code of the first process that failed (128 + N: ended by signal N).

@@ -1,1 +1,1 @@
-"""The network, the files that hold one, and the changes that make it smaller."""
+"""Defines the network, the files that contain a network, and the methods that make a network smaller."""

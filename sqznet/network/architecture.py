@@ -11,7 +11,7 @@ Channels = tuple[float, float, float]  # R, G, B
 
 @dataclass(frozen=True)
 class Arch:
-    """The differences between the versions: conv1, and the modules after which the map is pooled."""
+    """Describes the differences between the versions: conv1, and the modules that a pool follows."""
 
     conv1_filters: int
     conv1_kernel: int
@@ -43,11 +43,11 @@ SIMPLY_BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})
 
 @dataclass(frozen=True)
 class Network:
-    """The architecture of one network.
+    """Describes the architecture of one network.
 
     `model.build` builds the network, `model.describe` reads its architecture from a model. `arch`, `activation` and
     `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero padding of conv10's
-    input: 1 in the published v1.0, 0 elsewhere.
+    input: 1 in the published v1.0, and 0 in other networks.
     """
 
     classes: int
@@ -60,9 +60,10 @@ class Network:
 
 
 def pool_paddings(arch: str, image_size: int) -> dict[str, str]:
-    """Returns the layers that are followed by a pool, each with the padding that equals Caffe's ceil mode.
+    """Returns the layers that a pool follows, each with the padding that is equal to Caffe's ceil mode.
 
-    For windows of 3 with a stride of 2, ceil mode is TensorFlow's "same" for an even side and "valid" for an odd one.
+    For windows of 3 with a stride of 2, ceil mode is TensorFlow's "same" padding if the side is even, and "valid" if it
+    is odd.
 
     Raises:
         InputError: the images are so small that the input of a pool is smaller than a window.
@@ -95,7 +96,10 @@ def map_sides(arch: str, image_size: int) -> dict[str, int]:
 
 
 def multiply_adds(network: Network) -> dict[str, int]:
-    """Counts the forward multiply-adds of each convolution for one image, without conv10's padding and bypasses."""
+    """Counts the forward multiply-adds of each convolution for one image.
+
+    Does not count conv10's padding and bypasses.
+    """
     arch = ARCHS[network.arch]
     areas = {name: side**2 for name, side in map_sides(network.arch, network.image_size).items()}
     channels = arch.conv1_filters

@@ -29,11 +29,11 @@ class Coverage:
 def count(labels: Iterable[np.ndarray], of_set: int, of_model: int) -> Coverage:
     """Counts the classes that occur in some photographs.
 
-    They are few if the data set has fewer than half of the model's classes, or if fewer than half of the possible
-    number occur: 128 photographs cannot show more than 128 of a thousand classes.
+    There are too few classes if the data set has fewer than half of the model's classes. There are also too few if the
+    photographs show fewer than half of the possible number: 128 photographs cannot show more than 128 classes.
 
     Args:
-        labels: of each batch, (n,).
+        labels: the labels of each batch, (n,).
         of_set: number of classes in the data set.
         of_model: number of classes in the model.
     """
@@ -43,13 +43,15 @@ def count(labels: Iterable[np.ndarray], of_set: int, of_model: int) -> Coverage:
 
 
 def read(content: dict[str, Any]) -> Coverage | None:
-    """Reads the coverage from a dictionary with the items of `to_dict`. Returns None for an older version."""
+    """Reads the coverage from a dictionary with the items of `to_dict`. Returns None if an older version wrote it."""
     names = [field.name for field in dataclasses.fields(Coverage)]
     return Coverage(*(content[name] for name in names)) if set(names) <= set(content) else None
 
 
 def warning(measured: Coverage | None, fitted: Coverage | None) -> str | None:
-    """Returns the warning to print beside a measured loss if classes are missing, or None if enough are covered.
+    """Returns the warning to print beside a measured loss if classes are missing.
+
+    Returns None if enough classes are covered.
 
     Args:
         measured: coverage of the photographs that the loss was measured on.

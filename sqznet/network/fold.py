@@ -1,7 +1,7 @@
-"""Folds batch norm and normalisation into the convolutions: a training model becomes an inference model.
+"""Turns a training model into an inference model: folds batch norm and normalisation into the convolutions.
 
-Channel means and batch norms are linear, like the convolution next to them. So they fold into the convolution's
-weights. The exported file then takes raw pixels and has no layer without work.
+Channel means and batch norms are linear, like the convolution next to them. Therefore the weights of the convolution
+can contain them. The exported file then takes raw pixels and has no additional layers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
     """Builds a model that computes the same function as `trained` at `image_size`, except for rounding.
 
     Returns:
-        A Keras model of float32 RGB pixels 0..255 (batch, image_size, image_size, 3), named `image`, to float32
-        probabilities (batch, classes), named `probabilities`.
+        A Keras model. Its input `image` is float32 RGB pixels 0..255 (batch, image_size, image_size, 3). Its output
+        `probabilities` is float32 (batch, classes).
 
     Raises:
         InputError: `trained` is not a SqueezeNet of this package.
@@ -32,7 +32,9 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
 
 
 def without_batch_norm(trained: keras.Model, image_size: int) -> keras.Model:
-    """Builds a model of the same function with batch norm folded into the convolutions: uint8 pixels to logits.
+    """Builds a model of the same function with batch norm folded into the convolutions.
+
+    It takes uint8 pixels and gives logits.
 
     Raises:
         InputError: `trained` is not a SqueezeNet of this package.

@@ -1,6 +1,7 @@
-"""Reads and writes .keras files of this package: Keras's own archive with one more member, the card.
+"""Reads and writes .keras files of this package. Such a file is Keras's own archive with one more member, the card.
 
-So one file is enough to evaluate, export or fine-tune a model. Keras itself loads the file like any other .keras file.
+The card contains everything that the weights do not contain. Therefore one file is enough to evaluate, export or
+fine-tune a model. Keras itself loads the file like any other .keras file.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet import __version__
 from sqznet.core import files, typed
 from sqznet.core.errors import InputError
+from sqznet.core.version import __version__
 from sqznet.images.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | 
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a model that its weights do not contain."""
+    """Contains the facts about a model that its weights do not contain."""
 
     classes: tuple[str, ...] | None  # in the order of the outputs; None for a .sqz file without class names
     preprocessing: Preprocessing
@@ -81,7 +82,11 @@ def load(path: Path) -> tuple[keras.Model, Card]:
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except KeyError:
-        raise InputError(f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}") from None
+        raise InputError(
+            f"{path} was not written by sqznet 0.2 or later: it holds no {MEMBER}. If it is a sqznet.SqueezeNet that "
+            f"Keras has saved, add its classes in Python: sqznet.Classifier.from_keras({str(path)!r}, "
+            "classes=[...]).save('NEW.keras')"
+        ) from None
     except Exception as error:  # zipfile raises many types on a damaged archive
         raise InputError(f"{path} cannot be loaded as a Keras model: {error}") from None
     card = card_from_dict(content, where=f"{path}, {MEMBER}")

@@ -1,7 +1,8 @@
 """Provides readable class names, and matches the class names of data with those of a model.
 
 `imagenet_classes.txt` holds the 1,000 classes of ILSVRC 2012 in the order of their labels (0 first, the sorted WordNet
-ids), each with the first word of WordNet 3.0. Four names that would be equal have a word in brackets.
+ids), each with the first word of WordNet 3.0. Two pairs of names would be equal, so these four names have an additional
+word in brackets.
 
 Data and models spell a class differently: `n03417042`, `garbage truck`, `Garbage_Truck`, or
 `n03417042 garbage truck, dustcart`.
@@ -37,9 +38,11 @@ def plain(name: str) -> str:
 
 
 def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
-    """Finds for each class of data the outputs of a model that it may mean: none, one, or several if it is ambiguous.
+    """Finds, for each class of data, the outputs of a model that the class may mean.
 
-    The same spelling has priority, then the same whole text or WordNet id, then one of several words for a class.
+    An ambiguous class has several outputs.
+
+    The order of priority is: the same spelling, the same whole text or WordNet id, one of several words for a class.
     """
     indexes: list[dict[str, set[int]]] = [{}, {}, {}]
     for output, name in enumerate(known):
@@ -55,7 +58,7 @@ def match(wanted: Sequence[str], known: Sequence[str]) -> list[list[int]]:
 
 
 def _forms(name: str) -> tuple[set[str], set[str], set[str]]:
-    """Returns a class name as it is spelt, as whole texts, and as whole texts and the single names in them."""
+    """Returns a class name in three forms: the spelling, the whole texts, and these with their single names."""
     given = {name}
     with_id = _WITH_ID.fullmatch(name.strip())
     if with_id:

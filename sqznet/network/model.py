@@ -30,17 +30,17 @@ def build(
 ) -> keras.Model:
     """Builds a SqueezeNet with fresh weights.
 
-    The activation follows every convolution, including conv10, as in the paper and in the article. Batch norm, if the
-    network has it, is between convolution and activation.
+    The activation follows every convolution, including conv10, as in the paper and in the article. If the network has
+    batch norm, it is between convolution and activation.
 
     Args:
         network: the architecture. Pools have the published geometry (ceil mode) at `image_size`.
-        channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer. None for a network
-            with the means folded into conv1 (`network/fold.py`), which takes the pixels as float32.
-        channel_deviations: R, G, B on the 0..255 scale, by which the first layer then divides; ones in all recipes of
-            this package, others for imported weights.
-        dropout: fraction of fire9's output dropped in training. None leaves the layer out.
-        seed: of the dropout.
+        channel_means: R, G, B on the 0..255 scale, subtracted from the pixels by the first layer. None means that the
+            means are folded into conv1 (`network/fold.py`). Such a network takes the pixels as float32.
+        channel_deviations: R, G, B on the 0..255 scale. The first layer divides by these values. All recipes of this
+            package have the value 1. Imported weights may have other values.
+        dropout: fraction of fire9's output that is dropped in training. None leaves the dropout layer out.
+        seed: seed of the dropout.
         dropout_layer: class of the dropout layer. None means Keras's own class.
         batch_norm_layer: class of the batch norm layers. None means Keras's own class.
         fixed_size: whether the input is fixed to `image_size`. Otherwise the network accepts other sizes as well.
@@ -88,7 +88,10 @@ def _convolve(
     activate: bool = True,
     **options: Any,
 ) -> keras.KerasTensor:
-    """Adds a convolution with `options`, batch norm if the network has it, and the activation if `activate`."""
+    """Adds a convolution with `options`.
+
+    Adds batch norm if the network has it, and the activation if `activate` is true.
+    """
     # Caffe's "xavier", as in the paper's released network: it keeps the initial logits small for pixels in 0..255.
     options = {"kernel_initializer": "lecun_uniform", **options}
     x = layers.Conv2D(filters, kernel, use_bias=not network.batch_norm, name=name, **options)(x)

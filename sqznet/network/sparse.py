@@ -1,7 +1,7 @@
-"""Sets small weights to zero for a while: dense-sparse-dense training (Han et al. 2016, arXiv 1607.04381).
+"""Sets small weights to zero in some epochs: dense-sparse-dense training (Han et al. 2016, arXiv 1607.04381).
 
-A pruned weight is exactly zero, so the weights themselves are the mask. A run that is resumed in its sparse phase
-continues with the same mask.
+A pruned weight is exactly zero. Therefore no mask is stored: the zeros of the weights are the mask. A run that is
+resumed in its sparse phase continues with the same mask.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ def kernels(model: keras.Model) -> list[keras.Variable]:
 
 
 def mask(kernel: np.ndarray, sparsity: float) -> np.ndarray:
-    """Returns 0 for the fraction `sparsity` of the smallest weights, 1 for the others, float32, in the kernel's shape.
+    """Returns a float32 mask in the kernel's shape.
 
-    Of equal weights the first are pruned first. So the fraction is exact (rounded down to whole weights), and pruning a
-    second time changes nothing.
+    It is 0 for the fraction `sparsity` of the smallest weights, else 1.
+
+    If weights are equal, the first of them are pruned first. Therefore the fraction is exact, rounded down to whole
+    weights. Pruning a second time changes nothing.
     """
     order = np.argsort(np.abs(kernel), axis=None, kind="stable")
     kept = np.ones(kernel.size, np.float32)
@@ -36,7 +38,7 @@ def prune(model: keras.Model, sparsity: float) -> None:
 
 
 def nonzero_masks(model: keras.Model) -> list[tf.Tensor]:
-    """Returns for each kernel a mask that is 1.0 where the kernel is not zero."""
+    """Returns a mask for each kernel. The mask is 1.0 where the kernel is not zero."""
     return [tf.cast(tf.not_equal(kernel.value, 0), tf.float32) for kernel in kernels(model)]
 
 

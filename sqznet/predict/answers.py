@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sqznet.core import console, metrics, plots
+from sqznet.core import console, plots
 from sqznet.core.errors import InputError, NotAnImage, Reject
 from sqznet.images import colour
-from sqznet.network import labels
-from sqznet.predict import photographs
+from sqznet.predict import photographs, prediction
 from sqznet.predict.inference import Predictor
+from sqznet.predict.prediction import Ranking
 
 BAR_FROM = 10  # photographs from which on a progress bar is shown
 
@@ -27,8 +25,20 @@ class Answer:
     """The likeliest classes of one photograph."""
 
     photo: Path
-    pixels: np.ndarray | None  # the model's input, uint8 RGB (size, size, 3); kept for the first plots.SHEET only
-    predictions: list[dict[str, Any]]  # rank, index, class, name and probability, the likeliest class first
+    predictions: Ranking
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the predictions as written in JSON and CSV."""
+        return [
+            {
+                "rank": rank,
+                "index": each.index,
+                "class": each.class_name,
+                "name": each.label,
+                "probability": each.probability,
+            }
+            for rank, each in enumerate(self.predictions, start=1)
+        ]
 
 
 def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
@@ -41,8 +51,6 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
     Raises:
         InputError: no file is a photograph.
     """
-    classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
-    names = labels.readable(classes)
     answers: list[Answer] = []
     failures: dict[str, str] = {}
     others: list[Path] = []  # files of folders that are not photographs
@@ -57,19 +65,11 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
                 failures[str(photo)] = str(reason)
             continue
         broken_profiles += colours == colour.BROKEN
-        (probabilities,) = predictor.predict(pixels[None])
-        predictions = [
-            {
-                "rank": rank,
-                "index": index,
-                "class": classes[index],
-                "name": names[index],
-                "probability": float(probabilities[index]),
-            }
-            for rank, index in enumerate(metrics.ranking(probabilities)[:top].tolist(), start=1)
-        ]
+        ranking = prediction.rank(predictor, pixels, top)
         # The pixels of thousands of photographs would fill the memory.
-        answers.append(Answer(photo, pixels if len(answers) < plots.SHEET else None, predictions))
+        if len(answers) >= plots.SHEET:
+            ranking.pixels = None
+        answers.append(Answer(photo, ranking))
     if others:
         what = console.counted(len(others), "file is no photograph and was", "files are no photographs and were")
         console.say(f"{what} left out, such as {others[0]}")
@@ -95,13 +95,13 @@ def _with_bar(photos: dict[Path, bool]) -> Iterator[Path]:
 def print_table(answers: list[Answer], title: str) -> None:
     rows = [
         [
-            str(each.photo) if found["rank"] == 1 else "",
-            found["rank"],
-            found["name"],
-            console.percent(found["probability"]),
+            str(each.photo) if rank == 1 else "",
+            rank,
+            found.label,
+            console.percent(found.probability),
         ]
         for each in answers
-        for found in each.predictions
+        for rank, found in enumerate(each.predictions, start=1)
     ]
     if rows:
         console.table(["photograph", "rank", "class", "probability"], rows, title=title)
@@ -111,7 +111,7 @@ def print_csv(answers: list[Answer]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["photograph", "rank", "index", "class", "name", "probability"])
     for each in answers:
-        for found in each.predictions:
+        for found in each.rows():
             writer.writerow([console.printable(str(each.photo), keep=""), *found.values()])
 
 
@@ -120,7 +120,7 @@ def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predi
         "model": str(predictor.path),
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "geometry_override": predictor.geometry or None,
-        "photographs": [{"photograph": str(each.photo), "predictions": each.predictions} for each in answers],
+        "photographs": [{"photograph": str(each.photo), "predictions": each.rows()} for each in answers],
         "errors": failures,
     }
     print(json.dumps(content, indent=1))
@@ -128,10 +128,10 @@ def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predi
 
 def draw(answers: list[Answer], path: Path) -> None:
     """Writes a sheet of the first plots.SHEET photographs with their likeliest class, as PNG."""
-    drawn = {each.photo: each.pixels for each in answers if each.pixels is not None}
+    drawn = {each.photo: each.predictions.pixels for each in answers if each.predictions.pixels is not None}
     captions = [
-        f"{console.printable(each.photo.name)}\n{each.predictions[0]['name']} "
-        f"{100 * each.predictions[0]['probability']:.0f} %"
+        f"{console.printable(each.photo.name)}\n{each.predictions[0].label} "
+        f"{100 * each.predictions[0].probability:.0f} %"
         for each in answers[: len(drawn)]
     ]
     with console.doing("drawing the picture"):

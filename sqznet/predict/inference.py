@@ -52,8 +52,9 @@ class Predictor:
         """Converts uint8 (n, size, size, 3) to float32 probabilities (n, classes).
 
         Raises:
-            InputError: the outputs of the model are not probabilities.
+            InputError: the images have another type or shape, or the outputs of the model are not probabilities.
         """
+        _require_inputs(images, self.image_size)
         batch = self.runtime.batch or max(1, len(images))
         parts = [self.runtime(images[start : start + batch]) for start in range(0, len(images), batch)]
         probabilities = np.concatenate(parts)
@@ -226,6 +227,31 @@ def load(path: Path, threads: int | None = None) -> Predictor:
         f"no such model: {path} (expected a run folder, .keras, .sqz, SavedModel, .tflite or .onnx, a file of "
         f"published weights, or one of {', '.join(CATALOGUE)})"
     )
+
+
+def require_uint8(pixels: np.ndarray) -> None:
+    """Refuses pixels of another type: a network would take pixels divided by 255 for a black image.
+
+    Raises:
+        InputError: the pixels are not uint8. The error names their range and the conversion.
+    """
+    if pixels.dtype == np.uint8:
+        return
+    found = f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}" if pixels.size else f"{pixels.dtype}"
+    scaled = "np.rint(255 * pixels)" if pixels.size and pixels.max() <= 1 else "np.rint(pixels)"
+    raise InputError(
+        f"expected pixels of dtype uint8, 0 to 255, and found {found}: give {scaled}.astype(np.uint8). Do not subtract "
+        "a mean and do not divide: the network does it"
+    )
+
+
+def _require_inputs(images: np.ndarray, size: int) -> None:
+    require_uint8(images)
+    if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        raise InputError(
+            f"expected images of shape (n, {size}, {size}, 3), and found {images.shape}. sqznet.load(...).predict "
+            "scales and crops photographs of any size"
+        )
 
 
 def of_keras(path: Path, model: keras.Model, card: Card) -> Predictor:

@@ -38,6 +38,7 @@ class KerasRuntime:
     def __init__(self, model: Any, image_size: int) -> None:
         import tensorflow as tf
 
+        self.model = model
         self.image_size = image_size
         self.classes = model.output_shape[-1]
         self._predict = tf.function(

@@ -1,4 +1,4 @@
-"""Training recipes: all hyper-parameters, the named recipes, the schedule, and the fit to small sets."""
+"""Defines training recipes: all hyper-parameters, the named recipes, the schedule, and the fit to small sets."""
 
 from sqznet.recipes.named import ARTICLE, DEMO, FINETUNE, IMAGENETTE, MODERN, PAPER, RECIPES, load, path_of
 from sqznet.recipes.recipe import (

@@ -1,4 +1,7 @@
-"""Adapts a recipe to a small training split: smaller batches, so that an epoch has enough updates, and a lower rate."""
+"""Adapts a recipe to a small training split.
+
+Reduces the batch size, so that an epoch has enough updates, and the learning rate.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MANY = 100_000  # training records; from this number on, the article's recipe is
 
 
 def default_recipe(records: int, has_weights: bool) -> str:
-    """Returns the recipe's name for a training without --recipe. `records` is the size of the training split."""
+    """Returns the name of the recipe for a training without --recipe. `records` is the size of the training split."""
     if has_weights:
         return recipes.FINETUNE.name
     return (recipes.ARTICLE if records >= MANY else recipes.IMAGENETTE).name
@@ -26,11 +29,11 @@ def fitted(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) 
     """Returns the recipe with a batch size that suits a training split of `records` records.
 
     The batch size is halved until an epoch has LEAST_BATCHES batches, but not below SMALLEST_BATCH. The learning rate
-    of SGD is scaled in proportion (Goyal et al. 2017, arXiv 1706.02677). The warm-up, in epochs, does not change. The
-    result depends only on the arguments, so all workers compute the same recipe.
+    of SGD is scaled in proportion (Goyal et al. 2017, arXiv 1706.02677). The number of warm-up epochs does not change.
+    The result depends only on the arguments. Therefore all workers compute the same recipe.
 
     Args:
-        chosen: fields that the user has set. They do not change.
+        chosen: fields that the user has set. These fields do not change.
     """
     wanted = recipe.global_batch_size
     if "global_batch_size" in chosen:
@@ -49,7 +52,7 @@ def fitted(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) 
 
 
 def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> Recipe:
-    """Returns `fitted`, and prints what it has changed."""
+    """Returns the result of `fitted`, and prints the changed fields."""
     after = fitted(recipe, records, replicas, chosen)
     if after != recipe:
         rate = f", and a learning rate of {after.learning_rate:.4g} instead of {recipe.learning_rate:.4g}"

@@ -172,15 +172,18 @@ RECIPES = {recipe.name: recipe for recipe in (ARTICLE, PAPER, MODERN, IMAGENETTE
 
 
 def path_of(name: str) -> str:
-    """Returns the argument of `load`: the path of config.json for a run's folder, or else the name or path itself."""
+    """Returns the argument of `load`.
+
+    For the folder of a run, it is the path of config.json, else the name or path itself.
+    """
     return str(Path(name) / "config.json") if name not in RECIPES and Path(name).is_dir() else name
 
 
 def load(name: str) -> Recipe:
-    """Returns the recipe of that name, or the one in a run's config.json or a plain JSON file of fields.
+    """Returns the recipe of that name, or the recipe in a run's config.json or in a plain JSON file of fields.
 
     Raises:
-        InputError: there is no such name or file, or a field is unknown or wrong.
+        InputError: there is no recipe or file of that name, or a field is unknown or wrong.
     """
     if name in RECIPES:
         return RECIPES[name]

@@ -1,4 +1,4 @@
-"""Defines the dataclass of all hyper-parameters: everything that a training computes, except for data and machines."""
+"""Defines the dataclass of all hyper-parameters. A recipe, the data and the machines determine a training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SEED: Range = ("0 or more and below 2 to the power of 32", lambda value: 0 <= v
 
 
 def _setting(default: Any, help: str, allowed: tuple[str, ...] | Range | None = None) -> Any:
-    """Returns a field with its help text, and its choices or its range."""
+    """Returns a field with its help text and its choices or range."""
     is_range = allowed is not None and callable(allowed[-1])
     return field(
         default=default,
@@ -48,7 +48,7 @@ def _setting(default: Any, help: str, allowed: tuple[str, ...] | Range | None = 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a training run. `train --help` prints the help text of each field."""
+    """Contains all settings of a training run. `train --help` prints the help text of each field."""
 
     name: str = _setting("custom", "name of the run in file names and reports")
 
@@ -58,8 +58,8 @@ class Recipe:
     batch_norm: bool = _setting(False, "batch norm after every convolution; the export folds it into the convolution")
     bypass: str = _setting(
         "none",
-        "shortcuts around fire modules (paper, section 6): simple around fire3, 5, 7, 9; complex around all, with 1x1 "
-        "convolutions where shapes differ",
+        "shortcuts around fire modules (paper, section 6); simple: around fire3, 5, 7, 9; complex: around all, with "
+        "1x1 convolutions where shapes differ",
         BYPASSES,
     )
     conv10_padding: int = _setting(0, "zero padding of conv10's input, 0 or 1; the published v1.0 has 1", _SHARE)
@@ -70,18 +70,18 @@ class Recipe:
     resize: str = _setting(
         "short", "before cropping: scale the short side to resize_to, or squash both sides to it", RESIZES
     )
-    resize_to: int = _setting(256, "side a photograph is scaled to before cropping, in pixels")
+    resize_to: int = _setting(256, "side in pixels to which a photograph is scaled before cropping")
     interpolation: str = _setting("bilinear", "interpolation used to scale photographs", INTERPOLATIONS)
     antialias: bool = _setting(
-        True, "low-pass filter when a photograph is scaled down; the scaling functions of most phones have none"
+        True, "low-pass filter when a photograph is scaled down; most phones scale without such a filter"
     )
-    crop: str = _setting("window", "training crop: a window at a random place, or a random region, resized", CROPS)
+    crop: str = _setting("window", "training crop; window: at a random place; resized: a random region, resized", CROPS)
     min_crop_area: float = _setting(0.08, "crop=resized: smallest region, as a fraction of the photograph", _FRACTION)
     train_sizes: tuple[tuple[int, int], ...] = _setting(
         (), "progressive resizing, as EPOCH:PIXELS,...: the image size from each epoch (0 first) on; empty: image_size"
     )
     jitter: float = _setting(
-        0.0, "factors of brightness, contrast and saturation: 1 - jitter to 1 + jitter", _BELOW_ONE
+        0.0, "brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter", _BELOW_ONE
     )
     randaugment: float = _setting(
         0.0, "strength of RandAugment, two random operations on each crop, 0 to 10; 0 turns it off", _STRENGTH
@@ -90,10 +90,10 @@ class Recipe:
     mixup: float = _setting(0.0, "alpha of mixup, which blends pairs of images; 0 turns mixup off", _NON_NEGATIVE)
     cutmix: float = _setting(
         0.0,
-        "alpha of CutMix, which pastes part of another image; an image gets CutMix or mixup; 0: off",
+        "alpha of CutMix, which pastes part of another image; an image gets CutMix or mixup; 0 turns CutMix off",
         _NON_NEGATIVE,
     )
-    shuffle_mib: int = _setting(1_024, "memory of the shuffle buffer, which holds encoded records, in MiB", _POSITIVE)
+    shuffle_mib: int = _setting(1_024, "size in MiB of the shuffle buffer, which contains encoded records", _POSITIVE)
 
     # The optimisation.
     epochs: int = _setting(80, "passes over the training split", _POSITIVE)
@@ -108,12 +108,16 @@ class Recipe:
         (50, 65, 75), "schedule=step: epochs at which the learning rate is divided by ten"
     )
     weight_decay: float = _setting(
-        2e-4, "weight decay of kernels, not of biases and norms: L2 in the loss; decoupled with adamw", _NON_NEGATIVE
+        2e-4,
+        "weight decay of kernels, not of biases and norms; an L2 term in the loss, decoupled with adamw",
+        _NON_NEGATIVE,
     )
     gradient_clip: float = _setting(0.0, "maximum global norm of the gradients; 0 turns clipping off", _NON_NEGATIVE)
     ema: float = _setting(0.0, "EMA decay of the weights, 0 to below 1; 0 turns averaging off", _BELOW_ONE)
     sparsity: float = _setting(
-        0.0, "fraction of each kernel's weights, the smallest, kept zero in sparse_epochs; 0 turns it off", _BELOW_ONE
+        0.0,
+        "fraction of each kernel's weights (the smallest) that is zero in sparse_epochs; 0 turns it off",
+        _BELOW_ONE,
     )
     sparse_epochs: tuple[int, ...] = _setting(
         (), "with sparsity: the first sparse epoch and the first dense epoch after it, as FIRST,END"
@@ -125,7 +129,7 @@ class Recipe:
         1.0, "learning rate of a module as a fraction of the next module's; conv10 has the full rate", _FRACTION
     )
     distill_weight: float = _setting(
-        0.5, "with --teacher: weight of the distillation loss, 0 to 1; the labels have the rest", _SHARE
+        0.5, "with --teacher: weight of the distillation loss, 0 to 1; the loss of the labels has the rest", _SHARE
     )
     distill_temperature: float = _setting(
         4.0, "with --teacher: temperature that divides the logits of both networks", _ABOVE_ZERO
@@ -135,7 +139,9 @@ class Recipe:
     )
     seed: int = _setting(0, "seed of initial weights, order, crops and dropout", _SEED)
     precision: str = _setting(
-        "auto", "number format of the convolutions; auto: the shortest one that this machine computes fast", PRECISIONS
+        "auto",
+        "number format of the convolutions; auto: the shortest format that this machine computes fast",
+        PRECISIONS,
     )
 
     # How the training runs. These fields do not change what is computed.
@@ -176,12 +182,12 @@ class Recipe:
 
     @property
     def mixes(self) -> bool:
-        """Whether mixup or CutMix combines images."""
+        """Returns whether mixup or CutMix combines images."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
     def augments(self) -> bool:
-        """Whether there is augmentation other than cropping and mirroring."""
+        """Returns whether there is augmentation other than cropping and mirroring."""
         return self.mixes or self.randaugment > 0 or self.jitter > 0 or self.erasing > 0
 
     @property
@@ -219,13 +225,14 @@ def from_dict(fields: dict[str, Any], where: str) -> Recipe:
         check_field(name, where)
     typed.require(fields, {name: KINDS[name] for name in fields}, where)
     try:
-        return Recipe(**{name: _with_tuples(value) for name, value in fields.items()})
+        return Recipe(**{name: with_tuples(value) for name, value in fields.items()})
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _with_tuples(value: Any) -> Any:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def with_tuples(value: Any) -> Any:
+    """Returns a value of a field with tuples instead of lists, as JSON and Python users may give them."""
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def parse_train_sizes(text: str) -> tuple[tuple[int, int], ...]:

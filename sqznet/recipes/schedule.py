@@ -1,8 +1,8 @@
 """Converts epochs to steps, and steps to learning rates.
 
 A step is one update of the weights from one global batch. A batch may contain the last records of one epoch and the
-first records of the next. So each epoch visits every record exactly once, and every batch is full. The last batch of a
-run is completed with records of one more epoch.
+first records of the next. Therefore each epoch visits every record exactly once, and every batch is full. Records of
+one more epoch fill the last batch of a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqznet.recipes import Recipe
 
 @dataclass(frozen=True)
 class Schedule:
-    """The number of steps of a run, and the learning rate of each step."""
+    """Contains the number of steps of a run, and the learning rate of each step."""
 
     recipe: Recipe
     records: int
@@ -32,7 +32,7 @@ class Schedule:
         return step * self.recipe.global_batch_size // self.records
 
     def epoch_start(self, epoch: int) -> int:
-        """Returns the first step whose first record belongs to that epoch (0 first)."""
+        """Returns the first step of an epoch (0 first): the first record of this step belongs to the epoch."""
         return math.ceil(epoch * self.records / self.recipe.global_batch_size)
 
     def epoch_end(self, epoch: int) -> int:

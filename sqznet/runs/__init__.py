@@ -1,1 +1,1 @@
-"""Run folders, checkpoints and the best epoch. The command lists and compares runs."""
+"""Contains run folders, checkpoints and the choice of the best epoch. The command lists and compares runs."""

@@ -1,7 +1,7 @@
 """Chooses the best epoch of a run, for `best.keras`, the curve, `runs` and `tune`.
 
-The best epoch has the highest val top-1. If several epochs have the same top-1, as is common with a small val split,
-the best is the one with the lowest val loss, and of these the first.
+The best epoch has the highest val top-1. With a small val split, several epochs often have the same top-1. Then the
+epoch with the lowest val loss is the best. If these losses are equal too, the first of these epochs is the best.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of(history: Iterable[Line]) -> Line | None:
 
 
 def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -> str:
-    """Describes the best epoch in a sentence: its number, its metrics, and why it is the best.
+    """Describes the best epoch in a sentence: its number, its metrics, and the reason why it is the best.
 
     Args:
         kept: the line of the epoch that is in `best.keras`.
@@ -42,7 +42,7 @@ def explained(kept: Line, history: Sequence[Line], records: int, classes: int) -
 
 
 def small_split_warning(records: int) -> str | None:
-    """Returns a warning if val has fewer than 100 photographs, so that one photograph is more than a point of top-1."""
+    """Returns a warning if val has fewer than 100 photographs. One photograph is then more than a point of top-1."""
     if records >= 100:
         return None
     return (

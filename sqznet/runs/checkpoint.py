@@ -1,7 +1,7 @@
-"""Reads and writes checkpoints: the whole state of a run in one file, written atomically.
+"""Reads and writes checkpoints. A checkpoint is one file with the whole state of a run. The write is atomic.
 
-A file is a NumPy .npz without pickled objects, followed by the SHA-256 of those bytes. It does not depend on the
-strategy, so a run may be resumed with another strategy.
+The file is a NumPy .npz without pickled objects, followed by the SHA-256 of these bytes. The file does not depend on
+the strategy. Therefore a run may be resumed with another strategy.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ def steps(run_dir: Path) -> list[int]:
 
 
 def save(run_dir: Path, step: int, arrays: dict[str, np.ndarray], progress: dict[str, Any], *, keep: int) -> None:
-    """Writes arrays and progress (JSON values), then removes all but the last `keep` checkpoints.
+    """Writes arrays and progress (JSON values). Then removes all checkpoints except the last `keep`.
 
-    Checkpoints of later steps are removed too: the run has returned to this step because they are damaged.
+    Checkpoints of later steps are removed too. The run has returned to this step, because those
+    checkpoints are damaged.
     """
     content = io.BytesIO()
     np.savez(content, **{_PROGRESS: np.array(json.dumps(progress))}, **arrays)  # type: ignore[arg-type]
@@ -112,7 +113,8 @@ def restore(named: dict[str, keras.Variable], arrays: dict[str, np.ndarray], whe
     """Assigns arrays to variables.
 
     Raises:
-        InputError: names or shapes differ, as for another architecture. The error names the first difference.
+        InputError: names or shapes differ, for example because of another architecture. The error names the first
+            difference.
     """
     for name, variable in named.items():
         if name not in arrays:

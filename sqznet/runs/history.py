@@ -1,4 +1,4 @@
-"""Reads what run folders contain: the config and the metrics of each epoch."""
+"""Reads the config and the metrics of each epoch from run folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMINGS = ("epoch", "images_per_second", "seconds")
 
 @dataclass(frozen=True)
 class History:
-    """The config and the metrics of a run."""
+    """Contains the config and the metrics of a run."""
 
     folder: Path
     config: dict[str, Any]
@@ -34,12 +34,12 @@ class History:
 
     @property
     def has_top5(self) -> bool:
-        """Whether there are enough classes for top-5 to be meaningful."""
+        """Returns whether there are enough classes for top-5 to be meaningful."""
         return not self.damage and 5 in metrics.ranks(len(self.config["classes"]))
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The line of the best epoch, or None before the first evaluation."""
+        """Returns the line of the best epoch, or None before the first evaluation."""
         return best.of(self.metrics)
 
     @property
@@ -51,13 +51,19 @@ class History:
         return sum(line["seconds"] * line["images_per_second"] for line in self.timings) / max(self.seconds, 1e-9)
 
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """Returns the fields that differ from the named recipe: its value, this run's. `precision` is left out."""
+        """Returns the fields that differ from the named recipe, except `precision`.
+
+        A field has the value of the recipe and the value of the run.
+        """
         named = recipes.RECIPES.get(self.recipe["name"], recipes.ARTICLE)
         return {name: each for name, each in differences(named.to_dict(), self.recipe).items() if name != "precision"}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the keys with different values, and both values, None for a missing key. A tuple equals a list."""
+    """Returns the keys with different values, and both values.
+
+    A missing key has the value None. A tuple equals a list.
+    """
 
     def plain(value: Any) -> Any:
         return [plain(each) for each in value] if isinstance(value, tuple | list) else value
@@ -67,7 +73,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[A
 
 
 def read(folder: Path) -> History:
-    """Reads the history of a run. It contains no epochs if the run has just started.
+    """Reads the history of a run. The history contains no epochs if the run has just started.
 
     Raises:
         InputError: the folder is not a run folder, or its config or tables are damaged. The error names the file.
@@ -81,10 +87,10 @@ def read(folder: Path) -> History:
 
 
 def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
-    """Reads a table of numbers. The file was written in one piece, so the last line must end with a newline.
+    """Reads a table of numbers. The file is written atomically, so the last line must end with a newline.
 
     Args:
-        columns: columns that the table must contain. An epoch without an evaluation has no values in the columns of
+        columns: columns that the table must contain. An epoch that was not evaluated has no values in the columns of
             val.
     """
     if not path.exists():
@@ -109,7 +115,7 @@ def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, float]]:
 
 
 def find(root: Path) -> list[History]:
-    """Finds the runs in a folder, best first, then runs without an evaluated epoch, then damaged runs.
+    """Finds the runs in a folder. The best runs come first, then runs without an evaluated epoch, then damaged runs.
 
     Raises:
         InputError: there are no runs.

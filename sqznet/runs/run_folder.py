@@ -55,7 +55,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """Locks a run folder for a training. Removes the temporary files of a killed training.
 
     Raises:
-        InputError: another process trains there, or the folder cannot be written to, now or in the block.
+        InputError: another process trains in this folder, or the folder cannot be written to, now or in the block.
     """
     if run_dir.is_file():
         raise InputError(f"--run_dir={run_dir} is a file; name a folder")
@@ -90,7 +90,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 
 def trains_in(run_dir: Path) -> str:
-    """Describes, for messages, what the holder of a run folder's lock does."""
+    """Describes the work of the holder of a run folder's lock, for messages."""
     return f"trains in {run_dir}"
 
 
@@ -146,10 +146,10 @@ def load_config(run_dir: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """Returns the folder of the shards that a model was trained on, from its run, or else from its card.
+    """Returns the folder of the shards that a model was trained on. The run of the model names it, or else its card.
 
     Raises:
-        InputError: neither names a folder, or there is no such folder on this machine.
+        InputError: neither the run nor the card names a folder, or there is no such folder on this machine.
     """
     run = path if path.is_dir() else path.parent
     if (run / CONFIG).is_file() and path in (run, run / BEST):

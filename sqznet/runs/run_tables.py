@@ -82,7 +82,7 @@ def print_comparison(first: History, second: History) -> None:
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the values of nested objects by their full names, such as versions.tensorflow."""
+    """Returns the values of nested objects with their full names, such as versions.tensorflow."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

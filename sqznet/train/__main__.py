@@ -144,32 +144,37 @@ def main(argv: list[str] | None = None) -> int:
     machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
     if args.data_service:
         service.await_dispatcher(args.data_service, "--data_service")
-    if job.data == settings.DEMO and not (settings.DEMO / manifest.FILE).is_file():
-        build.build_demo(settings.DEMO)
-    common = {"replicas": args.replicas, "init_weights": job.init_weights, "chosen": job.chosen}
     options = ("deterministic", "keep", "save_minutes", "profile", "max_bad_records", "data_service")
+    given = sys.argv[1:] if argv is None else argv
     if args.find_lr:
+        if job.data == settings.DEMO and not (settings.DEMO / manifest.FILE).is_file():
+            build.build_demo(settings.DEMO)
         rate = find_rate.find_in(
-            job.run_dir, manifest.load(job.data), job.recipe, strategy_name=args.strategy, **common
+            job.run_dir,
+            manifest.load(job.data),
+            job.recipe,
+            strategy_name=args.strategy,
+            replicas=args.replicas,
+            init_weights=job.init_weights,
+            chosen=job.chosen,
         )
-        console.next_step("sqznet.train", *find_rate.flags_with(sys.argv[1:] if argv is None else argv, rate))
+        console.next_step("sqznet.train", *find_rate.flags_with(given, rate))
         return 0
     try:
-        start.train(
-            manifest.load(job.data, whole=not args.max_bad_records),
-            job.recipe,
-            machines=machines,
-            run_dir=job.run_dir,
-            resume=job.resume,
-            teacher=job.teacher,
+        run = start.train_job(
+            job,
             strategy_name=args.strategy,
-            **common,
+            machines=machines,
+            replicas=args.replicas,
+            command=["python", "-m", "sqznet.train", *given],
             **{name: getattr(args, name) for name in options},
         )
     except Stopped as stopped:
         again = console.command("sqznet.train", "--resume", f"--run_dir={job.run_dir}")
         console.say(f"stopped by {stopped}; go on with: {again}")
         return 128 + stopped.signal_number
+    if run.is_chief:
+        console.next_step("sqznet.evaluate", f"--model={job.run_dir}")
     return 0
 
 

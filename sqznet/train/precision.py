@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from sqznet.core import startup
+from sqznet.core import processor
 
 # The first compute capabilities of NVIDIA GPUs with matrix units for float16 and bfloat16.
 _VOLTA, _AMPERE = (7, 0), (8, 0)
@@ -26,7 +26,7 @@ def choose(wanted: str) -> str:
         return wanted
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return "bfloat16" if startup.processor_features() & _BFLOAT16 else "float32"
+        return "bfloat16" if processor.features() & _BFLOAT16 else "float32"
     return of_capability(
         min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus)
     )

@@ -6,6 +6,7 @@ import contextlib
 import math
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from sqznet.runs.best import Line
 from sqznet.train import finetune, loop, precision
 from sqznet.train import strategy as strategies
 from sqznet.train.batch_norm import FusedBatchNormalization
+from sqznet.train.callbacks import Callback, TensorBoard
 from sqznet.train.dropout import GlobalDropout
 from sqznet.train.loop import Sums
 from sqznet.train.profile import Profiler
@@ -56,6 +58,7 @@ class Run:
         max_bad_records: int = 0,
         data_service: str | None = None,
         profile: int = 0,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """
         Args:
@@ -67,6 +70,7 @@ class Run:
             max_bad_records: corrupt records of the training split that may be left out.
             data_service: grpc://host:port of the data service that decodes. None means that this machine decodes.
             profile: number of steps that the chief records for TensorBoard.
+            callbacks: called by the chief, besides the one for TensorBoard.
         """
         _require_trainable(manifest, recipe, strategy.num_replicas_in_sync)
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
@@ -123,7 +127,23 @@ class Run:
         self.total = loop.make_total(strategy)
         self._preparing = "tracing the training step, reading ahead"  # shown until the first update
         self.profiler = Profiler(profile if self.is_chief else 0, run_dir / run_folder.EVENTS)
+        events = TensorBoard(run_dir / run_folder.EVENTS)
+        self.callbacks: list[Callback] = [events, *callbacks] if self.is_chief else []
         self._signal: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run_dir
+
+    @property
+    def history(self) -> list[Line]:
+        """The lines of the finished epochs."""
+        return self.state.history
+
+    def stop(self) -> None:
+        """Ends the training soon, as SIGINT does, with the state saved. For callbacks."""
+        self._signal = signal.SIGINT
 
     def _build_model(self, for_training: bool = False) -> keras.Model:
         one_replica = self.strategy.num_replicas_in_sync == 1
@@ -186,14 +206,13 @@ class Run:
             Stopped: after a signal, with the state saved.
             InputError: the loss is no longer finite, or there are more corrupt records than may be left out.
         """
-        events = tf.summary.create_file_writer(str(self.run_dir / run_folder.EVENTS)) if self.is_chief else None
-        with self._catching_signals():
+        with self._catching_signals(), self._calling_back():
             if not self.state.step:
                 self.save()  # a checkpoint to go back to
             self._write_history()  # a kill may have come before it was written
             while True:
                 try:
-                    self._train_epochs(events)
+                    self._train_epochs()
                     return
                 except (tf.errors.OpError, UnicodeDecodeError) as error:
                     said = pipeline.teacher_error(error) if self.teacher else None
@@ -203,7 +222,7 @@ class Run:
                         raise
                     self._leave_out_bad_records(error)
 
-    def _train_epochs(self, events: Any) -> None:
+    def _train_epochs(self) -> None:
         job = self._name_job() if self.data_service and self.workers > 1 else None
         with console.doing("preparing the reading of photographs"):
             batches = self.strategy.distribute_datasets_from_function(
@@ -223,7 +242,7 @@ class Run:
         # An epoch that was stopped after its last update is not in the history yet: it is only evaluated.
         for epoch in range(len(self.state.history), self.schedule.epochs):
             self._train_epoch(epoch, iterator)
-            self._end_epoch(epoch, events)
+            self._end_epoch(epoch)
 
     def _name_job(self) -> str:
         """Returns a name for the workers' common job at the data service, different at each start of this run."""
@@ -326,7 +345,7 @@ class Run:
         self.state.step = steps.stop
         self.state.seconds += time.perf_counter() - started
 
-    def _end_epoch(self, epoch: int, events: Any) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         state = self.state
         self.save()  # a kill during the evaluation must not lose the epoch
         due = (epoch + 1) % self.recipe.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
@@ -351,17 +370,13 @@ class Run:
         self.save()
         self._write_history()
         if self.is_chief:
-            self._report(line, events, is_best)
+            self._report(line, is_best)
 
     def _write_history(self) -> None:
         if self.is_chief:
             self.state.write_history(self.run_dir)
 
-    def _report(self, line: Line, events: Any, is_best: bool) -> None:
-        with events.as_default(step=int(line["epoch"])):
-            for name in line.keys() - {"epoch"}:
-                tf.summary.scalar(name, line[name])
-        events.flush()
+    def _report(self, line: Line, is_best: bool) -> None:
         val = ""
         if "val_top1" in line:
             top5 = f", top-5 {console.percent(line['val_top5'])}" if 5 in metrics.ranks(self.network.classes) else ""
@@ -371,6 +386,8 @@ class Run:
             f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}, top-1 {console.percent(line['train_top1'])}; "
             f"{val}{line['images_per_second']:,.0f} images/s"
         )
+        for each in self.callbacks:
+            each.on_epoch_end(self, dict(line))
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Returns the loss, top-1 and top-5 over every record of a split, each record counted once."""
@@ -401,7 +418,19 @@ class Run:
         return sums.means()
 
     @contextlib.contextmanager
+    def _calling_back(self) -> Iterator[None]:
+        with contextlib.ExitStack() as begun:
+            for each in self.callbacks:
+                each.on_train_begin(self)
+                begun.callback(each.on_train_end, self)
+            yield
+
+    @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
+            yield
+            return
+
         def note(signal_number: int, _frame: Any) -> None:
             if self._signal is not None:  # the second signal ends the process at once
                 raise KeyboardInterrupt

@@ -1,4 +1,7 @@
-"""Determines from its flags what a training run consists of. The run is fresh or resumed. Imports no TensorFlow."""
+"""Determines what a training run consists of, from flags or a Python call. The run is fresh or resumed.
+
+Imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,20 @@ from sqznet.runs import checkpoint, run_folder
 
 SHARDS = Path("data/shards")
 DEMO = Path("data/demo")
+FINETUNED = "squeezenet-v1.1"  # the published weights that the recipe `finetune` starts from by default
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for, as the flags of the same names: None where the user leaves the choice to sqznet."""
+
+    data: Path | None = None
+    recipe: str | Recipe | None = None
+    run_dir: Path | None = None
+    init_weights: Path | None = None
+    teacher: Path | None = None
+    resume: bool = False
+    find_lr: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,15 @@ def from_flags(args: argparse.Namespace) -> Settings:
         InputError: flags contradict each other, the recipe file, or the run that is resumed.
     """
     names = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
-    overrides = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    return settle(args, {name: getattr(args, name) for name in names if hasattr(args, name)})
+
+
+def settle(args: Request | argparse.Namespace, overrides: dict[str, Any]) -> Settings:
+    """Returns the settings of a fresh run, or of the run to resume. `overrides` are fields of the recipe.
+
+    Raises:
+        InputError: as `from_flags`.
+    """
     # Clusters start a job again with the same command, also a job that has not written its first checkpoint yet.
     has_begun = args.run_dir is None or (
         (args.run_dir / run_folder.CONFIG).is_file() and bool(checkpoint.steps(args.run_dir))
@@ -48,12 +73,12 @@ def from_flags(args: argparse.Namespace) -> Settings:
     return resumed(args, overrides) if args.resume and has_begun else fresh(args, overrides)
 
 
-def fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
+def fresh(args: Request | argparse.Namespace, overrides: dict[str, Any]) -> Settings:
     """Returns the settings of a fresh run. A run's config.json as --recipe also gives the data, weights and teacher."""
     recipe, content = _read_recipe(args.recipe) if args.recipe else (None, {})
     given = {"data": args.data, "init_weights": args.init_weights, "teacher": args.teacher}
     if "recipe" in content and "data" in content:  # a run's config.json
-        stored = _stored(content, args.recipe, with_teacher=not args.find_lr)
+        stored = _stored(content, str(args.recipe), with_teacher=not args.find_lr)
         taken = {name: value for name, value in stored.items() if value is not None and given[name] is None}
         if taken:
             console.say(f"from {args.recipe}: {' '.join(f'--{name}={value}' for name, value in taken.items())}")
@@ -65,6 +90,9 @@ def fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
             + (f" (no shards in {SHARDS}; the built-in demo set takes their place)" if data == DEMO else "")
         )
     recipe = override(recipe or recipes.load(_default_recipe(data, given["init_weights"] is not None)), overrides)
+    if recipe.name == recipes.FINETUNE.name and given["init_weights"] is None:
+        given["init_weights"] = Path(FINETUNED)
+        console.say(f"no --init_weights: fine-tuning {FINETUNED}, which was trained on ImageNet")
     unused = [name for name in overrides if name.startswith("distill_")]
     if unused and given["teacher"] is None:
         raise InputError(f"--{unused[0]} needs a teacher: name one with --teacher")
@@ -78,8 +106,10 @@ def fresh(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
     )
 
 
-def _read_recipe(name: str) -> tuple[Recipe, dict[str, Any]]:
+def _read_recipe(name: str | Recipe) -> tuple[Recipe, dict[str, Any]]:
     """Reads a recipe by name or from a file. Also returns the content of the file, {} for a name."""
+    if isinstance(name, Recipe):
+        return name, name.to_dict()
     if not name.endswith(".json"):
         return recipes.load(name), {}
     content = typed.read_json(Path(name))
@@ -130,7 +160,7 @@ def _chosen(overrides: dict[str, Any], content: dict[str, Any], init_weights: Pa
     return set(overrides) | fitted.intersection(content.get("recipe", content))
 
 
-def resumed(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
+def resumed(args: Request | argparse.Namespace, overrides: dict[str, Any]) -> Settings:
     """Returns the settings of the run that --resume continues.
 
     Raises:

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import sys
-from collections.abc import Container
+import random
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config  # TensorFlow does not export `disable_op_determinism`
 
-from sqznet import __version__
 from sqznet.core import console, files, plots, startup
 from sqznet.core.errors import InputError, TryAgain
-from sqznet.data import corruption
+from sqznet.core.version import __version__
+from sqznet.data import build, corruption
+from sqznet.data import manifest as manifests
 from sqznet.data.manifest import Manifest
 from sqznet.data.sources import listing
 from sqznet.predict import inference
 from sqznet.recipes import Recipe, fitting
 from sqznet.runs import best, checkpoint, run_folder
-from sqznet.train import finetune
+from sqznet.train import cluster, finetune, settings
 from sqznet.train import strategy as strategies
 from sqznet.train.cluster import Cluster
 from sqznet.train.finetune import Origin
 from sqznet.train.run import Run
+from sqznet.train.settings import Settings
 
 
-def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any]:
-    """Returns the content of config.json."""
+def config(run: Run, strategy_name: str, origin: Origin | None, command: Sequence[str]) -> dict[str, Any]:
+    """Returns the content of config.json. `command` is the command line that started the run, () for a Python call."""
     return {
         "sqznet": __version__,
         "recipe": run.recipe.to_dict(),
@@ -44,7 +47,7 @@ def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any
         "total_steps": run.schedule.total_steps,
         "strategy": strategy_name,
         "replicas": run.strategy.num_replicas_in_sync,
-        "command": ["python", "-m", "sqznet.train", *sys.argv[1:]],
+        "command": list(command),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
@@ -53,12 +56,41 @@ def config(run: Run, strategy_name: str, origin: Origin | None) -> dict[str, Any
     }
 
 
+def train_job(
+    job: Settings, *, strategy_name: str = "mirrored", machines: Cluster | None = None, **options: Any
+) -> Run:
+    """Trains what `settings.settle` has found. Builds the demo set first if the job needs it.
+
+    Args:
+        options: of `train`.
+
+    Raises:
+        InputError, Stopped: as `train`.
+    """
+    if job.data == settings.DEMO and not (settings.DEMO / manifests.FILE).is_file():
+        build.build_demo(settings.DEMO)
+    if strategy_name == "multiworker" and machines is None:
+        machines = cluster.find(None, None)
+    return train(
+        manifests.load(job.data, whole=not options.get("max_bad_records")),
+        job.recipe,
+        strategy_name=strategy_name,
+        machines=machines,
+        run_dir=job.run_dir,
+        resume=job.resume,
+        init_weights=job.init_weights,
+        chosen=job.chosen,
+        teacher=job.teacher,
+        **options,
+    )
+
+
 def train(
     manifest: Manifest,
     recipe: Recipe,
     *,
     strategy_name: str,
-    replicas: int | None,
+    replicas: int | None = None,
     machines: Cluster | None = None,
     run_dir: Path,
     resume: bool,
@@ -66,8 +98,9 @@ def train(
     chosen: Container[str] = (),
     teacher: Path | None = None,
     deterministic: bool | None = None,
+    command: Sequence[str] = (),
     **options: Any,
-) -> None:
+) -> Run:
     """Trains `recipe` on `manifest` and writes the run folder `run_dir`.
 
     Args:
@@ -78,7 +111,11 @@ def train(
         teacher: a model to learn from, besides the labels.
         deterministic: whether every operation must give the same bits each time. None means only without GPUs, where
             this costs nothing.
-        options: `keep`, `save_minutes`, `max_bad_records`, `data_service` and `profile` of `Run`.
+        command: the command line, for config.json.
+        options: `keep`, `save_minutes`, `max_bad_records`, `data_service`, `profile` and `callbacks` of `Run`.
+
+    Returns:
+        The finished run.
 
     Raises:
         InputError: the arguments do not fit together. The message says what to change.
@@ -92,17 +129,21 @@ def train(
     is_chief = machines is None or machines.index == 0
     # The chief clears the folder before it connects to the other workers, which may write to the folder right after
     # that.
-    with run_folder.claimed(run_dir) if is_chief else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_random_states_kept())
+        if is_chief:
+            stack.enter_context(run_folder.claimed(run_dir))
         # This comes before any model is loaded: TensorFlow's devices cannot be configured once they have been used.
         with machines.waiting_for_all() if machines else contextlib.nullcontext():
             strategy = strategies.create(strategy_name, replicas, machines)
         if deterministic or (deterministic is None and not tf.config.list_physical_devices("GPU")):
-            tf.config.experimental.enable_op_determinism()
+            stack.enter_context(_deterministic())
         if not resume and is_chief and checkpoint.steps(run_dir):
             raise InputError(
                 f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run_dir"
             )
-        console.log_to(run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log")
+        log = run_dir / run_folder.LOGS / f"worker-{strategies.worker(strategy)}.log"
+        stack.enter_context(console.logging_to(log))
         origin = finetune.load(init_weights) if init_weights and not resume else None
         if origin:
             recipe = origin.adapt(recipe, chosen)
@@ -120,7 +161,7 @@ def train(
                 if origin:
                     load_initial_weights(origin, run)
                 if run.is_chief:
-                    files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin))
+                    files.write_json(run_dir / run_folder.CONFIG, config(run, strategy_name, origin, command))
             _print_settings(run, strategy_name)
             run.train()
         except tf.errors.OpError as error:
@@ -130,6 +171,33 @@ def train(
             raise TryAgain(lost) from None
         if run.is_chief:
             _conclude(run)
+    return run
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Makes operations deterministic in the block: each gives the same bits each time.
+
+    This ends with the block, because operations of the caller that have no seed would fail.
+    """
+    was_enabled = tf_config.is_op_determinism_enabled()
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not was_enabled:
+            tf_config.disable_op_determinism()
+
+
+@contextlib.contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Restores the random generators of Python and NumPy after the block. A run seeds them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def _lost_peer(error: tf.errors.OpError, machines: Cluster | None, service: str | None, run_dir: Path) -> str | None:
@@ -175,7 +243,6 @@ def _conclude(run: Run) -> None:
         left_out = console.counted(len(run.bad), "bad record was", "bad records were")
         console.result(f"{left_out} left out: {run.run_dir / corruption.LIST}")
     console.result(f"run folder: {run.run_dir}")
-    console.next_step("sqznet.evaluate", f"--model={run.run_dir}")
 
 
 def load_initial_weights(origin: Origin, run: Run) -> None:

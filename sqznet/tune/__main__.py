@@ -15,11 +15,13 @@
 Spaces: rates, augmentation, default (both, and schedule, optimizer, batch, activation, bypass), or a JSON file such as
 {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"}, "activation": ["relu", "elu"]}.
 
-Writes trials.csv, a parallel-coordinates plot and best.json. Then trains the recipe and the best settings in full, and
-prints which is better (--no-compare skips this). Every trial is a run folder; python -m sqznet.runs --runs=OUT/trials
-lists them. The best of many trials looks better on val than it is, so keep a separate test split.
+The search writes trials.csv, a parallel-coordinates plot and best.json. Then it trains the recipe and the best settings
+in full, and prints which is better. --no-compare skips these trainings. Every trial is a run folder. python -m
+sqznet.runs --runs=OUT/trials lists the trials. The val accuracy of the best trial is too high, because it is the best
+of many. Therefore keep a separate test split.
 
-Ctrl-C or SIGTERM lets the current trial save its state first. The same command continues the search, also after a kill.
+After Ctrl-C or SIGTERM, the current trial saves its state before the search ends. The same command continues the
+search, also after a kill.
 """
 
 from __future__ import annotations
@@ -40,15 +42,15 @@ ROLES = ("chief", "worker")
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.tune", __doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of shards from sqznet.data")
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards that sqznet.data has built")
     parser.add_argument("--recipe", default="imagenette", help="recipe to improve: a name or a .json file")
     parser.add_argument(
         "--epochs",
         type=cli.positive,
-        help="epochs of a trial, with Hyperband of the longest trials; default the recipe's",
+        help="epochs of a trial, or with Hyperband of the longest trials; default: the recipe's",
     )
     parser.add_argument("--tuner", choices=TUNERS, default="hyperband", help="search algorithm")
-    parser.add_argument("--trials", type=cli.positive, default=12, help="number of trials, failed ones included")
+    parser.add_argument("--trials", type=cli.positive, default=12, help="number of trials, including failed trials")
     parser.add_argument("--space", default="default", help="rates, augmentation, default, or a .json file")
     parser.add_argument(
         "--seed", type=cli.whole, default=0, help="seed of the search; each trial trains with the recipe's seed"
@@ -68,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=True,
         help="at the end, train the recipe and the best settings in full, and print which is better",
     )
-    parser.add_argument("--out", type=Path, help="folder of the search; default tuning/TIME")
+    parser.add_argument("--out", type=Path, help="folder of the search; default: tuning/TIME")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Defines KerasTuner's oracles, which choose the next trial, so that a kill at any moment does no harm.
+"""Defines KerasTuner's oracles, which choose the next trial. A kill at any moment does no harm to them.
 
-KerasTuner writes oracle.json and trial.json in place, so a kill could leave half a file, lose a trial, or train it
-twice. It also takes seed 0 as no seed.
+KerasTuner writes oracle.json and trial.json in place. Therefore a kill could leave half a file, lose a trial, or train
+a trial twice. KerasTuner also treats seed 0 as no seed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class Random(_DurableOracle, keras_tuner.oracles.RandomSearchOracle):
 
 
 class Bayesian(_DurableOracle, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Bayesian optimization. Its random state depends only on the number of the trial, so a restart keeps it."""
+    """Bayesian optimization.
+
+    The random state depends only on the number of the trial, so a restart does not change it.
+    """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         self._random_state = np.random.RandomState(self.seed + len(self.trials))
@@ -68,9 +71,9 @@ class Bayesian(_DurableOracle, keras_tuner.oracles.BayesianOptimizationOracle):
 
 
 class Hyperband(_DurableOracle, keras_tuner.oracles.HyperbandOracle):
-    """Hyperband that starts with fewer short trials, so that the best of them can continue within `trials` trials.
+    """Hyperband with fewer short trials at its start, so that the best of them can continue within `trials` trials.
 
-    KerasTuner's Hyperband starts with so many short trials that a search of a dozen trials would end before any of them
+    KerasTuner's Hyperband starts with many short trials. A search of a dozen trials would end before any of them
     continues.
     """
 

@@ -1,4 +1,4 @@
-"""Writes the results of a search: trials.csv, a plot, the best settings as a recipe, and a printed table."""
+"""Writes the results of a search: trials.csv, a plot, and the best settings as a recipe. Prints a table."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def conclude(
     """Writes and prints the results.
 
     Args:
-        compared_by: flags of `sqznet.train` for the comparison of the recipe with the best settings, both trained in
-            full. None skips the comparison.
+        compared_by: flags of `sqznet.train` for the comparison. The comparison trains the recipe and the best settings
+            in full. None skips the comparison.
         data: the set that the trials were trained on.
         origin: the weights that every trial started from. These weights decide the network.
 
@@ -93,7 +93,7 @@ def conclude(
 
 
 def _compare(out: Path, recipe: Recipe, found: Recipe, flags: list[str], records: int) -> None:
-    """Trains both recipes in full, and prints which is better. Trials are too short to tell.
+    """Trains both recipes in full, and prints which is better. Trials are too short for this comparison.
 
     Args:
         records: size of the val split.

@@ -1,8 +1,10 @@
-"""Runs the trials of a search. Each trial is a run of `sqznet.train` in its own process with settings from an oracle.
+"""Runs the trials of a search.
 
-The folder of a trial is a run folder. A restarted search keeps the finished trials, and the running trial continues
-from its last checkpoint. A signal to the search goes to the trial, which saves its state and ends. If the search is
-killed, the trial does the same (`sqznet.core.child`).
+Each trial is a run of `sqznet.train` in its own process. An oracle chooses its settings.
+
+The folder of a trial is a run folder. A restarted search keeps the finished trials, and the unfinished trial continues
+from its last checkpoint. The search forwards a signal to the trial, and the trial saves its state and ends. If the
+search is killed, the trial also saves its state and ends (`sqznet.core.child`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _HYPERBAND_EPOCHS = "tuner/epochs"
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A finished trial."""
+    """Describes a finished trial."""
 
     name: str
     values: dict[str, Any]  # of the searched fields
@@ -50,9 +52,9 @@ class Search(keras_tuner.engine.base_tuner.BaseTuner):
     def __init__(self, oracle: keras_tuner.Oracle, recipe: Recipe, folder: Path, flags: list[str]) -> None:
         """
         Args:
-            recipe: the values of a trial replace fields of it.
-            folder: of the search.
-            flags: of `sqznet.train`, such as --data and --strategy.
+            recipe: the values of a trial replace fields of this recipe.
+            folder: folder of the search.
+            flags: flags of `sqznet.train`, such as --data and --strategy.
         """
         self.recipe, self.folder, self.flags = recipe, folder, flags
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the file that it continues from
@@ -179,7 +181,7 @@ def _reason(message: str | None) -> str:
 
 
 def recipe_of(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """Returns the recipe of a trial. The values contain the epochs if the tuner is Hyperband."""
+    """Returns the recipe of a trial. With Hyperband, the values of the trial contain the number of epochs."""
     made = spaces.apply(recipe, _searched(values)).replace(name=f"{recipe.name}-trial")
     epochs = values.get(_HYPERBAND_EPOCHS)
     if not epochs:
@@ -202,7 +204,7 @@ def shown(value: Any) -> str:
 
 
 def _searched(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values without the values of KerasTuner itself."""
+    """Returns the values without KerasTuner's own values."""
     return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 
 

@@ -1,4 +1,4 @@
-"""Runs one search from the flags to the results. Holds the lock of the folder meanwhile."""
+"""Runs one search from the flags to the results. Holds the lock of the folder during the search."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, recipe: Recipe, space: spaces.Space, out: Path
 def _locked(out: Path, role: str | None) -> Iterator[None]:
     """Prevents a second search, or a second chief, in a folder. A worker gets the lowest number whose lock is free.
 
-    So a worker that is started again gets the number of a killed worker, and continues the trial of that worker.
+    Therefore a worker that is started again gets the number of a killed worker, and continues the trial of that worker.
 
     Raises:
         InputError: another process searches in `out`.

@@ -1,11 +1,11 @@
-"""Reads the search space: fields of the recipe with the values to try, from a JSON file.
+"""Reads the search space from a JSON file. The space contains fields of the recipe, with the values to try.
 
   {"learning_rate": {"min": 0.01, "max": 0.4, "scale": "log"},
    "label_smoothing": {"min": 0, "max": 0.2},
    "global_batch_size": [32, 64, 128],
    "train_sizes": ["", "0:64,14:96"]}
 
-A list is a choice. A range includes its ends. Values have the form of the flags of `sqznet.train`.
+A list contains the possible values. A range includes its ends. Values have the form of the flags of `sqznet.train`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _ends(values: Any) -> list[Any]:
 
 
 def _check_in(recipe: Recipe, field: str, value: Any, space: Space, where: str) -> None:
-    """Refuses a value that is not valid in the recipe, neither alone nor with the other fields of the space."""
+    """Refuses a value that is not valid in the recipe, alone or together with the other fields of the space."""
     try:
         apply(recipe, {field: value})
     except InputError as error:
@@ -108,7 +108,7 @@ def without_network_fields(space: Space, name: str) -> Space:
 
 
 def _check(field: str, values: Any, where: str) -> None:
-    """Refuses an unknown field, and values that are neither choices nor a range of its type."""
+    """Refuses an unknown field, and values that are neither choices nor a range of the type of the field."""
     check_field(field, where)
     if field == "name":
         raise InputError(f"{where}: name cannot be searched")

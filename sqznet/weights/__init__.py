@@ -32,7 +32,10 @@ IMAGENET_TRAIN = "ImageNet (ILSVRC 2012) train"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Properties that a file may not state. None means: as in the file, or as usual for its format."""
+    """Contains properties that a file may not state.
+
+    None means the value in the file, or the usual value of its format.
+    """
 
     input: str | None = None  # key of CONVENTIONS
     activation: str | None = None
@@ -42,7 +45,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Published:
-    """A checked SqueezeNet, ready to be built."""
+    """Contains a checked SqueezeNet from which a model can be built."""
 
     found: Found
     network: Network
@@ -50,7 +53,10 @@ class Published:
     card: Card
 
     def with_geometry(self, given: dict[str, Any]) -> Published:
-        """Returns the same network. Its card contains the user's scaling and cropping (`geometry.given`)."""
+        """Returns the same network with another card.
+
+        The card contains the user's scaling and cropping (`geometry.given`).
+        """
         if not given:
             return self
         preprocessing = geometry.applied(self.card.preprocessing, given)
@@ -60,10 +66,11 @@ class Published:
 
 
 def read(source: Path, options: ImportOptions = ImportOptions()) -> Published:
-    """Reads a file of weights. `source` is its path, or a name of the catalogue, whose file is downloaded.
+    """Reads a file of weights. `source` is a path, or a name of the catalogue. The file of a name is downloaded.
 
     Raises:
-        InputError: the file is damaged or no SqueezeNet, or neither the file nor the options state what is needed.
+        InputError: the file is damaged, or its network is not a SqueezeNet. Or neither the file nor the options state a
+            property that is needed.
     """
     entry = CATALOGUE.get(str(source)) if not source.exists() else None
     if entry is None and not source.exists():
@@ -125,7 +132,7 @@ def _classes(count: int, given: tuple[str, ...] | None, path: Path) -> tuple[tup
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads the class names in a file, in the order of their labels, by the same rules as the labels.txt of shards.
+    """Reads the class names in a file, in the order of their labels. The rules are those for the labels.txt of shards.
 
     Raises:
         InputError: the file cannot be read.
@@ -138,7 +145,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def build(published: Published) -> keras.Model:
-    """Builds the Keras model, from uint8 RGB pixels 0..255 to logits."""
+    """Builds the Keras model, which takes uint8 RGB pixels 0..255 and gives logits."""
     from sqznet.network import model as models
 
     convention = published.convention

@@ -6,10 +6,11 @@
   python -m sqznet.weights --source=squeezenet_v1.0.caffemodel --out=models/v1.0.keras
   python -m sqznet.weights --source=squeezenet.onnx --input=torchvision --out=models/v1.1.keras
 
-Reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files without
-Caffe, MXNet or PyTorch, and detects the format by content. Layers may have the names of Caffe's release, FireNet or
-torchvision. Prefixes such as `module.` are ignored. A last layer with another name is identified by its shape. Other
-commands take the name or the file as a model, too: `python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
+The command reads Deep Compression .net, Caffe .caffemodel and .npz, MXNet .params, PyTorch .safetensors and ONNX files.
+The command does not need Caffe, MXNet or PyTorch. The command detects the format by content. The layers may have the
+names that Caffe's release, FireNet or torchvision use. Prefixes such as `module.` are ignored. A last layer with
+another name is identified by its shape. Other commands also take the name or the file as a model: `python -m
+sqznet.predict --model=squeezenet-v1.1 photo.jpg`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="the .keras file to write")
     parser.add_argument("--list", action="store_true", help="show the names, with size, licence and stated accuracy")
     parser.add_argument(
-        "--input", help="pixels it was trained on: caffe, torchvision, article or raw; default as usual for the format"
+        "--input",
+        help="pixels of its training: caffe, torchvision, article or raw; default: as usual for the format",
     )
-    parser.add_argument("--activation", choices=recipes.ACTIVATIONS, help="if the file does not state it; default relu")
     parser.add_argument(
-        "--image_size", type=cli.positive, help="side of the input images, in pixels; default as published"
+        "--activation", choices=recipes.ACTIVATIONS, help="activation, if the file states none; default: relu"
+    )
+    parser.add_argument(
+        "--image_size", type=cli.positive, help="side of the input images, in pixels; default: as published"
     )
     parser.add_argument(
         "--labels", type=Path, help="class names, one a line (daisy or 0:daisy), unless they are ImageNet's 1,000"

@@ -1,4 +1,7 @@
-"""Finds convolutions that no activation follows. In sqznet's networks only those of bypasses have none."""
+"""Finds convolutions that no activation follows.
+
+In sqznet's networks, only the convolutions of bypasses have no activation.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sqznet.network.architecture import FIRES
 
 @dataclass(frozen=True)
 class Node:
-    """A layer of a graph."""
+    """Describes a layer of a graph."""
 
     kind: str  # convolution, activation, concat, passing (an activation may come after it instead), or other
     name: str  # our name of a convolution, else empty
@@ -35,7 +38,7 @@ def missing(nodes: list[Node]) -> list[str]:
 
 
 def _missing_by_order(nodes: list[Node]) -> list[str]:
-    """Returns the squeeze convolutions that no activation follows, in fire modules where one follows both expands."""
+    """Returns the squeeze convolutions without an activation, in fire modules whose expand convolutions have one."""
     activated, before = set(), ""
     for node in nodes:
         if node.kind == "activation":

@@ -1,7 +1,7 @@
 """Reads Caffe's `.caffemodel`: a NetParameter in protobuf (BVLC/caffe, src/caffe/proto/caffe.proto).
 
-Both lists of layers are read: `layers`, of Caffe before 2014 (V1LayerParameter), and `layer`. Only the fields below are
-declared; protobuf skips all others. Names are declared as bytes, because they may not be UTF-8.
+This module reads both lists of layers: `layer`, and `layers` of Caffe before 2014 (V1LayerParameter). Only the fields
+below are declared. protobuf skips all other fields. Names are declared as bytes, because they may not be UTF-8.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SCHEMA: protobuf.Schema = {
 
 @functools.cache
 def _net_class() -> Any:
-    """Returns the protobuf class of Net, built from the table above."""
+    """Builds the protobuf class of Net from the table above."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_type = descriptor_pb2.FieldDescriptorProto
@@ -79,7 +79,7 @@ def _net_class() -> Any:
 
 
 def looks_like(content: bytes) -> bool:
-    """Checks for the first field of a NetParameter: its name, or a layer of either kind."""
+    """Checks for the first field of a NetParameter: the name, or a layer of either kind."""
     return content[:1] in (b"\x0a", b"\x12") or content[:2] == b"\xa2\x06"
 
 
@@ -120,7 +120,10 @@ def read(content: bytes, where: str) -> Found:
 
 
 def _end(layers: list[Any]) -> int:
-    """Counts the layers up to the average pooling at the end. Later layers only use or measure its output."""
+    """Counts the layers up to the average pooling at the end.
+
+    Later layers only use or measure the output of the network.
+    """
     last = max((place for place, layer in enumerate(layers) if layer.blobs), default=len(layers))
     averages = [place for place, layer in enumerate(layers) if layer.type in _POOLING and layer.pooling_param.pool == 1]
     return next((place + 1 for place in averages if place > last), len(layers))

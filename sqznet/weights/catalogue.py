@@ -1,4 +1,4 @@
-"""Lists published weights by name: their address, hash, licence and stated accuracy.
+"""Lists published weights by name, with address, hash, licence and stated accuracy.
 
 Hashes, sizes and addresses of the Caffe files are those of OpenVINO's Open Model Zoo (models/public/squeezenet1.0 and
 1.1, model.yml). The authors measured the accuracy on ImageNet's validation set, n = 50,000.
@@ -17,7 +17,7 @@ _COMPRESSED = "https://github.com/songhan/SqueezeNet-Deep-Compression/raw/5623e3
 
 @dataclass(frozen=True)
 class Publication:
-    """A file of weights that can be downloaded."""
+    """Describes a file of weights that can be downloaded."""
 
     url: str
     bytes: int

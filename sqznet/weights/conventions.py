@@ -1,4 +1,7 @@
-"""Describes the pixels that published networks were trained on, so that imported networks can take RGB 0..255."""
+"""Describes the pixels that published networks were trained on.
+
+With these facts, imported networks can take RGB 0..255.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sqznet.images.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Convention:
-    """Colour order and scale of the input. Means and deviations are R, G, B, for pixels of 0..255."""
+    """Contains colour order and scale of the input. Means and deviations are R, G, B, for pixels of 0..255."""
 
     about: str
     colour_order: str

@@ -1,6 +1,6 @@
-"""Holds the result of every importer, the convolutions of a network, and checks that they form a SqueezeNet.
+"""Defines the result of every importer: the convolutions of a network. Checks that they form a SqueezeNet.
 
-Kernels are float32 (out, in, height, width), biases float32 (out,), as the published files have them.
+Kernels are float32 (out, in, height, width), and biases are float32 (out,), as in the published files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Found:
-    """The content of a file of weights. None means that the file does not tell."""
+    """Contains the content of a file of weights. None means that the file does not state this property."""
 
     convolutions: dict[str, Convolution]  # by our names, such as fire2_expand3x3
     pixels: str | None = None  # key of CONVENTIONS
@@ -88,7 +88,8 @@ def pair(arrays: dict[str, np.ndarray], where: str) -> dict[str, Convolution]:
     """Groups arrays with names such as `LAYER/weights` and `LAYER/bias` into convolutions by layer. Ignores counters.
 
     Raises:
-        InputError: a kernel without its bias, a bias without its kernel, another name, or no floating-point numbers.
+        InputError: a kernel has no bias, a bias has no kernel, an array has another name, or an array has no
+            floating-point numbers.
     """
     kernels: dict[str, tuple[str, np.ndarray]] = {}  # by layer: the name of the array, and the array
     biases: dict[str, tuple[str, np.ndarray]] = {}
@@ -157,12 +158,12 @@ def check(found: Found, where: str) -> Network:
 
 
 def _usual_padding(arch: str, pixels: str | None) -> int:
-    """Returns conv10's usual padding. Caffe's v1.0 pads with zeros there. Its v1.1 and other networks do not."""
+    """Returns conv10's usual padding. Only v1.0 of Caffe pads the input of conv10 with zeros."""
     return 1 if arch == "v1.0" and pixels == "caffe" else 0
 
 
 def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
-    """Returns a hint about a first or last layer with another name that its shape does not identify."""
+    """Returns a hint about a first or last layer that has another name and cannot be identified by its shape."""
     known = shapes(Network(1, bypass="complex"))
     strangers = [f"{name!r} {each.kernel.shape}" for name, each in convolutions.items() if name not in known]
     if not strangers:
@@ -175,7 +176,7 @@ def _hint(missing: str, convolutions: Mapping[str, Convolution]) -> str:
 
 
 def _spellings(convolutions: Mapping[str, Convolution], expected: Mapping[str, object]) -> str:
-    """Returns names under which a missing layer would be found, if there are layers of unknown names."""
+    """Returns the names that this package knows for a missing layer, if the file has layers with unknown names."""
     strangers = [repr(name) for name in convolutions if name not in expected]
     if not strangers:
         return ""

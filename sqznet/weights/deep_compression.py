@@ -1,9 +1,10 @@
 """Reads the file of the Deep Compression release (Han et al. 2015, arXiv 1510.00149): SqueezeNet in 660 KiB.
 
-Little-endian, without a magic number. First, for each of the 26 convolutions, the number n of its stored codes, uint32.
-Then follow for each convolution a codebook of 256 float32, its biases as float32, n codes as uint8, and n relative
-positions of 4 bits, the low half of a byte first. A code is `position + 1` places after the previous one in the
-flattened (out, in, height, width) kernel. The weights between two codes are the codebook's entry 0.
+The file is little-endian and has no magic number. The file begins with the number n of stored codes of each of the 26
+convolutions, uint32. The data of each convolution follow: a codebook of 256 float32, the biases as float32, n codes as
+uint8, and n relative positions of 4 bits, the low half of a byte first. A code is `position + 1` places after the
+previous code in the flattened (out, in, height, width) kernel. The weights between two codes are the codebook's entry
+0.
 """
 
 from __future__ import annotations

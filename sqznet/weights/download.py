@@ -1,7 +1,7 @@
 """Downloads a file of the catalogue once. Resumes an interrupted download, and checks the file's hash.
 
-The cache is the folder named by SQZNET_CACHE, else ~/.cache/sqznet. A file copied there by hand is used as well, if it
-has the file name of the catalogue's address.
+The environment variable SQZNET_CACHE names the cache folder. The default is ~/.cache/sqznet. You can copy a file into
+this folder by hand, under the file name of the address in the catalogue.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str, entry: Publication, cache: Path) -> Path:
-    """Returns the path of the cached file. Downloads the file if it is not there yet.
+    """Returns the path of the cached file. Downloads the file if it is not in the cache yet.
 
     Raises:
-        InputError: the file cannot be downloaded, or its hash is wrong. The cache then contains no file of that name,
-            but it may contain the received part (`.part`), with which the next call continues.
+        InputError: the file cannot be downloaded, or its hash is wrong. The cache then contains no file of that name.
+            The cache may contain the received part (`.part`), and the next call continues from this part.
     """
     path = cache / entry.file_name
     try:
@@ -69,7 +69,7 @@ def _check(path: Path, name: str, entry: Publication) -> None:
 
 
 def _download(name: str, entry: Publication, partial: Path, path: Path) -> None:
-    """Completes `partial`, which may already contain the beginning of the file."""
+    """Downloads the rest of a file to `partial`, which may already contain the beginning."""
     reason = ""
     kind: type[InputError] = TryAgain
     for attempt in range(ATTEMPTS):

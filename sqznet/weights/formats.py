@@ -1,4 +1,7 @@
-"""Detects the format of a file of weights by its content, and imports it. Loads neither TensorFlow nor pickles."""
+"""Detects the format of a file of weights by its content, and imports the file.
+
+Loads neither TensorFlow nor pickles.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def read(path: Path) -> tuple[str, Found]:
     """Returns the name of the file's format, and the content of the file.
 
     Raises:
-        InputError: there is no such file, or the file is too large, of no known format, damaged, or no SqueezeNet.
+        InputError: there is no such file, or the file is too large, damaged, of an unknown format, or not a SqueezeNet.
     """
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Reads MXNet's `.params`: a list of arrays, then their names (apache/mxnet, src/ndarray/ndarray.cc).
+"""Reads MXNet's `.params` files: a list of arrays, then the names of the arrays (apache/mxnet, src/ndarray/ndarray.cc).
 
 Little-endian: uint64 0x112, uint64 0, uint64 count, the arrays, uint64 count, the names (uint64 length, bytes). Each
 array is, by its first uint32:

@@ -1,9 +1,10 @@
 """Maps the names of layers in a file to the convolutions of a SqueezeNet. All importers that use names call `read`.
 
-Supported are the names of Caffe's release (`fire2/squeeze1x1`), of its authors' other files (FireNet:
-`fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`), of torchvision (`features.3.squeeze`), and
-MXNet's automatic names, which are numbered. Prefixes (`module.`, `backbone.model.`) and separators are ignored.
-Modules that are only numbered (`net.3.squeeze`, `fires.0.squeeze1x1`) are supported if there are exactly eight of them.
+This module knows the names of Caffe's release (`fire2/squeeze1x1`). This module knows the names of other files of the
+same authors (FireNet: `fire2/conv1x1_1`, `fire2/conv1x1_2`, `fire2/conv3x3_2`, `conv_final`). This module also knows
+the names of torchvision (`features.3.squeeze`), and MXNet's automatic names, which are numbered. Prefixes (`module.`,
+`backbone.model.`) and separators are ignored. This module accepts modules that are only numbered (`net.3.squeeze`,
+`fires.0.squeeze1x1`) if there are exactly eight of them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _INSIDE = re.compile(r"fire_?\d|features_\d+_")  # in a fire module, where a nam
 
 @dataclass(frozen=True)
 class Named:
-    """The convolutions of a file by sqznet's names. Unknown layers keep their own names."""
+    """Contains the convolutions of a file by sqznet's names. Unknown layers keep their own names."""
 
     convolutions: dict[str, Convolution]
     ours: dict[str, str]  # by the file's name
@@ -103,7 +104,10 @@ def _plain(name: str) -> str:
 
 
 def _fires(numbers: Iterable[int], only_eight: bool) -> dict[int, str]:
-    """Maps the numbers in the names to fire modules: of eight numbers the smallest is fire2, and so on."""
+    """Maps the numbers in the names to fire modules.
+
+    The smallest of eight numbers is fire2, the next is fire3, and so on.
+    """
     ordered = sorted(numbers)
     if len(ordered) == len(FIRES):
         return dict(zip(ordered, FIRES, strict=True))
@@ -122,7 +126,10 @@ def _ours(plain: str, match: re.Match[str] | None, fires: dict[int, str]) -> str
 
 
 def _by_shape(left: Mapping[str, Convolution], taken: set[str]) -> dict[str, str]:
-    """Finds missing convolutions whose shape exactly one of the remaining layers has: mostly a new last layer."""
+    """Finds missing convolutions whose shape only one of the remaining layers has.
+
+    In most cases it is a new last layer.
+    """
     found = {}
     for missing in OURS:
         if missing not in taken:

@@ -1,7 +1,7 @@
-"""Reads weights from a NumPy archive. It has a kernel (out, in, height, width) and a bias for each layer.
+"""Reads weights from a NumPy archive. The archive has a kernel (out, in, height, width) and a bias for each layer.
 
-Names such as `<layer>/weights` and `<layer>/bias` mean a network of Caffe. Torchvision's names are known too. Other
-names do not tell which pixels the network was trained on.
+Names such as `<layer>/weights` and `<layer>/bias` mean a network of Caffe. This module also knows the names of
+torchvision. Other names do not show which pixels the network was trained on.
 
 `numpy.load` is not used, because it trusts the sizes in a header.
 """
@@ -53,8 +53,9 @@ def read(content: bytes, where: str) -> Found:
 def _check_directory(content: bytes, where: str) -> None:
     """Refuses a list of members that is too long, before `zipfile` creates objects for it.
 
-    The last 22 bytes of an archive without a comment state the length of the list. A record of 20 bytes before them
-    means that the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither comment nor record.
+    The last 22 bytes of an archive without a comment state the length of the list. If a record of 20 bytes is before
+    them, the numbers are elsewhere (PKWARE's APPNOTE, 4.3.15 and 4.3.16). NumPy writes neither a comment nor this
+    record.
     """
     size = int.from_bytes(content[-10:-6], "little")
     plain = content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0" and content[-42:-38] != b"PK\x06\x07"

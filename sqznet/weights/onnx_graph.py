@@ -1,4 +1,4 @@
-"""Imports any ONNX file of a SqueezeNet: convolutions are identified by their places in the graph.
+"""Imports any ONNX file of a SqueezeNet. Convolutions are identified by their places in the graph.
 
 Only operators of a SqueezeNet are supported. A graph that scales its pixels is refused.
 """
@@ -40,12 +40,12 @@ _MODEL: protobuf.Schema = {2: None, 3: None, 4: None, 6: None, 7: _GRAPH, 8: {1:
 
 
 def looks_like(content: bytes) -> bool:
-    """Checks for the first field of a ModelProto, a version below 128."""
+    """Checks for the first field of a ModelProto, which is a version below 128."""
     return content[:1] == b"\x08"
 
 
 def read(content: bytes, where: str) -> Found:
-    """Reads the file. Raises InputError for a damaged file, data outside of it, or a graph of another network."""
+    """Reads the file. Raises InputError if it is damaged, has data in other files, or contains another network."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -139,7 +139,7 @@ class _Walk:
         raise self.refuse(node, f"after {place} is not part of one")
 
     def _check_layout(self, node: Any) -> None:
-        """Keeps track of tensors with channels last, which ONNX's operators do not take."""
+        """Keeps track of tensors with the channels last. ONNX's operators do not take such tensors."""
         last = node.input[0] in self.channels_last
         if node.op_type == "Transpose":
             if self.attribute(node, "perm", []) != (_TO_NCHW if last else _TO_NHWC):
@@ -218,7 +218,10 @@ class _Walk:
         raise self.refuse(node, f"after {place} is not part of one")
 
     def _block(self, node: Any, place: str) -> str:
-        """Returns the block whose output `place` is, with its pooling checked, or an empty string if there is none."""
+        """Returns the block whose output is `place`, or an empty string if there is none.
+
+        Checks the pooling of the block.
+        """
         block = place.removesuffix("_pool")
         if block not in _BLOCKS:
             return ""
@@ -266,7 +269,10 @@ class _Walk:
         return f"{block}_pool"
 
     def _side(self, node: Any, block: str) -> int:
-        """Returns the side of a block's output, in pixels, or 0 if the file does not state the size of its images."""
+        """Returns the side of a block's output in pixels.
+
+        Returns 0 if the file does not state the size of its images.
+        """
         try:
             return map_sides(self.arch, self.image_size)[block] if self.image_size else 0
         except InputError as error:

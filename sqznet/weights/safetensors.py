@@ -1,4 +1,4 @@
-"""Reads PyTorch weights from safetensors: torchvision's `features.0.weight` to `classifier.1.bias`, or other names."""
+"""Reads PyTorch weights from safetensors, with the names of torchvision (`features.0.weight`) or other names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNTERS = {"I64": "<i8", "I32": "<i4"}
 
 
 def looks_like(content: bytes) -> bool:
-    """Checks for a length of 8 bytes, then JSON."""
+    """Checks whether the file begins with a length of 8 bytes and JSON."""
     return content[8:9] == b"{"
 
 

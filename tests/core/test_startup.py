@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sqznet.core import startup
+from sqznet.core import processor, startup
 from sqznet.data import __main__ as data
 
 V1 = "4:memory:/elsewhere\n3:cpu,cpuacct:{}\n"
@@ -80,14 +80,14 @@ def test_the_banner_asks_tensorflow_whether_onednn_is_on():
     assert "no oneDNN" in in_python(program, TF_ENABLE_ONEDNN_OPTS="0").stdout
 
 
-@pytest.mark.skipif("avx2" not in startup.processor_features(), reason="needs a processor that oneDNN is turned on for")
+@pytest.mark.skipif("avx2" not in processor.features(), reason="needs a processor that oneDNN is turned on for")
 def test_the_banner_says_onednn_where_it_is_on():
     assert in_python(ONEDNN.format("os")).stdout.strip().endswith("cores, oneDNN")
 
 
 WRITES = """
 import os, sys
-from sqznet.core import startup
+from sqznet.core import processor, startup
 with startup.quiet():
     os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
     os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
@@ -111,7 +111,7 @@ def test_all_is_shown_where_the_block_fails_or_the_user_asks_for_it():
 
 LOGGERS = """
 import logging
-from sqznet.core import startup
+from sqznet.core import processor, startup
 startup.load_tensorflow()
 with startup.quiet():
     late = logging.StreamHandler()

@@ -11,7 +11,7 @@ import pytest
 from sqznet.core import cli, metrics
 from sqznet.core.errors import InputError
 from sqznet.evaluate import __main__ as evaluate
-from sqznet.evaluate import accuracy_report
+from sqznet.evaluate import accuracy_report, evaluation
 from sqznet.images import geometry
 from sqznet.predict import __main__ as predict
 from sqznet.predict import inference
@@ -136,10 +136,8 @@ def test_few_classes_are_all_listed_with_their_counts(capsys):
 
 
 def test_a_set_that_has_changed_since_the_training_is_told_of(trained_run, shard_set, tmp_path):
-    assert accuracy_report._changed_since(trained_run, shard_set) is None
+    assert evaluation._changed_since(trained_run, shard_set) is None
     changed = dataclasses.replace(shard_set, channel_means=(1.0, 2.0, 3.0))
     for model in (trained_run, trained_run / "best.keras"):
-        assert "has changed since" in accuracy_report._changed_since(model, changed)
-    assert (
-        accuracy_report._changed_since(trained_run, dataclasses.replace(changed, folder=tmp_path)) is None
-    )  # another set
+        assert "has changed since" in evaluation._changed_since(model, changed)
+    assert evaluation._changed_since(trained_run, dataclasses.replace(changed, folder=tmp_path)) is None  # another set

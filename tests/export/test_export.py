@@ -76,7 +76,7 @@ from sqznet.export import variants
 from sqznet.network import fold
 trained, _ = inference.load_keras(Path(sys.argv[1]))
 source = variants.ModelToExport(fold.inference_model(trained, 32), [])
-for variant in variants.choose("all", "none"):
+for variant in variants.choose(["all"], ["none"]):
     variant.write(source, Path(sys.argv[2]) / variant.file_name)
 """
 
@@ -197,13 +197,13 @@ def test_a_thousand_classes_stay_under_five_mebibytes(arch, limit, tmp_path):
 )
 def test_an_unknown_format_lists_the_known_ones(format, quantize, message):
     with pytest.raises(InputError, match=message):
-        variants.choose(format, quantize)
+        variants.choose([format], [quantize])
 
 
 def test_all_means_every_format_that_has_the_quantization():
-    assert [each.format for each in variants.choose("all", "none")] == ["savedmodel", "tflite", "onnx", "onnx_nchw"]
-    assert [each.format for each in variants.choose("all", "float16")] == ["tflite", "onnx", "onnx_nchw"]
-    assert variants.choose("all", "all") == list(variants.VARIANTS)
+    assert [each.format for each in variants.choose(["all"], ["none"])] == ["savedmodel", "tflite", "onnx", "onnx_nchw"]
+    assert [each.format for each in variants.choose(["all"], ["float16"])] == ["tflite", "onnx", "onnx_nchw"]
+    assert variants.choose(["all"], ["all"]) == list(variants.VARIANTS)
 
 
 def test_a_bundle_with_synthetic_pictures_has_no_photograph(trained_run, shard_set, tmp_path):

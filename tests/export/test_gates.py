@@ -100,7 +100,7 @@ def test_an_int8_file_that_always_predicts_one_class_is_not_written(
         broken(model, always_the_rarest)
         tflite.write_int8(int8.quantize(model, source.calibration), path)
 
-    (real,) = variants.choose("tflite", "int8")
+    (real,) = variants.choose(["tflite"], ["int8"])
     monkeypatch.setattr(variants, "VARIANTS", (variants.Variant(real.file_name, "tflite", "int8", one_answer),))
     message = r"agrees with the Keras model on only \d.* % of 33 records .* 90.00 % is required"
     with pytest.raises(InputError, match=message):
@@ -128,7 +128,7 @@ def test_too_much_accuracy_lost_is_refused_with_both_numbers(
 
 
 def test_bytes_that_change_from_one_conversion_to_the_next_are_refused(trained_run, shard_set, tmp_path, monkeypatch):
-    (real,) = variants.choose("onnx", "none")
+    (real,) = variants.choose(["onnx"], ["none"])
     counter = iter(range(9))
 
     def restless(source, path):

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from sqznet.core import startup
+from sqznet.core import processor
 from sqznet.core.errors import InputError
 from sqznet.export import audit, onnx_int8, tflite
 from sqznet.network import architecture, fold, model
@@ -19,7 +19,7 @@ from tests.export import processors
 
 SIZE = 64
 RNG = np.random.default_rng(0)
-FEATURES = startup.processor_features()
+FEATURES = processor.features()
 
 
 def network(activation: str, bypass: str = "none", conv10_padding: int = 0):

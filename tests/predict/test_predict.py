@@ -48,8 +48,8 @@ def test_predict_ranks_ties_as_evaluation_does(holiday):
 
     predictor = Predictor(Path("tied"), Tied(), Card(("a", "b", "c", "d"), Preprocessing(8, 8)))
     (tied,), _ = answer({holiday / "a.jpg": True}, predictor, top=3)
-    assert [each["index"] for each in tied.predictions] == [1, 2, 0]
-    assert metrics.score(Tied()(tied.pixels[None]), np.array([1])).top1 == 1
+    assert [each.index for each in tied.predictions] == [1, 2, 0]
+    assert metrics.score(Tied()(tied.predictions.pixels[None]), np.array([1])).top1 == 1
 
 
 def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypatch):
@@ -63,7 +63,7 @@ def test_only_the_photographs_of_the_sheet_are_kept_in_memory(holiday, monkeypat
     predictor = Predictor(Path("sure"), Sure(), Card(("a", "b"), Preprocessing(8, 8)))
     photos = {holiday / name: True for name in ("a.jpg", "b.jpg", "day 2/c.jpg")}
     answers, _ = answer(photos, predictor, top=1)
-    assert [each.pixels is not None for each in answers] == [True, True, False]
+    assert [each.predictions.pixels is not None for each in answers] == [True, True, False]
 
 
 def test_a_bad_photograph_is_named_and_the_others_are_answered(bundle, holiday, capsys):

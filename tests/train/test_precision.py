@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sqznet.core import startup
+from sqznet.core import processor
 from sqznet.core.errors import InputError
 from sqznet.network import architecture, model
 from sqznet.predict import inference
@@ -36,7 +36,7 @@ def test_a_gpu_gets_the_format_that_it_has_units_for(capability, expected):
     [({"avx2", "avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"), ({"amx_bf16"}, "bfloat16"), (set(), "float32")],
 )
 def test_a_processor_gets_bfloat16_only_if_it_computes_in_it(monkeypatch, features, expected):
-    monkeypatch.setattr(startup, "processor_features", lambda: frozenset(features))
+    monkeypatch.setattr(processor, "features", lambda: frozenset(features))
     assert precision.choose("auto") == expected
     assert precision.choose("float16") == "float16"
 

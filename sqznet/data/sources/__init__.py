@@ -1,8 +1,8 @@
-"""Sources of photographs. Each source lists its photographs, then yields their encoded bytes.
+"""Contains the sources of photographs. Each source lists its photographs, then yields their encoded bytes.
 
 `open_source("folder:PATH", ...)` opens a source. Each kind of source has its own module: folder, ilsvrc, tfds,
-tfrecord, synthetic. `listing` contains the types of all sources. The other modules are parts of these. A source stores
-the names of the photographs, not their content.
+tfrecord, synthetic. `listing` contains the types of all sources. The other modules contain parts of the sources. A
+source stores the names of the photographs and not their content.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def open_source(
         seed: decides which photographs are held out.
         holdout_per_class: photographs of each class to move from train to test; None means 50 for ilsvrc, as in the
             article, and 0 for other sources.
-        blacklist: ilsvrc only: leave out the validation photographs that the devkit blacklists.
-        label_offset: tfrecord only: a number that is added to every label. None requires labels that start at 0.
+        blacklist: whether to leave out the validation photographs that the devkit blacklists. Only for ilsvrc.
+        label_offset: a number that is added to every label. None requires labels that start at 0. Only for tfrecord.
         test_files: pattern (`*`, `?`). All photographs with a matching file name become the test split.
 
     Raises:
@@ -89,7 +89,7 @@ def open_source(
 
 
 def published(spec: str) -> str:
-    """Returns the source as the manifest names it: without the location on this machine."""
+    """Returns the name of the source in the manifest. The name does not contain the location on this machine."""
     kind, colon, where = spec.partition(":")
     return f"{kind}{colon}{remote.published(where)}" if where else spec
 

@@ -1,4 +1,7 @@
-"""Finds class names for shards of other builders: from a labels.txt beside them, from the records, or numbers."""
+"""Finds class names for shards of other builders.
+
+The names come from a labels.txt, from the records, or are numbers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _BACKGROUND = ("background", "unused background", "unused", "dummy")  # names of
 
 @dataclass
 class InRecords:
-    """The names by label that the records contain."""
+    """Contains the names that the records contain, by label."""
 
     synsets: dict[int, str] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
@@ -31,7 +34,7 @@ def find(folders: list[Path], in_records: InRecords, offset: int, highest: int) 
     """Returns the class names in the order of the labels, and notes about them.
 
     Args:
-        folders: where to look for a labels.txt.
+        folders: folders that may contain a labels.txt.
         offset: the number that was added to the records' labels. The numbers in labels.txt may include this offset or
             not.
         highest: the highest label, after the offset was added.
@@ -86,9 +89,9 @@ def _from_records(in_records: InRecords, highest: int) -> tuple[list[str], list[
 
 
 def read(file: Path) -> tuple[dict[int, str], bool]:
-    """Reads class names by label. Also returns whether the file contains the labels ("0:daisy").
+    """Reads class names by label. Also returns whether the file states the labels, as in "0:daisy".
 
-    Otherwise line numbers are the labels.
+    If the file does not state the labels, the line numbers are the labels.
     """
     lines = [normalized(line.strip()) for line in text_lines(file)]
     while lines and not lines[-1]:
@@ -105,6 +108,6 @@ def read(file: Path) -> tuple[dict[int, str], bool]:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Makes the names unique: ImageNet has two classes called crane."""
+    """Makes the names unique. For example, ImageNet has two classes called crane."""
     counts = Counter(names)
     return [f"{name} ({label})" if counts[name] > 1 else name for label, name in enumerate(names)]

@@ -1,7 +1,7 @@
 """Reads the photograph, label and names from a record of another builder, under any of the usual keys.
 
-These are the keys of TF-Slim and Inception (`image/encoded`, `image/class/label`), TensorFlow's tutorials (`image_raw`,
-`label`), TensorFlow Datasets (`image`, `label`) and of variants that others have used.
+The usual keys are those of TF-Slim and Inception (`image/encoded`, `image/class/label`), of TensorFlow's tutorials
+(`image_raw`, `label`) and of TensorFlow Datasets (`image`, `label`). Variants of these keys are supported as well.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _from_pixels(content: bytes, features: Any) -> bytes | None:
 
 
 def label(features: Any, where: str) -> int | str | None:
-    """Returns the label as it is stored. If there is no label, returns the class name, or None if there is neither.
+    """Returns the stored label. If there is no label, returns the class name. If there is no class name, returns None.
 
     Raises:
         InputError: the label is not a single whole number.
@@ -84,7 +84,7 @@ def text(features: Any, keys: tuple[str, ...]) -> bytes:
 
 
 def as_name(text: bytes) -> str:
-    """Decodes a class name as UTF-8, or as Latin-1, which older builders wrote."""
+    """Decodes a class name as UTF-8. If that fails, decodes it as Latin-1, which older builders wrote."""
     try:
         return normalized(text.decode())
     except UnicodeDecodeError:

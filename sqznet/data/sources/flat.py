@@ -1,4 +1,4 @@
-"""Reads a split with all photographs in one folder and one file of labels, as in ImageNet and Tiny-ImageNet."""
+"""Reads a split with one folder of photographs and one file of labels, as in ImageNet and Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(
         classes: the classes of train.
 
     Raises:
-        InputError: there are photographs but no file of labels. A test split without such a file is left out instead.
+        InputError: there are photographs but no file of labels. A test split without this file is left out instead.
     """
     _, files = reading.entries(folder)
     photographs = walk.are_photographs(files) or walk.may_be_photographs(files)
@@ -71,8 +71,8 @@ def read(
 def _find_labels(split_folder: Path, split: str) -> Path | None:
     """Finds the file of labels in the folder of a split or beside it.
 
-    For a test split the file must be named after the split: competitions have a labels.csv there that covers train
-    only.
+    For a test split, the file must be named after the split. In competitions, a labels.csv without a split in its name
+    covers train only.
     """
     of_split = ("{}_annotations", "{}_labels", "{}_solution", "LOC_{}_solution", "{}")
     stems = [each.format(split_folder.name) for each in of_split]

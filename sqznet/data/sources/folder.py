@@ -33,7 +33,10 @@ class FolderSource(Source):
 
 
 def open_folder(root: Path, seed: int, draw_test: bool = True) -> FolderSource:
-    """Lists a folder of photographs. If it has no splits, draws a val split, and with `draw_test` a test split."""
+    """Lists a folder of photographs.
+
+    If the folder has no splits, draws a val split, and with `draw_test` a test split.
+    """
     reading = Walk(root)
     base = _skip_repeated_levels(reading, root)
     top, loose = reading.entries(base)
@@ -121,11 +124,11 @@ def _open_split_folders(reading: Walk, base: Path, folders: list[Path], splits_o
 
 
 def _skip_repeated_levels(reading: Walk, folder: Path, split: str | None = None, classes: Collection[str] = ()) -> Path:
-    """Skips levels that contain one folder and nothing else, as photos/photos/cat or training_set/training_set/cats.
+    """Skips levels that contain one folder and nothing else, as in photos/photos/cat or training_set/training_set/cats.
 
     Args:
-        split: the split that the folder is named after. Folders of other splits below it are not entered.
-        classes: names of class folders, which are not entered either.
+        split: the split that the folder is named after. Folders of other splits in this folder are not entered.
+        classes: names of class folders. Class folders are not entered.
     """
     while True:
         inside, loose = reading.entries(folder)
@@ -171,7 +174,7 @@ def _photographs_by_class(reading: Walk, by_name: dict[str, Path]) -> dict[str, 
 
 
 def _require_no_parts(folders: list[Path]) -> None:
-    """Refuses fold1/{cat,dog} and fold2/{cat,dog}: such folders look like splits or parts of one set."""
+    """Refuses fold1/{cat,dog} and fold2/{cat,dog}. Such folders look like splits or parts of one set."""
     holders: dict[str, Path] = {}  # name of a folder inside -> the folder that holds it
     twice = None
     for folder in folders:
@@ -214,8 +217,8 @@ def _require_classes_of_train(
 ) -> None:
     """Refuses classes whose names differ from the names in train.
 
-    A split may have more classes than train, as ImageNet's val with Imagenette's train. A class that train lacks, while
-    train has one that this split lacks, is taken for a misspelling.
+    A split may have more classes than train, for example ImageNet's val with Imagenette's train. If the split has a
+    class that train lacks, and train has a class that the split lacks, a name is probably misspelled.
     """
     unknown = [name for name in by_name if name not in classes]
     missing = [name for name in classes if name not in by_name]

@@ -1,4 +1,4 @@
-"""Reads `ilsvrc:PATH`: ImageNet in its original layout, CLS-LOC, which the SqueezeNet article used.
+"""Reads `ilsvrc:PATH`: ImageNet in its original layout, CLS-LOC. The SqueezeNet article used this layout.
 
 The labels of val come from the devkit, or from the files of Kaggle's competition.
 """
@@ -21,7 +21,7 @@ DEVKIT_CLASSES = "map_clsloc.txt"
 
 @dataclass(frozen=True)
 class _Labels:
-    """The content of the devkit's or Kaggle's files."""
+    """Contains the content of the devkit's or Kaggle's files."""
 
     classes: list[str]  # WordNet ids, sorted, as is usual for ImageNet; the devkit numbers its classes differently
     val: list[tuple[str, str]]  # (ILSVRC2012_val_00000001, WordNet id), sorted by name
@@ -81,7 +81,7 @@ def _from_devkit(root: Path, base: Path) -> _Labels:
 
 
 def _from_kaggle(root: Path, base: Path) -> _Labels | None:
-    """Reads labels from the files of Kaggle's competition, which lie beside ILSVRC/. Returns None if there are none."""
+    """Reads labels from the files of Kaggle's competition beside ILSVRC/. Returns None if there are no such files."""
     folder = next((each for each in (root, base.parent) if (each / KAGGLE_CLASSES).is_file()), None)
     if folder is None:
         return None
@@ -114,7 +114,7 @@ def _required(path: Path) -> Path:
 
 
 def _find(root: Path, name: str) -> Path:
-    """Finds a file of the devkit, wherever below the root the devkit was unpacked. Data/ is not searched."""
+    """Finds a file of the devkit in any folder below the root, except Data/."""
     for folder in (root, *(each for each in Walk(root).entries(root)[0] if each.name != "Data")):
         for found in [folder / name, *sorted(folder.glob(f"*/{name}")), *sorted(folder.glob(f"*/*/{name}"))]:
             if found.is_file():

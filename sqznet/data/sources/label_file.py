@@ -1,8 +1,8 @@
 """Reads a file of labels, which contains the name of a photograph and its class on each line.
 
-Tabs, commas or semicolons separate the cells. Without them, the name ends at a blank, and the rest of the line is the
-class. The header tells which column is which. Without a header, the column that contains names of photographs is the
-first of two.
+Tabs, commas or semicolons separate the cells. In a line without separators, the name ends at a blank, and the rest of
+the line is the class. A header names the columns. A file without a header has two columns. The names in it show which
+column contains the photographs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Row:
 
 
 def read(file: Path, photographs: list[Path], classes: Collection[str]) -> dict[str, str]:
-    """Reads the class of each photograph, by file name with or without its suffix.
+    """Reads the class of each photograph. The file name with or without its suffix is the key.
 
     Args:
         classes: the allowed classes. An empty collection allows any class.
@@ -93,7 +93,10 @@ def _class_of(
 
 
 def _rows(file: Path, delimiter: str | None, names: set[str]) -> list[_Row]:
-    """Splits lines into cells at the delimiter, or else into a name (it may have blanks) and the rest of the line."""
+    """Splits lines into cells at the delimiter.
+
+    Without one, splits into a name (it may have blanks) and the rest of the line.
+    """
     rows = []
     for line in lines(file):
         if delimiter is None:

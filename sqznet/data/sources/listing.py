@@ -36,7 +36,7 @@ _JOINED = re.compile(rf"^({'|'.join(SPLIT_WORDS)})(set|data|dataset|images|imgs)
 
 @dataclass(frozen=True, order=True, slots=True)
 class Photo:
-    """One labelled photograph, not yet read."""
+    """Describes one labelled photograph that is not read yet."""
 
     key: str  # its path in the source; written to rejects.csv
     label: int  # 0-based
@@ -45,7 +45,7 @@ class Photo:
 
     @property
     def filename(self) -> str:
-        """Returns the content of image/filename."""
+        """Returns the value for the key image/filename."""
         return self.name or self.key
 
 
@@ -54,7 +54,7 @@ Splits = dict[str, list[Photo]]
 
 @dataclass
 class Source(ABC):
-    """A data set whose photographs are listed. Each kind of source implements `read`."""
+    """Describes a data set whose photographs are listed. Each kind of source implements `read`."""
 
     in_order: ClassVar[bool] = False  # reading is fastest in the listed order, so shards are cut without shuffling
     classes: list[str]
@@ -63,20 +63,23 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, photos: list[Photo]) -> Iterator[bytes | OSError]:
-        """Yields the encoded bytes of each photograph, or the reason why it could not be read, in the given order."""
+        """Yields the encoded bytes of each photograph in the given order.
+
+        A reason replaces a photograph that cannot be read.
+        """
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that a folder or a set of shards is named after: `Training_Set` is train, `cat` is None."""
+    """Returns the split that a folder or a set of shards is named after. `Training_Set` is train, and `cat` is None."""
     left = [word for word in _words(name) if word not in _FILLERS]
     return SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
 
 
 def splits_among(names: list[str]) -> dict[str, str]:
-    """Returns the folder names that denote splits, each with its split.
+    """Returns the folder names that name a split, each with its split.
 
-    Names with another word, as `flowers_train` and `flowers_val`, denote splits only if every name contains a split and
-    there are two splits or more. Otherwise `train_station` may be a class.
+    A name may contain another word, as in `flowers_train` and `flowers_val`. Such names are splits only if every name
+    contains a split and there are two splits or more. The reason is that a class may be called `train_station`.
     """
     loosely = {}
     for name in names:
@@ -94,7 +97,7 @@ def _words(name: str) -> list[str]:
 
 
 def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) -> Splits:
-    """Moves `share(n)` of the n photographs of each class from train to another split. Both splits keep their order."""
+    """Moves `share(n)` of the n photographs of each class from train to another split. Both splits keep the order."""
     by_label: dict[int, list[Photo]] = {}
     for photo in splits["train"]:
         by_label.setdefault(photo.label, []).append(photo)
@@ -112,8 +115,8 @@ def move(splits: Splits, to: str, share: Callable[[int], int], seed: list[int]) 
 def draw_val(splits: Splits, seed: list[int]) -> Splits:
     """Moves VAL_FRACTION of each class of train to val.
 
-    If that is less than one photograph in every class, moves one photograph of each.
-    val stays empty if a class has a single photograph.
+    If VAL_FRACTION is less than one photograph in every class, moves one photograph of each class. val stays empty if a
+    class has a single photograph.
     """
     drawn = move(splits, "val", lambda count: round(count * VAL_FRACTION), seed)
     can_spare = min(Counter(photo.label for photo in splits["train"]).values(), default=0) > 1
@@ -132,7 +135,10 @@ def one_line(name: str | Path) -> str:
 
 
 def normalized(name: str) -> str:
-    """Converts a class name to Unicode's NFC form, as stored: macOS writes `é` as two characters, others as one."""
+    """Converts a class name to Unicode's NFC form.
+
+    The manifest stores this form. macOS writes `é` as two characters, and other systems write one character.
+    """
     return unicodedata.normalize("NFC", name)
 
 
@@ -146,7 +152,10 @@ def lines(path: Path) -> list[str]:
 
 
 def text_lines(path: Path) -> list[str]:
-    """Returns all lines of a text file. Unlike `str.splitlines`, a form feed, a NEL or a U+2028 does not end a line."""
+    """Returns all lines of a text file.
+
+    A form feed, a NEL or a U+2028 does not end a line, unlike in `str.splitlines`.
+    """
     content = path.read_bytes()
     try:
         return [line.rstrip("\r") for line in content.decode("utf-8-sig").split("\n")]
@@ -156,7 +165,10 @@ def text_lines(path: Path) -> list[str]:
 
 
 def require_ascending(positions: list[int]) -> None:
-    """Raises an error if photographs are requested in another order than the source reads: they would be mixed up."""
+    """Raises an error if photographs are requested in another order than the source reads.
+
+    The source would mix them up.
+    """
     for before, after in itertools.pairwise(positions):
         if after <= before:
             raise RuntimeError(f"a source that reads in order was asked for record {after} after record {before}")

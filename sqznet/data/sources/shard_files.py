@@ -1,6 +1,6 @@
 """Finds the shards of one set below a folder.
 
-Shards are called `...-NNNNN-of-NNNNN`. Their own name or the name of a folder above contains the split.
+Shards are called `...-NNNNN-of-NNNNN`. The name of the shard or the name of a folder above contains the split.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class ShardFile:
 def find(root: Path, pattern: str = "*") -> tuple[dict[str, list[ShardFile]], list[str]]:
     """Finds the shards of one set below a folder.
 
-    Returns them by split, in order, with notes about files that were left out.
+    Returns the shards by split, in order, with notes about files that were left out.
 
     Args:
-        pattern: the file names must match it, as in `*-fft-*`.
+        pattern: pattern that the file names must match, as in `*-fft-*`.
 
     Raises:
         InputError: there are no shards, or shards of several sets.
@@ -162,7 +162,7 @@ def _require_one_set(split: str, files: list[ShardFile]) -> list[str]:
 
 
 def _is_simpler(group: Group, other: Group) -> bool:
-    """Checks whether one set is `train-*` and the other is `train-fft-*` or lies in a folder below."""
+    """Checks whether one set is `train-*` and the other set is `train-fft-*` or lies in a folder below."""
     (folders, words), (other_folders, other_words) = group, other
     return folders == other_folders[: len(folders)] and set(words) <= set(other_words)
 

@@ -1,7 +1,8 @@
-"""Draws the built-in demo set `synthetic`: drawings of ten objects. They are drawn when they are read.
+"""Provides the built-in demo set `synthetic`: drawings of ten objects. A drawing is made when it is read.
 
 The colour does not depend on the class. Position, size, rotation, background, clutter, noise and JPEG quality vary. A
-linear model on the pixels stays below 60 % (tests/data/test_synthetic.py). A small convolutional network does not.
+linear model on the pixels stays below 60 % accuracy (tests/data/test_synthetic.py). A small convolutional network
+reaches more.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _background(rng: np.random.Generator, side: int) -> Image.Image:
 
 
 def _clutter(rng: np.random.Generator, canvas: ImageDraw.ImageDraw, side: int) -> None:
-    """Draws a line or a small ellipse, whatever the class."""
+    """Draws a line or a small ellipse. This drawing does not depend on the class."""
     x, y, dx, dy = rng.uniform(0, side, 4)
     colour = _colour(rng, rng.uniform(0.1, 1))
     if rng.random() < 0.6:
@@ -142,7 +143,7 @@ def _clutter(rng: np.random.Generator, canvas: ImageDraw.ImageDraw, side: int) -
 
 
 def _object(rng: np.random.Generator, image: Image.Image, background: Image.Image, parts: list[Part]) -> None:
-    """Draws the parts, rotated, scaled and moved, in a colour that differs from the background by 70 levels or more."""
+    """Draws the rotated, scaled and moved parts. Their colour differs from the background by 70 levels or more."""
     side = image.width
     size = rng.uniform(0.22, 0.42) * side
     turn = math.radians(rng.uniform(-30, 30))

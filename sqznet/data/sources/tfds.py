@@ -1,4 +1,4 @@
-"""Reads `tfds:NAME`: a set of TensorFlow Datasets. Its images stay encoded."""
+"""Reads `tfds:NAME`: a set of TensorFlow Datasets. The images stay encoded."""
 
 from __future__ import annotations
 

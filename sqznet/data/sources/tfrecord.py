@@ -40,7 +40,7 @@ class TfrecordSource(Source):
 
 @dataclass
 class _Listed(class_names.InRecords):
-    """The content of the records."""
+    """Describes the content of the records."""
 
     splits: Splits = field(default_factory=dict)
     unlabelled: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ def open_tfrecord(root: Path, pattern: str, label_offset: int | None) -> Tfrecor
     """Opens the set whose shards lie in a folder.
 
     Args:
-        pattern: the file names must match it.
+        pattern: pattern that the file names must match.
         label_offset: a number that is added to every label. None requires labels that start at 0.
     """
     shards, notes = shard_files.find(root, pattern)

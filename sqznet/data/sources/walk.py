@@ -1,4 +1,7 @@
-"""Finds the photographs below a folder. Counts files and links that are not read, and reports them with an example."""
+"""Finds the photographs below a folder.
+
+Counts the files and links that are not read, and reports each kind with an example.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,11 @@ class Walk:
         self._noted.setdefault(kind, {})[str(path)[self._start :]] = files
 
     def notes(self) -> list[str]:
-        """Returns one line for each kind: `hidden folders, not read: 3 with 4 files (.git, ...)`."""
+        """Returns one line for each kind, such as `hidden folders, not read: 3 with 4 files (.git, ...)`."""
         return [counted_paths(kind, list(paths), sum(paths.values())) for kind, paths in self._noted.items()]
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Lists the folders and files in a folder, sorted. Links to folders are followed."""
+        """Lists the folders and files in a folder, sorted. Follows links to folders."""
         folders: list[Path] = []
         files: list[Path] = []
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -70,7 +73,7 @@ class Walk:
         return folders, files
 
     def files(self, folder: Path) -> list[str]:
-        """Lists all files below a class folder, relative to the root. Links to folders are not followed."""
+        """Lists all files below a class folder, relative to the root. Does not follow links to folders."""
         found: list[list[str]] = []
         pending = [str(folder)]
         while pending:
@@ -88,7 +91,7 @@ class Walk:
         return [f"{start}/{'/'.join(parts)}" for parts in found]
 
     def _kind(self, entry: os.DirEntry[str], follow: bool) -> str | None:
-        """Returns `folder` or `file`. Returns None for an entry that is not read, and notes that entry."""
+        """Returns `folder` or `file`. For an entry that is not read, adds a note and returns None."""
         name = entry.name.lower()
         try:
             is_folder = entry.is_dir()
@@ -137,7 +140,10 @@ class Walk:
         return False
 
     def _is_read_already(self, link: os.DirEntry[str], target: Path) -> bool:
-        """Returns whether the target is in the set itself, or another link leads to it or to a folder above it."""
+        """Returns whether the target of a link is read already.
+
+        The target may be in the set, or another link may lead to the target or to a folder above it.
+        """
         for above in (target, *target.parents):
             if self._read.get(str(above), link.path) != link.path:
                 inside = target.relative_to(above).parts
@@ -162,7 +168,7 @@ def may_be_photographs(files: list[Path]) -> list[Path]:
 
 
 def names_in(folder: Path) -> tuple[list[str], list[Path]]:
-    """Returns the names of the folders in a folder, sorted, and its files. Unlike `Walk.entries` it notes nothing."""
+    """Returns the sorted names of the folders in a folder, and its files. Unlike `Walk.entries`, it adds no notes."""
     folders: list[str] = []
     files: list[str] = []
     for entry in os.scandir(folder):

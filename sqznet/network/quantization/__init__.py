@@ -1,4 +1,4 @@
-"""Quantization for int8 files and .sqz files.
+"""Quantizes networks for int8 files and .sqz files.
 
 calibration.py  the inputs of each layer on training photographs; GPTQ error compensation; bias correction
 sensitivity.py  the divergence that an error in each layer causes (Hessian-based)

@@ -1,4 +1,7 @@
-"""Computes the price of a bit, in nats of divergence: the Lagrange multiplier of rate-distortion optimisation."""
+"""Computes the price of a bit in nats of divergence.
+
+The price is the Lagrange multiplier of rate-distortion optimisation.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ FINEST, COARSEST = 1e-12, 1e3  # nats a bit
 
 
 def estimator(kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity]) -> Callable[[float], float]:
-    """Returns a function that estimates the bytes of a file at a price, from the entropy after rounding to nearest."""
+    """Returns a function that estimates the bytes of a file at a price.
+
+    It uses the entropy after rounding to nearest.
+    """
 
     @functools.cache
     def estimate(price: float) -> float:

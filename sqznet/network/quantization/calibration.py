@@ -1,7 +1,7 @@
 """Runs the original and the quantized network side by side on calibration photographs.
 
-Rounds each kernel so that the layer's output stays close to the original one. Used for int8 files (`int8.py`) and for
-`.sqz` files (`rounding.py`).
+Rounds each kernel so that the layer's output stays close to the original one. int8 files (`int8.py`) and `.sqz` files
+(`rounding.py`) use this module.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DAMPING = 0.01  # share of the mean diagonal (Frantar et al. 2022, arXiv 2210.17
 
 
 def inputs_of(layer: keras.Layer) -> list[str]:
-    """Lists the names of the layers whose outputs a layer takes, in order."""
+    """Lists, in order, the names of the layers whose outputs are the inputs of a layer."""
     tensors = layer.input if isinstance(layer.input, list) else [layer.input]
     return [tensor._keras_history.operation.name for tensor in tensors]
 
@@ -39,14 +39,15 @@ def propagate(
     after: Callable[[keras.Layer, Batches], Batches] = lambda _layer, values: values,
     title: str = "calibrating",
 ) -> None:
-    """Computes each layer's output twice: with the original weights, and with those that `visit` has set.
+    """Computes each layer's output twice: with the original weights, and with the weights that `visit` has set.
 
     Args:
-        layers: of a model, in its order, the input first.
+        layers: the layers of a model in its order. The input is the first layer.
         batches: photographs, uint8 (n, size, size, 3) each.
-        visit: called for each convolution with its original inputs, its inputs from the quantized layers before, and
-            its original outputs. `visit` may set other weights.
-        after: called for each layer with its quantized output. Returns the values that the next layers get.
+        visit: function that is called for each convolution. Its arguments are the original inputs, the inputs from the
+            quantized layers before, and the original outputs. The function may set other weights.
+        after: function that is called for each layer with its quantized output. The function returns the values that
+            the next layers get.
     """
     waiting = Counter(name for layer in layers[1:] for name in inputs_of(layer))
     original: dict[str, Batches] = {}  # outputs of each layer that later layers still need
@@ -83,14 +84,17 @@ def sample_rows(maps: np.ndarray, batches: int) -> np.ndarray:
     """Returns the pixels of maps (images, height, width, channels) that belong to the sample of `windows`.
 
     Args:
-        batches: number of batches; `maps` is one of them.
+        batches: number of batches. `maps` is one of these batches.
     """
     rows = maps.reshape(-1, maps.shape[-1])
     return rows[:: max(1, len(rows) * batches // WINDOWS)]
 
 
 def second_moments(windows: np.ndarray) -> np.ndarray:
-    """Returns the mean of x x^T over windows x, float64: half the Hessian of the output's squared error."""
+    """Returns the mean of x x^T over windows x, float64.
+
+    This matrix is half the Hessian of the output's squared error.
+    """
     return (windows.T @ windows / len(windows)).astype(np.float64)
 
 
@@ -103,14 +107,14 @@ def round_with_compensation(
 ) -> np.ndarray:
     """Rounds weights with GPTQ error compensation (Frantar et al. 2022, arXiv 2210.17323, section 3).
 
-    After each input's weights are rounded, the remaining weights change so that the outputs change least. Inputs with
-    the largest second moment are rounded first.
+    After the weights of an input are rounded, the remaining weights change so that the outputs change least. Inputs
+    with the largest second moment are rounded first.
 
     Args:
         weights: (inputs, out), float64.
         moments: `damped` second moments of the inputs.
-        choose: rounds the weights of one input, (out,). It also gets the squared error of an output per squared error
-            of a weight, after compensation, and the index of the input.
+        choose: function that rounds the weights of one input, (out,). Its other arguments are the index of the input,
+            and the squared error of an output per squared error of a weight, after compensation.
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     moving = weights[order]
@@ -124,6 +128,9 @@ def round_with_compensation(
 
 
 def bias_correction(layer: keras.layers.Conv2D, inputs: Batches, wanted: Batches) -> np.ndarray:
-    """Returns the change of the bias, float64 (out,), that gives each output the mean of the original in `wanted`."""
+    """Returns the change of the bias, float64 (out,).
+
+    With this change, each output has its original mean in `wanted`.
+    """
     got = outputs(layer, [inputs])
     return np.mean([(a - b).mean(axis=(0, 1, 2), dtype=np.float64) for a, b in zip(wanted, got, strict=True)], axis=0)

@@ -1,12 +1,13 @@
-"""Quantizes a network to int8: scales, ranges and zero points, the same for TFLite and ONNX.
+"""Quantizes a network to int8. TFLite and ONNX get the same scales, ranges and zero points.
 
-Weights are symmetric, with a scale for each output channel. Activations have one scale and zero point for each tensor,
-found on training photographs. Both formats are written from the same `Quantized`, so they hold the same integers.
+Weights are symmetric, with a scale for each output channel. Activations have one scale and zero point for each tensor.
+Training photographs determine these. Both formats are written from the same `Quantized`, so they contain the same
+integers.
 
 A range from the minimum to the maximum would waste most steps on outliers and on the channels with the largest values.
-There are three remedies: cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721, section 4.1), the range of each
-tensor with the least mean squared error, and GPTQ error compensation in each kernel (Frantar et al. 2022, arXiv
-2210.17323), followed by bias correction.
+This module uses three remedies. The first is cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721, section
+4.1). The second is the range of each tensor with the least mean squared error. The third is GPTQ error compensation in
+each kernel (Frantar et al. 2022, arXiv 2210.17323). Bias correction follows.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ ELU_MAX_STEP = 2.0  # with a larger step all values of ELU below zero are less t
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network with all data that a writer of int8 files needs.
+    """Contains a network with all data that a writer of int8 files needs.
 
     `model` contains the rounded weights. `ranges` contains the range of each layer's output, by the name of the layer.
-    Pools and paddings have no range: they keep the steps of their input.
+    Pools and paddings have no range, because they keep the steps of their input.
     """
 
     model: keras.Model
@@ -55,7 +56,7 @@ def quantize(model: keras.Model, batches: calibration.Batches, *, sparse: bool =
 
     Args:
         batches: training photographs, uint8 (n, size, size, 3) each.
-        sparse: whether kernels are rounded to few coarse steps, as for a `.sqz` file, so that the file compresses well.
+        sparse: whether kernels are rounded to few coarse steps, as for a `.sqz` file. Such a file compresses well.
     """
     # With one step for a whole kernel, equalization would only increase the range of its weights.
     quantizer = _Quantizer(_copy(model) if sparse else _equalized(model, batches), batches, sparse)
@@ -64,7 +65,7 @@ def quantize(model: keras.Model, batches: calibration.Batches, *, sparse: bool =
 
 
 def scale_and_zero(limits: Range) -> tuple[np.float32, int]:
-    """Returns scale and zero point of uint8 steps: real = scale * (step - zero)."""
+    """Returns the scale and the zero point of uint8 steps: real = scale * (step - zero)."""
     low, high = limits
     scale = np.float32((high - low) / STEPS)
     return scale, int(np.clip(round(-low / float(scale)), 0, STEPS))
@@ -96,7 +97,10 @@ def _channel_maxima(model: keras.Model, batches: calibration.Batches) -> dict[st
 
 
 def _equalized(model: keras.Model, batches: calibration.Batches) -> keras.Model:
-    """Applies cross-layer equalization: the same function with more equal channel maxima. Needs ReLU (homogeneous)."""
+    """Applies cross-layer equalization: the function stays the same, and channel maxima become more equal.
+
+    Needs ReLU.
+    """
     copy = _copy(model)
     layers = {layer.name: layer for layer in copy.layers}
     if "conv1_relu" not in layers:
@@ -133,9 +137,9 @@ def _equalized(model: keras.Model, batches: calibration.Batches) -> keras.Model:
 
 
 class _Quantizer:
-    """Propagates the photographs through the network once, in float and in int8 side by side.
+    """Propagates the photographs through the network once, side by side in float and in int8.
 
-    Each convolution is rounded for its int8 inputs, so that it compensates for the errors of the layers before.
+    Each convolution is rounded for its int8 inputs. Therefore it compensates for the errors of the layers before.
     """
 
     def __init__(self, model: keras.Model, batches: calibration.Batches, sparse: bool) -> None:
@@ -152,7 +156,10 @@ class _Quantizer:
         calibration.propagate(self.model.layers, batches, self._round, self._quantize, title="calibrating int8")
 
     def _quantize(self, layer: keras.Layer, values: calibration.Batches) -> calibration.Batches:
-        """Chooses the range of a layer's output, if it has its own, and rounds the values to its steps."""
+        """Chooses the range of a layer's output if the layer has its own range.
+
+        Rounds the values to the steps of the range.
+        """
         if not _has_own_range(layer, self.consumers.get(layer.name)):
             return values
         clipped = values
@@ -190,7 +197,7 @@ class _Quantizer:
 
 
 class _CoarseRounder:
-    """Rounds kernels as for `.sqz` files, to so few integers that a packed file has SPARSE_BITS a weight."""
+    """Rounds kernels as for `.sqz` files. A packed file then has SPARSE_BITS for each weight."""
 
     def __init__(self, model: keras.Model, batches: calibration.Batches) -> None:
         without_softmax = keras.Model(model.input, model.get_layer("logits").output)
@@ -225,7 +232,7 @@ def _has_own_range(layer: keras.Layer, consumer: keras.Layer | None) -> bool:
 
 
 def _round_kernel(kernel: np.ndarray, scales: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Rounds to multiples of the scales with GPTQ error compensation for these windows."""
+    """Rounds a kernel to multiples of the scales, with GPTQ error compensation for these windows."""
     weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)  # (inputs, out)
     rounded = calibration.round_with_compensation(
         weights,

@@ -1,4 +1,4 @@
-"""Prunes small weights with one budget for the whole network, weighted by each layer's sensitivity."""
+"""Prunes small weights with one budget for the whole network. The sensitivity of a layer is the weight of its costs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sqznet.network.quantization.sensitivity import Sensitivity
 def masks(
     kernels: dict[str, np.ndarray], sensitivities: dict[str, Sensitivity], sparsity: float
 ) -> dict[str, np.ndarray]:
-    """Returns masks that are true for the weights that stay. The fraction `sparsity` of all weights together is pruned.
+    """Returns masks that are true for the weights that stay.
 
-    The cost of pruning a weight is its square times the sensitivity of its layer: the expected divergence without it.
+    Over all layers, the fraction `sparsity` of the weights is pruned.
+
+    The cost of pruning a weight is its square times the sensitivity of its layer. This cost is the expected divergence.
     Within a layer the order is that of the magnitudes, as in `--recipe=dsd`.
     """
     costs = {name: each**2 * sensitivities[name].per_weight for name, each in kernels.items()}

@@ -1,9 +1,10 @@
 """Rounds kernels to integers by rate-distortion optimisation, with one price of a bit for the whole network.
 
-`price` is the Lagrange multiplier between bits and distortion: the nats of divergence from the uncompressed model that
-one bit is worth. It decides each layer's step and each weight's integer. The step has a closed form: a uniform
-quantizer of step s has a squared error of s^2 / 12, which one more bit divides by 4. At the optimum a bit saves what it
-costs: price = 2 ln 2 * sensitivity * s^2 / 12 (high-rate theory: Gish and Pierce 1968, IEEE Trans. Inf. Theory 14).
+`price` is the Lagrange multiplier between bits and distortion. One saved bit may cost this much divergence from the
+uncompressed model, in nats. The price determines each layer's step and each weight's integer. The step has a closed
+form. A uniform quantizer of step s has a squared error of s^2 / 12, and one more bit divides this error by 4. At the
+optimum, a bit reduces the distortion by its price: price = 2 ln 2 * sensitivity * s^2 / 12 (high-rate theory: Gish and
+Pierce 1968, IEEE Trans. Inf. Theory 14).
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ BIAS_LIMIT = 65_504.0  # float16's largest
 
 
 class Rounder:
-    """Rounds a model layer by layer. Each layer is rounded for its inputs from the rounded layers before.
+    """Rounds a model layer by layer. Each layer is rounded for the outputs of the rounded layers before.
 
     Args:
         model: a model from `fold.without_batch_norm`. `round` replaces its weights.
         batches: calibration photographs, uint8 (n, size, size, 3) each.
-        kept: for each convolution, true where its weights may be other than zero (`pruning.masks`). None means
-            everywhere.
+        kept: for each convolution, true where a weight may differ from zero (`pruning.masks`). None means everywhere.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Rounder:
         self.kept = kept or {}
 
     def round(self, price: float) -> dict[str, Integers]:
-        """Returns the integers of each kernel at a price. The model gets their values, and corrected biases."""
+        """Returns the integers of each kernel at a price. Sets the model to their values and to corrected biases."""
         found: dict[str, Integers] = {}
         for layer in models.convolutions(self.model):
             layer.set_weights(self.weights[layer.name])
@@ -105,9 +105,9 @@ def round_kernel(
     Args:
         inputs: the layer's inputs from the rounded layers before.
         wanted: the layer's original outputs.
-        bits_per_error: the bits that a squared error of one step in an output is worth.
+        bits_per_error: number of bits that are as bad as a squared error of one step in an output.
         limit: largest magnitude of an integer.
-        kept: true where a weight may be other than zero. None means everywhere.
+        kept: true where a weight may differ from zero. None means everywhere.
 
     Returns:
         Integers, float64, in the kernel's shape.
@@ -148,7 +148,7 @@ def _cheapest(
     bits: np.ndarray,
     free: np.ndarray,
 ) -> np.ndarray:
-    """Chooses the candidates with the least distortion plus bits, (out,): nearest step, next towards zero, or zero."""
+    """Chooses the candidates with the least sum of distortion and bits, (out,)."""
     limit = len(bits) // 2
     nearest = np.clip(np.round(values / step), -limit, limit)
     choices = np.stack([nearest, nearest - np.sign(nearest), np.zeros_like(nearest)])

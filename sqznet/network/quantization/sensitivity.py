@@ -1,4 +1,4 @@
-"""Measures the divergence of the network's output that an error in each layer's weights causes."""
+"""Measures how much an error in the weights of each layer changes the output of the network (divergence)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sensitivity:
 
 
 class ReferenceLogits:
-    """The logits of the uncompressed model, as the reference for divergences."""
+    """Contains the logits of the uncompressed model, the reference for divergences."""
 
     def __init__(self, model: keras.Model, images: np.ndarray) -> None:
         self.images = images

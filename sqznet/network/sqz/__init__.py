@@ -1,1 +1,1 @@
-"""The .sqz format: integer kernels with entropy coding (rANS). docs/sqz.md specifies it."""
+"""Reads and writes the .sqz format: integer kernels with entropy coding (rANS). docs/sqz.md specifies the format."""

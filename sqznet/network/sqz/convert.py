@@ -16,7 +16,7 @@ from sqznet.network.sqz import decoder
 
 
 def of_keras(model: keras.Model, card: Card) -> decoder.Contents:
-    """Returns the contents of a file for a model of `fold.without_batch_norm`, with its weights."""
+    """Returns the contents of a file for a model from `fold.without_batch_norm`, with the weights of the model."""
     preprocessing = card.preprocessing
     network, means, deviations = models.describe(model, preprocessing.image_size)
     names: tuple[str, ...] | str | None = card.classes

@@ -1,8 +1,8 @@
-"""The reference decoder of `.sqz` files. It needs only this file and NumPy.
+"""Decodes `.sqz` files. This reference decoder needs only this file and NumPy.
 
-docs/sqz.md specifies the format byte by byte. This module is the same specification in code, for porting. Weights are
-float32, the same bits on every machine. The checksum is verified before anything else is read, and no file can make the
-decoder allocate more than its architecture needs.
+docs/sqz.md specifies the format byte by byte. Use this module to port the decoder to another language. Weights are
+float32 and have the same bits on every machine. The decoder verifies the checksum before it reads anything else. The
+decoder never allocates more memory than the architecture needs, also for a malicious file.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ STATE_FLOOR = 1 << 16  # a state has 32 bits and reads 16 more when it falls bel
 
 
 class Damaged(ValueError):
-    """The bytes are not a whole `.sqz` file."""
+    """The bytes are not a complete and valid `.sqz` file."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a file.
+    """Contains the decoded contents of a file.
 
-    `layers` contains the kernel (height, width, in, out) and bias (out,) of each convolution, float32, in stored order.
+    `layers` contains the kernel (height, width, in, out) and the bias (out,) of each convolution, float32, in stored
+    order.
     """
 
     arch: str
@@ -138,7 +139,7 @@ def decode(data: bytes) -> Contents:
 
 
 class _Reader:
-    """Reads bytes in order, and reports the place where they end too early."""
+    """Reads bytes in order. If the bytes end too early, reports the place."""
 
     def __init__(self, data: bytes, place: int) -> None:
         self.data, self.place = data, place
@@ -153,7 +154,7 @@ class _Reader:
         return layout.unpack(self.take(layout.size))
 
     def number(self) -> int:
-        """Reads a number with seven bits in each byte, the lowest first. The last byte is below 128."""
+        """Reads a number with seven bits in each byte, the lowest bits first. The last byte is below 128."""
         value = 0
         for shift in (0, 7, 14):
             (byte,) = self.take(1)
@@ -164,7 +165,7 @@ class _Reader:
 
 
 class _Code:
-    """The bias of one kernel, and the tables that decode its symbols."""
+    """Contains the bias of one kernel, and the tables that decode its symbols."""
 
     def __init__(self, reader: _Reader, shape: tuple[int, int, int, int]) -> None:
         self.count, self.channels, self.filters = int(np.prod(shape)), shape[2], shape[3]

@@ -18,7 +18,7 @@ TABLE_BITS = 60  # rough size of a table apart from one byte a symbol: frequent 
 
 @dataclass(frozen=True)
 class Integers:
-    """A kernel as integers, (height, width, in, out), in units of `step`."""
+    """Contains a kernel as integers, (height, width, in, out), in units of `step`."""
 
     values: np.ndarray
     step: np.float32
@@ -32,7 +32,7 @@ def encode(network: Contents, integers: dict[str, Integers]) -> bytes:
     """Returns the bytes of a `.sqz` file.
 
     Args:
-        network: everything but the kernels. Biases are stored as float16.
+        network: everything except the kernels. Biases are stored as float16.
         integers: the kernel of each convolution.
 
     Raises:
@@ -71,7 +71,7 @@ def _header(network: Contents) -> bytes:
 
 
 class _Code:
-    """The symbols of one kernel, and the tables that encode them."""
+    """Contains the symbols of one kernel, and the tables that encode the symbols."""
 
     def __init__(self, name: str, integers: Integers) -> None:
         values = integers.values
@@ -92,7 +92,10 @@ class _Code:
 
 
 def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters the input channels into the cheapest number of tables: (table of each channel, counts of each table)."""
+    """Clusters the input channels into the cheapest number of tables.
+
+    Returns the table of each channel, and the counts of each table.
+    """
     channels = symbols.shape[2]
     place = np.arange(channels)[:, None] * count + np.moveaxis(symbols, 2, 0).reshape(channels, -1)
     histogram = np.bincount(place.ravel(), minlength=channels * count).reshape(channels, count).astype(np.float64)
@@ -114,7 +117,7 @@ def _tables(symbols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) -> float:
-    """Estimates the bits of the symbols with these tables, and of the tables."""
+    """Estimates the number of bits of the symbols with these tables, and of the tables."""
     shares = counts / counts.sum(axis=1, keepdims=True)
     lengths = -np.log2(np.where(shares > 0, shares, 1.0))
     cost = float((histogram * lengths[of_channels]).sum())
@@ -124,7 +127,10 @@ def _bits(of_channels: np.ndarray, counts: np.ndarray, histogram: np.ndarray) ->
 
 
 def _frequencies(counts: np.ndarray) -> np.ndarray:
-    """Returns integers with the sum 2**BITS, nearly proportional to counts, at least 1 for each symbol that occurs."""
+    """Returns integers that are nearly proportional to the counts.
+
+    Their sum is 2**BITS. A symbol that occurs has at least 1.
+    """
     total = 1 << BITS
     frequencies = np.where(counts > 0, np.maximum(1, np.floor(counts / counts.sum() * total)), 0).astype(np.int64)
     while (missing := total - int(frequencies.sum())) != 0:
@@ -146,7 +152,7 @@ def _number(value: int) -> bytes:
 
 
 def _symbols(codes: list[_Code]) -> bytes:
-    """Encodes the symbols as the lanes' states and words. rANS encodes from the last symbol to the first."""
+    """Encodes the symbols as the states and words of the lanes. The rANS coder encodes the last symbol first."""
     states = np.full(LANES, STATE_FLOOR, np.uint64)
     words: list[np.ndarray] = []
     for code in reversed(codes):

@@ -1,0 +1,120 @@
+"""Runs one export: chooses the variants, finds the data, and writes the bundle under a lock.
+
+The command `sqznet.export` and `Classifier.export` call `export_model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from sqznet.core import console, files, locks, notebook, typed
+from sqznet.core.errors import InputError
+from sqznet.data import manifest as manifests
+from sqznet.export import bundle, check, variants, verify
+from sqznet.network.keras_file import Card
+from sqznet.runs import run_folder
+
+ARTIFACTS = Path("export/artifacts")
+BUDGET = 5 * 2**20  # bytes: 5 MiB
+RECORDS = 5000
+MAX_DROP = 0.01
+
+
+@dataclass(frozen=True, repr=False)
+class Bundle:
+    """An exported folder. `print` shows the size and the accuracy of each file as a table."""
+
+    folder: Path
+    exported: list[bundle.ExportedFile]
+    against: verify.Reference
+    budget: int
+
+    @property
+    def files(self) -> list[Path]:
+        """The model files of this export."""
+        return [self.folder / each.variant.file_name for each in self.exported]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The content of manifest.json."""
+        return typed.read_json(self.folder / check.MANIFEST)
+
+    def check(self) -> None:
+        """Compares every file with the manifest, and runs the golden inputs through it.
+
+        Raises:
+            CheckFailed: a file is damaged, or its outputs differ.
+        """
+        check.check(self.folder)
+
+    def table(self) -> tuple[list[str], list[list[str]], str]:
+        """Returns the columns, the rows and the title of the table of files."""
+        return bundle.table(self.exported, self.against, self.budget)
+
+    def __str__(self) -> str:
+        return f"{console.table_text(*self.table())}\nwritten to {self.folder}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return notebook.table(*self.table()) + notebook.paragraph(f"written to {self.folder}")
+
+
+def export_model(
+    source: Path,
+    trained: keras.Model,
+    card: Card,
+    *,
+    data: Path | None = None,
+    formats: Iterable[str] = ("all",),
+    quantize: Iterable[str] = ("none",),
+    out: Path | None = None,
+    split: str | None = None,
+    budget: int = BUDGET,
+    max_drop: float = MAX_DROP,
+    records: int | None = RECORDS,
+    **options: Any,
+) -> Bundle:
+    """Exports a model as a verified bundle.
+
+    Args:
+        source: the file or folder of the model, for messages and for the default of `out`.
+        data: the shards to compare on. None means those that the model was trained on.
+        formats, quantize: the values of `--format` and `--quantize`. Each combination that exists is written.
+        out: the folder. None means export/artifacts/NAME.
+        split: the split to compare on. None means test, or val if there is no test.
+        budget: maximum bytes of a file.
+        max_drop: maximum loss of top-1 accuracy, as a share.
+        records: how many records to compare on. None means all.
+        options: of `bundle.export`.
+
+    Raises:
+        InputError: as `bundle.export`. Another process exports to the same folder.
+    """
+    chosen = variants.choose(formats, quantize)
+    if options.get("sparse") and not any(each.quantize == "int8" for each in chosen):
+        raise InputError(
+            f"--sparse needs an int8 file, and --quantize={','.join(quantize)} writes none: add --quantize=int8"
+        )
+    manifest = manifests.load(data or run_folder.trained_on(card, source))
+    out = out or ARTIFACTS / bundle.name_of(source)
+    split = split or next((name for name in ("test", "val") if name in manifest.splits), "train")
+    lock, remedy = locks.beside(out.resolve()), "wait for it, or name another --out"
+    with locks.locked(lock, f"exports to {out}", wait=False, remedy=remedy):
+        files.remove_abandoned(out.resolve(), age=0)
+        exported, against = bundle.export(
+            source,
+            trained,
+            card,
+            manifest,
+            variants=chosen,
+            gate=bundle.Gate(budget, max_drop, split, records),
+            out=out,
+            **options,
+        )
+    return Bundle(out, exported, against, budget)

@@ -1,0 +1,100 @@
+"""Defines the results of `Classifier.predict`: the likeliest classes of photographs, also as HTML for notebooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sqznet.core import console, metrics, notebook
+from sqznet.network import labels
+from sqznet.predict.inference import Predictor
+
+_SHOWN = 12  # photographs of a folder in a notebook
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class for one photograph."""
+
+    label: str
+    """The name of the class for people, such as `tench`."""
+    probability: float
+    """From 0 to 1."""
+    index: int
+    """The output of the network, 0 first."""
+    class_name: str
+    """The name of the class in the data set, such as `n01440764`. Often the same as `label`."""
+
+    def __str__(self) -> str:
+        return f"{self.label} {console.percent(self.probability)}"
+
+    def _repr_html_(self) -> str:
+        return notebook.table(["class", "probability"], [(self.label, console.percent(self.probability))])
+
+
+class Ranking(list[Prediction]):
+    """The likeliest classes of one photograph, the likeliest first."""
+
+    def __init__(self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None) -> None:
+        """
+        Args:
+            pixels: the input of the network, uint8 (size, size, 3), for the picture in a notebook.
+        """
+        super().__init__(predictions)
+        self.pixels = pixels
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        rows = [(each.label, console.percent(each.probability)) for each in self]
+        picture = "" if self.pixels is None else _picture(self.pixels)
+        return f"<div>{picture}{notebook.table(['class', 'probability'], rows)}</div>"
+
+
+class Predictions(list[Ranking]):
+    """The rankings of several photographs, in the order in which they were given.
+
+    Attributes:
+        paths: the file of each ranking. Empty if the photographs were arrays or PIL images.
+        failures: the reason for each file of a folder that could not be read.
+    """
+
+    def __init__(
+        self, rankings: Sequence[Ranking], paths: Sequence[Path] = (), failures: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(rankings)
+        self.paths = list(paths)
+        self.failures = failures or {}
+
+    def __str__(self) -> str:
+        names = self.paths or range(len(self))
+        return "\n".join(f"{name}: {ranking[0]}" for name, ranking in zip(names, self, strict=True))
+
+    def _repr_html_(self) -> str:
+        shown = "".join(
+            f'<div style="display:inline-block;margin:4px">{ranking._repr_html_()}</div>' for ranking in self[:_SHOWN]
+        )
+        more = f"<p>and {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
+        return shown + more
+
+
+def rank(predictor: Predictor, pixels: np.ndarray, top: int) -> Ranking:
+    """Classifies one prepared photograph, uint8 (size, size, 3), and returns its `top` likeliest classes."""
+    classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
+    names = labels.readable(classes)
+    (probabilities,) = predictor.predict(pixels[None])
+    order = metrics.ranking(probabilities)[:top].tolist()
+    return Ranking([Prediction(names[i], float(probabilities[i]), i, classes[i]) for i in order], pixels)
+
+
+def _picture(pixels: np.ndarray) -> str:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=90)
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}">'
