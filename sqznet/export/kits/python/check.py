@@ -22,54 +22,58 @@ def main():
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     golden = json.loads((folder / "golden" / "golden.json").read_text("utf-8"))
     inputs = np.fromfile(folder / "golden" / golden["inputs"]["file"], np.uint8).reshape(golden["inputs"]["shape"])
-    listed = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    listed |= {manifest["labels"]["file"]: manifest["labels"]["sha256"], **manifest["programs"]}
+    results = [*sources(folder, manifest), *models(folder, manifest, golden, inputs)]
+    results += photographs(folder, manifest, golden, inputs)
+    for passed, text in results:
+        print("ok   " if passed else "WRONG", text)
+    return 0 if all(passed for passed, _ in results) else 1
+
+
+def sources(folder, manifest):
+    listed = {manifest["labels"]["file"]: manifest["labels"]["sha256"], **manifest["programs"]}
     changed = [name for name, sha256 in listed.items() if sha256_of(folder / name, sha256) != sha256]
-    passed = [report(False, name, "is missing or was changed") for name in changed]
+    yield from ((False, f"{name} is missing or was changed") for name in changed)
+    yield not changed, f"labels and programs: {len(listed) - len(changed)} of {len(listed)} files have their sha256"
+
+
+def models(folder, manifest, golden, inputs):
     ran = 0
     for name, entry in manifest["files"].items():
-        if name in changed:
-            continue
-        if entry["format"] == "savedmodel" or not model_file.can_run(folder / name):
-            what = "this program runs no" if entry["format"] == "savedmodel" else "no installed package runs"
-            report(True, name, f"has its sha256; it was not run: {what} {entry['format']} files")
-            continue
-        run, _, labels = model_file.load(folder / name)
-        expected, output = golden["expected"][name], entry["output"]
-        stored = np.fromfile(folder / "golden" / expected["file"], np.dtype(expected["dtype"]).newbyteorder("<"))
-        wanted = (stored.reshape(expected["shape"]).astype(float) - output["zero_point"]) * output["scale"]
-        difference = np.abs([run(pixels) for pixels in inputs] - wanted).max()  # a NaN does not pass
-        fits = difference <= expected["tolerance"] and len(labels) == wanted.shape[1]
-        text = f"has its sha256; golden outputs differ by {difference:.1e}, allowed {expected['tolerance']:.0e}"
-        passed.append(report(fits, name, text))
-        ran += 1
-    for name in (golden["photo"], golden["photo_turned"]):
-        passed.append(check_photograph(folder / "golden" / name, inputs[0], manifest["preprocessing"]))
-    print(f"{len(listed) - len(changed)} of {len(listed)} files have their sha256; {ran} model files were run")
+        path, expected, output = folder / name, golden["expected"][name], entry["output"]
+        if sha256_of(path, entry["sha256"]) != entry["sha256"]:
+            yield False, f"{name} is missing or was changed"
+        elif path.is_dir() or not model_file.can_run(path):
+            what = "this program does not run" if path.is_dir() else "no installed package runs"
+            yield True, f"{name} has its sha256; it was not run: {what} {entry['format']} files"
+        else:
+            run, _, _ = model_file.load(path)
+            stored = np.fromfile(folder / "golden" / expected["file"], np.dtype(expected["dtype"]).newbyteorder("<"))
+            wanted = (stored.reshape(expected["shape"]).astype(float) - output["zero_point"]) * output["scale"]
+            largest, allowed = np.abs([run(pixels) for pixels in inputs] - wanted).max(), expected["tolerance"]
+            text = f"{name} has its sha256; golden outputs differ by {largest:.1e}, allowed {allowed:.0e}"
+            yield largest <= allowed, text  # False for NaN
+            ran += 1
     if not ran:
-        print("no model file was run: pip install ai-edge-litert for .tflite files, onnxruntime for .onnx files")
-    return 0 if ran and all(passed) else 1
+        yield False, "no model file was run: pip install ai-edge-litert for .tflite files, onnxruntime for .onnx files"
 
 
-def check_photograph(path, wanted, preprocessing):
-    if importlib.util.find_spec("PIL") is None:
-        return report(True, path.name, "was not prepared, because Pillow is not installed")
-    import photograph
+def photographs(folder, manifest, golden, inputs):
+    for name in (golden["photo"], golden["photo_turned"]):
+        if importlib.util.find_spec("PIL") is None:
+            yield True, f"{name} was not prepared, because Pillow is not installed"
+            continue
+        import photograph
 
-    mean = np.abs(photograph.read(path, preprocessing).astype(int) - wanted).mean()
-    return report(mean <= MEAN_LEVELS, path.name, f"pixels differ by {mean:.2f} of 255, allowed {MEAN_LEVELS}")
+        pixels = photograph.read(folder / "golden" / name, manifest["preprocessing"]).astype(int)
+        mean = np.abs(pixels - inputs[0]).mean()
+        yield mean <= MEAN_LEVELS, f"{name} pixels differ by {mean:.2f} of 255, allowed {MEAN_LEVELS}"
 
 
 def sha256_of(path, wanted):
-    """Returns the sha256 of a file, or those of the files below the folder of a SavedModel."""
+    """Returns the sha256 of a file, or of each file in the folder of a SavedModel. A missing file has None."""
     if isinstance(wanted, dict):
         return {name: sha256_of(path / name, "") for name in wanted}
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def report(passed, name, text):
-    print("ok   " if passed else "WRONG", f"{name} {text}")
-    return passed
 
 
 if __name__ == "__main__":
