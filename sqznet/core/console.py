@@ -161,7 +161,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> str:
     """Returns the text that `table` prints."""
     text = io.StringIO()
-    _print_table(Console(file=text, markup=False, emoji=False, highlight=False, width=_WIDEST), columns, rows, title)
+    _print_table(
+        Console(file=text, force_jupyter=False, markup=False, emoji=False, highlight=False, width=_WIDEST),
+        columns,
+        rows,
+        title,
+    )
     return text.getvalue().rstrip()
 
 

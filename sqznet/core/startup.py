@@ -185,6 +185,8 @@ def _import() -> None:
     processor.prefer_onednn()
     import tensorflow as tf
 
+    if tf.get_logger().level == logging.INFO:  # TensorFlow sets it in a notebook, where it prints every strategy
+        tf.get_logger().setLevel(logging.WARNING)
     if cores() < _allowed():  # else a container would start a thread for each core of the machine
         tf.config.threading.set_intra_op_parallelism_threads(cores())
         tf.config.threading.set_inter_op_parallelism_threads(cores())
