@@ -19,7 +19,7 @@ from sqznet.core import console, files, metrics, remote, sizes, startup
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
-from sqznet.export import audit, card, check, constants, golden, onnx, previous, report, transfer, verify
+from sqznet.export import audit, card, check, golden, onnx, previous, programs, readme, report, transfer, verify
 from sqznet.export.variants import ModelToExport, Variant
 from sqznet.network import coverage, fold, labels, metadata
 from sqznet.network.keras_file import Card
@@ -318,10 +318,12 @@ def _version(variant: Variant) -> str:
 def _write_descriptions(
     folder: Path, source: Path, manifest: dict[str, Any], against: verify.Reference, budget: int
 ) -> None:
-    """Writes labels, manifest, model card, report and the constants for apps."""
+    """Writes labels, programs, manifest, README, licence, model card and report."""
     names = labels.readable(tuple(manifest["classes"]))
     files.write_text(folder / check.LABELS, "".join(f"{name}\n" for name in names))
     manifest["labels"] = {"file": check.LABELS, "sha256": files.sha256_of(folder / check.LABELS)}
+    vectors = json.loads((folder / golden.FOLDER / golden.VECTORS).read_text())
+    manifest["programs"] = programs.write(folder, manifest, vectors)
     files.write_json(folder / check.MANIFEST, manifest)
     reference = {
         "data": remote.published(against.data),
@@ -330,13 +332,11 @@ def _write_descriptions(
         **against.coverage.to_dict(),
     }
     card.write(folder, manifest, names, reference)
+    readme.write(folder, manifest, names)
     # The curve is only used for a run: another .keras file may lie beside the curve of another model.
     picture = (source if source.is_dir() else source.parent) / "curve.png"
     curve = picture if (source.is_dir() or source.name == run_folder.BEST) and picture.is_file() else None
     report.write(folder, manifest, names, budget, reference, against.score.confusion, curve)
-    vectors = json.loads((folder / golden.FOLDER / golden.VECTORS).read_text())
-    files.write_text(folder / "kotlin" / "ModelContract.kt", constants.kotlin(manifest, vectors))
-    files.write_text(folder / "swift" / "ModelContract.swift", constants.swift(manifest, vectors))
 
 
 def table(

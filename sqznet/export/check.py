@@ -1,9 +1,9 @@
-"""Checks a bundle against its manifest: bytes, checksums, labels, operators, and the golden self-test of every file."""
+"""Checks a bundle against its manifest: bytes, checksums, labels, programs, operators, and the golden self-tests."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqznet.core import console, files
@@ -47,6 +47,15 @@ def _check_form(content: dict[str, Any]) -> None:
         raise ValueError("classes are not names")
     if not isinstance(content["labels"]["sha256"], str):
         raise ValueError("labels have no sha256")
+    for name, sha256 in programs_of(content).items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not isinstance(sha256, str):
+            raise ValueError(f"a program outside the folder, or without sha256: {name!r}")
+
+
+def programs_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """Returns the sha256 of each program by its path in the bundle. Bundles of earlier versions list none."""
+    return manifest.get("programs", {})
 
 
 def check(folder: Path) -> list[tuple[str, int, float]]:
@@ -63,6 +72,10 @@ def check(folder: Path) -> list[tuple[str, int, float]]:
     results = []
     with checking(), console.progress("files/s") as bar:
         names = _check_labels(folder, content)
+        for name, sha256 in programs_of(content).items():
+            if not (folder / name).is_file():
+                raise CheckFailed(f"{folder / name} is missing")
+            _check_sha256(folder / name, files.sha256_of(folder / name), sha256)
         for name, entry in bar.track(content["files"].items(), description="checking the files"):
             path = folder / name
             if not path.exists():

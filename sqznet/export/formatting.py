@@ -18,6 +18,7 @@ QUANTIZATION_NAMES = {
     "int8": "int8 weights and activations",
 }
 PORTS = ["file", "format", "input", "output", "probability"]
+NONE_STATED = "none stated"  # the licence in the catalogue of weights whose authors name none
 Entries = list[tuple[str, dict[str, Any]]]  # file name, its entry of manifest["files"]
 
 
@@ -125,14 +126,30 @@ def origin(manifest: dict[str, Any]) -> str:
 def licence(weights: dict[str, Any] | None) -> str:
     """Describes the terms of the weights, as a sentence without its full stop."""
     if weights is None:
-        return "trained from scratch with sqznet; the licence of the photographs decides"
-    by_hash = {entry.sha256: entry.licence for entry in CATALOGUE.values()}
-    stated = weights.get("licence") or by_hash.get(weights.get("sha256", ""))
+        return (
+            "not stated; the weights were trained from scratch with sqznet, so whoever trained them chooses the "
+            "licence, and the licence of the photographs may limit the choice"
+        )
+    stated = stated_licence(weights)
     if stated is None:
-        return "not known: the published weights were given as a file; ask where that file came from"
-    if stated == "none stated":
+        return "not known; the published weights were given as a file, so ask where that file came from"
+    if stated == NONE_STATED:
         return "the authors of the published weights state none"
     return f"{stated}, the licence of the published weights"
+
+
+def stated_licence(weights: dict[str, Any] | None) -> str | None:
+    """Returns the licence of the published weights, as their catalogue names it. Returns None if it is not known."""
+    by_hash = {entry.sha256: entry.licence for entry in CATALOGUE.values()}
+    stated = (weights or {}).get("licence") or by_hash.get((weights or {}).get("sha256", ""))
+    return None if stated is None else str(stated)
+
+
+def yaml(text: str) -> str:
+    """Returns a string literal of YAML. Characters that do not print are written as numbers."""
+    special = {"\\": "\\\\", '"': '\\"'}
+    parts = (special.get(each) or (each if each.isprintable() else f"\\U{ord(each):08x}") for each in str(text))
+    return f'"{"".join(parts)}"'
 
 
 def calibration(manifest: dict[str, Any]) -> str | None:

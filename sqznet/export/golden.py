@@ -2,7 +2,9 @@
 
 golden/0.png to 7.png are lossless. inputs.bin has the same pixels, uint8 (8, size, size, 3). expected/FILE.bin has the
 outputs of FILE in its own type, little-endian, (8, classes). photo.jpg is the photograph of 0.png before preprocessing.
-The pictures are records of the split that the files were compared on, or synthetic pictures.
+photo_turned.jpg is the same photograph with turned pixels and an EXIF orientation. A decoder that ignores the
+orientation computes other pixels than 0.png from it. The pictures are records of the split that the files were compared
+on, or synthetic pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sqznet.data import records
 from sqznet.data.manifest import Manifest
 from sqznet.data.sources import synthetic
 from sqznet.export.verify import Reference
-from sqznet.images import crop
+from sqznet.images import crop, decode
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.predict import inference
 from sqznet.predict.runtimes import TfliteRuntime
@@ -32,6 +34,8 @@ FOLDER = "golden"
 INPUTS = "inputs.bin"
 VECTORS = "golden.json"
 PHOTO = "photo.jpg"
+PHOTO_TURNED = "photo_turned.jpg"
+TURN = 6  # EXIF orientation of PHOTO_TURNED: the stored pixels have to be turned by 90 degrees clockwise
 COUNT = 8
 # Largest difference of a probability from the file's output at the export, by quantization. GPUs of phones compute
 # float32 in float16, and int8 kernels of different runtimes round differently: up to 0.06 on 1,000 photographs.
@@ -40,7 +44,14 @@ SELF_TEST_TOLERANCES = {"none": 1e-3, "float16": 2e-2, "dynamic": 1e-1, "int8": 
 
 def names(models: set[str]) -> set[str]:
     """Returns the paths below FOLDER that `write` may write for model files of these names."""
-    return {INPUTS, VECTORS, PHOTO, *(f"{number}.png" for number in range(COUNT)), *map(_expected, models)}
+    return {
+        INPUTS,
+        VECTORS,
+        PHOTO,
+        PHOTO_TURNED,
+        *(f"{number}.png" for number in range(COUNT)),
+        *map(_expected, models),
+    }
 
 
 def _expected(name: str) -> str:
@@ -92,6 +103,7 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
         files.write_bytes(folder / FOLDER / f"{number}.png", buffer.getvalue())
     files.write_bytes(folder / FOLDER / INPUTS, pixels.tobytes())
     files.write_bytes(folder / FOLDER / PHOTO, inputs.photograph)
+    files.write_bytes(folder / FOLDER / PHOTO_TURNED, turned(inputs.photograph))
     expected = {}
     for name, path in paths.items():
         answers = raw(path, pixels)
@@ -112,8 +124,18 @@ def write(folder: Path, inputs: Inputs, paths: dict[str, Path], quantize: dict[s
             "inputs": {"file": INPUTS, "dtype": "uint8", "shape": list(pixels.shape)},
             "expected": expected,
             "photo": PHOTO,
+            "photo_turned": PHOTO_TURNED,
         },
     )
+
+
+def turned(photograph: bytes) -> bytes:
+    """Returns a JPEG of the same photograph that is upright only if a decoder applies its EXIF orientation, TURN."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[decode.EXIF_ORIENTATION] = TURN
+    stored = Image.open(io.BytesIO(photograph)).transpose(Image.Transpose.ROTATE_90)  # counter-clockwise
+    stored.save(buffer, "JPEG", quality=decode.JPEG_QUALITY, subsampling=0, exif=exif)
+    return buffer.getvalue()
 
 
 def raw(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -17,11 +17,13 @@ from typing import Any
 
 from sqznet.core import console, files
 from sqznet.core.errors import InputError
-from sqznet.export import check, golden
+from sqznet.export import card, check, golden, readme
 from sqznet.export.variants import VARIANTS
 
-OTHERS = ("report.html", "MODEL_CARD.md", check.LABELS, check.MANIFEST)
-OTHERS_BELOW = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")
+OTHERS = ("report.html", card.FILE, check.LABELS, check.MANIFEST)
+OTHERS_WITH_PROGRAMS = (readme.FILE, readme.LICENCE)  # earlier versions wrote neither these nor programs
+OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
+COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
 REPORT = re.compile(r"evaluation-.+\.json|confusion-.+\.png")  # files that `evaluate` writes beside a model
 SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
@@ -160,32 +162,42 @@ def find(out: Path) -> OlderBundle:
         except InputError:
             foreign = below  # the folder is no bundle
         else:
-            foreign = [path for path in below if not _is_ours(path.relative_to(out), manifest["files"])]
+            foreign = [path for path in below if not _is_ours(path, out, manifest)]
     if foreign:
         names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in foreign[:5])
+        programs = check.programs_of(manifest) if manifest else {}
+        is_changed = any(path.relative_to(out).as_posix() in programs for path in foreign[:5])
+        what = (
+            "files that no export wrote, or that were changed after it" if is_changed else "files that no export wrote"
+        )
         raise InputError(
-            f"{out} would be replaced as a whole, and it holds files that no export wrote: {names}. Move them away, or "
+            f"{out} would be replaced as a whole, and it holds {what}: {names}. Move them away, or "
             "give another folder with --out"
         )
     return OlderBundle(out, manifest)
 
 
-def _is_ours(path: Path, listed: dict[str, dict[str, Any]]) -> bool:
-    """Checks whether an export, or `evaluate`, wrote a file of a bundle.
+def _is_ours(file: Path, folder: Path, manifest: dict[str, Any]) -> bool:
+    """Checks whether an export, or `evaluate`, wrote a file of the bundle in `folder`.
 
-    Args:
-        path: within the bundle.
-        listed: the manifest's entries of its model files.
+    A program that was changed is the work of the user.
     """
+    path, listed, programs = file.relative_to(folder), manifest["files"], check.programs_of(manifest)
+    compiled = COMPILED.fullmatch(path.as_posix())
+    if compiled:
+        return f"{compiled[1]}{compiled[2]}.py" in programs
+    if path.as_posix() in programs:
+        return not file.is_symlink() and files.sha256_of(file) == programs[path.as_posix()]
     names = {each.file_name for each in VARIANTS} & listed.keys()
     top, below = path.parts[0], "/".join(path.parts[1:])
     if not below:
         is_folder = top in names and isinstance(listed[top]["sha256"], dict)
-        is_known = top in names or top in OTHERS or REPORT.fullmatch(top) is not None
+        others = (*OTHERS, *OTHERS_WITH_PROGRAMS) if programs else OTHERS
+        is_known = top in names or top in others or REPORT.fullmatch(top) is not None
         return (is_known and not is_folder) or top.startswith(files.TEMPORARY_PREFIX)
     if top == golden.FOLDER:
         return below in golden.names(names)
     if top in names:
         hashes = listed[top]["sha256"]
         return isinstance(hashes, dict) and below in hashes
-    return path.as_posix() in OTHERS_BELOW
+    return path.as_posix() in OF_EARLIER_VERSIONS and not programs

@@ -31,6 +31,7 @@ def _environment() -> jinja2.Environment:
         "points": formatting.points_of,
         "size": sizes.describe,
         "thousands": "{:,}".format,
+        "yaml": formatting.yaml,
     }
     return environment
 

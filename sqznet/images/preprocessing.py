@@ -59,6 +59,28 @@ class Preprocessing:
             f"{self.image_size}, and give the pixels as they are: no mean, no scale"
         )
 
+    @property
+    def rule(self) -> str:
+        """Returns the formulas of the crop and the scaling, as written in manifest.json and in exported files."""
+        sides = "both sides round(f * short side)"
+        if self.resize == "squash":
+            sides = "the sides round(f * height) and round(f * width)"
+        kernel = "max(0, 1 - t)"
+        if self.interpolation == "bicubic":
+            kernel = (
+                "1.5 t^3 - 2.5 t^2 + 1 for t < 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 for 1 <= t < 2, else 0 (Keys, a = -0.5)"
+            )
+        centre = "i * s" if self.interpolation == CORNER else "(i + 0.5) * s - 0.5 (half-pixel centres)"
+        width = "max(1, s) (antialiased)" if self.antialias else "1 (not antialiased)"
+        return (
+            f"Box: f = {self.image_size} / {self.resize_to} in float32; {sides}, at least 1; round() takes halves to "
+            "the even number; top = floor((height - box height) / 2), left = floor((width - box width) / 2). Scaling "
+            f"of the box, for rows and columns separately: s = box side / {self.image_size}; pixel i of the result is "
+            f"centred at x = {centre}; pixel j of the box has the weight k(|j - x| / w), w = {width}, k(t) = {kernel}; "
+            "weights are divided by their sum; pixels outside the box have no weight. Result: round() to whole "
+            "numbers, clipped to 0..255."
+        )
+
     def at(self, image_size: int) -> Preprocessing:
         """Returns the same settings for another input size. The crop keeps its fraction of the photograph."""
         resize_to = round(self.resize_to * image_size / self.image_size)

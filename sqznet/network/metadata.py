@@ -1,7 +1,8 @@
 """Writes and reads the card inside an exported file, and the descriptions of the file's format.
 
 Every file carries its card as JSON under the name `sqznet.json`: classes, input contract, origin. A SavedModel has it
-in its folder, an .onnx file as a metadata property, a .tflite file beside its labels.
+in its folder. An .onnx file has it as a metadata property, and its labels as another one. A .tflite file has both in an
+archive.
 
 A .tflite file also describes its input, output and labels in the published schema of TFLite metadata, which MediaPipe
 Tasks and Android's code generators read. These metadata are a flatbuffer in one more buffer of the model; labels.txt
@@ -34,7 +35,8 @@ NO_LICENCE = "see MODEL_CARD.md"  # which every bundle has
 def describe(card: Card) -> dict[str, Any]:
     """Returns a card as written in manifest.json, with the whole input contract."""
     preprocessing = card.preprocessing
-    contract = {**DECODING, "colour_order": "RGB", "range": [0, 255], "steps": preprocessing.steps}
+    contract = {**DECODING, "colour_order": "RGB", "range": [0, 255]}
+    contract |= {"steps": preprocessing.steps, "rule": preprocessing.rule}
     data = None if card.data is None else remote.published(card.data)  # an earlier version may have written it
     return {**card.to_dict(), "data": data, "preprocessing": {**preprocessing.to_dict(), **contract}}
 
@@ -65,6 +67,7 @@ def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
 
         model = onnx.load(path)
         model.metadata_props.add(key=MEMBER, value=card_text(card))
+        model.metadata_props.add(key=LABELS, value=_lines(labels.readable(card.classes or ())))
         path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -97,8 +100,12 @@ def _add_to_tflite(path: Path, card: Card, name: str) -> None:
     model.metadata = [*(model.metadata or []), entry]
     builder = tflite_metadata.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    members = {LABELS: "".join(f"{each}\n" for each in names), MEMBER: card_text(card)}
+    members = {LABELS: _lines(names), MEMBER: card_text(card)}
     path.write_bytes(_with_archive(bytes(builder.Output()), members))
+
+
+def _lines(names: tuple[str, ...]) -> str:
+    return "".join(f"{each}\n" for each in names)
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:

@@ -11,8 +11,7 @@ import contextlib
 import functools
 import http.server
 import io
-import json
-import os
+import runpy
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -25,11 +24,11 @@ from PIL import Image, ImageCms
 
 from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
+from sqznet.export import programs
 from sqznet.images import crop
 from sqznet.images.preprocessing import DECODING, Preprocessing
 from sqznet.predict import photographs
 from sqznet.serve import server as web_server
-from tests import commands
 from tests.conftest import build_set
 from tests.contract import kits
 from tests.contract.pictures import Picture
@@ -95,21 +94,13 @@ def predict(pictures: list[Picture], folder: Path) -> Squares:
     return squares
 
 
-def program_of_app_md(pictures: list[Picture], folder: Path) -> Squares:
-    """The Python program of docs/app.md, up to where it runs the model."""
-    program = (commands.ROOT / "docs" / "app.md").read_text().split("```python\n")[1].split("```")[0].split("run = ")[0]
-    (folder / "manifest.json").write_text(json.dumps(manifest(CONTRACT)))
+def program_of_bundles(pictures: list[Picture], folder: Path) -> Squares:
+    """The Python program photograph.py, which bundles contain."""
+    scope = runpy.run_path(str(Path(programs.__file__).parent / "kits" / "python" / "photograph.py"))
     squares: Squares = {}
     for picture in pictures:
-        (folder / "photo.jpg").write_bytes(picture.content)
-        scope: dict[str, Any] = {}
-        here = Path.cwd()
-        os.chdir(folder)  # contextlib.chdir needs Python 3.11
-        try:
-            exec(program, scope)
-        finally:
-            os.chdir(here)
-        squares[picture.name] = scope["pixels"].astype(np.uint8)
+        (folder / picture.name).write_bytes(picture.content)
+        squares[picture.name] = scope["read"](folder / picture.name, CONTRACT.to_dict())
     return squares
 
 
@@ -206,7 +197,7 @@ READERS: dict[str, Callable[[list[Picture], Path], Squares]] = {
     "shards": shards,
     "evaluate": evaluate,
     "predict": predict,
-    "app.md": program_of_app_md,
+    "photograph.py": program_of_bundles,
     "page": page,
     "Kotlin": functools.partial(kit, "kotlin"),
     "Swift": functools.partial(kit, "swift"),

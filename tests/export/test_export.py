@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,9 +146,20 @@ def test_golden_pictures_are_the_golden_inputs(bundle, trained_run):
     expected = inference.load(trained_run).predict(pixels)
     stored = np.fromfile(bundle / "golden" / "expected" / "model.onnx.bin", "<f4").reshape(len(pixels), -1)
     assert np.abs(stored - expected).max() < 1e-5
-    read = reading.read(bundle / "golden" / "photo.jpg", inference.load(trained_run))[0].astype(int)
-    assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
+    for name in (golden["photo"], golden["photo_turned"]):
+        read = reading.read(bundle / "golden" / name, inference.load(trained_run))[0].astype(int)
+        assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
     assert len(set(golden["labels"])) == len(CLASSES)
+
+
+def test_the_turned_photograph_is_upright_only_with_its_orientation(bundle):
+    from PIL import Image, ImageOps
+
+    photo, turned = (Image.open(bundle / "golden" / name) for name in ("photo.jpg", "photo_turned.jpg"))
+    assert (turned.getexif()[0x0112], turned.size) == (6, photo.size[::-1])
+    upright, stored, wanted = (np.asarray(each, int) for each in (ImageOps.exif_transpose(turned), turned, photo))
+    assert np.abs(upright - wanted).mean() < 2
+    assert np.abs(stored - wanted).mean() > 5  # the pictures are square
 
 
 @pytest.mark.slow
@@ -237,18 +247,3 @@ def test_files_are_compared_on_the_requested_records(bundle, trained_run, shard_
     against, results = verify.verify_files(inference.load(trained_run), paths, shard_set, "val", 20, 1.0)
     assert len(against.labels) == against.score.n == results["model_int8.tflite"].score.n == 20
     assert results["model.onnx"].agreement == 1.0
-
-
-def test_the_program_of_the_document_answers_as_the_model_does(bundle, trained_run, photographs, tmp_path):
-    page = Path(__file__).parents[2] / "docs" / "app.md"
-    program = page.read_text().split("```python\n")[1].split("```")[0]
-    for name in ("manifest.json", "labels.txt", "model.tflite"):
-        shutil.copy(bundle / name, tmp_path)
-    shutil.copy(photographs / "val" / "star" / "000.jpg", tmp_path / "photo.jpg")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    predictor = inference.load(trained_run)
-    (expected,) = predictor.predict(reading.read(tmp_path / "photo.jpg", predictor)[0][None])
-    name, probability = done.stdout.split()
-    assert name == CLASSES[expected.argmax()]
-    assert float(probability) == pytest.approx(expected.max(), abs=0.05)  # Pillow scales a little differently

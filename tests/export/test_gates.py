@@ -423,7 +423,8 @@ def test_replace_removes_the_bundle_as_a_whole(bundle, trained_run, shard_set, t
     (out / "evaluation-val-model.tflite.json").write_text("{}")
     export(trained_run, shard_set, out, files="onnx", replace=True)
     assert {path.name for path in out.iterdir()} == {
-        "model.onnx", "labels.txt", "manifest.json", "MODEL_CARD.md", "report.html", "golden", "kotlin", "swift",
+        "model.onnx", "labels.txt", "manifest.json", "MODEL_CARD.md", "README.md", "LICENSE_WEIGHTS.txt", "report.html",
+        "golden", "kotlin", "swift", "javascript", "python",
     }  # fmt: skip
 
 

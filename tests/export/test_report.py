@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from sqznet.core import metrics
 from sqznet.export import advice, card, charts, formatting, report
@@ -232,7 +233,7 @@ def test_the_same_bundle_gives_the_same_bytes(folder):
 def test_an_unfinished_folder_has_the_name_of_the_finished_one(folder):
     unfinished = folder.rename(folder.with_name(".tmp-123-tiny"))
     assert "<h1>tiny</h1>" in write_report(unfinished)
-    assert write_card(unfinished).startswith("# tiny\n")
+    assert "\n# tiny\n" in write_card(unfinished)
 
 
 def test_samples_are_marked_right_and_wrong(folder):
@@ -346,20 +347,72 @@ def test_the_card_has_figures_with_n_and_intervals_and_limits(folder):
         "trained from scratch with sqznet on data/pictures",
         "128 records of data/pictures, train",
         "| `model_int8.tflite` | TFLite schema 3 | image, uint8, 1x8x8x3 (NHWC) | probabilities, uint8, 1x3 |",
-        "the licence of the photographs decides",
+        "whoever trained them chooses the licence",
         "python -m sqznet.export --check=FOLDER",
         "star \\| \\*night\\*",
     ):
         assert shown in content, shown
-    assert not content.startswith("---")
+    assert content.count("\n---\n") == 1  # the end of the header
+
+
+def header(content: str) -> dict:
+    """The metadata that model hubs read."""
+    start, text, _ = content.split("---\n", 2)
+    assert start == ""
+    return yaml.safe_load(text)
+
+
+def test_the_card_starts_with_the_metadata_of_model_hubs(folder):
+    found = header(write_card(folder))
+    assert {"library_name": "sqznet", "pipeline_tag": "image-classification", "metrics": ["accuracy"]}.items() <= (
+        found.items()
+    )
+    assert found["tags"] == ["squeezenet", "image-classification", "tflite", "onnx"]
+    (model,) = found["model-index"]
+    (results,) = model["results"]
+    assert model["name"] == "tiny<&>" and results["task"] == {"type": "image-classification"}
+    assert results["dataset"] == {"name": "data/pictures", "type": "data/pictures", "split": "test"}
+    assert results["metrics"][:2] == [
+        {"type": "accuracy", "name": "top-1 of the Keras model, 1,234 records", "value": 0.9},
+        {"type": "accuracy", "name": "top-1 of model.tflite, 1,234 records", "value": 0.87},
+    ]
+
+
+HOSTILE = "x: \"y\" 'z' # - [a] {b} \\ & *c !d |\n---\nlicense: mit\t\x00\x85\u2028\ufeff é 🦜"
+
+
+def test_names_cannot_break_the_metadata_of_model_hubs(folder):
+    manifest = changed(weights={**PUBLISHED, "licence": HOSTILE})
+    card.write(folder, manifest, LABELS, {**REFERENCE, "data": HOSTILE, "split": "- no"})
+    found = header((folder / "MODEL_CARD.md").read_text())
+    (results,) = found["model-index"][0]["results"]
+    assert results["dataset"] == {"name": HOSTILE, "type": HOSTILE, "split": "- no"}
+    assert (found["license"], found["license_name"]) == ("other", HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("weights", "licence"),
+    [
+        (None, None),
+        ({**PUBLISHED, "licence": "BSD-2-Clause"}, "bsd-2-clause"),
+        ({**PUBLISHED, "licence": "none stated"}, "unknown"),
+        (PUBLISHED, "unknown"),
+    ],
+)
+def test_model_hubs_get_the_licence_only_if_it_is_known(folder, weights, licence):
+    assert header(write_card(folder, changed(weights=weights))).get("license") == licence
 
 
 @pytest.mark.parametrize(
     ("weights", "text"),
     [
-        (None, "trained from scratch with sqznet; the licence of the photographs decides"),
+        (
+            None,
+            "not stated; the weights were trained from scratch with sqznet, so whoever trained them chooses the "
+            "licence, and the licence of the photographs may limit the choice",
+        ),
         ({**PUBLISHED, "licence": "BSD-2-Clause"}, "BSD-2-Clause, the licence of the published weights"),
-        (PUBLISHED, "not known: the published weights were given as a file; ask where that file came from"),
+        (PUBLISHED, "not known; the published weights were given as a file, so ask where that file came from"),
         ({**PUBLISHED, "licence": "none stated"}, "the authors of the published weights state none"),
         (
             {**PUBLISHED, "sha256": CATALOGUE["squeezenet-v1.1"].sha256},

@@ -224,6 +224,7 @@ CONTRACT = {
     "colour_order": "RGB",
     "range": [0, 255],
     "steps": CARD.preprocessing.steps,
+    "rule": CARD.preprocessing.rule,
 }
 
 
@@ -241,9 +242,10 @@ def stated_in(path: Path) -> dict:
     if path.is_dir():
         return json.loads((path / "sqznet.json").read_text())
     if path.suffix == ".onnx":
-        (entry,) = onnx.load(path).metadata_props
-        assert entry.key == "sqznet.json"
-        return json.loads(entry.value)
+        stored = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        assert set(stored) == {"sqznet.json", "labels.txt"}
+        assert stored["labels.txt"] == "".join(f"{name}\n" for name in LABELS)
+        return json.loads(stored["sqznet.json"])
     with zipfile.ZipFile(path) as archive:
         assert {member.compress_type for member in archive.infolist()} == {
             zipfile.ZIP_STORED
