@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.util
+import itertools
 import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sqznet.core import console, files
@@ -31,16 +32,20 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 class _Parser(argparse.ArgumentParser):
+    _given: Sequence[str] = ()
+
     def parse_args(self, args=None, namespace=None):
-        """Parses the flags. An unknown flag is refused before a missing one, with the nearest flag."""
-        for word in sys.argv[1:] if args is None else args:
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_args(args, namespace)
+
+    def _unknown_flag(self) -> str | None:
+        """Describes the first flag that does not exist, with the nearest flag that exists. None without one."""
+        for word in itertools.takewhile(lambda word: word != "--", self._given):
             flag = word.partition("=")[0]
-            if flag == "--":
-                break
             if re.fullmatch(r"--\w+", flag) and flag not in self._option_string_actions:
                 near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-                self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else ""))
-        return super().parse_args(args, namespace)
+                return f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "")
+        return None
 
     def format_help(self) -> str:
         return console.as_typed(super().format_help())
@@ -48,8 +53,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises InputError, so that a wrong flag prints one line.
 
-        By default, argparse prints the usage of all flags.
+        By default, argparse prints the usage of all flags. An unknown flag is named before a missing one, because it is
+        often a misspelling of the missing one.
         """
+        if message.startswith(("the following arguments are required", "unrecognized arguments")):
+            message = self._unknown_flag() or message
         raise InputError(f"{message} (see {self.prog} --help)") from None
 
 

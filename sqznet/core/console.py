@@ -214,7 +214,11 @@ class ProgressBars(Progress):
         self._keeps_line = not transient
         self._line: notebook.Line | None = None
         hidden = self._in_notebook or not _verbose or (transient and not _err.is_interactive)
-        super().__init__(*columns, console=_err, speed_estimate_period=30, transient=transient, disable=hidden)
+        # Without a bar, `track` counts only if there is no automatic refresh.
+        super().__init__(
+            *columns, console=_err, speed_estimate_period=30, transient=transient, disable=hidden,
+            auto_refresh=not self._in_notebook,
+        )  # fmt: skip
         self._watch = watch
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None

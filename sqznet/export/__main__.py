@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.check:
         check.print_results(args.check)
         return 0
+    session.choose(args.format, args.quantize, sparse=args.sparse)  # refuses wrong flags before the model is loaded
     source = args.model or run_folder.newest(run_folder.BEST)
     written = session.export_model(
         source,

@@ -16,6 +16,7 @@ from sqznet.core import console, files, locks, notebook, typed
 from sqznet.core.errors import InputError
 from sqznet.data import manifest as manifests
 from sqznet.export import bundle, check, variants, verify
+from sqznet.export.variants import Variant
 from sqznet.network.keras_file import Card
 from sqznet.runs import run_folder
 
@@ -66,6 +67,21 @@ class Bundle:
         return notebook.table(*self.table()) + notebook.paragraph(f"written to {self.folder}")
 
 
+def choose(formats: Iterable[str], quantize: Iterable[str], *, sparse: bool) -> list[Variant]:
+    """Returns the variants to export, as `variants.choose`.
+
+    Raises:
+        InputError: a name is unknown, a combination does not exist, or `sparse` is given without an int8 file.
+    """
+    formats, quantize = list(formats), list(quantize)
+    chosen = variants.choose(formats, quantize)
+    if sparse and not any(each.quantize == "int8" for each in chosen):
+        raise InputError(
+            f"--sparse needs an int8 file, and --quantize={','.join(quantize)} writes none: add --quantize=int8"
+        )
+    return chosen
+
+
 def export_model(
     source: Path,
     trained: keras.Model,
@@ -97,11 +113,7 @@ def export_model(
     Raises:
         InputError: as `bundle.export`. Another process exports to the same folder.
     """
-    chosen = variants.choose(formats, quantize)
-    if options.get("sparse") and not any(each.quantize == "int8" for each in chosen):
-        raise InputError(
-            f"--sparse needs an int8 file, and --quantize={','.join(quantize)} writes none: add --quantize=int8"
-        )
+    chosen = choose(formats, quantize, sparse=bool(options.get("sparse")))
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or ARTIFACTS / bundle.name_of(source)
     split = split or next((name for name in ("test", "val") if name in manifest.splits), "train")
