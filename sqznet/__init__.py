@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqznet.export.session import Bundle
     from sqznet.predict.prediction import Prediction, Predictions, Ranking
     from sqznet.recipes import Recipe
-    from sqznet.train.callbacks import Callback, CSVLogger, MLflow, TensorBoard, WandB
+    from sqznet.train.callbacks import ActiveRun, Callback, CSVLogger, MLflow, TensorBoard, WandB
 
 _MODULES = {  # the module of each public name
     "sqznet.api": (
@@ -44,11 +44,12 @@ _MODULES = {  # the module of each public name
     "sqznet.export.session": ("Bundle",),
     "sqznet.predict.prediction": ("Prediction", "Predictions", "Ranking"),
     "sqznet.recipes": ("Recipe",),
-    "sqznet.train.callbacks": ("CSVLogger", "Callback", "MLflow", "TensorBoard", "WandB"),
+    "sqznet.train.callbacks": ("ActiveRun", "CSVLogger", "Callback", "MLflow", "TensorBoard", "WandB"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "ActiveRun",
     "Bundle",
     "CSVLogger",
     "Callback",

@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from sqznet import __version__
 
@@ -88,7 +89,8 @@ def _complete() -> None:
         subparser = subparsers.add_parser(name, help=line, parents=parents, add_help=not parents)
         for action in subparser._actions:
             if isinstance(action.metavar, str) and "|" in action.metavar:  # of a recipe's fields: `v1.0|v1.1`
-                action.completer = argcomplete.ChoicesCompleter(action.metavar.split("|"))  # type: ignore[attr-defined]
+                choices: Any = action.metavar.split("|")
+                setattr(action, "completer", argcomplete.ChoicesCompleter(choices))  # noqa: B010
     argcomplete.autocomplete(parser)
 
 

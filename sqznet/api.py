@@ -24,10 +24,11 @@ from sqznet.images import decode, resize
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import keras_file, labels
 from sqznet.network.keras_file import Card
-from sqznet.predict import answers, inference, photographs, prediction
+from sqznet.predict import answers, inference, prediction
+from sqznet.predict import photographs as photograph_files
 from sqznet.predict.inference import Predictor
 from sqznet.predict.prediction import Predictions, Ranking
-from sqznet.recipes import Recipe
+from sqznet.recipes import Recipe, fitting
 from sqznet.recipes import recipe as recipe_fields
 from sqznet.runs import run_folder
 from sqznet.runs.best import Line
@@ -204,11 +205,11 @@ class Classifier:
             )
         return model
 
-    def predict(self, photographs_: Photograph | Iterable[Photograph], top: int = 5) -> Ranking | Predictions:
+    def predict(self, photographs: Photograph | Iterable[Photograph], top: int = 5) -> Ranking | Predictions:
         """Classifies photographs. Each photograph is decoded, turned upright, scaled and cropped as in the training.
 
         Args:
-            photographs_: one photograph, or several. One photograph is the path of a file, a Pillow image, or an array
+            photographs: one photograph, or several. One photograph is the path of a file, a Pillow image, or an array
                 of uint8 RGB pixels (height, width, 3) of any size. Several photographs are a folder with its
                 subfolders, an iterable, or an array (n, height, width, 3).
             top: number of classes for each photograph.
@@ -221,19 +222,19 @@ class Classifier:
             InputError: a photograph cannot be read. For a folder there is no error: `failures` of the result lists such
                 files.
         """
-        if isinstance(photographs_, (str, Path)):
-            if Path(photographs_).is_dir():
-                return self._predict_folder(Path(photographs_), top)
-            return self._rank(photographs_, top)
-        if isinstance(photographs_, Image.Image) or (isinstance(photographs_, np.ndarray) and photographs_.ndim != 4):
-            return self._rank(photographs_, top)
-        given = list(photographs_)
+        if isinstance(photographs, (str, Path)):
+            if Path(photographs).is_dir():
+                return self._predict_folder(Path(photographs), top)
+            return self._rank(photographs, top)
+        if isinstance(photographs, Image.Image) or (isinstance(photographs, np.ndarray) and photographs.ndim != 4):
+            return self._rank(photographs, top)
+        given = list(photographs)
         paths = [Path(each) for each in given if isinstance(each, (str, Path))]
         rankings = [self._rank(each, top) for each in _with_bar(given)]
         return Predictions(rankings, paths if len(paths) == len(given) else ())
 
     def _predict_folder(self, folder: Path, top: int) -> Predictions:
-        found, failures = answers.answer(photographs.list_photos([str(folder)]), self._predictor, top)
+        found, failures = answers.answer(photograph_files.list_photos([str(folder)]), self._predictor, top)
         return Predictions([each.predictions for each in found], [each.photo for each in found], failures)
 
     def _rank(self, photograph: Photograph, top: int) -> Ranking:
@@ -243,7 +244,7 @@ class Classifier:
         """Returns the input of the network, uint8 (image_size, image_size, 3)."""
         if isinstance(photograph, (str, Path)):
             try:
-                return photographs.read(Path(photograph), self._predictor)[0]
+                return photograph_files.read(Path(photograph), self._predictor)[0]
             except Reject as reason:
                 raise InputError(f"{photograph}: {reason}") from None
         if isinstance(photograph, Image.Image):
@@ -518,7 +519,8 @@ def dataset(
     chosen = recipe if isinstance(recipe, Recipe) else recipes.load(str(recipe))
     chosen = settings.override(chosen, {"image_size": image_size} if image_size else {})
     manifest = manifests.load(remote.folder(str(data)))
-    batch_size = batch_size or min(chosen.global_batch_size, manifest.records(split))
+    if batch_size is None:
+        batch_size = fitting.fitted(chosen, manifest.records(split), 1, ()).global_batch_size
     if split != "train":
         return datasets.in_order(manifest, split, chosen.preprocessing, batch_size)
     seed = chosen.seed if seed is None else seed
@@ -543,9 +545,9 @@ def _names(names: _Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _with_bar(photographs_: list[Photograph]) -> Iterator[Photograph]:
-    if len(photographs_) < answers.BAR_FROM:
-        yield from photographs_
+def _with_bar(photographs: list[Photograph]) -> Iterator[Photograph]:
+    if len(photographs) < answers.BAR_FROM:
+        yield from photographs
         return
     with console.progress("images/s") as bar:
-        yield from bar.track(photographs_, description="predicting")
+        yield from bar.track(photographs, description="predicting")

@@ -31,7 +31,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 class _Parser(argparse.ArgumentParser):
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_args(self, args=None, namespace=None):
         """Parses the flags. An unknown flag is refused before a missing one, with the nearest flag."""
         for word in sys.argv[1:] if args is None else args:
             flag = word.partition("=")[0]

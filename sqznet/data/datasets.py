@@ -29,6 +29,9 @@ def training_epoch(manifest: Manifest, recipe: Recipe) -> tf.data.Dataset:
     batch_size = recipe.global_batch_size
 
     def epoch_examples(epoch):
+        # Keras users often set TensorFlow's global seed. While it is set, tf.data takes no tensor as the seed of a
+        # shuffle. In this traced function, the call changes the seed of the function only.
+        tf.compat.v1.set_random_seed(None)
         order = pipeline.epoch_order(manifest, recipe, epoch)
         return tf.data.Dataset.zip(order, pipeline.epoch_draws(recipe, count, epoch))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sqznet.core.errors import InputError
 from sqznet.data import datasets, pipeline
@@ -28,6 +29,17 @@ def test_the_seed_decides_the_order_and_the_crops(shard_set):
 
     np.testing.assert_array_equal(images(1), images(1))
     assert (images(1) != images(2)).any()
+
+
+def test_a_global_seed_of_the_caller_is_accepted_and_kept(shard_set):
+    try:
+        tf.random.set_seed(7)
+        before = tf.random.uniform([3])
+        tf.random.set_seed(7)
+        assert np.bincount(labels_of(datasets.training_epoch(shard_set, TINY))).tolist() == [40, 40, 40]
+        np.testing.assert_array_equal(tf.random.uniform([3]), before)
+    finally:
+        tf.random.set_seed(None)
 
 
 def test_records_that_do_not_fill_a_batch_are_left_out(shard_set):
