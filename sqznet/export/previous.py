@@ -167,12 +167,10 @@ def find(out: Path) -> OlderBundle:
         names = ", ".join(path.name if path == out else str(path.relative_to(out)) for path in foreign[:5])
         programs = check.programs_of(manifest) if manifest else {}
         is_changed = any(path.relative_to(out).as_posix() in programs for path in foreign[:5])
-        what = (
-            "files that no export wrote, or that were changed after it" if is_changed else "files that no export wrote"
-        )
+        changed = ", or that were changed after it" if is_changed else ""
         raise InputError(
-            f"{out} would be replaced as a whole, and it holds {what}: {names}. Move them away, or "
-            "give another folder with --out"
+            f"{out} would be replaced as a whole, and it holds files that no export wrote{changed}: {names}. Move "
+            "them away, or give another folder with --out"
         )
     return OlderBundle(out, manifest)
 
