@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from sqznet.core.errors import InputError, Reject, Stopped
 from sqznet.data import manifest as manifests
 from sqznet.images import decode, resize
 from sqznet.images.preprocessing import Preprocessing
-from sqznet.network import keras_file, labels
+from sqznet.network import keras_file
 from sqznet.network.keras_file import Card
 from sqznet.predict import answers, inference, prediction
 from sqznet.predict import photographs as photograph_files
@@ -161,7 +161,7 @@ class Classifier:
             path = Path(model)
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         logits = squeezenet.logits_of(model)
-        preprocessing = _preprocessing(recipe, image_size)
+        preprocessing = _recipe(recipe, image_size).preprocessing
         network, *_ = models.describe(logits, preprocessing.image_size)
         names = tuple(classes)
         if len(names) != network.classes:
@@ -178,7 +178,7 @@ class Classifier:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the outputs."""
-        return labels.readable(self._predictor.card.classes or map(str, range(self._predictor.runtime.classes)))
+        return self._predictor.labels
 
     @property
     def image_size(self) -> int:
@@ -228,10 +228,14 @@ class Classifier:
             return self._rank(photographs, top)
         if isinstance(photographs, Image.Image) or (isinstance(photographs, np.ndarray) and photographs.ndim != 4):
             return self._rank(photographs, top)
-        given = list(photographs)
-        paths = [Path(each) for each in given if isinstance(each, (str, Path))]
-        rankings = [self._rank(each, top) for each in _with_bar(given)]
-        return Predictions(rankings, paths if len(paths) == len(given) else ())
+        rankings, paths = [], []
+        for each in answers.with_bar(photographs):
+            rankings.append(self._rank(each, top))
+            if isinstance(each, (str, Path)):
+                paths.append(Path(each))
+            if len(rankings) > prediction.SHOWN:  # the pixels of thousands of photographs would fill the memory
+                rankings[-1].pixels = None
+        return Predictions(rankings, paths if len(paths) == len(rankings) else ())
 
     def _predict_folder(self, folder: Path, top: int) -> Predictions:
         found, failures = answers.answer(photograph_files.list_photos([str(folder)]), self._predictor, top)
@@ -319,10 +323,9 @@ class Classifier:
             self.path,
             model,
             self._predictor.card,
+            chosen=session.choose(_names(formats), _names(quantize), sparse=bool(options.get("sparse"))),
             data=_folder(data),
-            formats=_names(formats),
-            quantize=_names(quantize),
-            out=Path(out) if out is not None else None,
+            out=_path(out),
             **options,
         )
 
@@ -363,7 +366,8 @@ class TrainingRun:
 
     def _repr_html_(self) -> str:
         curve = self.folder / "curve.png"
-        return (notebook.picture(curve) if curve.is_file() else "") + notebook.paragraph(f"run folder: {self.folder}")
+        picture = notebook.picture(curve.read_bytes(), "image/png") if curve.is_file() else ""
+        return picture + notebook.paragraph(f"run folder: {self.folder}")
 
 
 def fit(
@@ -516,8 +520,7 @@ def dataset(
     startup.load_tensorflow()
     from sqznet.data import datasets
 
-    chosen = recipe if isinstance(recipe, Recipe) else recipes.load(str(recipe))
-    chosen = settings.override(chosen, {"image_size": image_size} if image_size else {})
+    chosen = _recipe(recipe, image_size)
     manifest = manifests.load(remote.folder(str(data)))
     if batch_size is None:
         batch_size = fitting.fitted(chosen, manifest.records(split), 1, ()).global_batch_size
@@ -527,9 +530,10 @@ def dataset(
     return datasets.training_epoch(manifest, chosen.replace(global_batch_size=batch_size, seed=seed))
 
 
-def _preprocessing(recipe: str | Recipe, image_size: int | None) -> Preprocessing:
-    found = (recipe if isinstance(recipe, Recipe) else recipes.load(recipe)).preprocessing
-    return found.at(image_size) if image_size else found
+def _recipe(recipe: str | Recipe, image_size: int | None) -> Recipe:
+    """Returns the recipe of a name, for another image size if one is given."""
+    found = recipe if isinstance(recipe, Recipe) else recipes.load(str(recipe))
+    return settings.override(found, {"image_size": image_size} if image_size else {})
 
 
 def _path(path: FilePath | None) -> Path | None:
@@ -543,11 +547,3 @@ def _folder(path: FilePath | None) -> Path | None:
 
 def _names(names: _Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _with_bar(photographs: list[Photograph]) -> Iterator[Photograph]:
-    if len(photographs) < answers.BAR_FROM:
-        yield from photographs
-        return
-    with console.progress("images/s") as bar:
-        yield from bar.track(photographs, description="predicting")

@@ -44,7 +44,7 @@ GROUPS = {
     "Functions": ("build_shards", "fit", "load", "dataset", "SqueezeNet", "set_verbose"),
     "Models and runs": ("Classifier", "TrainingRun", "Recipe"),
     "Results": ("Shards", "Evaluation", "Prediction", "Ranking", "Predictions", "Bundle"),
-    "Callbacks": ("Callback", "CSVLogger", "TensorBoard", "MLflow", "WandB"),
+    "Callbacks": ("Callback", "ActiveRun", "CSVLogger", "TensorBoard", "MLflow", "WandB"),
     "Errors": ("InputError", "CheckFailed"),
 }
 FIELDS = """\

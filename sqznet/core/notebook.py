@@ -6,7 +6,6 @@ import base64
 import html
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -42,10 +41,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def picture(path: Path) -> str:
-    """Returns a PNG file as an HTML image that needs no other file."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(path.name)}" src="data:image/png;base64,{content}">'
+def picture(content: bytes, kind: str) -> str:
+    """Returns an encoded picture as an HTML image that needs no other file. `kind` is its type, such as image/png."""
+    return f'<img alt="" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def paragraph(text: str | None) -> str:

@@ -182,7 +182,6 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
 
 
 def _import() -> None:
-    processor.prefer_onednn()
     import tensorflow as tf
 
     if tf.get_logger().level == logging.INFO:  # TensorFlow sets it in a notebook, where it prints every strategy

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
-from sqznet.data import augment, pipeline, records
+from sqznet.data import augment, pipeline
 from sqznet.data.manifest import Manifest
-from sqznet.images import crop
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.recipes import Recipe, schedule
 
@@ -67,15 +68,10 @@ def in_order(manifest: Manifest, split: str, preprocessing: Preprocessing, batch
     Raises:
         InputError: the set has no such split.
     """
-    size, classes = preprocessing.image_size, len(manifest.classes)
-
-    def example(record):
-        photograph, label = records.parse(record, manifest.decoded)
-        image = tf.ensure_shape(crop.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
-        return image, pipeline.checked_label(label, classes)
-
-    stored = tf.data.TFRecordDataset([str(shard.path) for shard in manifest.shards_of(split)])
-    # TensorFlow raises no error if a file has too few or too many records.
-    stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
-    stream = stored.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
+    stream = pipeline.stored(manifest, split).map(
+        functools.partial(pipeline.evaluation_example, manifest, preprocessing),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    stream = stream.batch(batch_size)
     return stream.prefetch(tf.data.AUTOTUNE).with_options(pipeline.dataset_options())

@@ -285,7 +285,7 @@ def training_example(
 
     def usable():
         photograph, label = records.parse(record, manifest.decoded)
-        return *crops(photograph), checked_label(label, len(manifest.classes))
+        return *crops(photograph), _checked_label(label, len(manifest.classes))
 
     def unusable():
         blanks = [size] if teacher is None else [size, teacher.image_size]
@@ -340,22 +340,15 @@ def evaluation_batches(
         (images uint8 (batch, size, size, 3), labels int64 (batch,), weights float32 (batch,)). The weight is 1 for a
         record, 0 for padding.
     """
-    files = [str(shard.path) for shard in manifest.shards_of(split)]
-    classes = len(manifest.classes)
     size = preprocessing.image_size
     padding = -manifest.records(split) % (batch_size * multiple_of)
 
     def example(record):
-        photograph, label = records.parse(record, manifest.decoded)
-        image = tf.ensure_shape(crop.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
-        return image, checked_label(label, classes), tf.constant(1.0)
+        return *evaluation_example(manifest, preprocessing, record), tf.constant(1.0)
 
     blank = (tf.zeros([size, size, 3], tf.uint8), tf.constant(0, tf.int64), tf.constant(0.0))
     # Padding comes before decoding, so that each worker decodes its own batches only.
-    stored = tf.data.TFRecordDataset(files)
-    # TensorFlow raises no error if a file has too few or too many records. The score would be of other records.
-    stored = stored.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
-    stream = stored.concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
+    stream = stored(manifest, split).concatenate(tf.data.Dataset.from_tensors(records.UNUSABLE).repeat(padding))
     stream = stream.batch(batch_size, drop_remainder=True).shard(workers, worker).unbatch()
     stream = stream.map(
         lambda record: tf.cond(tf.equal(record, records.UNUSABLE), lambda: blank, lambda: example(record)),
@@ -366,7 +359,24 @@ def evaluation_batches(
     return stream.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
 
-def checked_label(label: tf.Tensor, classes: int) -> tf.Tensor:
+def stored(manifest: Manifest, split: str) -> tf.data.Dataset:
+    """Returns the stored records of a split, in the order of the shards."""
+    files = tf.data.TFRecordDataset([str(shard.path) for shard in manifest.shards_of(split)])
+    # TensorFlow raises no error if a file has too few or too many records. The score would be of other records.
+    return files.apply(tf.data.experimental.assert_cardinality(manifest.records(split)))
+
+
+def evaluation_example(
+    manifest: Manifest, preprocessing: Preprocessing, record: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the image of a stored record, uint8 (size, size, 3), cropped as for evaluation, and its label, int64."""
+    size = preprocessing.image_size
+    photograph, label = records.parse(record, manifest.decoded)
+    image = tf.ensure_shape(crop.preprocess_for_eval(photograph, preprocessing), [size, size, 3])
+    return image, _checked_label(label, len(manifest.classes))
+
+
+def _checked_label(label: tf.Tensor, classes: int) -> tf.Tensor:
     message = f"a label is outside 0..{classes - 1}, the manifest's classes; do the labels start at 1?"
     with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [message, label])]):
         return tf.identity(label)

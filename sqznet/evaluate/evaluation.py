@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Evaluation:
         rows = zip(names, self.score.confusion, strict=True)
         return {name: float(row[i] / row.sum()) for i, (name, row) in enumerate(rows) if row.sum()}
 
-    @property
+    @functools.cached_property
     def note(self) -> str | None:
         """A warning about the data, for example that the network has seen the photographs in its training.
 

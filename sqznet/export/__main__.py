@@ -90,14 +90,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.check:
         check.print_results(args.check)
         return 0
-    session.choose(args.format, args.quantize, sparse=args.sparse)  # refuses wrong flags before the model is loaded
+    chosen = session.choose(args.format, args.quantize, sparse=args.sparse)
     source = args.model or run_folder.newest(run_folder.BEST)
     written = session.export_model(
         source,
         *inference.load_keras(source),
+        chosen=chosen,
         data=args.data,
-        formats=args.format,
-        quantize=args.quantize,
         out=args.out,
         split=args.split,
         budget=args.budget,

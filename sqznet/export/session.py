@@ -67,13 +67,13 @@ class Bundle:
         return notebook.table(*self.table()) + notebook.paragraph(f"written to {self.folder}")
 
 
-def choose(formats: Iterable[str], quantize: Iterable[str], *, sparse: bool) -> list[Variant]:
+def choose(formats: Iterable[str], quantize: Iterable[str], *, sparse: bool = False) -> list[Variant]:
     """Returns the variants to export, as `variants.choose`.
 
     Raises:
         InputError: a name is unknown, a combination does not exist, or `sparse` is given without an int8 file.
     """
-    formats, quantize = list(formats), list(quantize)
+    quantize = list(quantize)
     chosen = variants.choose(formats, quantize)
     if sparse and not any(each.quantize == "int8" for each in chosen):
         raise InputError(
@@ -87,9 +87,8 @@ def export_model(
     trained: keras.Model,
     card: Card,
     *,
+    chosen: list[Variant],
     data: Path | None = None,
-    formats: Iterable[str] = ("all",),
-    quantize: Iterable[str] = ("none",),
     out: Path | None = None,
     split: str | None = None,
     budget: int = BUDGET,
@@ -101,8 +100,8 @@ def export_model(
 
     Args:
         source: the file or folder of the model, for messages and for the default of `out`.
+        chosen: the files to write, from `choose`.
         data: the shards to compare on. None means those that the model was trained on.
-        formats, quantize: the values of `--format` and `--quantize`. Each combination that exists is written.
         out: the folder. None means export/artifacts/NAME.
         split: the split to compare on. None means test, or val if there is no test.
         budget: maximum bytes of a file.
@@ -113,7 +112,6 @@ def export_model(
     Raises:
         InputError: as `bundle.export`. Another process exports to the same folder.
     """
-    chosen = choose(formats, quantize, sparse=bool(options.get("sparse")))
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or ARTIFACTS / bundle.name_of(source)
     split = split or next((name for name in ("test", "val") if name in manifest.splits), "train")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqznet.core import console, plots
 from sqznet.core.errors import InputError, NotAnImage, Reject
@@ -16,6 +16,8 @@ from sqznet.images import colour
 from sqznet.predict import photographs, prediction
 from sqznet.predict.inference import Predictor
 from sqznet.predict.prediction import Ranking
+
+Each = TypeVar("Each")
 
 BAR_FROM = 10  # photographs from which on a progress bar is shown
 
@@ -55,7 +57,7 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
     failures: dict[str, str] = {}
     others: list[Path] = []  # files of folders that are not photographs
     broken_profiles = 0
-    for photo in _with_bar(photos):
+    for photo in with_bar(photos):
         try:
             pixels, colours = photographs.read(photo, predictor)
         except Reject as reason:
@@ -84,12 +86,13 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
     return answers, failures
 
 
-def _with_bar(photos: dict[Path, bool]) -> Iterator[Path]:
-    if len(photos) < BAR_FROM:
-        yield from photos
+def with_bar(photographs: Iterable[Each]) -> Iterator[Each]:
+    """Yields the photographs, with a progress bar unless there are few."""
+    if isinstance(photographs, Sized) and len(photographs) < BAR_FROM:
+        yield from photographs
         return
     with console.progress("images/s") as bar:
-        yield from bar.track(photos, description="predicting")
+        yield from bar.track(photographs, description="predicting")
 
 
 def print_table(answers: list[Answer], title: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,16 @@ class Predictor:
     def image_size(self) -> int:
         """Side of the input images, in pixels."""
         return self.runtime.image_size
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes in the data set, or their numbers if the model does not name them."""
+        return self.card.classes or tuple(map(str, range(self.runtime.classes)))
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes for people."""
+        return labels.readable(self.classes)
 
     def with_geometry(self, given: dict[str, Any]) -> Predictor:
         """Returns the same model with the user's scaling and cropping of photographs (`geometry.given`).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from sqznet.core import console, metrics, notebook
-from sqznet.network import labels
 from sqznet.predict.inference import Predictor
 
-_SHOWN = 12  # photographs of a folder in a notebook
+SHOWN = 12  # photographs of a folder in a notebook
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,15 @@ class Predictions(list[Ranking]):
 
     def _repr_html_(self) -> str:
         shown = "".join(
-            f'<div style="display:inline-block;margin:4px">{ranking._repr_html_()}</div>' for ranking in self[:_SHOWN]
+            f'<div style="display:inline-block;margin:4px">{ranking._repr_html_()}</div>' for ranking in self[:SHOWN]
         )
-        more = f"<p>and {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
+        more = f"<p>and {len(self) - SHOWN:,} more</p>" if len(self) > SHOWN else ""
         return shown + more
 
 
 def rank(predictor: Predictor, pixels: np.ndarray, top: int) -> Ranking:
     """Classifies one prepared photograph, uint8 (size, size, 3), and returns its `top` likeliest classes."""
-    classes = predictor.card.classes or tuple(map(str, range(predictor.runtime.classes)))
-    names = labels.readable(classes)
+    names, classes = predictor.labels, predictor.classes
     (probabilities,) = predictor.predict(pixels[None])
     order = metrics.ranking(probabilities)[:top].tolist()
     return Ranking([Prediction(names[i], float(probabilities[i]), i, classes[i]) for i in order], pixels)
@@ -97,4 +94,4 @@ def rank(predictor: Predictor, pixels: np.ndarray, top: int) -> Ranking:
 def _picture(pixels: np.ndarray) -> str:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=90)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}">'
+    return notebook.picture(content.getvalue(), "image/jpeg")

@@ -19,15 +19,15 @@ PROBABILITIES = "probabilities"  # name of the softmax layer
 
 
 def build(
-    version: str = "v1.1",
+    version: str,
     *,
-    weights: str | Path | None = "imagenet",
-    include_top: bool = True,
-    classes: int = 1000,
-    image_size: int | None = None,
-    classifier_activation: str | None = "softmax",
-    activation: str = "relu",
-    dropout: float | None = 0.5,
+    weights: str | Path | None,
+    include_top: bool,
+    classes: int,
+    image_size: int | None,
+    classifier_activation: str | None,
+    activation: str,
+    dropout: float | None,
 ) -> keras.Model:
     """Builds the network that `sqznet.SqueezeNet` describes."""
     if version not in ARCHS:

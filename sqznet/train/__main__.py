@@ -133,12 +133,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             "--find_lr is for a fresh network on this machine: leave out --resume, --teacher and --strategy=multiworker"
         )
-    from sqznet.data import manifest, service
+    from sqznet.data import service
     from sqznet.train import settings
 
     job = settings.from_flags(args)
     startup.load_tensorflow()
-    from sqznet.data import build
     from sqznet.train import cluster, find_rate, start
 
     machines = cluster.find(args.workers, args.worker_index) if args.strategy == "multiworker" else None
@@ -147,11 +146,9 @@ def main(argv: list[str] | None = None) -> int:
     options = ("deterministic", "keep", "save_minutes", "profile", "max_bad_records", "data_service")
     given = sys.argv[1:] if argv is None else argv
     if args.find_lr:
-        if job.data == settings.DEMO and not (settings.DEMO / manifest.FILE).is_file():
-            build.build_demo(settings.DEMO)
         rate = find_rate.find_in(
             job.run_dir,
-            manifest.load(job.data),
+            start.load_data(job),
             job.recipe,
             strategy_name=args.strategy,
             replicas=args.replicas,

@@ -56,6 +56,17 @@ def config(run: Run, strategy_name: str, origin: Origin | None, command: Sequenc
     }
 
 
+def load_data(job: Settings, *, whole: bool = True) -> Manifest:
+    """Reads the manifest of a job's data. Builds the demo set first if the job needs it.
+
+    Args:
+        whole: whether every shard must exist.
+    """
+    if job.data == settings.DEMO and not (settings.DEMO / manifests.FILE).is_file():
+        build.build_demo(settings.DEMO)
+    return manifests.load(job.data, whole=whole)
+
+
 def train_job(
     job: Settings, *, strategy_name: str = "mirrored", machines: Cluster | None = None, **options: Any
 ) -> Run:
@@ -67,12 +78,11 @@ def train_job(
     Raises:
         InputError, Stopped: as `train`.
     """
-    if job.data == settings.DEMO and not (settings.DEMO / manifests.FILE).is_file():
-        build.build_demo(settings.DEMO)
+    manifest = load_data(job, whole=not options.get("max_bad_records"))
     if strategy_name == "multiworker" and machines is None:
         machines = cluster.find(None, None)
     return train(
-        manifests.load(job.data, whole=not options.get("max_bad_records")),
+        manifest,
         job.recipe,
         strategy_name=strategy_name,
         machines=machines,

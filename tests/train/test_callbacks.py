@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 
 import pytest
 import tensorflow as tf
@@ -28,8 +29,9 @@ def test_tensorboard_gets_the_metrics_of_each_epoch(trained_run):
     assert found["val_top1"] == found["train_loss"] == [1, 2, 3]
 
 
-def test_mlflow_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path):
+def test_mlflow_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs the package mlflow-skinny")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a database needs more packages
     address = (tmp_path / "mlruns").as_uri()
     run = fit(sqznet.MLflow("tests", address))
     client = mlflow.MlflowClient(address)
@@ -46,9 +48,11 @@ def test_wandb_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     callback = sqznet.WandB(project="tests", mode="offline")
     run = fit(callback)
-    assert callback._run.summary["val_top1"] == pytest.approx(run.history[-1]["val_top1"])
     assert callback._run.config["learning_rate"] == TINY.learning_rate
-    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    content = file.read_bytes()  # names and values as text, among protobufs
+    assert content.count(b"val_top1") >= len(run.history)
+    assert all(json.dumps(line["train_loss"]).encode() in content for line in run.history)
 
 
 @pytest.mark.parametrize(("name", "package"), [("MLflow", "mlflow"), ("WandB", "wandb")])

@@ -56,6 +56,7 @@ def test_a_trial_tells_its_finished_epochs(tmp_path, monkeypatch, capsys):
     told = threading.Event()
     monkeypatch.setattr(console, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(console, "_last_output", 0.0)  # another test may have stopped the heartbeat
     monkeypatch.setattr(console, "_note_output", lambda text: told.set())
 
     class Training:

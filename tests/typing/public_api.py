@@ -12,20 +12,19 @@ import numpy as np
 from PIL import Image
 
 import sqznet
-from sqznet.train.callbacks import ActiveRun
 
 
 class StopAtNinety(sqznet.Callback):
     """Ends a training as soon as its top-1 accuracy is 90 %."""
 
-    def on_train_begin(self, run: ActiveRun) -> None:
+    def on_train_begin(self, run: sqznet.ActiveRun) -> None:
         print(run.folder, run.recipe.epochs)
 
-    def on_epoch_end(self, run: ActiveRun, line: dict[str, float]) -> None:
+    def on_epoch_end(self, run: sqznet.ActiveRun, line: dict[str, float]) -> None:
         if line.get("val_top1", 0.0) >= 0.9:
             run.stop()
 
-    def on_train_end(self, run: ActiveRun) -> None:
+    def on_train_end(self, run: sqznet.ActiveRun) -> None:
         print(len(run.history))
 
 
