@@ -35,7 +35,7 @@ def test_a_search_ends_with_a_table_a_plot_and_a_recipe_and_repeats_nothing(flag
     assert tune.main([*flags, "--trials=2"]) == 0  # as after a stop
     printed = capsys.readouterr()
     assert "are finished already" in printed.err
-    assert "trained to the end, 1 epochs: best settings" in " ".join(printed.out.split())
+    assert "trained to the end, 1 epoch: best settings" in " ".join(printed.out.split())
     assert (out / "unchanged" / "metrics.csv").is_file() and (out / "best" / "metrics.csv").is_file()
     trials = search.finished(out)
     assert len(trials) == 2 and first in trials and trials[0].top1 >= trials[1].top1
