@@ -34,7 +34,7 @@ from sqznet.network import architecture, keras_file, model
 from sqznet.network.keras_file import Card
 from sqznet.runs import checkpoint, run_folder
 from sqznet.train import __main__ as train
-from sqznet.train import start, strategy
+from sqznet.train import callbacks, start, strategy
 from sqznet.train.run import Run
 from tests import ci
 from tests.conftest import CLASSES, TINY
@@ -295,13 +295,14 @@ def test_a_run_may_meet_a_full_disk_at_every_file_and_ends_as_if_it_had_not(shar
         np.testing.assert_array_equal(array, wanted[name], err_msg=name)
 
     # What TensorBoard reads is written by TensorFlow, in pages of 4 KB: many epochs' lines until one does not fit.
-    written = tf.summary.create_file_writer(str(disk.path / "events"))
+    events = callbacks.TensorBoard(disk.path / "events")
+    events.on_train_begin(made)
     line = made.state.history[0]
-    made._report(line, written, is_best=False)
+    events.on_epoch_end(made, line)
     (path,) = (disk.path / "events").iterdir()
     disk.fill()
     assert f"error: cannot write {path}: {NO_SPACE}" == error_of(
-        lambda: [made._report(line, written, is_best=False) for _ in range(20)]
+        lambda: [events.on_epoch_end(made, line) for _ in range(20)]
     )
     readable = []
     with contextlib.suppress(tf.errors.DataLossError):  # of the last, which is cut
