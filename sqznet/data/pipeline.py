@@ -54,7 +54,7 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
 
     Returns:
         (epoch, place in the epoch, shard of the training split, record in the shard, the stored record). The first four
-        are int64 and start at 0. Records that earlier steps have used are read, not decoded.
+        are int64 and start at 0. Records that earlier steps have used are read but not decoded.
     """
     recipe, records = schedule.recipe, schedule.records
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size

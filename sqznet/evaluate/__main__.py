@@ -32,18 +32,16 @@ from sqznet.images.preprocessing import RUNTIME_RESIZES
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.evaluate", __doc__)
-    parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
-    parser.add_argument("--data", type=remote.folder, help="folder of shards; default the one the run was trained with")
-    parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
+    parser.add_argument("--model", "--weights", type=Path, help="model to evaluate; default: the newest run")
+    parser.add_argument("--data", type=remote.folder, help="folder of shards; default: the data of the run")
+    parser.add_argument("--split", help="train, val or test; default: test, or val if there is no test")
     parser.add_argument(
         "--resize_as",
         choices=RUNTIME_RESIZES,
-        help="scale photographs in the way of that runtime, not of the model, to measure the loss",
+        help="scale photographs as this runtime does, to measure the loss of accuracy",
     )
-    parser.add_argument(
-        "--against", type=Path, help="a second model, to measure what the first loses, paired by record"
-    )
-    parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
+    parser.add_argument("--against", type=Path, help="second model, to compare the accuracy on the same records")
+    parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
 

@@ -34,14 +34,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.export", __doc__)
     add = parser.add_argument
     add("--format", type=_names, default="all", help="savedmodel, tflite, onnx, onnx_nchw or all; several: tflite,onnx")
-    add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run")
-    add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8 or all; or several")
+    add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default: the newest run")
+    add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8, all or several")
     add("--budget", type=sizes.parse, default="5MiB", help="maximum size of a file: 5MiB, 5MB, 480kB or plain bytes")
-    add("--data", type=remote.folder, help="shards to compare on; default those of the run")
-    add("--split", help="split to compare on; default test, or val if there is no test")
-    add("--records", type=cli.whole, default=RECORDS, help="records to compare on; 0 means all")
+    add("--data", type=remote.folder, help="shards with the records for the comparison; default: the shards of the run")
+    add("--split", help="split for the comparison; default: test, or val if there is no test")
+    add("--records", type=cli.whole, default=RECORDS, help="number of records for the comparison; 0 means all")
     add("--max_drop", type=cli.within(0, 100), default=1.0, help="maximum loss of top-1 of a file, in points")
-    add("--calibration_records", type=cli.positive, default=128, help="training records to calibrate int8 ranges on")
+    add("--calibration_records", type=cli.positive, default=128, help="training records for the int8 calibration")
     add("--sparse", action="store_true", help="int8 weights with coarse steps, many of them zero: smaller downloads")
     add(
         "--golden",
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove the whole bundle that is in --out; without it, other files of the same model are kept",
     )
-    add("--out", type=_out, help="folder for the files; default export/artifacts/RUN")
+    add("--out", type=_out, help="folder for the files; default: export/artifacts/RUN")
     return parser
 
 

@@ -49,7 +49,7 @@ def kind(entry: dict[str, Any]) -> str:
 
 
 def accuracy(score: dict[str, Any], key: str) -> str:
-    """Formats the `share` of "top1" or "top5" in a score of the manifest."""
+    """Formats an accuracy in a score of the manifest. `key` is "top1" or "top5"."""
     return share(score[key], score[f"{key}_interval_95"], score["n"])
 
 

@@ -178,7 +178,7 @@ def find(out: Path) -> OlderBundle:
 def _is_ours(file: Path, folder: Path, manifest: dict[str, Any]) -> bool:
     """Checks whether an export, or `evaluate`, wrote a file of the bundle in `folder`.
 
-    A program that was changed is the work of the user.
+    A program that was changed after the export counts as a file of the user.
     """
     path, listed, programs = file.relative_to(folder), manifest["files"], check.programs_of(manifest)
     compiled = COMPILED.fullmatch(path.as_posix())

@@ -30,8 +30,8 @@ def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
 
     Returns:
         float32, (count, 5). The first two numbers are height and width of a resized crop, as fractions of the square
-        root of the photograph's area. The next two are the positions of its top and left edge, in 0..1. If the last
-        number, in 0..1, is below 0.5, the crop is mirrored.
+        root of the photograph's area. The next two numbers are the positions of the crop's top and left edge, in 0..1.
+        If the last number, in 0..1, is below 0.5, the crop is mirrored.
     """
     area, aspect, *rest = tf.unstack(tf.random.stateless_uniform([5, count], seed))
     return tf.stack([*resized_crop(area, aspect, min_area), *rest], axis=1)

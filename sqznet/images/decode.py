@@ -208,7 +208,7 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
-    """Converts an image to upright 8-bit sRGB on white. Also returns the colour conversion.
+    """Converts an image to upright 8-bit sRGB. Transparent pixels become white. Also returns the colour conversion.
 
     Args:
         orientation: 1 to 8, or None if the orientation has to be read from the EXIF block.

@@ -1,8 +1,7 @@
 """Finds the cards of an exported file: the one inside it, and the one in the manifest.json beside it.
 
-A file that was copied alone is read as in its bundle, because it carries its card (`network/metadata.py`). A file
-without a card and without a manifest that lists it is refused: its crop is unknown, and so is whether its outputs are
-probabilities.
+A file outside its bundle can be read, because it contains its card (`network/metadata.py`). A file without a card is
+refused, unless a manifest lists it. The crop of such a file is unknown, and its outputs may not be probabilities.
 """
 
 from __future__ import annotations

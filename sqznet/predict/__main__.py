@@ -1,4 +1,4 @@
-"""The five likeliest classes of any photographs.
+"""Print the five likeliest classes of photographs.
 
   python -m sqznet.predict photo.jpg
       with the newest run; without a run, with the included sample network, which has ten classes
@@ -35,12 +35,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", "--weights", type=Path, help="default: the newest run; if there is none, the sample network"
     )
-    parser.add_argument("--top", type=cli.positive, default=5, help="classes shown for each photograph")
+    parser.add_argument("--top", type=cli.positive, default=5, help="number of classes to show for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     geometry.add_flags(parser)
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    forms.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    forms.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    forms.add_argument("--csv", action="store_true", help="print CSV instead of the table")
     return parser
 
 

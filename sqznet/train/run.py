@@ -142,7 +142,7 @@ class Run:
         return self.state.history
 
     def stop(self) -> None:
-        """Ends the training soon, as SIGINT does, with the state saved. For callbacks."""
+        """Saves the state and ends the training after the current steps, as SIGINT does. For callbacks."""
         self._signal = signal.SIGINT
 
     def _build_model(self, for_training: bool = False) -> keras.Model:
