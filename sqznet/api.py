@@ -1,7 +1,7 @@
 """Defines the public Python API. `import sqznet` provides these names without importing this module at once.
 
-The packages `sqznet.train`, `sqznet.evaluate` and `sqznet.export` are commands, so no function has such a name: `fit`
-trains, and `Classifier` has `evaluate` and `export`. The commands call the same functions as this module.
+The packages `sqznet.train`, `sqznet.evaluate` and `sqznet.export` are commands. Therefore no function has one of these
+names. `fit` trains, and `Classifier` has `evaluate` and `export`. The commands call the same functions as this module.
 """
 
 from __future__ import annotations
@@ -397,7 +397,7 @@ def fit(
             suits the size of the data.
         weights: initial weights: a run folder, a .keras file, or published weights. None means random weights, and
             `squeezenet-v1.1` for the recipe `finetune`.
-        teacher: a model whose probabilities the network learns, besides the labels.
+        teacher: a model whose probabilities the network learns in addition to the labels.
         folder: the run folder. None means runs/TIME-RECIPE.
         resume: whether to continue the run in `folder`, or the newest run.
         strategy: `one`, `mirrored` or `multiworker`.

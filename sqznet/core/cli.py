@@ -39,8 +39,7 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def _unknown_flag(self) -> str | None:
-        """Describes the first flag that does not exist, with the nearest existing flag. Returns None if all flags
-        exist."""
+        """Describes the first unknown flag, with the nearest existing flag. Returns None if all flags exist."""
         for word in itertools.takewhile(lambda word: word != "--", self._given):
             flag = word.partition("=")[0]
             if re.fullmatch(r"--\w+", flag) and flag not in self._option_string_actions:

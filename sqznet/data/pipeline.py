@@ -219,10 +219,11 @@ def _from_service(
     """Returns examples from a data service, in the order in which its workers finish them.
 
     The unit of work is one shard in one epoch, which goes to one data worker. An uninterrupted run reads every record
-    once in each epoch, but neighbouring epochs overlap by the shards that are being read. A resumed run starts with the
-    shard in which it stopped, so it repeats at most one shard. If a data worker dies, the shards that it was reading
-    are missing in that epoch. Several training workers receive examples at different rates. So that each has enough at
-    the end of the run, shards of further epochs follow, and these replace some records of the last epoch.
+    once in each epoch, but it may read the last shards of an epoch together with the first shards of the next epoch. A
+    resumed run starts with the shard in which it stopped, so it repeats at most one shard. If a data worker dies, the
+    shards that it was reading are missing in that epoch. Several training workers receive examples at different rates.
+    At the end of the run, shards of further epochs follow, so that each worker has enough examples. Their records
+    replace some records of the last epoch.
     """
     recipe, shards = schedule.recipe, manifest.shards_of("train")
     sizes = {schedule.image_size(epoch) for epoch in range(schedule.epochs)}

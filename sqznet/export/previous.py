@@ -1,7 +1,7 @@
 """Examines the older bundle in the folder of an export: which files are kept, and its state if the export fails.
 
-An export of some files into a bundle keeps the other files, if they are of the same model and were compared on the same
-records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
+An export of some files into a bundle keeps the other files if they belong to the same model and were compared on the
+same records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
 """
 
 from __future__ import annotations

@@ -105,12 +105,12 @@ def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[t
 
 
 def whole(photograph: tf.Tensor) -> tf.Tensor:
-    """Decodes the whole photograph: uint8, (height, width, 3)."""
+    """Decodes the whole photograph to pixels: uint8, (height, width, 3)."""
     return _cut(photograph, tf.concat([[0, 0], _shape(photograph)], 0))
 
 
 def _shape(photograph: tf.Tensor) -> tf.Tensor:
-    """Returns [height, width], int32. Of a JPEG, this function reads only the header."""
+    """Returns [height, width], int32. If the photograph is a JPEG, this function reads only the header."""
     return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 

@@ -1,4 +1,4 @@
-"""Finds the cards of an exported file: the one inside it, and the one in the manifest.json beside it.
+"""Finds the cards of an exported file: the card inside the file, and the card in the manifest.json beside the file.
 
 A file outside its bundle can be read, because it contains its card (`network/metadata.py`). A file without a card is
 refused, unless a manifest lists it. The crop of such a file is unknown, and its outputs may not be probabilities.

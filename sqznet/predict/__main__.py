@@ -10,11 +10,12 @@
   python -m sqznet.predict --json holiday/ > answers.json
 
 --model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
-weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC where the package pillow-heif is
-installed. Folders are read with their subfolders, without hidden and system files. --picture writes a
-sheet of the first 48 with the predictions. Of equal probabilities the first class ranks first.
+weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC if the package pillow-heif is
+installed. Folders are read with their subfolders, without hidden and system files. --picture writes a sheet of the
+first 48 photographs with their predictions. If probabilities are equal, the first class ranks first.
 
-A photograph that cannot be read is named, the others are classified, and the exit code is 1.
+If a photograph cannot be read, the command prints its name, classifies the other photographs, and ends with exit code
+1.
 """
 
 from __future__ import annotations

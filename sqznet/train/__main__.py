@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir holds no run yet, start it",
     )
     parser.add_argument(
-        "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, besides the best model"
+        "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, in addition to the best model"
     )
     parser.add_argument(
         "--save_minutes", type=cli.non_negative, default=5.0, help="minutes between checkpoints in an epoch"

@@ -118,7 +118,7 @@ def train(
             recipe becomes that of the weights, except for the `chosen` fields.
         chosen: fields of the recipe that the user has set. The other fields are fitted to the data (`fitting.fit`) and
             to the weights.
-        teacher: a model to learn from, besides the labels.
+        teacher: a model to learn from, in addition to the labels.
         deterministic: whether every operation must give the same bits each time. None means only without GPUs, where
             this costs nothing.
         command: the command line, for config.json.
