@@ -1,7 +1,7 @@
 """Export a trained model as SavedModel, TFLite and ONNX files for mobile apps and servers, each verified.
 
   python -m sqznet.export --format=tflite
-      the newest run, compared on the data it was trained with
+      the newest run, compared on the data of its training
   python -m sqznet.export --model=runs/NAME --format=all --quantize=all --data=data/imagenet
       all files: float32, float16, dynamic-range and int8, NHWC and NCHW
   python -m sqznet.export --format=onnx --quantize=float16 --budget=2.5MB
@@ -11,10 +11,10 @@
 
 Every file takes raw RGB pixels 0..255 and gives probabilities: mean subtraction and batch norm are folded into the
 weights. Each file is reloaded in its own runtime (TensorFlow, LiteRT, ONNX Runtime) and compared with the Keras model
-on real records. The command ends with exit code 1, and an older bundle in the folder stays unchanged, if a file is over
-the budget, has an operator or a type that is not allowed, or loses more than --max_drop of top-1. Otherwise it writes
-to export/artifacts/RUN: the files, labels.txt, manifest.json, MODEL_CARD.md, report.html, golden vectors for self-tests
-and constants for Kotlin and Swift.
+on real records. If a file is over the budget, has an operator or a type that is not allowed, or loses more than
+--max_drop of top-1, the command ends with exit code 1. An older bundle in the folder then stays unchanged. Otherwise
+the command writes these files to export/artifacts/RUN: the model files, labels.txt, manifest.json, MODEL_CARD.md,
+report.html, golden vectors for self-tests and constants for Kotlin and Swift.
 """
 
 from __future__ import annotations

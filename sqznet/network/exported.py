@@ -133,7 +133,7 @@ def consistent_card(path: Path, found: list[FoundCard], ports: Ports) -> Card:
 
 
 def bundle_files(folder: Path) -> list[str] | None:
-    """Lists the model files in a bundle's manifest, the nearest to the trained model first.
+    """Lists the model files in a bundle's manifest. The file that is nearest to the trained model comes first.
 
     Returns None if it is no bundle.
 

@@ -1,4 +1,4 @@
-"""Serve a web page that runs an exported bundle in the browser: on photographs, on the camera, and its self-test.
+"""Serve a web page that classifies photographs and camera pictures with a bundle, and runs its self-test.
 
   (cd sqznet/serve/web && npm ci)
       once: installs LiteRT.js and ONNX Runtime Web, which run the files; for an installed sqznet, the second command

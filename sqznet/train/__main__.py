@@ -23,7 +23,7 @@
 
 Writes a run folder (config.json, metrics.csv, best.keras, checkpoints, curve.png, TensorBoard events, logs). Ctrl-C or
 SIGTERM saves the state first. After a kill, --resume continues from the last checkpoint. On processors the result is
-the same as without the kill; on GPUs it is with --deterministic.
+the same as without the kill. On GPUs this needs --deterministic.
 """
 
 from __future__ import annotations
@@ -74,14 +74,16 @@ def make_parser() -> argparse.ArgumentParser:
         "squeezenet-v1.1)",
     )
     parser.add_argument(
-        "--teacher", type=Path, help="learn from this model as well: anything that sqznet.evaluate takes"
+        "--teacher",
+        type=Path,
+        help="model to learn from, in addition to the labels: any model that sqznet.evaluate takes",
     )
     parser.add_argument("--data_service", help="grpc://host:port of a dispatcher of sqznet.data.service, for decoding")
     parser.add_argument("--run_dir", type=Path, help="folder of the run; default: runs/TIME-RECIPE")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir holds no run yet, start it",
+        help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir has no run, start one",
     )
     parser.add_argument(
         "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, in addition to the best model"
@@ -96,7 +98,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="largest number of corrupt training records to leave out (each is named) before the run stops",
     )
     parser.add_argument("--find_lr", action="store_true", help="run a learning rate range test instead of training")
-    parser.add_argument("--profile", type=cli.whole, default=0, help="write a TensorBoard profile of that many steps")
+    parser.add_argument(
+        "--profile", type=cli.whole, default=0, help="training steps to record in a TensorBoard profile"
+    )
     parser.add_argument(
         "--deterministic",
         action=argparse.BooleanOptionalAction,
