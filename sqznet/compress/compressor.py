@@ -72,7 +72,7 @@ class Compressor:
                 "measured on another split, because it is fitted to the photographs of train"
             )
         self.source, self.card, self.manifest, self.settings = source, card, manifest, settings
-        self.model = fold.without_batch_norm(trained, card.preprocessing.image_size)
+        self.model = fold.without_batch_norm(trained, card.preprocessing.image_size, card.divisor)
         self.stored = convert.of_keras(self.model, card)
         examples = pipeline.examples(manifest, "train", card.preprocessing, settings.calibration_records, BATCH)
         photographs, labels = zip(*examples, strict=True)

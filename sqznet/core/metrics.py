@@ -1,4 +1,4 @@
-"""Computes the accuracy of classifiers: top-1 (rank-1), top-5 (rank-5), confidence intervals, confusion matrix."""
+"""Computes the accuracy of classifiers: top-1 (rank-1), top-5 (rank-5), intervals, confusion matrix, F1 by class."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from sqznet.core import probabilities as quality
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the standard normal
 LARGEST_EXCESS = 0.01  # tolerance of the sum of 1,000 probabilities: float16 has 11 bits
@@ -101,6 +103,9 @@ class Score:
     hits: np.ndarray  # 1 for each record with a correct top-1 prediction, else 0; int8 (n,)
     top5_hits: int
     confusion: np.ndarray  # int (classes, classes): rows true, columns predicted
+    confidences: np.ndarray  # the largest probability of each record, float32 (n,)
+    nll: float  # mean negative log-likelihood, in nats
+    brier: float  # mean Brier score, 0 to 2
 
     @property
     def n(self) -> int:
@@ -126,13 +131,60 @@ class Score:
     def top5_interval(self) -> tuple[float, float]:
         return wilson_interval(self.top5_hits, self.n)
 
+    @property
+    def reliability(self) -> list[quality.Bin]:
+        return quality.reliability(self.confidences, self.hits)
+
+    @property
+    def ece(self) -> float:
+        return quality.calibration_error(self.reliability)
+
+    @property
+    def by_class(self) -> ByClass:
+        return ByClass.of(self.confusion)
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Precision, recall and F1 of each class, 0 to 1, float64 (classes,).
+
+    Precision is 0 for a class that is never predicted. Recall is 0 for a class without records. The averages count only
+    the classes that have records.
+    """
+
+    records: np.ndarray  # of each class, int (classes,)
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+    @classmethod
+    def of(cls, confusion: np.ndarray) -> ByClass:
+        """Computes the values from a confusion matrix, rows true, columns predicted."""
+        hits, records, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+        return cls(
+            records,
+            hits / np.maximum(predicted, 1),
+            hits / np.maximum(records, 1),
+            2 * hits / np.maximum(records + predicted, 1),
+        )
+
+    def macro(self) -> dict[str, float]:
+        """Returns the means over the classes that have records. The mean of the recalls is the balanced accuracy."""
+        present = self.records > 0
+        means = {name: float(getattr(self, name)[present].mean()) for name in ("precision", "recall", "f1")}
+        return {"balanced_accuracy": means["recall"], **{f"macro_{name}": value for name, value in means.items()}}
+
 
 class Tally:
-    """Accumulates a score over batches. A Tally keeps one byte for each record."""
+    """Accumulates a score over batches. A Tally keeps five bytes for each record."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, step: float = 0.0) -> None:
+        """Starts empty. `step` is the quantization step of the probabilities, or 0."""
+        self._step = step
         self._hits: list[np.ndarray] = []
+        self._confidences: list[np.ndarray] = []
         self._top5_hits = 0
+        self._nll = self._brier = 0.0  # sums
         self._confusion = np.zeros((classes, classes), np.int64)
 
     def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -146,10 +198,16 @@ class Tally:
         ranks = rank_of_label(probabilities, labels)
         np.add.at(self._confusion, (labels, probabilities.argmax(axis=1)), 1)
         self._hits.append((ranks == 1).astype(np.int8))
+        self._confidences.append(probabilities.max(axis=1).astype(np.float32))
+        self._nll += float(quality.log_losses(probabilities, labels, self._step).sum())
+        self._brier += float(quality.brier_scores(probabilities, labels).sum())
         self._top5_hits += int((ranks <= min(5, probabilities.shape[1])).sum())
 
     def score(self) -> Score:
-        return Score(np.concatenate([np.zeros(0, np.int8), *self._hits]), self._top5_hits, self._confusion)
+        hits = np.concatenate([np.zeros(0, np.int8), *self._hits])
+        confidences = np.concatenate([np.zeros(0, np.float32), *self._confidences])
+        n = max(1, len(hits))
+        return Score(hits, self._top5_hits, self._confusion, confidences, self._nll / n, self._brier / n)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:

@@ -1,4 +1,4 @@
-"""Writes plots as PNG files: training curve, prediction sheet, confusion matrix, learning-rate and size curves."""
+"""Writes plots as PNG files: training curve, sheets, confusion matrix, reliability, rates, sizes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sqznet.core import console, files, metrics
+from sqznet.core.probabilities import Bin
 
 SHEET = 48  # maximum number of photographs on a prediction sheet
 SHEET_COLUMNS = 8
@@ -129,6 +130,24 @@ def confusion_matrix(
                 colour = "white" if share > 50 else "black"
                 text = f"{count:,}\n{share:.0f} %" if few else f"{count:,}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    _save(figure, path)
+
+
+def reliability(bins: Sequence[Bin], ece: float, path: Path, title: str) -> None:
+    """Plots a reliability diagram as PNG: accuracy over confidence, with the 95 % interval of each bin."""
+    figure = _figure(5, 5)
+    axes = figure.subplots()
+    intervals = [metrics.wilson_interval(round(each.n * each.accuracy), each.n) for each in bins]
+    confidences, shares = ([100 * getattr(each, name) for each in bins] for name in ("confidence", "accuracy"))
+    below = [max(0.0, share - 100 * low) for share, (low, _) in zip(shares, intervals, strict=True)]
+    above = [max(0.0, 100 * high - share) for share, (_, high) in zip(shares, intervals, strict=True)]
+    axes.plot([0, 100], [0, 100], linestyle="--", color="gray", label="accuracy = confidence")
+    label = f"{len(bins)} bins of equal mass, ECE {100 * ece:.2f} %"
+    axes.errorbar(confidences, shares, [below, above], marker="o", markersize=4, capsize=2, linewidth=1, label=label)
+    axes.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 101), ylim=(0, 101), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.suptitle(_literal("\n".join(textwrap.wrap(title, 50))))
     _save(figure, path)
 
 

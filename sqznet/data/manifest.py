@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,10 @@ class Manifest:
 
     def records(self, split: str) -> int:
         return sum(shard.records for shard in self.shards_of(split))
+
+    def records_sha256(self, split: str) -> str:
+        """Identifies the records of a split by their content."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards_of(split)).encode()).hexdigest()
 
     def classes_without(self, split: str) -> list[str]:
         """Returns the classes that have no records in a split."""

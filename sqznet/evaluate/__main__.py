@@ -1,4 +1,4 @@
-"""Measure the rank-1 and rank-5 accuracy of any model file on a split. Each record is used once.
+"""Measure the accuracy and the calibration of any model file on a split. Each record is used once.
 
   python -m sqznet.evaluate
       the newest run, on the data of its training
@@ -11,11 +11,14 @@
      photographs that are already cropped: squashed to the side of the network's input, and not cropped again
   python -m sqznet.evaluate --model=v1.0.sqz --against=squeezenet-v1.0 --data=data/imagenet
       also the points of accuracy lost against a second model, paired on the same records
+  python -m sqznet.evaluate --model=runs/NAME --calibrate --split=test
+      first fits a temperature on val and stores it in runs/NAME/best.keras (docs/probabilities.md)
 
 --model is a run folder, a .keras, .tflite, .onnx or .sqz file, a SavedModel folder, the folder of a bundle, or
 published weights (a file, or a name that python -m sqznet.weights --list prints). Each file runs in its own runtime.
 From a bundle, the command takes the file that is closest to the trained model. The command prints accuracy with 95 %
-intervals and a table by class. It writes a JSON report and the confusion matrix. Rank-1 is top-1, and rank-5 is top-5.
+intervals, the calibration error, and a table by class. It writes a JSON report, the confusion matrix, a reliability
+diagram, and a sheet of the most confident mistakes. Rank-1 is top-1, and rank-5 is top-5.
 If probabilities are equal, the first class ranks first. The data may contain only some of the classes of the model.
 """
 
@@ -41,6 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="scale photographs as this runtime does, to measure the loss of accuracy",
     )
     parser.add_argument("--against", type=Path, help="second model, to compare the accuracy on the same records")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="first fit one temperature on val and store it in the model's .keras file",
+    )
     parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
@@ -54,6 +62,12 @@ def main(argv: list[str] | None = None) -> int:
             f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
             f"{' and '.join(geometry.as_flags(given))}, or --resize_as"
         )
+    if args.calibrate and (args.resize_as or given):
+        raise InputError(
+            "--calibrate fits the temperature with the model's own preprocessing: leave out "
+            f"{' and '.join(geometry.as_flags(given)) or f'--resize_as={args.resize_as}'}, or --calibrate"
+        )
+    from sqznet.network import keras_file
     from sqznet.predict import inference
     from sqznet.runs import run_folder
 
@@ -65,8 +79,12 @@ def main(argv: list[str] | None = None) -> int:
     files.check_folder(out)
     startup.load_tensorflow()
     from sqznet.data import manifest as manifests
-    from sqznet.evaluate import accuracy_report, scoring
+    from sqznet.evaluate import accuracy_report, scoring, temperature
 
+    if args.calibrate:
+        file = temperature.file_of(path)
+        data = args.data or run_folder.trained_on(keras_file.read_card(file), path)
+        temperature.calibrate(path, manifests.load(data))
     predictor = inference.load(path).with_geometry(given)
     manifest = manifests.load(args.data or run_folder.trained_on(predictor.card, path))
     split = args.split or scoring.default_split(manifest)
@@ -77,9 +95,10 @@ def main(argv: list[str] | None = None) -> int:
         other.outputs_of(manifest.classes, manifest.folder)  # raises InputError before the first model is evaluated
     if args.resize_as:
         predictor = scoring.resizing_as(predictor, args.resize_as)
-    score = scoring.evaluate(predictor, manifest, split)
+    mistakes = scoring.Mistakes(accuracy_report.MISTAKES_SHOWN)
+    score = scoring.evaluate(predictor, manifest, split, mistakes)
     loss = scoring.Loss.of(score, other, scoring.evaluate(other, manifest, split)) if other else None
-    accuracy_report.report(score, predictor, manifest, split, out, args.resize_as, loss)
+    accuracy_report.report(score, predictor, manifest, split, out, args.resize_as, loss, mistakes.kept)
     if is_run:
         console.next_step("sqznet.export", f"--model={path}", f"--data={manifest.folder}")
     else:

@@ -1,8 +1,9 @@
-"""Reports a score: a JSON file, the confusion matrix, and tables."""
+"""Reports a score: a JSON file, the confusion matrix, a reliability diagram, a sheet of mistakes, and tables."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import numpy as np
 from sqznet.core import console, files, metrics, plots
 from sqznet.core.metrics import Score
 from sqznet.data.manifest import Manifest
-from sqznet.evaluate.evaluation import COLUMNS, Evaluation, shown_interval
-from sqznet.evaluate.scoring import Loss
+from sqznet.evaluate.evaluation import COLUMNS, QUALITY_COLUMNS, Evaluation, shown_interval
+from sqznet.evaluate.scoring import Loss, Mistake
 from sqznet.images import geometry
 from sqznet.network import labels
 from sqznet.predict.inference import Predictor
 from sqznet.runs import run_folder
 
 CLASSES_SHOWN = 20
+MISTAKES_SHOWN = 24
 MIN_RECORDS = 10  # records of a class in the table of the worst classes: with fewer the accuracy is too uncertain
 
 
@@ -29,13 +31,15 @@ def report(
     out: Path,
     resize_as: str | None = None,
     loss: Loss | None = None,
+    mistakes: Sequence[Mistake] = (),
 ) -> None:
-    """Prints the score and writes evaluation-SPLIT.json and confusion-SPLIT.png to `out`.
+    """Prints the score and writes evaluation-SPLIT.json, confusion-SPLIT.png and reliability-SPLIT.png to `out`.
 
     Args:
         resize_as: the key of RUNTIME_RESIZES whose preprocessing was used instead of the model's. It becomes part
             of the file names, as does the predictor's `geometry`.
         loss: against a second model.
+        mistakes: the most confident mistakes, for mistakes-SPLIT.png. Without mistakes, there is no such file.
     """
     evaluation = Evaluation(score, predictor, manifest, split)
     outputs = predictor.outputs_of(manifest.classes, manifest.folder)
@@ -54,18 +58,42 @@ def report(
     title = f"{predictor.path.name} on {split}{otherwise}"
     with console.doing("drawing the confusion matrix"):
         plots.confusion_matrix(drawn, names, out / f"confusion-{stem}.png", title, totals=totals)
+    pictures = [out / f"confusion-{stem}.png", out / f"reliability-{stem}.png"]
+    with console.doing("drawing the reliability diagram"):
+        plots.reliability(score.reliability, score.ece, pictures[1], title)
+    known = labels.readable(predictor.card.classes or manifest.classes)
+    sheet = out / f"mistakes-{stem}.png"
+    sheet.unlink(missing_ok=True)  # of an earlier evaluation
+    if mistakes:
+        with console.doing("drawing the most confident mistakes"):
+            captions = [
+                f"{known[each.predicted]} ({100 * each.confidence:.1f} %)\nnot {known[each.label]}, no. {each.record}"
+                for each in mistakes
+            ]
+            plots.prediction_sheet([each.image for each in mistakes], captions, sheet)
+        pictures.append(sheet)
     content = evaluation.to_dict() | {
+        "mistakes": [
+            {
+                "record": each.record,
+                "class": known[each.label],
+                "predicted": known[each.predicted],
+                "probability": each.confidence,
+            }
+            for each in mistakes
+        ],
         "resize_as": resize_as,
         "loss": dataclasses.asdict(loss) if loss else None,
     }
     files.write_json(out / f"evaluation-{stem}.json", content)
-    _print_by_class(score, labels.readable(predictor.card.classes or manifest.classes))
+    _print_by_class(score, known)
     console.table(COLUMNS, evaluation.rows(), title=f"{predictor.path}{otherwise}")
+    console.table(QUALITY_COLUMNS, evaluation.quality_rows(), title="probabilities and averages")
     if loss:
         _print_loss(loss, 5 in metrics.ranks(len(score.confusion)))
     if evaluation.note:
         console.result(f"note: {evaluation.note}")
-    console.result(f"report: {out / f'evaluation-{stem}.json'}, {out / f'confusion-{stem}.png'}")
+    console.result(f"report: {', '.join(map(str, [out / f'evaluation-{stem}.json', *pictures]))}")
 
 
 def _print_loss(loss: Loss, has_top5: bool) -> None:
@@ -80,7 +108,7 @@ def _print_loss(loss: Loss, has_top5: bool) -> None:
 
 def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
     """Prints a table of all classes. Of many classes, prints the worst classes that have enough records."""
-    rows = []
+    rows, found = [], score.by_class
     for label, name in enumerate(classes):
         row = score.confusion[label]
         n, hits = int(row.sum()), int(row[label])
@@ -90,7 +118,8 @@ def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
         others[label] = 0
         mistaken = f"{classes[others.argmax()]} ({others.max()})" if others.any() else "-"
         interval = shown_interval(metrics.wilson_interval(hits, n))
-        rows.append((hits / n, n, [name, n, hits, console.percent(hits / n), interval, mistaken]))
+        measures = [console.percent(float(each[label])) for each in (found.precision, found.f1)]
+        rows.append((hits / n, n, [name, n, hits, console.percent(hits / n), interval, *measures, mistaken]))
     title, shown = "by class", rows
     if len(rows) > CLASSES_SHOWN:
         enough = [row for row in rows if row[1] >= MIN_RECORDS]
@@ -102,5 +131,5 @@ def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
         title = f"the {len(shown)} worst of {len(rows):,} classes (all are in the report)"
         if len(enough) < len(rows):
             title += f"; {few} and are left out"
-    columns = ["class", "n", "right", "top-1", "95 % interval", "most often taken for"]
+    columns = ["class", "n", "right", "top-1", "95 % interval", "precision", "F1", "most often taken for"]
     console.table(columns, [row for _, _, row in shown], title=title)

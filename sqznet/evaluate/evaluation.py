@@ -1,7 +1,8 @@
-"""Defines the result of an evaluation: accuracy with its data, split and n, as a table, JSON or HTML."""
+"""Defines the result of an evaluation: accuracy and calibration with data, split and n, as a table, JSON or HTML."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from sqznet.predict.inference import Predictor
 from sqznet.runs import run_folder
 
 COLUMNS = ("data", "split", "n", "measure", "accuracy", "95 % interval")  # of `Evaluation.rows`
+QUALITY_COLUMNS = ("measure", "value")  # of `Evaluation.quality_rows`
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Contains the accuracy of a model on all records of a split. `print` shows it as a table."""
+    """Contains the accuracy and the calibration of a model on all records of a split. `print` shows both as tables."""
 
     score: Score
     predictor: Predictor
@@ -56,6 +58,31 @@ class Evaluation:
         return self.score.top5_interval
 
     @property
+    def ece(self) -> float:
+        """The expected calibration error, 0 to 1, of 15 bins of equal mass (Guo et al. 2017, Nixon et al. 2019)."""
+        return self.score.ece
+
+    @property
+    def nll(self) -> float:
+        """The mean negative log-likelihood of the true class, in nats. 0 is the best value."""
+        return self.score.nll
+
+    @property
+    def brier(self) -> float:
+        """The mean Brier score, 0 to 2 (Brier 1950). 0 is the best value."""
+        return self.score.brier
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the accuracies of the classes that have records, 0 to 1."""
+        return self.score.by_class.macro()["balanced_accuracy"]
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the classes that have records, 0 to 1."""
+        return self.score.by_class.macro()["macro_f1"]
+
+    @property
     def by_class(self) -> dict[str, float]:
         """Rank-1 accuracy of each class that has records, 0 to 1."""
         names = labels.readable(self.predictor.card.classes or self.manifest.classes)
@@ -71,6 +98,7 @@ class Evaluation:
         notes = [
             _contamination(self.predictor, self.manifest, self.split),
             _changed_since(self.predictor.path, self.manifest),
+            _fitted_on(self.predictor, self.manifest, self.split),
         ]
         return "; ".join(filter(None, notes)) or None
 
@@ -88,6 +116,13 @@ class Evaluation:
             "top1_interval_95": score.top1_interval,
             "top5": score.top5,
             "top5_interval_95": score.top5_interval,
+            "ece": score.ece,
+            "nll": score.nll,
+            "brier": score.brier,
+            "reliability": [dataclasses.asdict(each) for each in score.reliability],
+            **score.by_class.macro(),
+            "by_class": self._by_class(),
+            "temperature": predictor.card.temperature,
             "pretrained_on": predictor.card.pretrained_on,
             "note": self.note,
             "geometry_override": predictor.geometry or None,
@@ -97,6 +132,30 @@ class Evaluation:
                 [*map(int, pair), int(score.confusion[tuple(pair)])] for pair in np.argwhere(score.confusion)
             ],
         }
+
+    def _by_class(self) -> list[dict[str, Any]]:
+        """Returns precision, recall and F1 of each class that has records."""
+        found = self.score.by_class
+        names = labels.readable(self.predictor.card.classes or self.manifest.classes)
+        return [
+            {"class": names[i], "n": int(found.records[i])}
+            | {name: float(getattr(found, name)[i]) for name in ("precision", "recall", "f1")}
+            for i in np.flatnonzero(found.records)
+        ]
+
+    def quality_rows(self) -> list[list[str]]:
+        """Returns the rows of the table with `QUALITY_COLUMNS`."""
+        score, temperature = self.score, self.predictor.card.temperature
+        macro = {name.replace("_", " "): console.percent(value) for name, value in score.by_class.macro().items()}
+        rows = {
+            "ECE, calibration error": f"{100 * score.ece:.2f} %",
+            "NLL": f"{score.nll:.4f}",
+            "Brier score": f"{score.brier:.4f}",
+            **macro,
+        }
+        if temperature is not None:
+            rows["temperature"] = f"{temperature['value']:.4f}, fitted on {temperature['split']}"
+        return [[name, value] for name, value in rows.items()]
 
     def rows(self) -> list[list[Any]]:
         """Returns the rows of the table with `COLUMNS`."""
@@ -112,12 +171,14 @@ class Evaluation:
 
     def __str__(self) -> str:
         table = console.table_text(COLUMNS, self.rows(), title=str(self.predictor.path))
+        table += "\n" + console.table_text(QUALITY_COLUMNS, self.quality_rows(), title="probabilities and averages")
         return table + (f"\nnote: {self.note}" if self.note else "")
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return notebook.table(COLUMNS, self.rows(), str(self.predictor.path)) + notebook.paragraph(self.note)
+        quality = notebook.table(QUALITY_COLUMNS, self.quality_rows(), "probabilities and averages")
+        return notebook.table(COLUMNS, self.rows(), str(self.predictor.path)) + quality + notebook.paragraph(self.note)
 
 
 def _contamination(predictor: Predictor, manifest: Manifest, split: str) -> str | None:
@@ -148,6 +209,17 @@ def _changed_since(model: Path, manifest: Manifest) -> str | None:
     return (
         f"{manifest.folder} has changed since {run} was trained on it ({trained_with[0]:,} training records then, "
         f"{manifest.records('train'):,} now): photographs that it was trained on may be in this split now; train again"
+    )
+
+
+def _fitted_on(predictor: Predictor, manifest: Manifest, split: str) -> str | None:
+    """Returns a warning if the temperature was fitted on these records."""
+    fitted = predictor.card.temperature
+    if fitted is None or fitted["records_sha256"] != manifest.records_sha256(split):
+        return None
+    return (
+        f"the temperature was fitted on these {fitted['records']:,} records: on other records the calibration error, "
+        "the NLL and the Brier score may be higher"
     )
 
 

@@ -52,8 +52,40 @@ def default_split(manifest: Manifest) -> str:
     return "test" if "test" in manifest.splits else "val"
 
 
-def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
-    """Scores every record of a split once.
+class Mistakes:
+    """Keeps the records whose wrong top-1 class has the highest probability, most confident first."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.kept: list[Mistake] = []
+
+    def add(self, images: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, first: int) -> None:
+        """Adds a batch: images uint8 (n, size, size, 3), probabilities (n, classes), and the true outputs (n,).
+
+        Args:
+            first: number of the first record in its split, 0 first.
+        """
+        predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        wrong = np.flatnonzero(predicted != labels)
+        wrong = wrong[np.argsort(-confidences[wrong], kind="stable")][: self._count]
+        found = [
+            Mistake(float(confidences[i]), first + int(i), int(labels[i]), int(predicted[i]), images[i].copy())
+            for i in wrong
+        ]
+        self.kept = sorted([*self.kept, *found], key=lambda each: (-each.confidence, each.record))[: self._count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    confidence: float  # the probability of the predicted class
+    record: int  # its number in the split, 0 first
+    label: int  # the true output
+    predicted: int  # the predicted output
+    image: np.ndarray  # the input of the network, uint8 (size, size, 3)
+
+
+def evaluate(predictor: Predictor, manifest: Manifest, split: str, mistakes: Mistakes | None = None) -> Score:
+    """Scores every record of a split once. Adds its mistakes to `mistakes`.
 
     Raises:
         InputError: the split does not exist or is empty, the model and the data have different classes, or the outputs
@@ -65,11 +97,15 @@ def evaluate(predictor: Predictor, manifest: Manifest, split: str) -> Score:
     total = manifest.records(split)
     if not total:
         raise InputError(f"{manifest.folder} has no records in {split} to evaluate on")
-    tally, done = metrics.Tally(predictor.runtime.classes), 0  # not all probabilities: they would fill the memory
+    # Not all probabilities are kept: they would fill the memory.
+    tally, done = metrics.Tally(predictor.runtime.classes, getattr(predictor.runtime, "step", 0.0)), 0
     with console.progress("images/s") as bar:
         task = bar.add_task(f"evaluating {predictor.path.name} on {split}", total=total)
         for images, labels in pipeline.examples(manifest, split, predictor.card.preprocessing, None, BATCH):
-            tally.add(_predict(predictor, images, f"{split} of {manifest.folder}", done), outputs[labels])
+            probabilities = _predict(predictor, images, f"{split} of {manifest.folder}", done)
+            tally.add(probabilities, outputs[labels])
+            if mistakes is not None:
+                mistakes.add(images, probabilities, outputs[labels], done)
             done += len(labels)
             bar.advance(task, len(labels))
     score = tally.score()

@@ -19,16 +19,16 @@ from sqznet.core.errors import CheckFailed
 # fmt: off
 TFLITE_OPERATORS = frozenset({
     "CONV_2D", "MAX_POOL_2D", "CONCATENATION", "ADD", "PAD", "ELU", "MEAN", "RESHAPE", "SOFTMAX", "QUANTIZE",
-    "DEQUANTIZE",
+    "DEQUANTIZE", "MUL",
 })
 ONNX_OPERATORS = frozenset({
     "Conv", "Relu", "Elu", "MaxPool", "Concat", "Add", "Pad", "Transpose", "GlobalAveragePool", "Flatten", "Squeeze",
-    "Reshape", "Softmax", "Cast", "Gather", "QuantizeLinear", "DequantizeLinear",
+    "Reshape", "Softmax", "Cast", "Gather", "QuantizeLinear", "DequantizeLinear", "Mul",
 })
 # fmt: on
 ONNX_IN_INTEGERS = frozenset({"Conv", "Relu", "MaxPool", "Concat", "Add", "Pad", "GlobalAveragePool"})
 # They compute on the logits, which stay in float.
-ONNX_AFTER_POOLING = frozenset({"Softmax", "Flatten", "Squeeze", "Reshape"})
+ONNX_AFTER_POOLING = frozenset({"Mul", "Softmax", "Flatten", "Squeeze", "Reshape"})
 SMALL = 1024  # number of values: smaller tensors are shapes, paddings or biases, no kernels
 CONVOLUTIONS = 26  # of a SqueezeNet without complex bypass: conv1, conv10, three in each of eight fire modules
 

@@ -83,7 +83,7 @@ def export(
     older = previous.find(out)
     with previous.state_on_failure(lambda: str(older)), files.replacing(out.resolve()) as folder:
         folder.mkdir()  # checked before the long work, which is lost if the folder cannot be written
-        folded = fold.inference_model(trained, card_of_model.preprocessing.image_size)
+        folded = fold.inference_model(trained, card_of_model.preprocessing.image_size, card_of_model.divisor)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
         to_export = ModelToExport(folded, photographs, tflite_batch, sparse)
         content = _model_entries(card_of_model, folded, calibrated_on)
@@ -163,12 +163,11 @@ def name_of(source: Path) -> str:
 def _records(manifest: Manifest, gate: Gate) -> dict[str, Any]:
     """Identifies by their content the records that files are compared on."""
     total = manifest.records(gate.split)
-    digest = hashlib.sha256("".join(shard.sha256 for shard in manifest.shards_of(gate.split)).encode())
     return {
         "data": remote.published(manifest.folder),
         "split": gate.split,
         "n": min(gate.records or total, total),
-        "records_sha256": digest.hexdigest(),
+        "records_sha256": manifest.records_sha256(gate.split),
     }
 
 

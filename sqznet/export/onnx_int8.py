@@ -97,6 +97,10 @@ class _Writer:
                 pooled = self.add("GlobalAveragePool", f"{name}_pooled", inputs)
                 self.values[name] = self.add("Flatten", name, [pooled], axis=1)
                 return
+            case keras.layers.Rescaling():  # the temperature of a network with ELU, in float like the softmax
+                factor = self.constant(f"{name}_factor", np.float32(layer.scale))
+                self.values[name] = self.add("Mul", name, [*inputs, factor])
+                return
             case keras.layers.Softmax():
                 # The softmax is in float, like the logits: 256 steps would give many classes the same probability.
                 self.add("Softmax", name, inputs, axis=-1)

@@ -11,11 +11,16 @@ import dataclasses
 import keras
 import numpy as np
 
+from sqznet.core.errors import InputError
 from sqznet.network import model as models
 
 
-def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
+def inference_model(trained: keras.Model, image_size: int, temperature: float = 1.0) -> keras.Model:
     """Builds a model that computes the same function as `trained` at `image_size`, except for rounding.
+
+    Args:
+        temperature: the logits are divided by it. With ReLU, conv10's kernel and bias contain the division. With ELU,
+            the layer `temperature` before the softmax performs it, because ELU(x / T) is not ELU(x) / T.
 
     Returns:
         A Keras model. Its input `image` is float32 RGB pixels 0..255 (batch, image_size, image_size, 3). Its output
@@ -27,23 +32,46 @@ def inference_model(trained: keras.Model, image_size: int) -> keras.Model:
     network, means, deviations = models.describe(trained, image_size)
     folded = models.build(dataclasses.replace(network, batch_norm=False), channel_means=None, fixed_size=True)
     _fold_into(folded, trained, means, deviations)
-    probabilities = keras.layers.Softmax(name="probabilities")(folded.output)
+    logits = folded.output
+    if network.activation == "relu":
+        _divide_conv10(folded, temperature)
+    elif temperature != 1:
+        logits = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
+    probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model(folded.input, probabilities, name="squeezenet")
 
 
-def without_batch_norm(trained: keras.Model, image_size: int) -> keras.Model:
+def without_batch_norm(trained: keras.Model, image_size: int, temperature: float = 1.0) -> keras.Model:
     """Builds a model of the same function with batch norm folded into the convolutions.
 
     It takes uint8 pixels and gives logits.
 
+    Args:
+        temperature: the logits are divided by it. It has to be 1 for a network with ELU, which has no layer for it.
+
     Raises:
-        InputError: `trained` is not a SqueezeNet of this package.
+        InputError: `trained` is not a SqueezeNet of this package, or has ELU and a temperature.
     """
     network, means, deviations = models.describe(trained, image_size)
     network = dataclasses.replace(network, batch_norm=False)
     folded = models.build(network, channel_means=means, channel_deviations=deviations)
     _fold_into(folded, trained)
+    if temperature != 1 and network.activation != "relu":
+        raise InputError(
+            "the model is calibrated and has ELU, and a .sqz file has no field for its temperature: compress a network "
+            "with ReLU; train --recipe=finetune --activation=relu --init_weights=RUN changes ELU to ReLU in minutes"
+        )
+    _divide_conv10(folded, temperature)
     return folded
+
+
+def _divide_conv10(folded: keras.Model, temperature: float) -> None:
+    """Divides the logits by the temperature. This is exact with ReLU: max(0, x) / T = max(0, x / T)."""
+    if temperature != 1:
+        conv10 = folded.get_layer("conv10")
+        conv10.set_weights(
+            [(each.astype(np.float64) / temperature).astype(np.float32) for each in conv10.get_weights()]
+        )
 
 
 def _fold_into(

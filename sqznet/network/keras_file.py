@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MEMBER = "sqznet.json"
 _PREPROCESSING = [field.name for field in dataclasses.fields(Preprocessing)]
 _REQUIRED = {"classes": list[str], "preprocessing": dict}
-_OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | None}
+_OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | None, "temperature": dict | None}
+_TEMPERATURE = {"value": float, "split": str, "records": int, "records_sha256": str}
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,20 @@ class Card:
     data: str | None = None  # folder of the shards it was trained on, as `remote.published` names it
     pretrained_on: str | None = None  # data set of the published weights that training started from
     weights: dict[str, Any] | None = None  # those weights: file, sha256, format and the like
+    # The calibration (`evaluate.temperature`): value, split, records, records_sha256. The outputs of an exported file
+    # are divided by the value already. The logits of a Keras model are not.
+    temperature: dict[str, Any] | None = None
+
+    @property
+    def divisor(self) -> float:
+        """The value that the logits of the Keras model are divided by before the softmax. 1 without calibration."""
+        return 1.0 if self.temperature is None else self.temperature["value"]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"sqznet": __version__, **dataclasses.asdict(self)}
+        content = {"sqznet": __version__, **dataclasses.asdict(self)}
+        if self.temperature is None:
+            del content["temperature"]  # as in the files of earlier versions
+        return content
 
 
 def card_from_dict(content: Any, where: str) -> Card:
@@ -53,6 +65,10 @@ def card_from_dict(content: Any, where: str) -> Card:
             raise InputError(f"{where}: classes is empty; expected a name for each output")
         optional = {name: content.get(name) for name in _OPTIONAL}
         typed.require(optional, _OPTIONAL, where)
+        if optional["temperature"] is not None:
+            typed.require(optional["temperature"], _TEMPERATURE, f"{where}, temperature")
+            if optional["temperature"]["value"] <= 0:
+                raise InputError(f"{where}: temperature is {optional['temperature']['value']}; expected more than 0")
         preprocessing = {"antialias": True, **content["preprocessing"]}  # version 0.2 always antialiased
         preprocessing = {name: preprocessing[name] for name in _PREPROCESSING}
         return Card(tuple(content["classes"]), Preprocessing(**preprocessing), **optional)
@@ -68,14 +84,21 @@ def save(model: keras.Model, card: Card, path: Path) -> None:
             archive.writestr(MEMBER, json.dumps(card.to_dict(), indent=1))
 
 
-def load(path: Path) -> tuple[keras.Model, Card]:
-    """Reads the model and the card that `save` wrote.
+def replace_card(path: Path, card: Card) -> None:
+    """Writes another card into a file that `save` wrote (an atomic write). The other members keep their bytes."""
+    with files.replacing(path) as temporary, zipfile.ZipFile(path) as before, zipfile.ZipFile(temporary, "w") as after:
+        for member in before.infolist():
+            if member.filename != MEMBER:
+                after.writestr(member, before.read(member))
+        after.writestr(MEMBER, json.dumps(card.to_dict(), indent=1))
+
+
+def read_card(path: Path) -> Card:
+    """Reads the card of a file that `save` wrote.
 
     Raises:
         InputError: there is no such file, the file is damaged, or this package did not write it.
     """
-    import keras  # here, because exported files use cards without TensorFlow
-
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read(MEMBER))
@@ -89,7 +112,18 @@ def load(path: Path) -> tuple[keras.Model, Card]:
         ) from None
     except Exception as error:  # zipfile raises many types on a damaged archive
         raise InputError(f"{path} cannot be loaded as a Keras model: {error}") from None
-    card = card_from_dict(content, where=f"{path}, {MEMBER}")
+    return card_from_dict(content, where=f"{path}, {MEMBER}")
+
+
+def load(path: Path) -> tuple[keras.Model, Card]:
+    """Reads the model and the card that `save` wrote.
+
+    Raises:
+        InputError: there is no such file, the file is damaged, or this package did not write it.
+    """
+    import keras  # here, because exported files use cards without TensorFlow
+
+    card = read_card(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True), card
     except Exception as error:

@@ -267,4 +267,4 @@ def _require_inputs(images: np.ndarray, size: int) -> None:
 
 def of_keras(path: Path, model: keras.Model, card: Card) -> Predictor:
     """Returns a predictor for a loaded model."""
-    return Predictor(path, KerasRuntime(model, card.preprocessing.image_size), card)
+    return Predictor(path, KerasRuntime(model, card.preprocessing.image_size, card.divisor), card)

@@ -31,18 +31,18 @@ class Runtime(Protocol):
 
 
 class KerasRuntime:
-    """A training model of this package, which returns logits. This class applies softmax."""
+    """A training model of this package, which returns logits. This class applies the temperature and softmax."""
 
     batch: int | None = None
 
-    def __init__(self, model: Any, image_size: int) -> None:
+    def __init__(self, model: Any, image_size: int, temperature: float = 1.0) -> None:
         import tensorflow as tf
 
         self.model = model
         self.image_size = image_size
         self.classes = model.output_shape[-1]
         self._predict = tf.function(
-            lambda images: tf.nn.softmax(model(images, training=False)),
+            lambda images: tf.nn.softmax(model(images, training=False) / temperature),
             input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)],
         )
 
