@@ -104,7 +104,7 @@ def score_of(counts: dict[int, tuple[int, int]], classes: int) -> metrics.Score:
     for label, (n, hits) in counts.items():
         confusion[label, label] = hits
         confusion[label, label - 1] = n - hits
-    return metrics.Score(np.zeros(1), 0, confusion)
+    return metrics.Score(np.zeros(1), 0, confusion, np.zeros(1, np.float32), 0.0, 0.0)
 
 
 def test_the_worst_classes_are_those_that_have_the_records_to_say_so(capsys):
@@ -117,7 +117,7 @@ def test_the_worst_classes_are_those_that_have_the_records_to_say_so(capsys):
     )
     lines = [line.split("│")[1:-1] for line in printed.splitlines() if "│" in line]
     first = [cell.strip() for cell in lines[0]]
-    assert first == ["class30", "50", "30", "60.00 %", "46.18 to 72.39 %", "class29 (20)"]
+    assert first == ["class30", "50", "30", "60.00 %", "46.18 to 72.39 %", "61.22 %", "60.61 %", "class29 (20)"]
     assert "class3 " not in printed
 
 
