@@ -1,0 +1,51 @@
+"""A network with ELU divides by its temperature in the file, with operators that every runtime has."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from sqznet.export import audit, onnx, onnx_int8, tflite
+from sqznet.network import fold, model
+from sqznet.network.architecture import Network
+from sqznet.network.quantization import int8
+from sqznet.predict.runtimes import KerasRuntime, OnnxRuntime, TfliteRuntime
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def trained() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    made = model.build(Network(5, "v1.1", "elu", image_size=SIZE), channel_means=(120.0, 110.0, 100.0))
+    kernel, bias = made.get_layer("conv10").get_weights()
+    made.get_layer("conv10").set_weights([30 * kernel, bias])  # logits that differ
+    return made
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "model_int8.tflite", "model_int8.onnx"])
+def test_a_file_with_elu_divides_by_the_temperature(trained, images, tmp_path, name):
+    folded, path = fold.inference_model(trained, SIZE, 3.0), tmp_path / name
+    match name:
+        case "model.tflite":
+            tflite.write(folded, path, "none")
+        case "model.onnx":
+            onnx.write(folded, path, "none")
+        case "model_int8.tflite":
+            tflite.write_int8(int8.quantize(folded, [images]), path)
+        case _:
+            onnx_int8.write(int8.quantize(folded, [images]), path)
+    is_int8 = "int8" in name
+    audit.check(path, "int8" if is_int8 else "none")
+    runtime = (TfliteRuntime if path.suffix == ".tflite" else OnnxRuntime)(path)
+    got = np.concatenate([runtime(image[None]) for image in images])
+    expected, uncalibrated = (KerasRuntime(trained, SIZE, value)(images) for value in (3.0, 1.0))
+    error = np.abs(got - expected).max()
+    assert error < (0.05 if is_int8 else 1e-4)
+    assert np.abs(uncalibrated - expected).max() > 2 * error
