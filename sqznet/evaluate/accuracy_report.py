@@ -19,7 +19,7 @@ from sqznet.predict.inference import Predictor
 from sqznet.runs import run_folder
 
 CLASSES_SHOWN = 20
-MISTAKES_SHOWN = 24
+MISTAKES_SHOWN = 12
 MIN_RECORDS = 10  # records of a class in the table of the worst classes: with fewer the accuracy is too uncertain
 
 
