@@ -141,7 +141,7 @@ class Classifier:
 
         Args:
             model: the model, or the path of a .keras file of `model.save`.
-            classes: the names of the outputs, in order.
+            classes: the names of the outputs, in order: `Shards.classes` for a network that was trained on shards.
             recipe: the recipe that was given to `sqznet.dataset`. It defines how photographs are scaled and cropped.
             image_size: the image size that was given to `sqznet.dataset`, in pixels. None means the image size of the
                 recipe.
@@ -178,7 +178,7 @@ class Classifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the outputs."""
+        """The names of the classes for people, in the order of the outputs: `tench` for the folder `n01440764`."""
         return self._predictor.labels
 
     @property
@@ -406,7 +406,9 @@ def fit(
         deterministic: whether every operation gives the same bits each time. None means True on a machine without GPUs,
             and False with GPUs.
         max_bad_records: largest number of corrupt records to leave out.
-        fields: fields of the recipe, such as `epochs=4`.
+        fields: fields of the recipe, such as `epochs=4` and `image_size=96`. With another `image_size`, `resize_to`
+            changes in proportion, and the recipe trains on this size only. With so few `epochs` that the warm-up would
+            not end, the warm-up is shortened in proportion.
 
     Raises:
         InputError: two arguments contradict each other, or the data cannot be read.
@@ -452,7 +454,7 @@ class Shards:
     folder: Path
     """The folder of the set."""
     classes: tuple[str, ...]
-    """The names of the classes, in the order of the labels."""
+    """The names of the folders of the classes, such as `n01440764`, in the order of the labels."""
     counts: dict[str, int]
     """The number of records of each split: train, val, test."""
 
@@ -514,8 +516,9 @@ def dataset(
         seed: seed of the order and the crops. None means the value of the recipe.
 
     Returns:
-        (images uint8 RGB 0 to 255 (batch, image_size, image_size, 3), labels int64 (batch,)). If the recipe mixes
-        images, the labels of `train` are probabilities, float32 (batch, classes).
+        (images uint8 RGB 0 to 255 (batch, image_size, image_size, 3), labels int64 (batch,)), for Keras's loss
+        `sparse_categorical_crossentropy`. If the recipe mixes images, the labels of `train` are probabilities, float32
+        (batch, classes), for `categorical_crossentropy`.
 
     Raises:
         InputError: there is no such data, split or recipe.
