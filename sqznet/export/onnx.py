@@ -19,9 +19,7 @@ IR_VERSION = 8  # of the opset's release
 OPSET = 17  # of 2022: every runtime in use reads it
 
 
-def write(
-    model: keras.Model, path: Path, quantize: str, layout: str = "NHWC", *, with_class_map: bool = False
-) -> None:
+def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC", *, with_class_map: bool = False) -> None:
     """Writes an inference model as an .onnx file in float32. quantize="float16" halves the size of the weights.
 
     Input `image`, float32 (batch, size, size, 3), or (batch, 3, size, size) with layout="NCHW"; output

@@ -39,9 +39,7 @@ def write(
     path.write_bytes(_with_class_map(content) if with_class_map else content)
 
 
-def write_int8(
-    quantized: int8.Quantized, path: Path, batch: int | None = 1, *, with_class_map: bool = False
-) -> None:
+def write_int8(quantized: int8.Quantized, path: Path, batch: int | None = 1, *, with_class_map: bool = False) -> None:
     """Writes a .tflite file that computes in integers only: uint8 pixels to uint8 probabilities in steps of 1/256.
 
     With `with_class_map`, the second output is `class_map`, float32.
@@ -121,7 +119,11 @@ def _dequantized(model, index: int) -> int:
     """Adds a DEQUANTIZE of a tensor. Returns the index of the float32 tensor."""
     (graph,) = model.subgraphs
     of_steps, values, operator = graph.tensors[index], schema.TensorT(), schema.OperatorT()
-    values.shape, values.shapeSignature, values.type = of_steps.shape, of_steps.shapeSignature, schema.TensorType.FLOAT32
+    values.shape, values.shapeSignature, values.type = (
+        of_steps.shape,
+        of_steps.shapeSignature,
+        schema.TensorType.FLOAT32,
+    )
     graph.tensors.append(values)
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ class ModelToExport:
     @functools.cached_property
     def quantized(self) -> int8.Quantized:
         return int8.quantize(self.model, self.calibration, sparse=self.sparse)
+
+    def without_class_map(self) -> ModelToExport:
+        """Returns the same model for files with one output. Both have the same int8 form, which is computed once."""
+        copy = dataclasses.replace(self, with_class_map=False)
+        if "quantized" in vars(self):
+            vars(copy)["quantized"] = self.quantized
+        return copy
 
 
 @dataclass(frozen=True)

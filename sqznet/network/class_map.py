@@ -73,7 +73,9 @@ def read(content: Any, where: str) -> Grid | None:
     typed.require(found, {"side": int, "stride": float, "offset": float}, what)
     grid = Grid(found["side"], found["stride"], found["offset"])
     if grid.side < 1 or not 0 < grid.stride < 1e6 or not abs(grid.offset) < 1e6:
-        raise InputError(f"{what} is {grid.to_dict()}: expected a side of 1 or more, and a stride above 0; export again")
+        raise InputError(
+            f"{what} is {grid.to_dict()}: expected a side of 1 or more, and a stride above 0; export again"
+        )
     return grid
 
 
