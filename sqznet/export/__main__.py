@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--outputs",
         type=_names,
         default="probabilities",
-        help="probabilities, or probabilities,class_map: where in the image each class has its score, as a second output",
+        help="probabilities, or probabilities,class_map: a second output says where in the image each class is seen",
     )
     add("--budget", type=sizes.parse, default="5MiB", help="maximum size of a file: 5MiB, 5MB, 480kB or plain bytes")
     add("--data", type=remote.folder, help="shards to compare on; default those of the run")

@@ -14,6 +14,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from sqznet.export import serving
 from sqznet.network import class_map
+from sqznet.network import model as models
 
 IR_VERSION = 8  # of the opset's release
 OPSET = 17  # of 2022: every runtime in use reads it
@@ -56,7 +57,7 @@ def to_class_map(channels_first: str) -> NodeProto:
 
 def class_map_port(model: keras.Model) -> ValueInfoProto:
     """Returns the second output of a file, for an inference model."""
-    shape = ["batch", *class_map.tensor(model).shape[1:]]
+    shape = ["batch", *models.class_map(model).shape[1:]]
     return helper.make_tensor_value_info(class_map.NAME, TensorProto.FLOAT, shape, class_map.DESCRIPTION)
 
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from sqznet.network import class_map
+from sqznet.network import model as models
 
 
 def module(model: keras.Model, batch: int | None, *, with_class_map: bool = False) -> tf.Module:
@@ -24,7 +25,7 @@ def module(model: keras.Model, batch: int | None, *, with_class_map: bool = Fals
     weights = [variable.numpy() for variable in model.trainable_variables]
     signature = tf.TensorSpec([batch, *model.input_shape[1:]], tf.float32, name="image")
     if with_class_map:
-        model = keras.Model(model.input, [model.output, class_map.tensor(model)])
+        model = keras.Model(model.input, [model.output, models.class_map(model)])
 
     @tf.function(input_signature=[signature], autograph=False)
     def serve(image):

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sqznet.core import typed
 from sqznet.core.errors import InputError
 from sqznet.network.architecture import ARCHS, FIRES, Network, map_sides
-
-if TYPE_CHECKING:
-    import keras
 
 NAME = "class_map"  # of the second output of exported files, and of its entry in sqznet.json and manifest.json
 DESCRIPTION = (
@@ -77,11 +74,6 @@ def read(content: Any, where: str) -> Grid | None:
             f"{what} is {grid.to_dict()}: expected a side of 1 or more, and a stride above 0; export again"
         )
     return grid
-
-
-def tensor(model: keras.Model) -> keras.KerasTensor:
-    """Returns the class map in a model of `model.build` or `fold.inference_model`."""
-    return model.get_layer("logits").input
 
 
 def logits(maps: np.ndarray) -> np.ndarray:

@@ -73,7 +73,9 @@ class KerasRuntime:
         import keras
         import tensorflow as tf
 
-        both = keras.Model(self.model.input, [self.model.output, class_map.tensor(self.model)])
+        from sqznet.network import model as models
+
+        both = keras.Model(self.model.input, [self.model.output, models.class_map(self.model)])
 
         def predict(images):
             logits, maps = both(images, training=False)
