@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -38,8 +39,9 @@ from sqznet.data.sources import synthetic  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
 from sqznet.images.preprocessing import Preprocessing  # noqa: E402
+from sqznet.network import keras_file  # noqa: E402
 from sqznet.network.keras_file import Card  # noqa: E402
-from sqznet.predict import inference  # noqa: E402
+from sqznet.predict import inference, squeezenet  # noqa: E402
 from sqznet.train import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -138,14 +140,22 @@ def run_file(path: Path, images: np.ndarray) -> np.ndarray:
     return inference.Predictor(path, runtime, card).predict(images)
 
 
-def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all", quantize: str = "none", **options):
+def export(
+    run_dir: Path,
+    shard_set: Manifest,
+    out: Path,
+    *,
+    files: str | tuple[str, ...] = "all",
+    quantize: str = "none",
+    **options,
+):
     """What `python -m sqznet.export` does, without the command line."""
     gate = {"budget": 5 * 1024**2, "max_drop": 0.1, "split": "val", **options.pop("gate", {})}
     return bundles.export(
         run_dir,
         *inference.load_keras(run_dir),
         shard_set,
-        variants=variants.choose([files], [quantize]),
+        variants=variants.choose([files] if isinstance(files, str) else files, [quantize]),
         gate=bundles.Gate(**gate),
         out=out,
         latency_runs=0,
@@ -158,3 +168,27 @@ def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all",
 def bundle(trained_run: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported folder with every file that there can be. Read only: copy it to change it."""
     return once(tmp_path_factory, "artifacts/tiny", lambda out: export(trained_run, shard_set, out, quantize="all"))
+
+
+@pytest.fixture(scope="session")
+def map_model(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of `trained_run` for photographs of 96 pixels, which give a class map of 5 x 5 cells."""
+
+    def save(folder: Path) -> None:
+        model, card = inference.load_keras(trained_run)
+        card = dataclasses.replace(card, preprocessing=card.preprocessing.at(96))
+        folder.mkdir(parents=True)
+        keras_file.save(squeezenet.at_size(model, 96), card, folder / "model.keras")
+
+    return once(tmp_path_factory, "maps", save) / "model.keras"
+
+
+@pytest.fixture(scope="session")
+def map_bundle(map_model: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported folder whose files have class maps. Read only: copy it to change it."""
+
+    def export_all(out: Path) -> None:
+        files = ("savedmodel", "tflite", "onnx")
+        export(map_model, shard_set, out, files=files, quantize="all", with_class_map=True)
+
+    return once(tmp_path_factory, "artifacts/maps", export_all)

@@ -102,8 +102,8 @@ class _MapComparison:
         """Adds the file's maps and probabilities of a batch, for which the Keras model gives the maps `expected`."""
         difference = np.abs(class_map.probabilities(maps) - probabilities).max()
         logits = np.abs(class_map.logits(maps) - class_map.logits(expected)).max()
-        self.difference = max(self.difference, float(difference))
-        self.logit_difference = max(self.logit_difference, float(logits))
+        self.difference = float(np.maximum(self.difference, difference))  # keeps NaN, unlike max
+        self.logit_difference = float(np.maximum(self.logit_difference, logits))
         self.squared_error += float(np.square(maps - expected, dtype=np.float64).sum())
         self.squared_maps += float(np.square(expected, dtype=np.float64).sum())
 

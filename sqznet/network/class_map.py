@@ -57,13 +57,13 @@ def grid_of(network: Network) -> Grid:
     return Grid(side + 2 * padding, stride, offset - padding * stride)
 
 
-def read(content: Any, where: str) -> Grid | None:
+def read(content: dict[str, Any], where: str) -> Grid | None:
     """Reads the grid from a parsed sqznet.json. Returns None if the file describes no class map.
 
     Raises:
         InputError: the description is incomplete, or a value makes no sense.
     """
-    if not isinstance(content, dict) or NAME not in content:
+    if NAME not in content:
         return None
     typed.require(content, {NAME: dict}, where)
     found, what = content[NAME], f"{where}, {NAME}"
