@@ -5,7 +5,6 @@ The folder is written under a temporary name and renamed at the end. If a file f
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from sqznet.predict import inference, latency
 from sqznet.runs import run_folder
 
 CALIBRATION_BATCH = 32
+MAP_PROOF = ("largest_difference", "largest_logit_difference", "relative_error")  # of verify.MapVerification
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def _file_entry(
             "top1_agreement": result.agreement,
             "drop": result.drop,
             "drop_interval_95": result.drop_interval,
-            **({class_map.NAME: dataclasses.asdict(result.class_map)} if result.class_map else {}),
+            **_map_proof(result.class_map),
         },
     }
 
@@ -348,9 +348,16 @@ def _map_entry(file: ExportedFile, grid: Grid | None, of_probabilities: list[int
             "shape": [batch, grid.side, grid.side, classes],
             **grid.to_dict(),
             "description": class_map.DESCRIPTION,
+            "logit_range": file.verification.class_map and file.verification.class_map.logit_range,
             "bytes": file.map_bytes,
         }
     }
+
+
+def _map_proof(result: verify.MapVerification | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {class_map.NAME: {name: getattr(result, name) for name in MAP_PROOF}}
 
 
 def _accuracy(score: metrics.Score) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
-    _check_class_map(predictor, pixels, entry["quantize"])
+    _check_class_map(predictor, pixels, entry)
     scale, tolerance = entry["output"]["scale"], SELF_TEST_TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
     if not difference <= tolerance:
@@ -186,16 +186,18 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
     return difference
 
 
-def _check_class_map(predictor: Predictor, pixels: np.ndarray, quantize: str) -> None:
+def _check_class_map(predictor: Predictor, pixels: np.ndarray, entry: dict[str, Any]) -> None:
     """Raises CheckFailed if a file has a class map that does not give the probabilities of the file."""
     if predictor.runtime.grid is None:
         return
     probabilities, maps = predictor.predict_with_class_map(pixels)
-    difference = float(np.abs(class_map.probabilities(maps) - probabilities).max())
-    if not difference <= MAP_TOLERANCES[quantize]:
+    limits = entry.get(class_map.NAME, {}).get("logit_range")
+    difference = float(np.abs(class_map.probabilities(maps, limits) - probabilities).max())
+    tolerance = MAP_TOLERANCES[entry["quantize"]]
+    if not difference <= tolerance:
         raise CheckFailed(
             f"the class map of {predictor.path.name} does not give the probabilities of the file: they differ by "
-            f"{difference:.2e}, and {MAP_TOLERANCES[quantize]:.0e} is allowed"
+            f"{difference:.2e}, and {tolerance:.0e} is allowed"
         )
 
 

@@ -51,6 +51,20 @@ def write_int8(quantized: int8.Quantized, path: Path, batch: int | None = 1, *, 
     path.write_bytes(_with_class_map(content) if with_class_map else content)
 
 
+def logit_range(path: Path) -> tuple[float, float] | None:
+    """Returns the lowest and the highest logit that an int8 file can represent, or None for any other file."""
+    if path.suffix != ".tflite":
+        return None
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    (graph,) = model.subgraphs
+    (softmax,) = (each for each in graph.operators if _kind(model, each) == schema.BuiltinOperator.SOFTMAX)
+    logits = graph.tensors[softmax.inputs[0]]
+    if logits.type != schema.TensorType.INT8:
+        return None
+    (scale,), (zero,) = logits.quantization.scale, logits.quantization.zeroPoint
+    return float(scale * (-128 - zero)), float(scale * (127 - zero))
+
+
 def _converter(module: tf.Module) -> tf.lite.TFLiteConverter:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -17,6 +17,7 @@ from sqznet.core import console, metrics
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
+from sqznet.export import tflite
 from sqznet.network import class_map, coverage
 from sqznet.predict import inference
 from sqznet.predict.inference import Predictor
@@ -28,7 +29,7 @@ BATCH = 8  # more than 1, to detect a fixed batch of 1 in a file that should acc
 CONVERSION_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
 LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
 # Largest difference of a probability of a file from the one that the file's own class map gives. int8: a .tflite file
-# has 256 steps for its logits and for its probabilities.
+# has 256 steps for its logits and for its probabilities. With 1,000 classes a step of a logit is 0.2.
 MAP_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1e-4, "int8": 1e-1}
 # Largest error of a class map: the root mean square of its difference from the Keras model's map, divided by that of
 # the Keras model's map. A map with rows and columns exchanged has about 1.
@@ -55,6 +56,7 @@ class MapVerification:
     """The result of comparing a file's class maps with its probabilities, and with the Keras model's class maps."""
 
     largest_difference: float  # of a probability of the file from the one that its class map gives
+    logit_range: tuple[float, float] | None  # that the file can represent, if it is an int8 .tflite file
     largest_logit_difference: float  # of the class map's average from the Keras model's logit
     relative_error: float  # as MAP_ERRORS
 
@@ -94,13 +96,13 @@ def answers(
 class _MapComparison:
     """The running comparison of one file's class maps."""
 
-    def __init__(self, name: str, quantize: str) -> None:
-        self.name, self.quantize = name, quantize
+    def __init__(self, name: str, quantize: str, limits: tuple[float, float] | None) -> None:
+        self.name, self.quantize, self.limits = name, quantize, limits
         self.difference = self.logit_difference = self.squared_error = self.squared_maps = 0.0
 
     def add(self, maps: np.ndarray, probabilities: np.ndarray, expected: np.ndarray) -> None:
         """Adds the file's maps and probabilities of a batch, for which the Keras model gives the maps `expected`."""
-        difference = np.abs(class_map.probabilities(maps) - probabilities).max()
+        difference = np.abs(class_map.probabilities(maps, self.limits) - probabilities).max()
         logits = np.abs(class_map.logits(maps) - class_map.logits(expected)).max()
         self.difference = float(np.maximum(self.difference, difference))  # keeps NaN, unlike max
         self.logit_difference = float(np.maximum(self.logit_difference, logits))
@@ -124,7 +126,7 @@ class _MapComparison:
                 f"the class map of {self.name} {fault}. This is a fault of the conversion: please report it with the "
                 "run folder"
             )
-        return MapVerification(self.difference, self.logit_difference, error)
+        return MapVerification(self.difference, self.limits, self.logit_difference, error)
 
 
 class _Comparison:
@@ -136,7 +138,8 @@ class _Comparison:
         self.tally = metrics.Tally(classes)
         self.difference, self.records = 0.0, 0
         self.changed: Counter[tuple[int, int]] = Counter()
-        self.maps = None if self.predictor.runtime.grid is None else _MapComparison(path.name, quantize)
+        has_map = self.predictor.runtime.grid is not None
+        self.maps = _MapComparison(path.name, quantize, tflite.logit_range(path)) if has_map else None
 
     def add(self, images: np.ndarray, labels: np.ndarray, expected: np.ndarray, maps: np.ndarray | None) -> None:
         """Runs the file on a batch.

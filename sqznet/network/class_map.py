@@ -3,7 +3,8 @@
 The class map is the output of conv10 after its activation (ReLU or ELU) and before the global average, float32 (batch,
 side, side, classes). The logits are the average of the map over its rows and columns, and the probabilities are the
 softmax of the logits. This is exact, except for rounding, because no operation is between the activation and the
-average.
+average. There is one exception. An int8 .tflite file stores its logits in 256 steps and cuts off the logits outside the
+range of these steps. The manifest has this range as `logit_range`. In the map itself nothing is cut off there.
 
 The cell in row r and column c has its centre at the pixel (offset + stride * r, offset + stride * c) of the input. The
 corner of the image is at 0, and the centre of its first pixel at 0.5.
@@ -81,8 +82,14 @@ def logits(maps: np.ndarray) -> np.ndarray:
     return maps.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
 
 
-def probabilities(maps: np.ndarray) -> np.ndarray:
-    """Returns the probabilities that class maps give: float32 (n, side, side, classes) to (n, classes)."""
+def probabilities(maps: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Returns the probabilities that class maps give: float32 (n, side, side, classes) to (n, classes).
+
+    Args:
+        limits: the lowest and the highest logit that the file can represent. Other logits are cut off there.
+    """
     scores = logits(maps).astype(np.float64)
+    if limits is not None:
+        scores = scores.clip(*limits)
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)

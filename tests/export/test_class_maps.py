@@ -9,7 +9,6 @@ import onnx
 import pytest
 
 from sqznet import weights
-from sqznet.core import files
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
 from sqznet.export import check, session, variants, verify
@@ -18,16 +17,16 @@ from sqznet.export import tflite as tflite_writer
 from sqznet.network import class_map, fold, metadata
 from sqznet.predict import inference
 from sqznet.predict.runtimes import OnnxRuntime, TfliteRuntime
-from tests.conftest import export
+from tests.conftest import MAP_FILES, export
 from tests.network.test_metadata import metadata_of
-from tests.predict.test_class_maps import FILES
+from tests.predict.test_class_maps import check_file
 
 GRID = {"side": 5, "stride": 16, "offset": 15.5}
 
 
 def test_the_manifest_describes_the_class_map_of_each_file(map_bundle):
     manifest = check.load(map_bundle)
-    assert sorted(manifest["files"]) == sorted(FILES)
+    assert sorted(manifest["files"]) == sorted(MAP_FILES)
     for name, entry in manifest["files"].items():
         found, proof = entry["class_map"], entry["proof"]["class_map"]
         batch = 1 if name.endswith(".tflite") else None
@@ -36,24 +35,38 @@ def test_the_manifest_describes_the_class_map_of_each_file(map_bundle):
         assert 0 < found["bytes"] < 2000, name
         assert proof["largest_difference"] <= verify.MAP_TOLERANCES[entry["quantize"]]
         assert proof["relative_error"] <= verify.MAP_ERRORS[entry["quantize"]]
+        assert (found["logit_range"] is not None) == (name == "model_int8.tflite")
         assert entry["output"]["name"] == "probabilities"
 
 
-def test_the_bytes_of_the_class_map_are_what_it_adds(map_model, map_bundle, shard_set, tmp_path):
-    export(map_model, shard_set, tmp_path / "plain", files="onnx")
-    with_map = check.load(map_bundle)["files"]["model.onnx"]
-    without = check.load(tmp_path / "plain")["files"]["model.onnx"]
-    assert with_map["bytes"] - without["bytes"] == with_map["class_map"]["bytes"]
-    assert "class_map" not in without and "class_map" not in without["proof"]
-    assert "Class maps" not in (tmp_path / "plain" / "report.html").read_text()
+@pytest.mark.slow
+def test_every_file_can_have_a_class_map_beside_files_without(map_model, shard_set, photographs, tmp_path):
+    out = tmp_path / "all"
+    export(map_model, shard_set, out, quantize="all", with_class_map=True)
+    names = [each.file_name for each in variants.VARIANTS]
+    for name in names:
+        check_file(out / name, map_model, photographs / "val" / "star" / "000.jpg")
+    before = check.load(out)["files"]
+    assert sorted(before) == sorted(names) and all(0 < each["class_map"]["bytes"] < 2000 for each in before.values())
+    export(map_model, shard_set, out, files="onnx")
+    after = check.load(out)["files"]
+    assert [name for name in names if "class_map" not in after[name]] == ["model.onnx"]
+    added = before["model.onnx"]["bytes"] - after["model.onnx"]["bytes"]
+    assert added == before["model.onnx"]["class_map"]["bytes"]
+    assert {name for name, _, _ in check.check(out)} == set(names)
+
+
+def test_files_have_no_class_map_by_default(bundle):
+    assert not any("class_map" in entry for entry in check.load(bundle)["files"].values())
+    assert "<h2>Class maps</h2>" not in (bundle / "report.html").read_text()
 
 
 def test_the_bundle_passes_its_own_check(map_bundle):
-    assert {name for name, _, _ in check.check(map_bundle)} == set(FILES)
+    assert {name for name, _, _ in check.check(map_bundle)} == set(MAP_FILES)
 
 
 def test_a_lone_file_describes_its_class_map(map_bundle):
-    for path in (path for path in map_bundle.iterdir() if path.name in FILES):
+    for path in (path for path in map_bundle.iterdir() if path.name in MAP_FILES):
         readers = {".tflite": metadata.card_in_tflite, ".onnx": metadata.card_in_onnx}
         card = json.loads(readers.get(path.suffix, metadata.card_in_saved_model)(path))
         assert card["class_map"] == {**GRID, "description": class_map.DESCRIPTION}, path.name
@@ -102,7 +115,7 @@ def test_an_unknown_output_is_refused_before_the_data_is_read(map_model, tmp_pat
 
 
 def compared(quantize: str, maps: np.ndarray, expected: np.ndarray) -> verify.MapVerification:
-    comparison = verify._MapComparison("model.tflite", quantize)
+    comparison = verify._MapComparison("model.tflite", quantize, None)
     comparison.add(maps, class_map.probabilities(maps), expected)
     return comparison.result()
 
@@ -121,9 +134,21 @@ def test_a_map_with_rows_and_columns_exchanged_is_refused(maps, quantize):
 
 @pytest.mark.parametrize("quantize", verify.MAP_TOLERANCES)
 def test_a_map_that_does_not_give_the_probabilities_is_refused(maps, quantize):
-    comparison = verify._MapComparison("model.tflite", quantize)
+    comparison = verify._MapComparison("model.tflite", quantize, None)
     comparison.add(maps, class_map.probabilities(maps)[:, ::-1], maps)
     with pytest.raises(CheckFailed, match="does not give the probabilities of the file: the largest difference"):
+        comparison.result()
+
+
+def test_an_int8_file_may_cut_off_logits_outside_its_range(maps):
+    limits = (0.0, float(class_map.logits(maps).mean()))
+    cut_off = class_map.probabilities(maps, limits)
+    comparison = verify._MapComparison("model_int8.tflite", "int8", limits)
+    comparison.add(maps, cut_off, maps)
+    assert comparison.result().largest_difference == 0
+    comparison = verify._MapComparison("model_int8.tflite", "int8", None)
+    comparison.add(maps, cut_off, maps)
+    with pytest.raises(CheckFailed, match="does not give the probabilities of the file"):
         comparison.result()
 
 
@@ -194,12 +219,3 @@ def test_weights_are_imported_from_a_file_with_two_outputs(map_model, map_bundle
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
     found = inference.of_keras(map_bundle, model, card).predict(images)
     np.testing.assert_allclose(found, inference.load(map_model).predict(images), atol=1e-4)
-
-
-def test_a_bundle_may_hold_files_with_and_without_class_maps(map_model, map_bundle, shard_set, tmp_path):
-    out = tmp_path / "both"
-    export(map_model, shard_set, out, files="onnx", with_class_map=True)
-    export(map_model, shard_set, out, files="tflite")
-    entries = check.load(out)["files"]
-    assert [name for name, entry in entries.items() if "class_map" in entry] == ["model.onnx"]
-    assert files.size_of(out / "model.tflite") < files.size_of(map_bundle / "model.tflite")
