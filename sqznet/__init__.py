@@ -3,8 +3,8 @@
     classifier = sqznet.load("runs/mine")
     classifier.predict("photo.jpg")
 
-docs/api.md describes all public names. Importing this package imports nothing heavy: each name is imported when it is
-first used. Every command is a module: `sqznet.data`, `sqznet.weights`, `sqznet.train`, `sqznet.tune`, `sqznet.launch`,
+docs/api.md describes all public names. `import sqznet` is fast, because each name is imported when it is first used.
+Every command is a module: `sqznet.data`, `sqznet.weights`, `sqznet.train`, `sqznet.tune`, `sqznet.launch`,
 `sqznet.runs`, `sqznet.evaluate`, `sqznet.predict`, `sqznet.export`, `sqznet.compress`, `sqznet.benchmark`,
 `sqznet.serve`.
 """

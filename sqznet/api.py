@@ -1,7 +1,7 @@
 """Defines the public Python API. `import sqznet` provides these names without importing this module at once.
 
-The packages `sqznet.train`, `sqznet.evaluate` and `sqznet.export` are commands, so no function has such a name: `fit`
-trains, and `Classifier` has `evaluate` and `export`. The commands call the same functions as this module.
+The packages `sqznet.train`, `sqznet.evaluate` and `sqznet.export` are commands. Therefore no function has one of these
+names. `fit` trains, and `Classifier` has `evaluate` and `export`. The commands call the same functions as this module.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def SqueezeNet(
 
     Returns:
         A Keras functional model with the output float32 (n, classes). After a training with Keras,
-        `sqznet.Classifier.from_keras` makes a classifier of it.
+        `sqznet.Classifier.from_keras` makes a classifier from the model.
 
     Raises:
         InputError: the version or the weights are unknown, or the weights have another version.
@@ -138,13 +138,14 @@ class Classifier:
         """Makes a classifier from a `sqznet.SqueezeNet` that was trained with Keras.
 
         The classifier has its own copy of the network. If the network was built for another image size, its pools get
-        the padding for this one.
+        the padding for the new image size.
 
         Args:
             model: the model, or the path of a .keras file of `model.save`.
             classes: the names of the outputs, in order.
             recipe: the recipe that was given to `sqznet.dataset`. It defines how photographs are scaled and cropped.
-            image_size: the image size that was given to `sqznet.dataset`, in pixels. None means that of the recipe.
+            image_size: the image size that was given to `sqznet.dataset`, in pixels. None means the image size of the
+                recipe.
             data: the folder of the shards that `evaluate` and `export` use by default.
             pretrained_on: the data of the weights that training started from, for reports.
 
@@ -327,8 +328,9 @@ class Classifier:
             formats: `savedmodel`, `tflite`, `onnx`, `onnx_nchw`, `all`, or several of them.
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
-            options: of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a share, `records`,
-                `split`, `replace` and `outputs` (`("probabilities", "class_map")` for files with class maps).
+            options: further arguments of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a
+                share, `records`, `split`, `replace` and `outputs` (`("probabilities", "class_map")` for files with class
+                maps).
 
         Raises:
             InputError: a file fails a check, `out` contains other files, or the model is an exported file.
@@ -369,9 +371,9 @@ class TrainingRun:
     folder: Path
     """The run folder, which `sqznet.load` and every command read."""
     recipe: Recipe
-    """The recipe as it was used: fitted to the data and to the weights."""
+    """The recipe of the run, after it was fitted to the data and to the weights."""
     history: list[Line]
-    """The metrics of each epoch: see `Callback`."""
+    """The metrics of each epoch. `Callback` lists them."""
 
     @property
     def best(self) -> Classifier:
@@ -413,13 +415,14 @@ def fit(
             suits the size of the data.
         weights: initial weights: a run folder, a .keras file, or published weights. None means random weights, and
             `squeezenet-v1.1` for the recipe `finetune`.
-        teacher: a model whose probabilities the network learns, besides the labels.
+        teacher: a model whose probabilities the network learns in addition to the labels.
         folder: the run folder. None means runs/TIME-RECIPE.
         resume: whether to continue the run in `folder`, or the newest run.
         strategy: `one`, `mirrored` or `multiworker`.
         replicas: number of devices of `mirrored`. None means all GPUs, or one CPU.
         callbacks: objects that are called before, during and after the training (see `Callback`).
-        deterministic: whether every operation gives the same bits each time. None means only without GPUs.
+        deterministic: whether every operation gives the same bits each time. None means True on a machine without GPUs,
+            and False with GPUs.
         max_bad_records: largest number of corrupt records to leave out.
         fields: fields of the recipe, such as `epochs=4`.
 
@@ -487,8 +490,8 @@ def build_shards(source: FilePath, out: FilePath, *, workers: int | None = None,
         out: folder of the set.
         workers: number of processes. None means all cores of this process.
         options: `seed`, `short_side`, `max_pixels`, `decoded`, `strict`, `holdout_per_class`, `test_files`,
-            `label_offset`, `blacklist`, `shard_records` and `replace`, as the flags of the command (`replace` is
-            `--update`).
+            `label_offset`, `blacklist`, `shard_records` and `replace`, with the meaning of the flags of the same names.
+            The flag for `replace` is `--update`.
 
     Raises:
         InputError: the source cannot be read, or `out` contains another set.
@@ -517,13 +520,14 @@ def dataset(
 
     One iteration over `train` is one epoch. The records are shuffled, cropped and augmented as in the recipe,
     differently in each epoch. The last records that do not fill a batch are left out. One iteration over another split
-    gives every record once, in order. Its last batch may be smaller.
+    gives every record once, in order. The last batch may be smaller than the others.
 
     Args:
         data: folder of shards.
         split: train, val or test.
         recipe: a name, a file, a run folder, or a `Recipe`.
-        batch_size: number of images in a batch. None means the value of the recipe, or less for a small split.
+        batch_size: number of images in a batch. None means the value of the recipe, or a smaller number for a small
+            split.
         image_size: side of the images in pixels. None means the value of the recipe.
         seed: seed of the order and the crops. None means the value of the recipe.
 

@@ -1,4 +1,4 @@
-"""The documents about the Python API run: README's section, the examples, the notebook. docs/api.md is current."""
+"""The examples run, and docs/api.md is current. tests/test_wheel.py runs README's section and the notebook."""
 
 from __future__ import annotations
 
@@ -21,17 +21,6 @@ ROOT = commands.ROOT
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NOTEBOOK = ROOT / "docs" / "notebooks" / "photographs_to_phone.ipynb"
 PUBLISHED = SHARED / "weights" / "squeezenet_v1.1_caffe_fp16.npz"
-SMALL = "image_size=64, resize_to=64, epochs=1"
-QUICK = 'formats="tflite", max_drop=1, latency_runs=0, calibration_records=16'
-
-
-def section(title: str) -> str:
-    """The program in a section of README.md."""
-    found = re.search(
-        rf"^## {title}\n.*?^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert found, title
-    return found[1]
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +53,6 @@ def run_example(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
     return run
-
-
-def test_the_section_in_python_of_the_readme_runs(workplace, weights, capsys):
-    program = section("In Python")
-    small = program.replace('"squeezenet-v1.1"', f"{weights!r}, {SMALL}").replace('formats="tflite"', QUICK)
-    assert small.count(SMALL) == small.count(QUICK) == 1
-    exec(compile(small, "README.md", "exec"), {})
-    assert "rank-1 (top-1)" in capsys.readouterr().out
-    assert (workplace / "export/artifacts/mine/model_int8.tflite").is_file()
 
 
 def test_keras_fit_trains_evaluates_and_saves(run_example, weights, capsys):

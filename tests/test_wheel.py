@@ -22,6 +22,7 @@ from tests.conftest import SHARED, draw_photographs
 pytestmark = pytest.mark.wheel
 ROOT = commands.ROOT
 CONSTRAINTS = ROOT / "constraints.txt"
+PUBLISHED = SHARED / "weights" / "squeezenet_v1.1_caffe_fp16.npz"
 MINIMAL = re.compile(r"^(pip install .*ai-edge-litert.*)\n(pip install --no-deps .*)$", re.MULTILINE)
 TINY = ("--recipe=demo", "--image_size=64", "--resize_to=64", "--epochs=1", "--warmup_epochs=0")
 
@@ -190,24 +191,30 @@ def test_a_network_is_compressed(installed, run, shards):
 
 def test_published_weights_are_listed_and_converted(installed):
     assert "squeezenet-v1.1" in installed.run("sqznet", "weights", "--list")
-    source = SHARED / "weights" / "squeezenet_v1.1_caffe_fp16.npz"
-    if not source.is_file():
-        pytest.skip(f"needs {source}, which is not part of the project")
-    installed.run("sqznet", "weights", f"--source={source}", "--out=models/v1.1.keras")
+    if not PUBLISHED.is_file():
+        pytest.skip(f"needs {PUBLISHED}, which is not part of the project")
+    installed.run("sqznet", "weights", f"--source={PUBLISHED}", "--out=models/v1.1.keras")
     assert "photo.jpg" in installed.run("sqznet", "predict", "--model=models/v1.1.keras", "photo.jpg")
 
 
-def test_the_python_api_trains_and_exports(installed, shards):
-    program = (
-        "import sqznet\n"
-        "tiny = dict(image_size=64, resize_to=64, epochs=1, warmup_epochs=0)\n"
-        f"run = sqznet.fit({shards!r}, 'demo', folder='runs/api', **tiny)\n"
-        "print(run.best.predict('photo.jpg'))\n"
-        f"print(run.best.evaluate({shards!r}, split='test').top1)\n"
-    )
-    (installed.work / "program.py").write_text(program)
-    installed.run("python", "program.py")
-    assert (installed.work / "runs/api/metrics.csv").is_file()
+def test_the_section_in_python_of_the_readme_runs(installed, run):
+    section = re.search(r"^## In Python\n.*?^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert section, "README.md has no program in its section In Python"
+    weights = str(PUBLISHED if PUBLISHED.is_file() else installed.work / run)  # tests download nothing
+    program = section[1]
+    for original, small in (
+        ('"squeezenet-v1.1"', f"{weights!r}, image_size=64, resize_to=64, epochs=1"),
+        ('formats="tflite"', 'formats="tflite", max_drop=1, latency_runs=0, calibration_records=16'),
+    ):
+        assert program.count(original) == 1
+        program = program.replace(original, small)
+    alone = Environment(installed.folder, installed.work / "readme")
+    alone.work.mkdir()
+    for name in ("photos", "photo.jpg"):
+        (alone.work / name).symlink_to(installed.work / name)
+    (alone.work / "program.py").write_text(program)
+    assert "rank-1 (top-1)" in alone.run("python", "program.py")
+    assert (alone.work / "export/artifacts/mine/model_int8.tflite").is_file()
 
 
 def test_the_notebook_runs_to_the_exported_file(installed, monkeypatch):

@@ -34,7 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", "--weights", type=Path, help="run folder, .keras file or published weights; default: the newest run"
     )
     parser.add_argument(
-        "--data", type=remote.folder, help="shards for calibration (train) and measurement; default: those of the run"
+        "--data",
+        type=remote.folder,
+        help="shards for calibration (train) and measurement; default: the shards of the run",
     )
     parser.add_argument(
         "--target", type=sizes.parse, help="largest size of the file: 340kB, 0.3MB, or a number of bytes"
@@ -45,9 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="largest loss of top-1, in points; default: 1 if there is no --target",
     )
     parser.add_argument("--split", help="split to measure on; default: test, or val if there is no test")
-    parser.add_argument("--records", type=cli.whole, default=RECORDS, help="records to measure on; 0 means all")
     parser.add_argument(
-        "--calibration_records", type=cli.positive, default=256, help="training records to calibrate on"
+        "--records", type=cli.whole, default=RECORDS, help="number of records to measure on; 0 means all"
+    )
+    parser.add_argument(
+        "--calibration_records", type=cli.positive, default=256, help="number of training records for the calibration"
     )
     parser.add_argument("--sparsity", type=cli.share, default=0.0, help="fraction of all weights to prune first")
     switch = argparse.BooleanOptionalAction

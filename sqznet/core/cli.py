@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def _unknown_flag(self) -> str | None:
-        """Describes the first flag that does not exist, with the nearest flag that exists. None without one."""
+        """Describes the first unknown flag, with the nearest existing flag. Returns None if all flags exist."""
         for word in itertools.takewhile(lambda word: word != "--", self._given):
             flag = word.partition("=")[0]
             if re.fullmatch(r"--\w+", flag) and flag not in self._option_string_actions:
@@ -53,8 +53,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises InputError, so that a wrong flag prints one line.
 
-        By default, argparse prints the usage of all flags. An unknown flag is named before a missing one, because it is
-        often a misspelling of the missing one.
+        By default, argparse prints the usage of all flags. An unknown flag is named before a missing flag, because it
+        is often a misspelling of the missing flag.
         """
         if message.startswith(("the following arguments are required", "unrecognized arguments")):
             message = self._unknown_flag() or message

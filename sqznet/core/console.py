@@ -286,7 +286,7 @@ def progress(unit: str, watch: Callable[[], None] | None = None, transient: bool
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Prints what the block does, with the elapsed time. For work of unknown length."""
+    """Prints what the block does, with the elapsed time. Use it for work of unknown length."""
     if _verbose and not _err.is_interactive and not notebook.is_running():
         _err.print(printable(what))
     _note_output(what)

@@ -146,7 +146,7 @@ def in_words(failed: OSError) -> str:
 
 
 def refusal(failed: OSError, onwards: str = "") -> InputError:
-    """Returns an error to raise, with the text of `in_words`. For a full disk it is TryAgain, else InputError."""
+    """Returns an error to raise, with the text of `in_words`: TryAgain for a full disk, else InputError."""
     kind = TryAgain if failed.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
     return kind(in_words(failed) + onwards)
 

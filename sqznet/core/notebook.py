@@ -47,5 +47,5 @@ def picture(content: bytes, kind: str) -> str:
 
 
 def paragraph(text: str | None) -> str:
-    """Returns a text as an HTML paragraph, or nothing for None."""
+    """Returns a text as an HTML paragraph, or an empty text for None."""
     return f"<p>{html.escape(text)}</p>" if text else ""

@@ -62,7 +62,7 @@ def _groups(mounted: Path, membership: Path) -> Iterator[Path]:
 
 
 def _share(group: Path) -> float | None:
-    """Returns the CPU quota of a group, in cores, or None if it has none."""
+    """Returns the CPU quota of a group, in cores, or None if the group has no quota."""
     try:
         if (group / "cpu.max").is_file():  # version 2: "MICROSECONDS PERIOD" or "max PERIOD"
             quota, period = (group / "cpu.max").read_text().split()

@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--short_side", type=cli.positive, help="shrink photographs to this short side, in pixels")
     add("--decoded", action="store_true", help="store pixels instead of JPEGs: 9 times the bytes, read 10 %% faster")
     add("--max_pixels", type=cli.positive, default=MAX_PIXELS, help="reject photographs with more pixels")
-    add("--shard_records", type=cli.positive, help="photographs in a shard; default 64 to 1,024, by set size")
+    add("--shard_records", type=cli.positive, help="photographs in a shard; default: 64 to 1,024, by set size")
     add("--strict", action="store_true", help="stop at the first file that cannot be used")
     add("--workers", type=cli.positive, default=startup.cores(), help="processes; default: all cores of this process")
     add("--runner", choices=("local", "beam"), default="local", help="beam: Apache Beam (pip install 'sqznet[beam]')")

@@ -38,7 +38,7 @@ def draw(seed: tf.Tensor, count: int, recipe: Recipe) -> tf.Tensor:
 
 
 def _cut_share(recipe: Recipe) -> float:
-    """Returns the share of the mixed images that CutMix changes. Mixup changes the others."""
+    """Returns the share of the mixed images that CutMix changes. Mixup changes the other images."""
     return 0.5 if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
 
 

@@ -14,7 +14,7 @@ from sqznet.data.sources import Source
 
 
 def write(reader: Source, missing: list[PlannedShard], out: Path, options: BuildOptions, flags: str) -> None:
-    """Writes shards with the runner that Beam's own flags name. Without flags it writes them in this process.
+    """Writes shards with the runner that Beam's own flags name. Without flags, writes the shards in this process.
 
     Workers must see the source and `out` under the same paths as this process. If a worker is lost, another worker
     writes the shard again. Writes are atomic.

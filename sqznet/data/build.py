@@ -48,7 +48,7 @@ def build(
         seed, holdout_per_class, blacklist, label_offset, test_files: see `sources.open_source`.
         shard_records: see `shard_plan.plan_shards`.
         workers: processes on this machine.
-        beam_flags: flags for Apache Beam, which then writes the shards. None means without Beam.
+        beam_flags: flags for Apache Beam, which then writes the shards. None means that Beam is not used.
         replace: whether to rebuild a finished set if its photographs or the options differ.
 
     Raises:

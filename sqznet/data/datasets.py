@@ -15,7 +15,7 @@ from sqznet.recipes import Recipe, schedule
 def training_epoch(manifest: Manifest, recipe: Recipe) -> tf.data.Dataset:
     """Returns the batches of one epoch of the training split, as the recipe crops and augments them.
 
-    Each iteration over the dataset has another order and other crops. The recipe's seed decides all of them. The images
+    Each iteration over the dataset has another order and other crops. The recipe's seed determines them. The images
     have the recipe's `image_size` in all epochs. The last records of an epoch that do not fill a batch are left out.
 
     Returns:

@@ -54,7 +54,7 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
 
     Returns:
         (epoch, place in the epoch, shard of the training split, record in the shard, the stored record). The first four
-        are int64 and start at 0. Records that earlier steps have used are read, not decoded.
+        are int64 and start at 0. Records that earlier steps have used are read but not decoded.
     """
     recipe, records = schedule.recipe, schedule.records
     start, end = start_step * recipe.global_batch_size, schedule.total_steps * recipe.global_batch_size
@@ -219,10 +219,11 @@ def _from_service(
     """Returns examples from a data service, in the order in which its workers finish them.
 
     The unit of work is one shard in one epoch, which goes to one data worker. An uninterrupted run reads every record
-    once in each epoch, but neighbouring epochs overlap by the shards that are being read. A resumed run starts with the
-    shard in which it stopped, so it repeats at most one shard. If a data worker dies, the shards that it was reading
-    are missing in that epoch. Several training workers receive examples at different rates. So that each has enough at
-    the end of the run, shards of further epochs follow, and these replace some records of the last epoch.
+    once in each epoch, but it may read the last shards of an epoch together with the first shards of the next epoch. A
+    resumed run starts with the shard in which it stopped, so it repeats at most one shard. If a data worker dies, the
+    shards that it was reading are missing in that epoch. Several training workers receive examples at different rates.
+    At the end of the run, shards of further epochs follow, so that each worker has enough examples. Their records
+    replace some records of the last epoch.
     """
     recipe, shards = schedule.recipe, manifest.shards_of("train")
     sizes = {schedule.image_size(epoch) for epoch in range(schedule.epochs)}

@@ -79,7 +79,7 @@ def wrong_label(label: int, classes: int) -> str | None:
 def read(path: Path) -> Iterator[Any]:
     """Yields the features of every record of a file, in order: a protobuf map from key to tf.train.Feature.
 
-    The file may be compressed with gzip or zlib, whatever its name.
+    The file may be compressed with gzip or zlib. Its name does not matter.
 
     Raises:
         InputError: a record has a wrong checksum, is truncated, or is not a tf.train.Example. The error names the

@@ -8,7 +8,7 @@
       trains without decoding on this machine
 
 Data workers read the shards under the same path as the training. TensorFlow's servers accept connections from any
-address, without authentication. Run these servers only where no other people's machines can reach them.
+address, without authentication. Run these servers only in a network that other people's machines cannot reach.
 """
 
 from __future__ import annotations

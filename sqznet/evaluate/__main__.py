@@ -1,22 +1,22 @@
 """Measure the rank-1 and rank-5 accuracy of any model file on a split. Each record is used once.
 
   python -m sqznet.evaluate
-      the newest run, on the data it was trained with
+      the newest run, on the data of its training
   python -m sqznet.evaluate --model=runs/NAME --data=data/imagenet --split=test
   python -m sqznet.evaluate --model=export/artifacts/NAME/model.tflite --data=data/imagenet --split=val
   python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/imagenet --split=val
   python -m sqznet.evaluate --model=runs/NAME --resize_as=mediapipe
-     the accuracy where a runtime scales photographs in its own way (docs/resize.md)
+     the accuracy if a runtime scales photographs in its own way (docs/resize.md)
   python -m sqznet.evaluate --model=squeezenet-v1.1 --data=data/tiny --resize=squash --resize_to=227
      photographs that are already cropped: squashed to the side of the network's input, and not cropped again
   python -m sqznet.evaluate --model=v1.0.sqz --against=squeezenet-v1.0 --data=data/imagenet
       also the points of accuracy lost against a second model, paired on the same records
 
---model is a run folder, a .keras, .tflite, .onnx or .sqz file, or a SavedModel folder, each evaluated in its own
-runtime; a bundle's folder, of which the file closest to the trained model is taken; or published weights, as a file or
-by name (python -m sqznet.weights --list). Prints accuracy with 95 % intervals and a table by class; writes a JSON
-report and the confusion matrix. Rank-1 is top-1, rank-5 is top-5; of equal probabilities the first class ranks first.
-The data may have only some of the classes of the model.
+--model is a run folder, a .keras, .tflite, .onnx or .sqz file, a SavedModel folder, the folder of a bundle, or
+published weights (a file, or a name that python -m sqznet.weights --list prints). Each file runs in its own runtime.
+From a bundle, the command takes the file that is closest to the trained model. The command prints accuracy with 95 %
+intervals and a table by class. It writes a JSON report and the confusion matrix. Rank-1 is top-1, and rank-5 is top-5.
+If probabilities are equal, the first class ranks first. The data may contain only some of the classes of the model.
 """
 
 from __future__ import annotations
@@ -32,18 +32,16 @@ from sqznet.images.preprocessing import RUNTIME_RESIZES
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.evaluate", __doc__)
-    parser.add_argument("--model", "--weights", type=Path, help="what to evaluate; default the newest run")
-    parser.add_argument("--data", type=remote.folder, help="folder of shards; default the one the run was trained with")
-    parser.add_argument("--split", help="train, val or test; default test, or val where there is no test")
+    parser.add_argument("--model", "--weights", type=Path, help="model to evaluate; default: the newest run")
+    parser.add_argument("--data", type=remote.folder, help="folder of shards; default: the data of the run")
+    parser.add_argument("--split", help="train, val or test; default: test, or val if there is no test")
     parser.add_argument(
         "--resize_as",
         choices=RUNTIME_RESIZES,
-        help="scale photographs in the way of that runtime, not of the model, to measure the loss",
+        help="scale photographs as this runtime does, to measure the loss of accuracy",
     )
-    parser.add_argument(
-        "--against", type=Path, help="a second model, to measure what the first loses, paired by record"
-    )
-    parser.add_argument("--out", type=Path, help="folder for the report; default beside the model, or runs/NAME")
+    parser.add_argument("--against", type=Path, help="second model, to compare the accuracy on the same records")
+    parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
 

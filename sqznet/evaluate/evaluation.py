@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def top5(self) -> float:
-        """Rank-5 accuracy, 0 to 1. Always 1 with up to five classes."""
+        """Rank-5 accuracy, 0 to 1. It is always 1 if there are up to five classes."""
         return self.score.top5
 
     @property

@@ -1,7 +1,7 @@
 """Export a trained model as SavedModel, TFLite and ONNX files for mobile apps and servers, each verified.
 
   python -m sqznet.export --format=tflite
-      the newest run, compared on the data it was trained with
+      the newest run, compared on the data of its training
   python -m sqznet.export --model=runs/NAME --format=all --quantize=all --data=data/imagenet
       all files: float32, float16, dynamic-range and int8, NHWC and NCHW
   python -m sqznet.export --format=onnx --quantize=float16 --budget=2.5MB
@@ -13,10 +13,10 @@
 
 Every file takes raw RGB pixels 0..255 and gives probabilities: mean subtraction and batch norm are folded into the
 weights. Each file is reloaded in its own runtime (TensorFlow, LiteRT, ONNX Runtime) and compared with the Keras model
-on real records. The command ends with exit code 1, and an older bundle in the folder stays unchanged, if a file is over
-the budget, has an operator or a type that is not allowed, or loses more than --max_drop of top-1. Otherwise it writes
-to export/artifacts/RUN: the files, labels.txt, manifest.json, MODEL_CARD.md, report.html, golden vectors for self-tests
-and constants for Kotlin and Swift.
+on real records. If a file is over the budget, has an operator or a type that is not allowed, or loses more than
+--max_drop of top-1, the command ends with exit code 1. An older bundle in the folder then stays unchanged. Otherwise
+the command writes these files to export/artifacts/RUN: the model files, labels.txt, manifest.json, MODEL_CARD.md,
+report.html, golden vectors for self-tests and constants for Kotlin and Swift.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.export", __doc__)
     add = parser.add_argument
     add("--format", type=_names, default="all", help="savedmodel, tflite, onnx, onnx_nchw or all; several: tflite,onnx")
-    add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default the newest run")
-    add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8 or all; or several")
+    add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default: the newest run")
+    add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8, all or several")
     add(
         "--outputs",
         type=_names,
@@ -45,11 +45,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="probabilities, or probabilities,class_map: a second output says where in the image each class is seen",
     )
     add("--budget", type=sizes.parse, default="5MiB", help="maximum size of a file: 5MiB, 5MB, 480kB or plain bytes")
-    add("--data", type=remote.folder, help="shards to compare on; default those of the run")
-    add("--split", help="split to compare on; default test, or val if there is no test")
-    add("--records", type=cli.whole, default=RECORDS, help="records to compare on; 0 means all")
+    add("--data", type=remote.folder, help="shards with the records for the comparison; default: the shards of the run")
+    add("--split", help="split for the comparison; default: test, or val if there is no test")
+    add("--records", type=cli.whole, default=RECORDS, help="number of records for the comparison; 0 means all")
     add("--max_drop", type=cli.within(0, 100), default=1.0, help="maximum loss of top-1 of a file, in points")
-    add("--calibration_records", type=cli.positive, default=128, help="training records to calibrate int8 ranges on")
+    add("--calibration_records", type=cli.positive, default=128, help="training records for the int8 calibration")
     add("--sparse", action="store_true", help="int8 weights with coarse steps, many of them zero: smaller downloads")
     add(
         "--golden",
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove the whole bundle that is in --out; without it, other files of the same model are kept",
     )
-    add("--out", type=_out, help="folder for the files; default export/artifacts/RUN")
+    add("--out", type=_out, help="folder for the files; default: export/artifacts/RUN")
     return parser
 
 

@@ -73,8 +73,8 @@ def export(
     Args:
         source: the file or folder of `trained` and its card, for messages.
         manifest: the set with the records to compare on. int8 is calibrated on its train split.
-        out: the bundle's folder. Other files of a bundle that is there are kept, if they are of this model.
-        sparse: whether int8 kernels have coarse steps, many of them zero, so that a file packs well.
+        out: the bundle's folder. Other files of an existing bundle are kept if they belong to this model.
+        sparse: whether int8 kernels have coarse steps, many of them zero, so that a file compresses well.
         synthetic: whether golden/ and the report have synthetic pictures instead of records of the split.
         tflite_batch: images per run of a TFLite file. None means any number.
         with_class_map: whether the files have the class map as a second output.
@@ -165,7 +165,7 @@ def _require_exportable(source: Path, classes: tuple[str, ...] | None, out: Path
 
 
 def name_of(source: Path) -> str:
-    """Names a model's bundle: after the folder for a run or its best.keras, after the file itself for other files."""
+    """Returns the name of a model's bundle: the name of its folder (for a run), or its file name without the ending."""
     if source.is_file():
         return source.resolve().parent.name if source.name == run_folder.BEST else source.stem
     return source.resolve().name if source.exists() else source.name

@@ -47,7 +47,7 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
 
 
 def _hub_metrics(entries: formatting.Entries, reference: dict[str, Any], classes: int) -> list[tuple[str, float]]:
-    """Returns the accuracies for model hubs, each with the words for it. All files were compared on the same n."""
+    """Returns the accuracies for model hubs, each with a description. All files were compared on the same n records."""
     n = f"{reference['n']:,} records"
     found = [(f"top-1 of the Keras model, {n}", reference["top1"])]
     if classes > 5:  # the top-5 of five classes is always 100 %

@@ -54,7 +54,7 @@ def _check_form(content: dict[str, Any]) -> None:
 
 
 def programs_of(manifest: dict[str, Any]) -> dict[str, str]:
-    """Returns the sha256 of each program by its path in the bundle. Bundles of earlier versions list none."""
+    """Returns the sha256 of each program by its path in the bundle. Bundles of earlier versions list no programs."""
     return manifest.get("programs", {})
 
 

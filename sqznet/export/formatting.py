@@ -28,7 +28,7 @@ def name_of(folder: Path) -> str:
 
 
 def in_order(manifest: dict[str, Any]) -> Entries:
-    """Returns the files of a manifest by format, layout and quantization, whatever their order in the manifest."""
+    """Sorts the files of a manifest by format, layout and quantization. Their order in the manifest does not matter."""
     formats, quantizations = list(FORMAT_NAMES), list(QUANTIZATION_NAMES)
 
     def rank(item: tuple[str, dict[str, Any]]) -> tuple[int, bool, int, str]:
@@ -49,7 +49,7 @@ def kind(entry: dict[str, Any]) -> str:
 
 
 def accuracy(score: dict[str, Any], key: str) -> str:
-    """Formats the `share` of "top1" or "top5" in a score of the manifest."""
+    """Formats an accuracy in a score of the manifest. `key` is "top1" or "top5"."""
     return share(score[key], score[f"{key}_interval_95"], score["n"])
 
 
@@ -79,7 +79,7 @@ def points_of(value: float) -> str:
 
 
 def shape(sizes: list[int | None]) -> str:
-    """Formats a shape as nx224x224x3, where n means any number. Without spaces a line never breaks inside it."""
+    """Formats a shape as nx224x224x3, where n means any number. The text has no spaces, so no line breaks inside it."""
     return "x".join("n" if size is None else str(size) for size in sizes)
 
 

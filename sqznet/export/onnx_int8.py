@@ -5,7 +5,7 @@ as uint8 with zero point 128. int8 weights would give other answers on x86 proce
 multiply uint8 by int8 with VPMADDUBSW, which adds two products in 16 bits and saturates. They multiply uint8 by uint8
 with VPMADDWD, which adds in 32 bits.
 
-No runtime has an integer kernel for ELU. It is a lookup (Gather) in a table of 256 entries.
+No runtime has an integer kernel for ELU. Therefore ELU is a lookup (Gather) in a table of 256 entries.
 """
 
 from __future__ import annotations

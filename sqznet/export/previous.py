@@ -1,7 +1,7 @@
 """Examines the older bundle in the folder of an export: which files are kept, and its state if the export fails.
 
-An export of some files into a bundle keeps the other files, if they are of the same model and were compared on the same
-records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
+An export of some files into a bundle keeps the other files if they belong to the same model and were compared on the
+same records. If another file cannot be kept, the export is refused, unless --replace removes the older bundle.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def find(out: Path) -> OlderBundle:
 def _is_ours(file: Path, folder: Path, manifest: dict[str, Any]) -> bool:
     """Checks whether an export, or `evaluate`, wrote a file of the bundle in `folder`.
 
-    A program that was changed is the work of the user.
+    A program that was changed after the export counts as a file of the user.
     """
     path, listed, programs = file.relative_to(folder), manifest["files"], check.programs_of(manifest)
     compiled = COMPILED.fullmatch(path.as_posix())

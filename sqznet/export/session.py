@@ -47,7 +47,7 @@ class Bundle:
         return typed.read_json(self.folder / check.MANIFEST)
 
     def check(self) -> None:
-        """Compares every file with the manifest, and runs the golden inputs through it.
+        """Compares every file with the manifest, and runs the golden inputs through every model file.
 
         Raises:
             CheckFailed: a file is damaged, or its outputs differ.
@@ -68,7 +68,7 @@ class Bundle:
 
 
 def choose(formats: Iterable[str], quantize: Iterable[str], *, sparse: bool = False) -> list[Variant]:
-    """Returns the variants to export, as `variants.choose`.
+    """Returns the variants to export. Works like `variants.choose`.
 
     Raises:
         InputError: a name is unknown, a combination does not exist, or `sparse` is given without an int8 file.
@@ -102,7 +102,7 @@ def export_model(
     Args:
         source: the file or folder of the model, for messages and for the default of `out`.
         chosen: the files to write, from `choose`.
-        data: the shards to compare on. None means those that the model was trained on.
+        data: the shards to compare on. None means the shards that the model was trained on.
         out: the folder. None means export/artifacts/NAME.
         split: the split to compare on. None means test, or val if there is no test.
         budget: maximum bytes of a file.
@@ -112,7 +112,7 @@ def export_model(
         options: of `bundle.export`.
 
     Raises:
-        InputError: as `bundle.export`. There is no such output. Another process exports to the same folder.
+        InputError: the reasons of `bundle.export`, an output is unknown, or another process exports to the same folder.
     """
     with_class_map = variants.has_class_map(outputs)
     manifest = manifests.load(data or run_folder.trained_on(card, source))

@@ -1,4 +1,4 @@
-"""Writes TFLite files: builtin operators only, for one image per run, as on phones, or for any number."""
+"""Writes TFLite files with builtin operators only. A file takes one image per run, as on phones, or any number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verifies exported files: reloads each in its own runtime and compares it with the Keras model on real records.
+"""Verifies exported files. Loads each file in its own runtime and compares it with the Keras model on real records.
 
 All files are compared in one pass. Each batch is decoded once and goes through the Keras model and every file. Memory
 does not grow with the number of records, except for one byte per record and file.

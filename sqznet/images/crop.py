@@ -30,8 +30,8 @@ def draw(seed: tf.Tensor, count: int, min_area: float) -> tf.Tensor:
 
     Returns:
         float32, (count, 5). The first two numbers are height and width of a resized crop, as fractions of the square
-        root of the photograph's area. The next two are the positions of its top and left edge, in 0..1. If the last
-        number, in 0..1, is below 0.5, the crop is mirrored.
+        root of the photograph's area. The next two numbers are the positions of the crop's top and left edge, in 0..1.
+        If the last number, in 0..1, is below 0.5, the crop is mirrored.
     """
     area, aspect, *rest = tf.unstack(tf.random.stateless_uniform([5, count], seed))
     return tf.stack([*resized_crop(area, aspect, min_area), *rest], axis=1)
@@ -105,12 +105,12 @@ def resized_crop(area: tf.Tensor, aspect: tf.Tensor, min_area: float) -> tuple[t
 
 
 def whole(photograph: tf.Tensor) -> tf.Tensor:
-    """Decodes the whole photograph: uint8, (height, width, 3)."""
+    """Decodes the whole photograph to pixels: uint8, (height, width, 3)."""
     return _cut(photograph, tf.concat([[0, 0], _shape(photograph)], 0))
 
 
 def _shape(photograph: tf.Tensor) -> tf.Tensor:
-    """Returns [height, width], int32. Of a JPEG, this function reads only the header."""
+    """Returns [height, width], int32. If the photograph is a JPEG, this function reads only the header."""
     return (tf.io.extract_jpeg_shape(photograph) if photograph.dtype == tf.string else tf.shape(photograph))[:2]
 
 

@@ -95,7 +95,7 @@ def to_jpeg(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | N
 
 
 def to_pixels(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
-    """Decodes an encoded image: uint8 RGB, (height, width, 3), upright, sRGB.
+    """Decodes an encoded image to upright sRGB pixels: uint8, (height, width, 3).
 
     Args:
         max_pixels, short_side: as for `to_jpeg`.
@@ -114,10 +114,10 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, short_side: int | No
 
 
 def of_image(image: Image.Image) -> np.ndarray:
-    """Converts an opened Pillow image by the same rules as `to_pixels`: uint8 RGB, (height, width, 3), upright, sRGB.
+    """Converts an opened Pillow image by the rules of `to_pixels` to upright sRGB pixels: uint8, (height, width, 3).
 
     Raises:
-        Reject: broken, or truncated.
+        Reject: the image is broken or truncated.
     """
     try:
         return np.asarray(_upright_rgb(image, None)[0])
@@ -208,7 +208,7 @@ def _shrunk(image: Image.Image, short_side: int | None) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image, orientation: int | None) -> tuple[Image.Image, str]:
-    """Converts an image to upright 8-bit sRGB on white. Also returns the colour conversion.
+    """Converts an image to upright 8-bit sRGB. Transparent pixels become white. Also returns the colour conversion.
 
     Args:
         orientation: 1 to 8, or None if the orientation has to be read from the EXIF block.

@@ -1,7 +1,7 @@
-"""Scales and crops in NumPy, for predictions without TensorFlow. The result is that of `crop.preprocess_for_eval`.
+"""Scales and crops in NumPy, for predictions without TensorFlow. The result equals that of `crop.preprocess_for_eval`.
 
-docs/resize.md specifies the result. Both modules give the same pixels. A pixel may differ by one level where the last
-bit of a float decides.
+docs/resize.md specifies the result. Both modules give the same pixels. A pixel may differ by one level if the last bit
+of a float changes the rounding.
 """
 
 from __future__ import annotations

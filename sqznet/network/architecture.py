@@ -45,7 +45,7 @@ SIMPLY_BYPASSED = frozenset({"fire3", "fire5", "fire7", "fire9"})
 class Network:
     """Describes the architecture of one network.
 
-    `model.build` builds the network, `model.describe` reads its architecture from a model. `arch`, `activation` and
+    `model.build` builds the network. `model.describe` reads the architecture from a model. `arch`, `activation` and
     `bypass` have the values of the recipe's fields. `conv10_padding` is the width of the zero padding of conv10's
     input: 1 in the published v1.0, and 0 in other networks.
     """

@@ -1,6 +1,6 @@
 """Counts how many of a model's classes occur in the photographs that a network was calibrated or measured on.
 
-A loss measured on photographs of ten classes says little about the other 990.
+A loss that was measured on photographs of ten classes does not predict the loss on the other 990 classes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Finds the cards of an exported file: the one inside it, and the one in the manifest.json beside it.
+"""Finds the cards of an exported file: the card inside the file, and the card in the manifest.json beside the file.
 
-A file that was copied alone is read as in its bundle, because it carries its card (`network/metadata.py`). A file
-without a card and without a manifest that lists it is refused: its crop is unknown, and so is whether its outputs are
-probabilities.
+A file outside its bundle can be read, because it contains its card (`network/metadata.py`). A file without a card is
+refused, unless a manifest lists it. The crop of such a file is unknown, and its outputs may not be probabilities.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def consistent_card(path: Path, found: list[FoundCard], ports: Ports) -> Card:
 
 
 def bundle_files(folder: Path) -> list[str] | None:
-    """Lists the model files in a bundle's manifest, the nearest to the trained model first.
+    """Lists the model files in a bundle's manifest. The file that is nearest to the trained model comes first.
 
     Returns None if it is no bundle.
 

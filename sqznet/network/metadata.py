@@ -1,6 +1,6 @@
 """Writes and reads the card inside an exported file, and the descriptions of the file's format.
 
-Every file carries its card as JSON under the name `sqznet.json`: classes, input contract, origin. A SavedModel has it
+Every file contains its card as JSON under the name `sqznet.json`: classes, input contract, origin. A SavedModel has it
 in its folder. An .onnx file has it as a metadata property, and its labels as another one. A .tflite file has both in an
 archive.
 

@@ -1,4 +1,4 @@
-"""The five likeliest classes of any photographs.
+"""Print the five likeliest classes of photographs.
 
   python -m sqznet.predict photo.jpg
       with the newest run; without a run, with the included sample network, which has ten classes
@@ -12,15 +12,16 @@
   python -m sqznet.predict --json holiday/ > answers.json
 
 --model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
-weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC where the package pillow-heif is
-installed. Folders are read with their subfolders, without hidden and system files. --picture writes a
-sheet of the first 48 with the predictions. Of equal probabilities the first class ranks first.
+weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC if the package pillow-heif is
+installed. Folders are read with their subfolders, without hidden and system files. --picture writes a sheet of the
+first 48 photographs with their predictions. If probabilities are equal, the first class ranks first.
 
 --class_map draws onto each photograph where the network sees its first answer, and darkens the part of the photograph
 that the network does not see. Run folders, .keras and .sqz files and published weights always have class maps. An
 exported file has them if it was exported with --outputs=probabilities,class_map.
 
-A photograph that cannot be read is named, the others are classified, and the exit code is 1.
+If a photograph cannot be read, the command prints its name, classifies the other photographs, and ends with exit code
+1.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", "--weights", type=Path, help="default: the newest run; if there is none, the sample network"
     )
-    parser.add_argument("--top", type=cli.positive, default=5, help="classes shown for each photograph")
+    parser.add_argument("--top", type=cli.positive, default=5, help="number of classes to show for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
     parser.add_argument(
         "--class_map",
@@ -51,8 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     geometry.add_flags(parser)
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    forms.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    forms.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    forms.add_argument("--csv", action="store_true", help="print CSV instead of the table")
     return parser
 
 

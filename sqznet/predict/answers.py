@@ -117,7 +117,7 @@ def _unused_name(photo: Path, used: set[str]) -> str:
 
 
 def with_bar(photographs: Iterable[Each]) -> Iterator[Each]:
-    """Yields the photographs, with a progress bar unless there are few."""
+    """Yields the photographs. If there are many, shows a progress bar."""
     if isinstance(photographs, Sized) and len(photographs) < BAR_FROM:
         yield from photographs
         return

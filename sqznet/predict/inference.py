@@ -242,7 +242,7 @@ def load(path: Path, threads: int | None = None) -> Predictor:
             are set for the whole process.
 
     Raises:
-        InputError: no such path or name, an unknown kind, or a damaged file.
+        InputError: the path or the name does not exist, or the file is damaged or of an unknown kind.
     """
     path = file_of(path)
     if path.name == "saved_model.pb" and path.is_file():
@@ -273,7 +273,7 @@ def load(path: Path, threads: int | None = None) -> Predictor:
 
 
 def require_uint8(pixels: np.ndarray) -> None:
-    """Refuses pixels of another type: a network would take pixels divided by 255 for a black image.
+    """Refuses pixels of another type. For example, pixels that were divided by 255 would look black to the network.
 
     Raises:
         InputError: the pixels are not uint8. The error names their range and the conversion.

@@ -3,8 +3,8 @@
   python -m sqznet.predict.latency export/artifacts/NAME/model.tflite 2 50
       prints one line of JSON: 50 runs with 2 threads
 
-Each file and number of threads needs its own process: runtimes keep their threads and memory, and a peak never falls.
-`python -m sqznet.benchmark` starts these processes and prints a table.
+Each file and number of threads needs its own process, because runtimes keep their threads and memory, and the peak
+memory of a process never falls. `python -m sqznet.benchmark` starts these processes and prints a table.
 """
 
 from __future__ import annotations

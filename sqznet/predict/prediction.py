@@ -23,9 +23,9 @@ class Prediction:
     label: str
     """The name of the class for people, such as `tench`."""
     probability: float
-    """From 0 to 1."""
+    """The probability of the class, from 0 to 1."""
     index: int
-    """The output of the network, 0 first."""
+    """The number of the network's output for this class. The first output is 0."""
     class_name: str
     """The name of the class in the data set, such as `n01440764`. In many sets it equals `label`."""
 
@@ -37,7 +37,7 @@ class Prediction:
 
 
 class Ranking(list[Prediction]):
-    """Lists the most probable classes of one photograph, the most probable class first."""
+    """Lists the most probable classes of one photograph. The most probable class is the first."""
 
     def __init__(self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None) -> None:
         """
@@ -60,7 +60,7 @@ class Predictions(list[Ranking]):
     """Lists the rankings of several photographs, in the given order.
 
     Attributes:
-        paths: the file of each ranking. Empty if the photographs were arrays or PIL images.
+        paths: the file of each ranking. The list is empty if the photographs were arrays or PIL images.
         failures: the reason for each file of a folder that could not be read.
     """
 

@@ -146,7 +146,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Card, path: Path) -> Path:
-    """Returns the folder of the shards that a model was trained on. The run of the model names it, or else its card.
+    """Returns the folder of the shards that a model was trained on, from the config of its run or from its card.
 
     Raises:
         InputError: neither the run nor the card names a folder, or there is no such folder on this machine.

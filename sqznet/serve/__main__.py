@@ -1,4 +1,4 @@
-"""Serve a web page that runs an exported bundle in the browser: on photographs, on the camera, and its self-test.
+"""Serve a web page that classifies photographs and camera pictures with a bundle, and runs its self-test.
 
   (cd sqznet/serve/web && npm ci)
       once: installs LiteRT.js and ONNX Runtime Web, which run the files; for an installed sqznet, the second command
@@ -22,9 +22,9 @@ from sqznet.serve import server
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("sqznet.serve", __doc__)
-    parser.add_argument("--model", type=Path, help="a bundle's folder; default the newest in export/artifacts")
-    parser.add_argument("--port", type=cli.within(0, 65535, int), default=8000, help="0 takes any free port")
-    parser.add_argument("--web", type=Path, help="folder of the page; default sqznet/serve/web of this installation")
+    parser.add_argument("--model", type=Path, help="folder of a bundle; default: the newest bundle in export/artifacts")
+    parser.add_argument("--port", type=cli.within(0, 65535, int), default=8000, help="port; 0 means any free port")
+    parser.add_argument("--web", type=Path, help="folder of the page; default: sqznet/serve/web of this installation")
     return parser
 
 

@@ -143,7 +143,7 @@ def open_server(site: Site, port: int) -> ThreadingHTTPServer:
     """Opens a server that listens on 127.0.0.1. `serve_forever` starts it.
 
     Args:
-        port: 0 takes any free port.
+        port: 0 means any free port.
 
     Raises:
         InputError: the port cannot be used.

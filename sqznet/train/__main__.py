@@ -23,7 +23,7 @@
 
 Writes a run folder (config.json, metrics.csv, best.keras, checkpoints, curve.png, TensorBoard events, logs). Ctrl-C or
 SIGTERM saves the state first. After a kill, --resume continues from the last checkpoint. On processors the result is
-the same as without the kill; on GPUs it is with --deterministic.
+the same as without the kill. On GPUs this needs --deterministic.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipe",
         type=recipes.path_of,
-        help=f"{', '.join(recipes.RECIPES)}, a .json file of one, or a run's folder; default finetune with "
-        "--init_weights, else article from 100,000 training photographs on, imagenette for fewer, demo on the demo set",
+        help=f"{', '.join(recipes.RECIPES)}, a .json file of a recipe, or a run folder; default: finetune with "
+        "--init_weights, demo on the demo set, else article for 100,000 or more training photographs, or imagenette",
     )
     parser.add_argument("--strategy", default="mirrored", help="one, mirrored or multiworker")
     parser.add_argument(
-        "--replicas", type=cli.positive, help="devices of --strategy=mirrored; default all GPUs, or one CPU"
+        "--replicas", type=cli.positive, help="number of devices of --strategy=mirrored; default: all GPUs, or one CPU"
     )
     parser.add_argument(
         "--workers", help="machines of --strategy=multiworker, as host:port,...; or TF_CONFIG, or Slurm"
@@ -74,20 +74,22 @@ def make_parser() -> argparse.ArgumentParser:
         "squeezenet-v1.1)",
     )
     parser.add_argument(
-        "--teacher", type=Path, help="learn from this model as well: anything that sqznet.evaluate takes"
+        "--teacher",
+        type=Path,
+        help="model to learn from, in addition to the labels: any model that sqznet.evaluate takes",
     )
     parser.add_argument("--data_service", help="grpc://host:port of a dispatcher of sqznet.data.service, for decoding")
-    parser.add_argument("--run_dir", type=Path, help="folder of the run; default runs/TIME-RECIPE")
+    parser.add_argument("--run_dir", type=Path, help="folder of the run; default: runs/TIME-RECIPE")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir holds no run yet, start it",
+        help="continue --run_dir, or the newest run, from its last checkpoint; if --run_dir has no run, start one",
     )
     parser.add_argument(
-        "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, besides the best model"
+        "--keep", type=cli.positive, default=2, help="number of checkpoints to keep, in addition to the best model"
     )
     parser.add_argument(
-        "--save_minutes", type=cli.non_negative, default=5.0, help="time between checkpoints in an epoch"
+        "--save_minutes", type=cli.non_negative, default=5.0, help="minutes between checkpoints in an epoch"
     )
     parser.add_argument(
         "--max_bad_records",
@@ -96,12 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="largest number of corrupt training records to leave out (each is named) before the run stops",
     )
     parser.add_argument("--find_lr", action="store_true", help="run a learning rate range test instead of training")
-    parser.add_argument("--profile", type=cli.whole, default=0, help="write a TensorBoard profile of that many steps")
+    parser.add_argument(
+        "--profile", type=cli.whole, default=0, help="training steps to record in a TensorBoard profile"
+    )
     parser.add_argument(
         "--deterministic",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="bit-identical results each time, slower on GPUs; default: only without GPUs, where it costs nothing",
+        help="give bit-identical results each time; slower on GPUs; default: on without GPUs, off with GPUs",
     )
     fields = parser.add_argument_group("fields of the recipe", "each overrides the recipe's own value")
     for setting in dataclasses.fields(Recipe):

@@ -1,4 +1,4 @@
-"""Fused batch norm, for training on one replica."""
+"""Provides fused batch norm for training on one replica."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Defines the callbacks of a training, and ready ones for TensorBoard, CSV, MLflow and Weights & Biases.
 
-Only the chief of several workers calls them. An exception in a callback ends the training; the finished epoch is saved
-before.
+If there are several workers, only the chief calls the callbacks. An exception in a callback ends the training. The
+finished epoch is saved before.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class ActiveRun(Protocol):
         """The lines of the finished epochs."""
 
     def stop(self) -> None:
-        """Ends the training soon, with the state saved."""
+        """Saves the state and ends the training after the current steps."""
 
 
 class Callback:
     """Base class of callbacks. Override the methods that you need.
 
-    `run` is the run. It has `folder`, `recipe`, `model`, `history` and `stop()`. Its type is
-    `sqznet.train.callbacks.ActiveRun`.
+    `run` is the run. Its attributes are `folder`, `recipe`, `model` and `history`, and `run.stop()` ends the training.
+    Its type is `sqznet.train.callbacks.ActiveRun`.
 
-    `line` contains the metrics of an epoch: `epoch` (1 first), `image_size` (pixels), `learning_rate`, `train_loss`,
-    `train_top1`, `images_per_second`, `seconds`, and in evaluated epochs `val_loss`, `val_top1` and `val_top5`. Shares
-    are 0 to 1.
+    `line` contains the metrics of an epoch: `epoch` (the first is 1), `image_size` (pixels), `learning_rate`,
+    `train_loss`, `train_top1`, `images_per_second`, `seconds`, and in evaluated epochs `val_loss`, `val_top1` and
+    `val_top5`. Accuracies are numbers from 0 to 1.
     """
 
     def on_train_begin(self, run: ActiveRun) -> None:

@@ -64,8 +64,9 @@ def find(
     Writes the loss at each rate to `folder`, as a plot and as a table. No weights are kept.
 
     Args:
-        init_weights: the initial weights, as in `start.train` (`chosen` is also as there). A recipe that freezes layers
-            needs initial weights, because random layers need another rate than trained layers.
+        init_weights: the initial weights. `init_weights` and `chosen` have the same meaning as in `start.train`. A
+            recipe that freezes layers needs initial weights, because random layers need another rate than trained
+            layers.
 
     Raises:
         InputError: the loss does not fall at any learning rate, or the recipe needs initial weights and has none.

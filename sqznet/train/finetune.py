@@ -78,9 +78,9 @@ class Origin:
     def known_outputs(self, classes: tuple[str, ...]) -> tuple[dict[int, int], str]:
         """Matches `classes` to the outputs of these weights: {output for classes: output of weights}, and the method.
 
-        Classes are matched by name. If one side has numbers for names, and both have as many classes, they are matched
-        by order. If both sides have numbers, they are matched by order if there are as many classes or if no number
-        occurs on both sides.
+        Classes are matched by name. If one side has numbers instead of names, and both sides have the same number of
+        classes, the classes are matched by order. If both sides have numbers, the classes are matched by order if their
+        counts are equal or if no number occurs on both sides.
         """
         theirs = self.card.classes or tuple(map(str, range(self.network.classes)))
         here, there = _numbers(classes), _numbers(theirs)

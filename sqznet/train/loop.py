@@ -62,7 +62,7 @@ def make_train_steps(
         counter: each update adds 1 to it, so that another thread can show the progress within a call.
 
     The function's arguments: `iterator` yields the batches of `pipeline.training_batches`. In these, the label -1 marks
-        a corrupt record, which is ignored. `sparse`, bool (steps,), tells for each update whether zero weights stay
+        a corrupt record, which is ignored. `sparse`, bool (steps,), states for each update whether zero weights stay
         zero.
     """
     scales = finetune.rate_scales(model, recipe)

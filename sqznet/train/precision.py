@@ -19,8 +19,8 @@ def choose(wanted: str) -> str:
     """Returns `wanted`, one of recipe.PRECISIONS, but replaces `auto` by the fastest format of this machine.
 
     The fastest format is bfloat16 on GPUs from Ampere on and on processors with AVX512-BF16 or AMX. It is float16 with
-    loss scaling on Volta and Turing. Elsewhere it is float32: older GPUs (the K80) and processors are not faster with
-    fewer bits.
+    loss scaling on Volta and Turing. On other hardware it is float32, because older GPUs (the K80) and processors are
+    not faster with fewer bits.
     """
     if wanted != "auto":
         return wanted

@@ -64,13 +64,13 @@ class Run:
         Args:
             origin: the origin of the initial weights (`finetune.Origin.to_dict`); None for random weights. The channel
                 means of the origin stay. Random weights get the means of the training split.
-            teacher: a model to learn from, besides the labels.
+            teacher: a model to learn from, in addition to the labels.
             keep: number of checkpoints that are kept.
             save_minutes: time between checkpoints within an epoch. Each epoch ends with a checkpoint.
             max_bad_records: corrupt records of the training split that may be left out.
             data_service: grpc://host:port of the data service that decodes. None means that this machine decodes.
             profile: number of steps that the chief records for TensorBoard.
-            callbacks: called by the chief, besides the one for TensorBoard.
+            callbacks: callbacks of the chief, in addition to the callback for TensorBoard.
         """
         _require_trainable(manifest, recipe, strategy.num_replicas_in_sync)
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
@@ -142,7 +142,7 @@ class Run:
         return self.state.history
 
     def stop(self) -> None:
-        """Ends the training soon, as SIGINT does, with the state saved. For callbacks."""
+        """Saves the state and ends the training after the current steps, as SIGINT does. For callbacks."""
         self._signal = signal.SIGINT
 
     def _build_model(self, for_training: bool = False) -> keras.Model:

@@ -1,7 +1,4 @@
-"""Determines what a training run consists of, from flags or a Python call. The run is fresh or resumed.
-
-Imports no TensorFlow.
-"""
+"""Determines the settings of a fresh or resumed training run from flags or a Python call. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ FINETUNED = "squeezenet-v1.1"  # the published weights that the recipe `finetune
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for, as the flags of the same names: None where the user leaves the choice to sqznet."""
+    """Contains the values of the flags of the same names. None means that sqznet chooses the value."""
 
     data: Path | None = None
     recipe: str | Recipe | None = None
@@ -151,8 +148,8 @@ def _default_recipe(data: Path, has_weights: bool) -> str:
 def _chosen(overrides: dict[str, Any], content: dict[str, Any], init_weights: Path | None) -> set[str]:
     """Returns the fields that the user has set, by flags or in a recipe file.
 
-    Of a recipe file, only those fields count that would otherwise be fitted to the data or to the weights. The fields
-    of the network count in a run's config.json only where the run started from the same weights.
+    From a recipe file, this function takes only fields that would otherwise be fitted to the data or to the weights.
+    From a run's config.json, it takes the fields of the network only if the run started from the same weights.
     """
     origin = content.get("init_weights")
     same = isinstance(origin, dict) and str(init_weights) == origin.get("path")

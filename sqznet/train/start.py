@@ -118,7 +118,7 @@ def train(
             recipe becomes that of the weights, except for the `chosen` fields.
         chosen: fields of the recipe that the user has set. The other fields are fitted to the data (`fitting.fit`) and
             to the weights.
-        teacher: a model to learn from, besides the labels.
+        teacher: a model to learn from, in addition to the labels.
         deterministic: whether every operation must give the same bits each time. None means only without GPUs, where
             this costs nothing.
         command: the command line, for config.json.
@@ -230,7 +230,7 @@ def _lost_peer(error: tf.errors.OpError, machines: Cluster | None, service: str 
 
 
 def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
-    """Raises InputError where a recipe needs trained weights and there are none."""
+    """Raises InputError if a recipe needs trained weights and there are none."""
     remedy = "this recipe needs trained weights: give --init_weights=squeezenet-v1.1, a run folder or a file"
     if init_weights is None and recipe.freeze:
         raise InputError(f"freeze={recipe.freeze}: {remedy}")
@@ -271,7 +271,7 @@ def load_initial_weights(origin: Origin, run: Run) -> None:
 
 
 def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) -> None:
-    """Raises InputError unless a resumed run has the data it began with: its means and steps depend on the data."""
+    """Raises InputError if a resumed run has other data than at its start. Means and steps depend on the data."""
     here = {
         "classes": list(manifest.classes),
         "data_channel_means": list(manifest.channel_means),

@@ -18,7 +18,7 @@ TIMING_COLUMNS = ("epoch", "images_per_second", "seconds")  # in a file of their
 
 @dataclass
 class RunState:
-    """The content of a checkpoint besides the variables."""
+    """Contains everything in a checkpoint except the variables."""
 
     step: int = 0  # updates done
     sums: Sums = field(default_factory=Sums)  # over the current epoch

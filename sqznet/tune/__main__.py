@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--epochs",
         type=cli.positive,
-        help="epochs of a trial, or with Hyperband of the longest trials; default: the recipe's",
+        help="epochs of a trial (with Hyperband: of the longest trials); default: as in the recipe",
     )
     parser.add_argument("--tuner", choices=TUNERS, default="hyperband", help="search algorithm")
     parser.add_argument("--trials", type=cli.positive, default=12, help="number of trials, including failed trials")

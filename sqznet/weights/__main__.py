@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="show the names, with size, licence and stated accuracy")
     parser.add_argument(
         "--input",
-        help="pixels of its training: caffe, torchvision, article or raw; default: as usual for the format",
+        help="pixels of the training: caffe, torchvision, article or raw; default: the usual pixels of the format",
     )
     parser.add_argument(
         "--activation", choices=recipes.ACTIVATIONS, help="activation, if the file states none; default: relu"

@@ -1,8 +1,8 @@
 """Contains the sources of photographs. Each source lists its photographs, then yields their encoded bytes.
 
 `open_source("folder:PATH", ...)` opens a source. Each kind of source has its own module: folder, ilsvrc, tfds,
-tfrecord, synthetic. `listing` contains the types of all sources. The other modules contain parts of the sources. A
-source stores the names of the photographs and not their content.
+tfrecord, synthetic. `listing` contains the types of all sources. The other modules contain functions that the sources
+use. A source stores the names of the photographs and not their content.
 """
 
 from __future__ import annotations

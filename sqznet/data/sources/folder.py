@@ -1,4 +1,4 @@
-"""Reads `folder:PATH`: folders <split>/<class>/*, or <class>/* alone, which are split by the seed."""
+"""Reads `folder:PATH`: folders <split>/<class>/* or <class>/*. For <class>/*, the seed determines the splits."""
 
 from __future__ import annotations
 
