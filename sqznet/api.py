@@ -329,8 +329,8 @@ class Classifier:
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
             options: further arguments of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a
-                share, `records`, `split`, `replace` and `outputs` (`("probabilities", "class_map")` for files with class
-                maps).
+                share, `records`, `split`, `replace` and `outputs`. With `("probabilities", "class_map")` for `outputs`,
+                the files have class maps.
 
         Raises:
             InputError: a file fails a check, `out` contains other files, or the model is an exported file.
