@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 
 import numpy as np
 import onnx
@@ -197,6 +198,15 @@ def test_a_tflite_file_for_any_number_of_images_gives_a_map_of_each(map_model, t
     assert isinstance(predictor.runtime, TfliteRuntime) and predictor.runtime.batch is None
     _, expected = inference.of_keras(map_model, trained, card).predict_with_class_map(images)
     np.testing.assert_allclose(predictor.predict_with_class_map(images)[1], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model_int8.tflite", "model.onnx"])
+def test_the_python_program_of_a_bundle_takes_files_with_two_outputs(map_bundle, name):
+    run, contract, _ = runpy.run_path(str(map_bundle / "python" / "model_file.py"))["load"](map_bundle / name)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    (expected,) = inference.load(map_bundle / name).predict(pixels[None])
+    np.testing.assert_allclose(run(pixels), expected, atol=1e-6)
+    assert contract["class_map"]["side"] == 5
 
 
 def test_a_second_output_that_the_file_does_not_describe_is_refused(map_model, tmp_path):
