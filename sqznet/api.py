@@ -24,8 +24,9 @@ from sqznet.images import decode, resize
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import keras_file
 from sqznet.network.keras_file import Card
-from sqznet.predict import answers, inference, prediction
+from sqznet.predict import answers, class_maps, inference, prediction
 from sqznet.predict import photographs as photograph_files
+from sqznet.predict.class_maps import ClassMap
 from sqznet.predict.inference import Predictor
 from sqznet.predict.prediction import Predictions, Ranking
 from sqznet.recipes import Recipe, fitting
@@ -245,23 +246,39 @@ class Classifier:
     def _rank(self, photograph: Photograph, top: int) -> Ranking:
         return prediction.rank(self._predictor, self._prepared(photograph), top)
 
+    def class_map(self, photograph: Photograph, top: int = 5) -> ClassMap:
+        """Classifies one photograph, and computes where in the photograph each class has its score.
+
+        Args:
+            photograph: the path of a file, a Pillow image, or an array of uint8 RGB pixels (height, width, 3).
+            top: number of classes in the `ranking` of the result.
+
+        Raises:
+            InputError: the photograph cannot be read, or the model is an exported file without class maps.
+        """
+        return class_maps.compute(self._predictor, self._decoded(photograph), top)
+
     def _prepared(self, photograph: Photograph) -> np.ndarray:
         """Returns the input of the network, uint8 (image_size, image_size, 3)."""
+        return resize.prepare(self._decoded(photograph), self.preprocessing)
+
+    def _decoded(self, photograph: Photograph) -> np.ndarray:
+        """Returns the whole photograph, upright, uint8 (height, width, 3)."""
         if isinstance(photograph, (str, Path)):
             try:
-                return photograph_files.read(Path(photograph), self._predictor)[0]
+                return photograph_files.read(Path(photograph))[0]
             except Reject as reason:
                 raise InputError(f"{photograph}: {reason}") from None
         if isinstance(photograph, Image.Image):
             try:
-                return resize.prepare(decode.of_image(photograph), self.preprocessing)
+                return decode.of_image(photograph)
             except Reject as reason:
                 raise InputError(f"the image {photograph!r}: {reason}") from None
         pixels = np.asarray(photograph)
         inference.require_uint8(pixels)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise InputError(f"expected RGB pixels of shape (height, width, 3), and found {pixels.shape}")
-        return resize.prepare(pixels, self.preprocessing)
+        return pixels
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Runs the network on prepared images, such as the batches of `sqznet.dataset`.
@@ -312,7 +329,8 @@ class Classifier:
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
             options: further arguments of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a
-                share, `records`, `split` and `replace`.
+                share, `records`, `split`, `replace` and `outputs`. With `("probabilities", "class_map")` for `outputs`,
+                the files have class maps.
 
         Raises:
             InputError: a file fails a check, `out` contains other files, or the model is an exported file.
