@@ -328,9 +328,13 @@ class Classifier:
             formats: `savedmodel`, `tflite`, `onnx`, `onnx_nchw`, `all`, or several of them.
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
-            options: further arguments of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a
-                share, `records`, `split`, `replace` and `outputs`. With `("probabilities", "class_map")` for `outputs`,
-                the files have class maps.
+            options: further settings. `budget` is the maximum number of bytes of a file. `max_drop` is the maximum loss
+                of top-1, as a share. `records` is the number of records to compare on, and None means all. `split` is
+                the split of these records. `calibration_records` is the number of training records that an int8 file
+                is calibrated on. `outputs=("probabilities", "class_map")` writes files with class maps. `latency_runs`
+                is the number of timed runs of each file. `tflite_batch` is the number of images per run of a TFLite
+                file, and None means any number. `sparse=True` makes an int8 file that packs well. `synthetic=True` puts
+                drawn pictures instead of records into the report. `replace=True` removes an older bundle as a whole.
 
         Raises:
             InputError: a file fails a check, `out` contains other files, or the model is an exported file.
