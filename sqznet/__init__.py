@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqznet.core.errors import CheckFailed, InputError
     from sqznet.evaluate.evaluation import Evaluation
     from sqznet.export.session import Bundle
+    from sqznet.predict.class_maps import ClassMap
     from sqznet.predict.prediction import Prediction, Predictions, Ranking
     from sqznet.recipes import Recipe
     from sqznet.train.callbacks import ActiveRun, Callback, CSVLogger, MLflow, TensorBoard, WandB
@@ -42,6 +43,7 @@ _MODULES = {  # the module of each public name
     "sqznet.core.errors": ("CheckFailed", "InputError"),
     "sqznet.evaluate.evaluation": ("Evaluation",),
     "sqznet.export.session": ("Bundle",),
+    "sqznet.predict.class_maps": ("ClassMap",),
     "sqznet.predict.prediction": ("Prediction", "Predictions", "Ranking"),
     "sqznet.recipes": ("Recipe",),
     "sqznet.train.callbacks": ("ActiveRun", "CSVLogger", "Callback", "MLflow", "TensorBoard", "WandB"),
@@ -54,6 +56,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "CheckFailed",
+    "ClassMap",
     "Classifier",
     "Evaluation",
     "InputError",

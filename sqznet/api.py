@@ -24,8 +24,9 @@ from sqznet.images import decode, resize
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import keras_file
 from sqznet.network.keras_file import Card
-from sqznet.predict import answers, inference, prediction
+from sqznet.predict import answers, class_maps, inference, prediction
 from sqznet.predict import photographs as photograph_files
+from sqznet.predict.class_maps import ClassMap
 from sqznet.predict.inference import Predictor
 from sqznet.predict.prediction import Predictions, Ranking
 from sqznet.recipes import Recipe, fitting
@@ -141,7 +142,7 @@ class Classifier:
 
         Args:
             model: the model, or the path of a .keras file of `model.save`.
-            classes: the names of the outputs, in order.
+            classes: the names of the outputs, in order: `Shards.classes` for a network that was trained on shards.
             recipe: the recipe that was given to `sqznet.dataset`. It defines how photographs are scaled and cropped.
             image_size: the image size that was given to `sqznet.dataset`, in pixels. None means the image size of the
                 recipe.
@@ -178,7 +179,7 @@ class Classifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the outputs."""
+        """The names of the classes for people, in the order of the outputs: `tench` for the folder `n01440764`."""
         return self._predictor.labels
 
     @property
@@ -245,23 +246,39 @@ class Classifier:
     def _rank(self, photograph: Photograph, top: int) -> Ranking:
         return prediction.rank(self._predictor, self._prepared(photograph), top)
 
+    def class_map(self, photograph: Photograph, top: int = 5) -> ClassMap:
+        """Classifies one photograph, and computes where in the photograph each class has its score.
+
+        Args:
+            photograph: the path of a file, a Pillow image, or an array of uint8 RGB pixels (height, width, 3).
+            top: number of classes in the `ranking` of the result.
+
+        Raises:
+            InputError: the photograph cannot be read, or the model is an exported file without class maps.
+        """
+        return class_maps.compute(self._predictor, self._decoded(photograph), top)
+
     def _prepared(self, photograph: Photograph) -> np.ndarray:
         """Returns the input of the network, uint8 (image_size, image_size, 3)."""
+        return resize.prepare(self._decoded(photograph), self.preprocessing)
+
+    def _decoded(self, photograph: Photograph) -> np.ndarray:
+        """Returns the whole photograph, upright, uint8 (height, width, 3)."""
         if isinstance(photograph, (str, Path)):
             try:
-                return photograph_files.read(Path(photograph), self._predictor)[0]
+                return photograph_files.read(Path(photograph))[0]
             except Reject as reason:
                 raise InputError(f"{photograph}: {reason}") from None
         if isinstance(photograph, Image.Image):
             try:
-                return resize.prepare(decode.of_image(photograph), self.preprocessing)
+                return decode.of_image(photograph)
             except Reject as reason:
                 raise InputError(f"the image {photograph!r}: {reason}") from None
         pixels = np.asarray(photograph)
         inference.require_uint8(pixels)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise InputError(f"expected RGB pixels of shape (height, width, 3), and found {pixels.shape}")
-        return resize.prepare(pixels, self.preprocessing)
+        return pixels
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Runs the network on prepared images, such as the batches of `sqznet.dataset`.
@@ -311,8 +328,13 @@ class Classifier:
             formats: `savedmodel`, `tflite`, `onnx`, `onnx_nchw`, `all`, or several of them.
             quantize: `none` (float32), `float16`, `dynamic`, `int8`, `all`, or several of them.
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
-            options: further arguments of `export.session.export_model`, such as `budget` in bytes, `max_drop` as a
-                share, `records`, `split` and `replace`.
+            options: further settings. `budget` is the maximum number of bytes of a file. `max_drop` is the maximum loss
+                of top-1, as a share. `records` is the number of records to compare on, and None means all. `split` is
+                the split of these records. `calibration_records` is the number of training records that an int8 file
+                is calibrated on. `outputs=("probabilities", "class_map")` writes files with class maps. `latency_runs`
+                is the number of timed runs of each file. `tflite_batch` is the number of images per run of a TFLite
+                file, and None means any number. `sparse=True` makes an int8 file that packs well. `synthetic=True` puts
+                drawn pictures instead of records into the report. `replace=True` removes an older bundle as a whole.
 
         Raises:
             InputError: a file fails a check, `out` contains other files, or the model is an exported file.
@@ -406,7 +428,9 @@ def fit(
         deterministic: whether every operation gives the same bits each time. None means True on a machine without GPUs,
             and False with GPUs.
         max_bad_records: largest number of corrupt records to leave out.
-        fields: fields of the recipe, such as `epochs=4`.
+        fields: fields of the recipe, such as `epochs=4` and `image_size=96`. With another `image_size`, `resize_to`
+            changes in proportion, and the recipe trains on this size only. With so few `epochs` that the warm-up would
+            not end, the warm-up is shortened in proportion.
 
     Raises:
         InputError: two arguments contradict each other, or the data cannot be read.
@@ -452,7 +476,7 @@ class Shards:
     folder: Path
     """The folder of the set."""
     classes: tuple[str, ...]
-    """The names of the classes, in the order of the labels."""
+    """The names of the folders of the classes, such as `n01440764`, in the order of the labels."""
     counts: dict[str, int]
     """The number of records of each split: train, val, test."""
 
@@ -514,8 +538,9 @@ def dataset(
         seed: seed of the order and the crops. None means the value of the recipe.
 
     Returns:
-        (images uint8 RGB 0 to 255 (batch, image_size, image_size, 3), labels int64 (batch,)). If the recipe mixes
-        images, the labels of `train` are probabilities, float32 (batch, classes).
+        (images uint8 RGB 0 to 255 (batch, image_size, image_size, 3), labels int64 (batch,)), for Keras's loss
+        `sparse_categorical_crossentropy`. If the recipe mixes images, the labels of `train` are probabilities, float32
+        (batch, classes), for `categorical_crossentropy`.
 
     Raises:
         InputError: there is no such data, split or recipe.

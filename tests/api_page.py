@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import sqznet
+from sqznet.recipes import named
 from tests import commands
 
 PAGE = commands.ROOT / "docs" / "api.md"
@@ -49,7 +51,7 @@ GROUPS = {
 }
 FIELDS = """\
 Each field is also a flag of `train`. The [reference](reference.md#sqznettrain) lists the fields with their defaults.
-`sqznet.recipes.RECIPES` contains the named recipes.
+`sqznet.recipes.RECIPES` contains the named recipes. `demo` is the quickest one, and `epochs` shortens any of them.
 """
 MADE_BY_USERS = {"CSVLogger", "TensorBoard", "MLflow", "WandB"}  # classes whose signature is of use
 ALIASES = {
@@ -83,10 +85,29 @@ def public(name: str) -> str:
     if not inspect.isclass(found) or name in MADE_BY_USERS:
         parts.append(code(f"sqznet.{name}", found))
     parts.append(text_of(found))
-    parts += [FIELDS] if name == "Recipe" else []
+    parts += [FIELDS, recipe_table()] if name == "Recipe" else []
     if inspect.isclass(found) and not issubclass(found, Exception):
         parts += members(found)
     return "\n".join(parts)
+
+
+def recipe_table() -> str:
+    """The named recipes: the first line of the text below each constant of named.py, and what decides the time."""
+    body = ast.parse(inspect.getsource(named)).body
+    texts = {
+        assigned.targets[0].id: str(below.value.value).partition("\n")[0]
+        for assigned, below in itertools.pairwise(body)
+        if isinstance(assigned, ast.Assign)
+        and isinstance(assigned.targets[0], ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
+    lines = ["| recipe | network | pixels | epochs | purpose |", "| --- | --- | --- | --- | --- |"]
+    for recipe in named.RECIPES.values():
+        (text,) = (texts[name] for name, value in vars(named).items() if value is recipe and name in texts)
+        epochs = recipe.epochs if recipe.total_steps is None else f"{recipe.total_steps:,} steps"
+        lines.append(f"| `{recipe.name}` | {recipe.arch} | {recipe.image_size} | {epochs} | {text} |")
+    return "\n".join(lines) + "\n"
 
 
 def members(found: type) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -38,12 +39,14 @@ from sqznet.data.sources import synthetic  # noqa: E402
 from sqznet.export import bundle as bundles  # noqa: E402
 from sqznet.export import variants  # noqa: E402
 from sqznet.images.preprocessing import Preprocessing  # noqa: E402
+from sqznet.network import keras_file  # noqa: E402
 from sqznet.network.keras_file import Card  # noqa: E402
-from sqznet.predict import inference  # noqa: E402
+from sqznet.predict import inference, squeezenet  # noqa: E402
 from sqznet.train import start  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("ball", "house", "star")
+MAP_FILES = ("savedmodel", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx")
 COUNTS = {"train": 40, "val": 11, "test": 9}
 
 TINY = recipes.IMAGENETTE.replace(
@@ -138,14 +141,23 @@ def run_file(path: Path, images: np.ndarray) -> np.ndarray:
     return inference.Predictor(path, runtime, card).predict(images)
 
 
-def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all", quantize: str = "none", **options):
+def export(
+    run_dir: Path,
+    shard_set: Manifest,
+    out: Path,
+    *,
+    files: str = "all",
+    quantize: str = "none",
+    chosen: list[variants.Variant] | None = None,
+    **options,
+):
     """What `python -m sqznet.export` does, without the command line."""
     gate = {"budget": 5 * 1024**2, "max_drop": 0.1, "split": "val", **options.pop("gate", {})}
     return bundles.export(
         run_dir,
         *inference.load_keras(run_dir),
         shard_set,
-        variants=variants.choose([files], [quantize]),
+        variants=chosen or variants.choose([files], [quantize]),
         gate=bundles.Gate(**gate),
         out=out,
         latency_runs=0,
@@ -158,3 +170,27 @@ def export(run_dir: Path, shard_set: Manifest, out: Path, *, files: str = "all",
 def bundle(trained_run: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported folder with every file that there can be. Read only: copy it to change it."""
     return once(tmp_path_factory, "artifacts/tiny", lambda out: export(trained_run, shard_set, out, quantize="all"))
+
+
+@pytest.fixture(scope="session")
+def map_model(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of `trained_run` for photographs of 96 pixels, which give a class map of 5 x 5 cells."""
+
+    def save(folder: Path) -> None:
+        model, card = inference.load_keras(trained_run)
+        card = dataclasses.replace(card, preprocessing=card.preprocessing.at(96))
+        folder.mkdir(parents=True)
+        keras_file.save(squeezenet.at_size(model, 96), card, folder / "model.keras")
+
+    return once(tmp_path_factory, "maps", save) / "model.keras"
+
+
+@pytest.fixture(scope="session")
+def map_bundle(map_model: Path, shard_set: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported folder with MAP_FILES, which have class maps. Read only: copy it to change it."""
+
+    def export_some(out: Path) -> None:
+        chosen = [each for each in variants.VARIANTS if each.file_name in MAP_FILES]
+        export(map_model, shard_set, out, chosen=chosen, with_class_map=True)
+
+    return once(tmp_path_factory, "artifacts/maps", export_some)

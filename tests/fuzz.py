@@ -112,19 +112,17 @@ def data_photograph(rng: random.Random, _folder: Path) -> str:
 def predict_photograph(rng: random.Random, folder: Path) -> str:
     """`predict`: the photograph is refused with a reason, or decoded."""
     from sqznet.core.errors import Reject
+    from sqznet.images import resize
     from sqznet.images.preprocessing import Preprocessing
     from sqznet.predict import photographs
-
-    class Predictor:
-        class card:
-            preprocessing = Preprocessing(64, 72)
 
     path = folder / "photo.jpg"
     path.write_bytes(mutate(photograph(rng), rng))
     try:
-        image, _ = photographs.read(path, Predictor)  # type: ignore[arg-type]
+        pixels, _ = photographs.read(path)
     except Reject as reason:
         return _refused(str(reason))
+    image = resize.prepare(pixels, Preprocessing(64, 72))
     if image.shape != (64, 64, 3) or image.dtype != np.uint8:
         raise Defect(f"pixels are {image.shape} {image.dtype}")
     return "accepted, pixels of the right shape"

@@ -6,6 +6,8 @@
       all files: float32, float16, dynamic-range and int8, NHWC and NCHW
   python -m sqznet.export --format=onnx --quantize=float16 --budget=2.5MB
   python -m sqznet.export --model=squeezenet-v1.1 --data=data/imagenet
+  python -m sqznet.export --outputs=probabilities,class_map
+      files that also tell where in the photograph each class is seen (docs/class_maps.md)
   python -m sqznet.export --check=export/artifacts/NAME
       check a bundle against its manifest
 
@@ -36,6 +38,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--format", type=_names, default="all", help="savedmodel, tflite, onnx, onnx_nchw or all; several: tflite,onnx")
     add("--model", "--weights", type=Path, help="run folder, .keras file or published weights; default: the newest run")
     add("--quantize", type=_names, default="none", help="none (float32), float16, dynamic, int8, all or several")
+    add(
+        "--outputs",
+        type=_names,
+        default="probabilities",
+        help="probabilities, or probabilities,class_map: a second output says where in the image each class is seen",
+    )
     add("--budget", type=sizes.parse, default="5MiB", help="maximum size of a file: 5MiB, 5MB, 480kB or plain bytes")
     add("--data", type=remote.folder, help="shards with the records for the comparison; default: the shards of the run")
     add("--split", help="split for the comparison; default: test, or val if there is no test")
@@ -104,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         records=args.records or None,
         calibration_records=args.calibration_records,
         sparse=args.sparse,
+        outputs=args.outputs,
         synthetic=args.golden == "synthetic",
         tflite_batch=args.tflite_batch,
         replace=args.replace,

@@ -77,7 +77,11 @@ def _check_tflite(path: Path, quantize: str) -> None:
         kernels = [each for each in kernels if len(each.shape) == 4]
     _check_kernels(path, [(_text(each.name), types[each.type]) for each in kernels], expected)
     if quantize == "int8":
-        floating = [index for index, each in enumerate(graph.tensors) if types[each.type].startswith("FLOAT")]
+        floating = [
+            index
+            for index, each in enumerate(graph.tensors)
+            if types[each.type].startswith("FLOAT") and index not in graph.outputs[1:]  # the class map
+        ]
         if floating:
             makers = {
                 output: name for name, each in zip(names, graph.operators, strict=True) for output in each.outputs

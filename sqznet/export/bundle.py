@@ -21,12 +21,15 @@ from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
 from sqznet.export import audit, card, check, golden, onnx, previous, programs, readme, report, transfer, verify
 from sqznet.export.variants import ModelToExport, Variant
-from sqznet.network import coverage, fold, labels, metadata
+from sqznet.network import class_map, coverage, fold, labels, metadata
+from sqznet.network import model as models
+from sqznet.network.class_map import Grid
 from sqznet.network.keras_file import Card
 from sqznet.predict import inference, latency
 from sqznet.runs import run_folder
 
 CALIBRATION_BATCH = 32
+MAP_PROOF = ("largest_difference", "largest_logit_difference", "relative_error")  # of verify.MapVerification
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Gate:
 class ExportedFile:
     variant: Variant
     bytes: int
+    map_bytes: int | None  # that the class map adds to the file; None: the file has no class map
     transfer: dict[str, int]  # compressed bytes, by the names of transfer.COMPRESSORS
     verification: verify.Verification
 
@@ -60,6 +64,7 @@ def export(
     sparse: bool = False,
     synthetic: bool = False,
     tflite_batch: int | None = 1,
+    with_class_map: bool = False,
     latency_runs: int = 30,
     replace: bool = False,
 ) -> tuple[list[ExportedFile], verify.Reference]:
@@ -72,6 +77,7 @@ def export(
         sparse: whether int8 kernels have coarse steps, many of them zero, so that a file compresses well.
         synthetic: whether golden/ and the report have synthetic pictures instead of records of the split.
         tflite_batch: images per run of a TFLite file. None means any number.
+        with_class_map: whether the files have the class map as a second output.
         latency_runs: timed runs of each file. 0 measures no latency.
         replace: whether an older bundle is removed as a whole.
 
@@ -85,14 +91,18 @@ def export(
         folder.mkdir()  # checked before the long work, which is lost if the folder cannot be written
         folded = fold.inference_model(trained, card_of_model.preprocessing.image_size, card_of_model.divisor)
         photographs, calibrated_on = _calibration(variants, manifest, card_of_model, gate.split, calibration_records)
-        to_export = ModelToExport(folded, photographs, tflite_batch, sparse)
+        to_export = ModelToExport(folded, photographs, tflite_batch, sparse, with_class_map)
+        grid = _grid(trained, card_of_model) if with_class_map else None
         content = _model_entries(card_of_model, folded, calibrated_on)
         compared_on = _records(manifest, gate)
         names = {each.file_name for each in variants}
         kept = {} if replace else older.kept(names, content, compared_on, gate.budget, gate.max_drop)
+        writer = _Writer(to_export, card_of_model, source.name, grid)
+        map_bytes = {}
         with console.progress("files/s") as bar:
             for variant in bar.track(variants, description="writing the files"):
-                _write_checked(variant, to_export, card_of_model, source.name, gate.budget, folder)
+                _write_checked(variant, writer, gate.budget, folder)
+                map_bytes[variant.file_name] = writer.map_bytes(variant, folder)
         against, verifications = verify.verify_files(
             inference.of_keras(source, trained, card_of_model),
             {folder / each.file_name: each.quantize for each in variants},
@@ -106,7 +116,8 @@ def export(
             for each in variants:
                 path = folder / each.file_name
                 size, packed = files.size_of(path), transfer.compressed_sizes(path)
-                exported.append(ExportedFile(each, size, packed, verifications[each.file_name]))
+                name = each.file_name
+                exported.append(ExportedFile(each, size, map_bytes[name], packed, verifications[name]))
         removed = older.copy(kept, folder)
         if synthetic:
             inputs = golden.synthetic_inputs(card_of_model.preprocessing)
@@ -117,7 +128,7 @@ def export(
         with console.doing("writing the golden vectors"):
             golden.write(folder, inputs, {name: folder / name for name in quantize}, quantize)
         scored = {**compared_on, **against.coverage.to_dict()}
-        entries = {each.variant.file_name: _file_entry(folder, each, to_export, scored) for each in exported}
+        entries = {each.variant.file_name: _file_entry(folder, each, to_export, grid, scored) for each in exported}
         if latency_runs:
             with console.progress("files/s") as bar:
                 for name in bar.track(entries, description="timing"):
@@ -192,30 +203,52 @@ def _calibration(
     return photographs, entry
 
 
-def _write_checked(
-    variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, budget: int, folder: Path
-) -> None:
+def _grid(trained: keras.Model, card_of_model: Card) -> Grid:
+    network, *_ = models.describe(trained, card_of_model.preprocessing.image_size)
+    return class_map.grid_of(network, card_of_model.divisor)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the files of one model."""
+
+    to_export: ModelToExport
+    card: Card
+    name: str  # of the model, for people
+    grid: Grid | None  # of the class map, if the files have one
+
+    def write(self, variant: Variant, path: Path) -> None:
+        with startup.quiet():
+            variant.write(self.to_export, path)
+        metadata.add_card(path, variant.format, self.card, self.name, self.grid)
+
+    def map_bytes(self, variant: Variant, folder: Path) -> int | None:
+        """Returns how many bytes of a written file belong to its class map, or None if it has none."""
+        if self.grid is None:
+            return None
+        path = folder / f"{files.TEMPORARY_PREFIX}without-{variant.file_name}"
+        _Writer(self.to_export.without_class_map(), self.card, self.name, None).write(variant, path)
+        size = files.size_of(path)
+        files.remove(path)
+        return files.size_of(folder / variant.file_name) - size
+
+
+def _write_checked(variant: Variant, writer: _Writer, budget: int, folder: Path) -> None:
     """Writes one file. Checks its size, its operators, and that a second conversion gives the same bytes."""
     path = folder / variant.file_name
-    _write(variant, to_export, card_of_model, name, path)
+    writer.write(variant, path)
     size = files.size_of(path)
     if size > budget:
         raise CheckFailed(_over_budget(variant, size, budget))
     audit.check(path, variant.quantize)
     if path.is_file():
         again = folder / f"{files.TEMPORARY_PREFIX}again{path.suffix}"
-        _write(variant, to_export, card_of_model, name, again)
+        writer.write(variant, again)
         if path.read_bytes() != again.read_bytes():
             raise CheckFailed(
                 f"{path.name} has other bytes after each conversion; please report this with the run folder"
             )
         files.remove(again)
-
-
-def _write(variant: Variant, to_export: ModelToExport, card_of_model: Card, name: str, path: Path) -> None:
-    with startup.quiet():
-        variant.write(to_export, path)
-    metadata.add_card(path, variant.format, card_of_model, name)
 
 
 def _over_budget(variant: Variant, size: int, budget: int) -> str:
@@ -253,7 +286,9 @@ def _gate_entry(gate: Gate, against: verify.Reference, manifest: Manifest) -> di
     }
 
 
-def _file_entry(folder: Path, file: ExportedFile, to_export: ModelToExport, scored: dict[str, Any]) -> dict[str, Any]:
+def _file_entry(
+    folder: Path, file: ExportedFile, to_export: ModelToExport, grid: Grid | None, scored: dict[str, Any]
+) -> dict[str, Any]:
     """Returns the entry of manifest.json about a file."""
     size, classes = to_export.model.input_shape[1], to_export.model.output_shape[-1]
     variant, result = file.variant, file.verification
@@ -282,6 +317,7 @@ def _file_entry(folder: Path, file: ExportedFile, to_export: ModelToExport, scor
             "scale": 1 / 256 if dtype == "uint8" else 1.0,
             "zero_point": 0,
         },
+        **_map_entry(file, grid, [batch, classes]),
         "proof": {
             **scored,
             **_accuracy(result.score),
@@ -294,8 +330,33 @@ def _file_entry(folder: Path, file: ExportedFile, to_export: ModelToExport, scor
             "top1_agreement": result.agreement,
             "drop": result.drop,
             "drop_interval_95": result.drop_interval,
+            **_map_proof(result.class_map),
         },
     }
+
+
+def _map_entry(file: ExportedFile, grid: Grid | None, of_probabilities: list[int | None]) -> dict[str, Any]:
+    """Returns the part of a file's entry about its class map."""
+    if grid is None:
+        return {}
+    batch, classes = of_probabilities
+    return {
+        class_map.NAME: {
+            "name": class_map.NAME,
+            "dtype": "float32",
+            "shape": [batch, grid.side, grid.side, classes],
+            **grid.to_dict(),
+            "description": class_map.DESCRIPTION,
+            "logit_range": file.verification.class_map and file.verification.class_map.logit_range,
+            "bytes": file.map_bytes,
+        }
+    }
+
+
+def _map_proof(result: verify.MapVerification | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {class_map.NAME: {name: getattr(result, name) for name in MAP_PROOF}}
 
 
 def _accuracy(score: metrics.Score) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqznet.export import rendering
 
 FOR_SERVERS = "savedmodel"  # a folder, which no phone loads
+MAP_FIELDS = ("shape", "side", "stride", "offset")  # of a class map, which ModelFile has
 ANY = -1  # a free dimension, null in the manifest
 ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -104,6 +105,7 @@ def _constants(manifest: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def _model_file(name: str, entry: dict[str, Any], tolerance: float | None) -> dict[str, Any]:
     """Returns the arguments of a ModelFile, in the order of its fields."""
     image, output = entry["input"], entry["output"]
+    maps = entry.get("class_map", {})
     return {
         "name": name,
         **{field: entry[field] for field in ("format", "quantize", "sha256", "bytes")},
@@ -116,5 +118,6 @@ def _model_file(name: str, entry: dict[str, Any], tolerance: float | None) -> di
         "outputShape": output["shape"],
         "outputScale": float(output["scale"]),
         "outputZeroPoint": output["zero_point"],
+        **{f"classMap{field.capitalize()}": maps.get(field) for field in MAP_FIELDS},
         "tolerance": tolerance,
     }

@@ -96,6 +96,9 @@ def ports(name: str, entry: dict[str, Any]) -> list[str]:
     image, output = (
         f"{port['name']}, {port['dtype']}, {shape(port['shape'])}" for port in (entry["input"], entry["output"])
     )
+    if "class_map" in entry:
+        maps = entry["class_map"]
+        output += f"; {maps['name']}, {maps['dtype']}, {shape(maps['shape'])}"
     return [name, entry["version"], f"{image} ({entry['input']['layout']})", output, probability(entry["output"])]
 
 
@@ -103,6 +106,8 @@ def contract(manifest: dict[str, Any]) -> list[str]:
     """Returns the steps from a photograph to probabilities."""
     wanted = manifest["preprocessing"]
     steps, (low, high) = wanted["steps"], wanted["range"]
+    maps = next((entry["class_map"] for entry in manifest["files"].values() if "class_map" in entry), None)
+    of_maps = [] if maps is None else [_map_contract(maps)]
     return [
         f"{steps[:1].upper()}{steps[1:]}.",
         f"The pixels are {wanted['colour_order']}, {low} to {high}, in the type and layout of the file's input: NHWC "
@@ -110,7 +115,17 @@ def contract(manifest: dict[str, Any]) -> list[str]:
         "The output has one value for each class, in the order of the lines of "
         f"{manifest['labels']['file']}. The last column below converts them to probabilities, which add up to 1 except "
         "for rounding.",
+        *of_maps,
     ]
+
+
+def _map_contract(maps: dict[str, Any]) -> str:
+    return (
+        f"The second output, {maps['name']}, has the scores of each class by place: rows, columns, classes. The "
+        "average over rows and columns gives the logits, and the softmax of the logits gives the probabilities. The "
+        f"centre of the cell in row r and column c is at {maps['offset']:g} + {maps['stride']:g} r pixels from the top "
+        f"of the input and {maps['offset']:g} + {maps['stride']:g} c pixels from its left."
+    )
 
 
 def origin(manifest: dict[str, Any]) -> str:

@@ -24,10 +24,12 @@ from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import records
 from sqznet.data.manifest import Manifest
 from sqznet.data.sources import synthetic
-from sqznet.export.verify import Reference
+from sqznet.export.verify import MAP_TOLERANCES, Reference
 from sqznet.images import crop, decode
 from sqznet.images.preprocessing import Preprocessing
+from sqznet.network import class_map
 from sqznet.predict import inference
+from sqznet.predict.inference import Predictor
 from sqznet.predict.runtimes import TfliteRuntime
 
 FOLDER = "golden"
@@ -164,7 +166,8 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         vectors = _expected(name)
         pixels = np.fromfile(place / INPUTS, np.uint8).reshape(golden["inputs"]["shape"])
         expected = np.fromfile(place / vectors, np.dtype(wanted["dtype"]).newbyteorder("<")).reshape(wanted["shape"])
-        runtime = inference.load(folder / name).runtime
+        predictor = inference.load(folder / name)
+        runtime = predictor.runtime
         size, classes = runtime.image_size, runtime.classes
         if len(pixels) < 1 or pixels.shape[1:] != (size, size, 3) or expected.shape != (len(pixels), classes):
             raise ValueError(f"inputs {pixels.shape} and outputs {expected.shape} are not those of {name}")
@@ -172,6 +175,7 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{place} cannot be read ({type(error).__name__}: {error}); export again") from None
+    _check_class_map(predictor, pixels, entry)
     scale, tolerance = entry["output"]["scale"], SELF_TEST_TOLERANCES[entry["quantize"]]
     difference = float(scale * np.abs(raw(folder / name, pixels).astype(np.float64) - expected).max())
     if not difference <= tolerance:
@@ -180,6 +184,22 @@ def check(folder: Path, name: str, entry: dict[str, Any]) -> float:
             f"{tolerance:.0e} is allowed"
         )
     return difference
+
+
+def _check_class_map(predictor: Predictor, pixels: np.ndarray, entry: dict[str, Any]) -> None:
+    """Raises CheckFailed if a file has a class map that does not give the probabilities of the file."""
+    grid = predictor.runtime.grid
+    if grid is None:
+        return
+    probabilities, maps = predictor.predict_with_class_map(pixels)
+    limits = entry.get(class_map.NAME, {}).get("logit_range")
+    difference = float(np.abs(class_map.probabilities(maps, limits, divisor=grid.divisor) - probabilities).max())
+    tolerance = MAP_TOLERANCES[entry["quantize"]]
+    if not difference <= tolerance:
+        raise CheckFailed(
+            f"the class map of {predictor.path.name} does not give the probabilities of the file: they differ by "
+            f"{difference:.2e}, and {tolerance:.0e} is allowed"
+        )
 
 
 def _records(manifest: Manifest, split: str, places: list[int]) -> list[tf.Tensor]:

@@ -8,21 +8,23 @@ from typing import Any
 import keras
 import onnx
 import tf2onnx
-from onnx import numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from sqznet.export import serving
+from sqznet.network import class_map
+from sqznet.network import model as models
 
 IR_VERSION = 8  # of the opset's release
 OPSET = 17  # of 2022: every runtime in use reads it
 
 
-def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -> None:
+def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC", *, with_class_map: bool = False) -> None:
     """Writes an inference model as an .onnx file in float32. quantize="float16" halves the size of the weights.
 
     Input `image`, float32 (batch, size, size, 3), or (batch, 3, size, size) with layout="NCHW"; output
-    `probabilities`, float32 (batch, classes).
+    `probabilities`, float32 (batch, classes). With `with_class_map`, the second output is `class_map`.
     """
     module = serving.module(model, batch=None)
     proto, _ = tf2onnx.convert.from_function(
@@ -35,6 +37,10 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
     _remove_identity_moves(proto)
     _sort(proto)
     _rename(proto)
+    if with_class_map:
+        (average,) = (node for node in proto.graph.node if node.op_type == "GlobalAveragePool")
+        proto.graph.node.append(to_class_map(average.input[0]))
+        proto.graph.output.append(class_map_port(model))
     if quantize == "float16":
         # Input and output stay float32. The casts are appended to the graph, so it must be sorted again.
         converted = OnnxModel(convert_float_to_float16(proto, keep_io_types=True))
@@ -42,6 +48,17 @@ def write(model: keras.Model, path: Path, quantize: str, layout: str = "NHWC") -
         proto = converted.model
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def to_class_map(channels_first: str) -> NodeProto:
+    """Returns the node that makes the class map from the tensor before the average, (batch, classes, side, side)."""
+    return helper.make_node("Transpose", [channels_first], [class_map.NAME], name=class_map.NAME, perm=[0, 2, 3, 1])
+
+
+def class_map_port(model: keras.Model) -> ValueInfoProto:
+    """Returns the second output of a file, for an inference model."""
+    shape = ["batch", *models.class_map(model).shape[1:]]
+    return helper.make_tensor_value_info(class_map.NAME, TensorProto.FLOAT, shape, class_map.DESCRIPTION)
 
 
 def _remove_identity_moves(proto) -> None:

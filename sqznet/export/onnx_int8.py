@@ -18,15 +18,18 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from sqznet.export.onnx import IR_VERSION, OPSET
+from sqznet.export.onnx import IR_VERSION, OPSET, class_map_port, to_class_map
 from sqznet.network.quantization import calibration, int8
 
 ELU_STEPS = np.arange(256)
 KERNEL_ZERO = 128  # the zero point of weights
 
 
-def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
-    """Writes an .onnx file with the ports of the float32 one: `image`, float32, to `probabilities`, float32."""
+def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC", *, with_class_map: bool = False) -> None:
+    """Writes an .onnx file with the ports of the float32 one: `image`, float32, to `probabilities`, float32.
+
+    With `with_class_map`, the second output is `class_map`, float32.
+    """
     size, classes = quantized.model.input_shape[1], quantized.model.output_shape[-1]
     shape = ["batch", size, size, 3] if layout == "NHWC" else ["batch", 3, size, size]
     writer = _Writer(quantized)
@@ -35,11 +38,16 @@ def write(quantized: int8.Quantized, path: Path, layout: str = "NHWC") -> None:
         image = writer.add("Transpose", "image_nchw", ["image"], perm=[0, 3, 1, 2])
     for layer in quantized.model.layers:
         writer.layer(layer, image)
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])]
+    if with_class_map:
+        (before_average,) = calibration.inputs_of(quantized.model.get_layer("logits"))
+        writer.nodes.append(to_class_map(writer.values[before_average]))
+        outputs.append(class_map_port(quantized.model))
     graph: GraphProto = helper.make_graph(
         writer.nodes,
         "squeezenet",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
+        outputs,
         sorted(writer.constants.values(), key=lambda constant: constant.name),
     )
     opset = helper.make_opsetid("", OPSET)

@@ -16,7 +16,8 @@ from sqznet.export import constants
 
 KITS = {"kotlin": "android", "swift": "ios", "python": "python"}  # folder of a bundle: folder in kits/
 JAVASCRIPT = "javascript"
-_FIRST_MODULE = "golden.js"  # the self-test, which imports the decoding, the resize and the runtimes
+# The self-test, which imports the decoding, the resize and the runtimes, and the drawing of class maps.
+_FIRST_MODULES = ("golden.js", "class_map.js")
 _PACKAGES = "package.json"  # the versions of the runtimes
 _IMPORT = re.compile(r"""["']\./([\w-]+\.js)["']""")
 _OUTER_LINK = re.compile(r"\[([^\]]+)\]\(\.\.[^)]*\)")  # to a file of sqznet that a bundle does not contain
@@ -54,8 +55,8 @@ def sources() -> dict[str, bytes]:
 
 
 def _modules() -> list[str]:
-    """Returns the self-test of the web page and all modules that it imports."""
-    found = [_FIRST_MODULE]
+    """Returns the first modules and all modules that they import."""
+    found = [*_FIRST_MODULES]
     for name in found:  # grows
         found += [each for each in _IMPORT.findall(_of_page(name).decode()) if each not in found]
     return found

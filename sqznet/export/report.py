@@ -66,6 +66,7 @@ def write(
             (name, each["top1"], each["top1_interval_95"], formatting.accuracy(each, "top1")) for name, each in scores
         ],
         accuracy_rows=[_comparison(name, entry["proof"])[: 5 if len(labels) > 5 else 4] for name, entry in entries],
+        map_rows=[_of_map(name, entry) for name, entry in entries if "class_map" in entry],
         curve=base64.b64encode(curve.read_bytes()).decode() if curve else None,
         ports=[formatting.ports(name, entry) for name, entry in entries],
         origin=_origin(manifest),
@@ -81,6 +82,18 @@ def _comparison(name: str, result: dict[str, Any]) -> list[str]:
         formatting.points(result["drop"], result["drop_interval_95"]),
         f"{result['largest_difference']:.1e}",
         formatting.accuracy(result, "top5"),
+    ]
+
+
+def _of_map(name: str, entry: dict[str, Any]) -> list[str]:
+    maps, result = entry["class_map"], entry["proof"]["class_map"]
+    return [
+        name,
+        f"{maps['side']} x {maps['side']}",
+        f"{maps['bytes']:,}",
+        f"{result['largest_difference']:.1e}",
+        f"{result['largest_logit_difference']:.1e}",
+        f"{result['relative_error']:.1e}",
     ]
 
 

@@ -94,6 +94,7 @@ def export_model(
     budget: int = BUDGET,
     max_drop: float = MAX_DROP,
     records: int | None = RECORDS,
+    outputs: Iterable[str] = (variants.PROBABILITIES,),
     **options: Any,
 ) -> Bundle:
     """Exports a model as a verified bundle.
@@ -107,11 +108,13 @@ def export_model(
         budget: maximum bytes of a file.
         max_drop: maximum loss of top-1 accuracy, as a share.
         records: how many records to compare on. None means all.
+        outputs: the outputs of each file: `probabilities`, or `probabilities` and `class_map`.
         options: of `bundle.export`.
 
     Raises:
-        InputError: the reasons of `bundle.export`, or another process exports to the same folder.
+        InputError: the reasons of `bundle.export`, an output is unknown, or another process exports to the same folder.
     """
+    with_class_map = variants.has_class_map(outputs)
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or ARTIFACTS / bundle.name_of(source)
     split = split or next((name for name in ("test", "val") if name in manifest.splits), "train")
@@ -126,6 +129,7 @@ def export_model(
             variants=chosen,
             gate=bundle.Gate(budget, max_drop, split, records),
             out=out,
+            with_class_map=with_class_map,
             **options,
         )
     return Bundle(out, exported, against, budget)

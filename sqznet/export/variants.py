@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import numpy as np
 
 from sqznet.core.errors import InputError
 from sqznet.export import onnx, onnx_int8, saved_model, tflite
+from sqznet.network import class_map
 from sqznet.network.quantization import int8
 
 FORMATS = ("savedmodel", "tflite", "onnx", "onnx_nchw")
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+PROBABILITIES = "probabilities"
+OUTPUTS = (PROBABILITIES, class_map.NAME)
 
 
 @dataclass
@@ -26,10 +30,18 @@ class ModelToExport:
     calibration: list[np.ndarray]  # training photographs, uint8 (n, size, size, 3) each; only int8 files need any
     tflite_batch: int | None = 1  # images per run of a TFLite file; None: any number
     sparse: bool = False  # whether int8 kernels have coarse steps, many of them zero, so that a file packs well
+    with_class_map: bool = False  # whether the files have the class map as a second output
 
     @functools.cached_property
     def quantized(self) -> int8.Quantized:
         return int8.quantize(self.model, self.calibration, sparse=self.sparse)
+
+    def without_class_map(self) -> ModelToExport:
+        """Returns the same model for files with one output. Both have the same int8 form, which is computed once."""
+        copy = dataclasses.replace(self, with_class_map=False)
+        if "quantized" in vars(self):
+            vars(copy)["quantized"] = self.quantized
+        return copy
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,9 @@ class Variant:
 def _tflite(file_name: str, quantize: str) -> Variant:
     def write(source: ModelToExport, path: Path) -> None:
         if quantize == "int8":
-            tflite.write_int8(source.quantized, path, source.tflite_batch)
+            tflite.write_int8(source.quantized, path, source.tflite_batch, with_class_map=source.with_class_map)
         else:
-            tflite.write(source.model, path, quantize, source.tflite_batch)
+            tflite.write(source.model, path, quantize, source.tflite_batch, with_class_map=source.with_class_map)
 
     return Variant(file_name, "tflite", quantize, write)
 
@@ -62,15 +74,19 @@ def _tflite(file_name: str, quantize: str) -> Variant:
 def _onnx(file_name: str, quantize: str, layout: str = "NHWC") -> Variant:
     def write(source: ModelToExport, path: Path) -> None:
         if quantize == "int8":
-            onnx_int8.write(source.quantized, path, layout)
+            onnx_int8.write(source.quantized, path, layout, with_class_map=source.with_class_map)
         else:
-            onnx.write(source.model, path, quantize, layout)
+            onnx.write(source.model, path, quantize, layout, with_class_map=source.with_class_map)
 
     return Variant(file_name, "onnx" if layout == "NHWC" else "onnx_nchw", quantize, write, layout)
 
 
+def _saved_model(source: ModelToExport, path: Path) -> None:
+    saved_model.write(source.model, path, with_class_map=source.with_class_map)
+
+
 VARIANTS = (
-    Variant("savedmodel", "savedmodel", "none", lambda source, path: saved_model.write(source.model, path)),
+    Variant("savedmodel", "savedmodel", "none", _saved_model),
     _tflite("model.tflite", "none"),
     _tflite("model_float16.tflite", "float16"),
     _tflite("model_dynamic.tflite", "dynamic"),
@@ -111,3 +127,21 @@ def choose(formats: Iterable[str], quantize: Iterable[str]) -> list[Variant]:
             ]
             raise InputError(f"{' and '.join(formats)} have no {name} variant; they have {', '.join(able)}")
     return chosen
+
+
+def has_class_map(outputs: Iterable[str]) -> bool:
+    """Returns whether the `outputs` of a file include the class map.
+
+    Raises:
+        InputError: a name is unknown, or the probabilities are missing.
+    """
+    outputs = list(outputs)
+    wrong = [name for name in outputs if name not in OUTPUTS]
+    if wrong:
+        raise InputError(f"no output {wrong[0]!r}; there are {', '.join(OUTPUTS)}")
+    if PROBABILITIES not in outputs:
+        raise InputError(
+            f"--outputs={','.join(outputs)} lacks {PROBABILITIES}, which every file has: give "
+            f"--outputs={','.join(OUTPUTS)}"
+        )
+    return class_map.NAME in outputs

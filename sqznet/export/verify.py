@@ -17,7 +17,8 @@ from sqznet.core import console, metrics
 from sqznet.core.errors import CheckFailed, InputError
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
-from sqznet.network import coverage
+from sqznet.export import tflite
+from sqznet.network import class_map, coverage
 from sqznet.predict import inference
 from sqznet.predict.inference import Predictor
 
@@ -27,6 +28,12 @@ BATCH = 8  # more than 1, to detect a fixed batch of 1 in a file that should acc
 # their accuracy.
 CONVERSION_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1.0, "int8": 1.0}
 LEAST_AGREEMENT = {"none": 0.0, "float16": 0.0, "dynamic": 0.9, "int8": 0.9}
+# Largest difference of a probability of a file from the one that the file's own class map gives. int8: a .tflite file
+# has 256 steps for its logits and for its probabilities. With 1,000 classes a step of a logit is 0.2.
+MAP_TOLERANCES = {"none": 1e-4, "float16": 2e-2, "dynamic": 1e-4, "int8": 1e-1}
+# Largest error of a class map: the root mean square of its difference from the Keras model's map, divided by that of
+# the Keras model's map. A map with rows and columns exchanged has about 1.
+MAP_ERRORS = {"none": 1e-4, "float16": 2e-2, "dynamic": 0.5, "int8": 0.5}
 REMEDY = (
     "try more --calibration_records; a network with ELU loses more in int8 than one with ReLU: train "
     "--recipe=finetune --activation=relu --init_weights=RUN changes it to ReLU in minutes"
@@ -45,6 +52,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class MapVerification:
+    """The result of comparing a file's class maps with its probabilities, and with the Keras model's class maps."""
+
+    largest_difference: float  # of a probability of the file from the one that its class map gives
+    logit_range: tuple[float, float] | None  # that the file can represent, if it is an int8 .tflite file
+    largest_logit_difference: float  # of the class map's average from the Keras model's logit
+    relative_error: float  # as MAP_ERRORS
+
+
+@dataclass(frozen=True)
 class Verification:
     """The result of comparing a file with the Keras model."""
 
@@ -54,6 +71,7 @@ class Verification:
     drop: float  # the Keras model's top-1 minus the file's
     drop_interval: tuple[float, float]  # 95 %
     confusion: list[tuple[int, int, int]]  # (Keras model's class, file's, records) where they differ, most first
+    class_map: MapVerification | None = None  # None: the file has no class map
 
 
 def answers(
@@ -75,6 +93,42 @@ def answers(
             bar.advance(task, len(images))
 
 
+class _MapComparison:
+    """The running comparison of one file's class maps."""
+
+    def __init__(self, name: str, quantize: str, limits: tuple[float, float] | None, divisor: float = 1.0) -> None:
+        self.name, self.quantize, self.limits, self.divisor = name, quantize, limits, divisor
+        self.difference = self.logit_difference = self.squared_error = self.squared_maps = 0.0
+
+    def add(self, maps: np.ndarray, probabilities: np.ndarray, expected: np.ndarray) -> None:
+        """Adds the file's maps and probabilities of a batch, for which the Keras model gives the maps `expected`."""
+        difference = np.abs(class_map.probabilities(maps, self.limits, divisor=self.divisor) - probabilities).max()
+        logits = np.abs(class_map.logits(maps) - class_map.logits(expected)).max()
+        self.difference = float(np.maximum(self.difference, difference))  # keeps NaN, unlike max
+        self.logit_difference = float(np.maximum(self.logit_difference, logits))
+        self.squared_error += float(np.square(maps - expected, dtype=np.float64).sum())
+        self.squared_maps += float(np.square(expected, dtype=np.float64).sum())
+
+    def result(self) -> MapVerification:
+        """Returns the comparison over all records, if it passes the gate."""
+        error = (self.squared_error / self.squared_maps) ** 0.5 if self.squared_maps else self.squared_error
+        tolerance, largest = MAP_TOLERANCES[self.quantize], MAP_ERRORS[self.quantize]
+        fault = None
+        if not self.difference <= tolerance:  # NaN fails every comparison
+            fault = (
+                "does not give the probabilities of the file: the largest difference of a probability is "
+                f"{self.difference:.2e}, and {tolerance:.0e} is allowed"
+            )
+        elif not error <= largest:
+            fault = f"is not that of the Keras model: its relative error is {error:.2e}, and {largest:g} is allowed"
+        if fault:
+            raise CheckFailed(
+                f"the class map of {self.name} {fault}. This is a fault of the conversion: please report it with the "
+                "run folder"
+            )
+        return MapVerification(self.difference, self.limits, self.logit_difference, error)
+
+
 class _Comparison:
     """The running comparison of one file."""
 
@@ -84,10 +138,23 @@ class _Comparison:
         self.tally = metrics.Tally(classes)
         self.difference, self.records = 0.0, 0
         self.changed: Counter[tuple[int, int]] = Counter()
+        grid = self.predictor.runtime.grid
+        limits = tflite.logit_range(path) if grid else None
+        self.maps = _MapComparison(path.name, quantize, limits, grid.divisor) if grid else None
 
-    def add(self, images: np.ndarray, labels: np.ndarray, expected: np.ndarray) -> None:
-        """Runs the file on a batch, for which the Keras model gives the probabilities `expected`."""
-        probabilities = self.predictor.predict(images)
+    def add(self, images: np.ndarray, labels: np.ndarray, expected: np.ndarray, maps: np.ndarray | None) -> None:
+        """Runs the file on a batch.
+
+        Args:
+            expected: the probabilities of the Keras model.
+            maps: the class maps of the Keras model. Only files with a class map need them.
+        """
+        if self.maps is None:
+            probabilities = self.predictor.predict(images)
+        else:
+            probabilities, own_maps = self.predictor.predict_with_class_map(images)
+            assert maps is not None
+            self.maps.add(own_maps, probabilities, maps)
         self.records += len(images)
         self._check_difference(probabilities, expected)
         self.tally.add(probabilities, labels)
@@ -126,7 +193,9 @@ class _Comparison:
                 f"{REMEDY}"
             )
         pairs = sorted(self.changed.items(), key=lambda each: (-each[1], each[0]))
-        return Verification(score, self.difference, agreement, drop, interval, [(*pair, n) for pair, n in pairs])
+        confusion = [(*pair, n) for pair, n in pairs]
+        maps = None if self.maps is None else self.maps.result()
+        return Verification(score, self.difference, agreement, drop, interval, confusion, maps)
 
 
 def verify_files(
@@ -148,8 +217,8 @@ def verify_files(
         The Keras model's accuracy, and the result of each file by its name.
 
     Raises:
-        CheckFailed: a file differs by more than the format's tolerance, agrees too rarely, or loses too much accuracy.
-            The error contains both numbers.
+        CheckFailed: a file differs by more than the format's tolerance, agrees too rarely, or loses too much accuracy,
+            or its class map does. The error contains both numbers.
         InputError: a file gives values that are not probabilities.
     """
     classes = keras_model.runtime.classes
@@ -160,8 +229,9 @@ def verify_files(
     for images, some_labels, expected in answers(keras_model, manifest, split, count, doing):
         tally.add(expected, some_labels)
         labels.append(some_labels)
+        maps = keras_model.predict_with_class_map(images)[1] if any(each.maps for each in compared) else None
         for each in compared:
-            each.add(images, some_labels, expected)
+            each.add(images, some_labels, expected, maps)
     for each in compared:
         each.add_alone(images[-1:], expected[-1:])
     covered = coverage.count(labels, len(manifest.classes), classes)

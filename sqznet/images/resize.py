@@ -6,9 +6,24 @@ of a float changes the rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sqznet.images.preprocessing import CORNER, Preprocessing
+
+
+def central_box(sides: Sequence[int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Returns the part of a photograph that the network sees: (top, left, height, width), in pixels of the photograph.
+
+    Args:
+        sides: height and width of the photograph.
+    """
+    whole = np.array(sides)
+    part = whole if preprocessing.resize == "squash" else np.full(2, whole.min())
+    share = np.float32(preprocessing.image_size / preprocessing.resize_to)
+    height, width = np.clip(np.rint(part.astype(np.float32) * share).astype(int), 1, whole).tolist()
+    return (sides[0] - height) // 2, (sides[1] - width) // 2, height, width
 
 
 def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -20,11 +35,7 @@ def prepare(photograph: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     Returns:
         uint8, (image_size, image_size, 3).
     """
-    sides = np.array(photograph.shape[:2])
-    part = sides if preprocessing.resize == "squash" else np.full(2, sides.min())
-    share = np.float32(preprocessing.image_size / preprocessing.resize_to)
-    height, width = np.clip(np.rint(part.astype(np.float32) * share).astype(int), 1, sides)
-    top, left = (sides - (height, width)) // 2
+    top, left, height, width = central_box(photograph.shape[:2], preprocessing)
     box = photograph[top : top + height, left : left + width].astype(np.float32)
     rows, columns = (_weights(length, preprocessing) for length in (height, width))
     tall = np.tensordot(rows, box, axes=(1, 0))  # (size, width, 3)

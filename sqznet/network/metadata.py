@@ -23,7 +23,8 @@ import numpy as np
 from sqznet.core import files, remote
 from sqznet.core.errors import InputError
 from sqznet.images.preprocessing import DECODING
-from sqznet.network import labels, tflite_metadata
+from sqznet.network import class_map, labels, tflite_metadata
+from sqznet.network.class_map import Grid
 from sqznet.network.keras_file import MEMBER, Card
 
 LABELS = "labels.txt"
@@ -41,43 +42,49 @@ def describe(card: Card) -> dict[str, Any]:
     return {**card.to_dict(), "data": data, "preprocessing": {**preprocessing.to_dict(), **contract}}
 
 
-def card_text(card: Card) -> str:
-    """Returns the text of sqznet.json. It omits the folder of the training data, which exists on one machine only."""
+def card_text(card: Card, grid: Grid | None = None) -> str:
+    """Returns the text of sqznet.json. It omits the folder of the training data, which exists on one machine only.
+
+    Args:
+        grid: the grid of the file's class map, or None if the file has none.
+    """
     content = {key: value for key, value in describe(card).items() if key != "data"}
+    if grid is not None:
+        content[class_map.NAME] = {**grid.to_dict(), "description": class_map.DESCRIPTION}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def add_card(path: Path, format_name: str, card: Card, name: str) -> None:
+def add_card(path: Path, format_name: str, card: Card, name: str, grid: Grid | None = None) -> None:
     """Adds the card to a finished file. A .tflite file gets labels and metadata as well. The network stays the same.
 
     Args:
         path: a file, or the folder of a SavedModel.
         format_name: one of `variants.FORMATS`.
         name: name of the model, for people.
+        grid: the grid of the file's class map, or None if the file has none.
 
     Raises:
         InputError: the file is not a TFLite file, or contains metadata already, or the labels do not fit its outputs.
     """
     if format_name == "savedmodel":
-        files.write_text(path / MEMBER, card_text(card))
+        files.write_text(path / MEMBER, card_text(card, grid))
     elif format_name == "tflite":
-        _add_to_tflite(path, card, name)
+        _add_to_tflite(path, card, name, grid)
     else:
         import onnx
 
         model = onnx.load(path)
-        model.metadata_props.add(key=MEMBER, value=card_text(card))
+        model.metadata_props.add(key=MEMBER, value=card_text(card, grid))
         model.metadata_props.add(key=LABELS, value=_lines(labels.readable(card.classes or ())))
         path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _add_to_tflite(path: Path, card: Card, name: str) -> None:
+def _add_to_tflite(path: Path, card: Card, name: str, grid: Grid | None) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     model = _model(path)
     (graph,) = model.subgraphs
-    (index,) = graph.outputs
-    probabilities = graph.tensors[index]
+    probabilities = graph.tensors[graph.outputs[0]]
     names = labels.readable(card.classes or ())
     if len(names) != probabilities.shape[-1]:
         raise InputError(f"{path} has {probabilities.shape[-1]} outputs, and there are {len(names)} labels for them")
@@ -92,6 +99,7 @@ def _add_to_tflite(path: Path, card: Card, name: str) -> None:
         255.0 if probabilities.type == schema.TensorType.UINT8 else 1.0,
         LABELS,
         MEMBER,
+        None if grid is None else (class_map.NAME, class_map.DESCRIPTION),
     )
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(content, np.uint8)
@@ -100,7 +108,7 @@ def _add_to_tflite(path: Path, card: Card, name: str) -> None:
     model.metadata = [*(model.metadata or []), entry]
     builder = tflite_metadata.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    members = {LABELS: _lines(names), MEMBER: card_text(card)}
+    members = {LABELS: _lines(names), MEMBER: card_text(card, grid)}
     path.write_bytes(_with_archive(bytes(builder.Output()), members))
 
 

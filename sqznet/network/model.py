@@ -120,6 +120,11 @@ def _fire(
     return layers.Add(name=f"{name}_bypass")([expanded, x])
 
 
+def class_map(model: keras.Model) -> keras.KerasTensor:
+    """Returns the output of conv10 and its activation in a model of `build`, also if a softmax follows the logits."""
+    return model.get_layer("logits").input
+
+
 def convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
 

@@ -59,18 +59,22 @@ def build(
     largest_output: float,
     labels_file: str,
     card_file: str,
+    second_output: tuple[str, str] | None = None,
 ) -> bytes:
-    """Builds the metadata of a model of one input, an RGB photograph, and one output, probabilities.
+    """Builds the metadata of a model of one input, an RGB photograph, and the output of probabilities.
 
     Args:
         largest_output: 1 for float32 probabilities, 255 for uint8.
         labels_file: the member of the archive with the name of each output, one name on each line.
         card_file: the member of the archive with sqznet's card.
+        second_output: name and description of a second output, or None if the model has one output.
     """
-    ports = {
-        "input_tensor_metadata": [_image(image_size)],
-        "output_tensor_metadata": [_probabilities(largest_output, labels_file)],
-    }
+    outputs = [_probabilities(largest_output, labels_file)]
+    if second_output is not None:
+        name_of_second, text = second_output
+        content = _content(FEATURE_PROPERTIES, {})
+        outputs.append(_table("TensorMetadata", name=name_of_second, description=text, content=content))
+    ports = {"input_tensor_metadata": [_image(image_size)], "output_tensor_metadata": outputs}
     card = {"name": card_file, "description": "classes, input contract and origin, as sqznet reads them"}
     model = _table(
         "ModelMetadata",

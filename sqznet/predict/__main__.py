@@ -7,12 +7,18 @@
       all photographs of a folder, with an exported bundle
   python -m sqznet.predict --model=squeezenet-v1.1 photo.jpg
       with published weights, which have 1,000 classes (python -m sqznet.weights --list)
+  python -m sqznet.predict --model=runs/NAME --class_map=maps holiday/
+      and a PNG for each photograph in the folder maps: where in it the answer is seen
   python -m sqznet.predict --json holiday/ > answers.json
 
 --model is a run folder, a bundle's folder, a .keras, .sqz, .tflite or .onnx file, a SavedModel folder, or published
 weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HEIC if the package pillow-heif is
 installed. Folders are read with their subfolders, without hidden and system files. --picture writes a sheet of the
 first 48 photographs with their predictions. If probabilities are equal, the first class ranks first.
+
+--class_map draws onto each photograph where the network sees its first answer, and darkens the part of the photograph
+that the network does not see. Run folders, .keras and .sqz files and published weights always have class maps. An
+exported file has them if it was exported with --outputs=probabilities,class_map.
 
 If a photograph cannot be read, the command prints its name, classifies the other photographs, and ends with exit code
 1.
@@ -38,6 +44,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--top", type=cli.positive, default=5, help="number of classes to show for each photograph")
     parser.add_argument("--picture", type=Path, help="write a sheet of photographs and predictions, as PNG")
+    parser.add_argument(
+        "--class_map",
+        type=Path,
+        metavar="FOLDER",
+        help="write a PNG for each photograph that shows where the network sees its answer; --picture shows it too",
+    )
     geometry.add_flags(parser)
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -51,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--picture={args.picture} is a folder; name a file, such as {args.picture / 'sheet.png'}")
     if args.picture:
         files.check_folder(args.picture.parent)
+    if args.class_map and args.class_map.exists() and not args.class_map.is_dir():
+        raise InputError(f"--class_map={args.class_map} is a file; name a folder for the pictures")
     from sqznet.predict import answers, inference, photographs
 
     photos = photographs.list_photos(args.photos)
@@ -58,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     if inference.needs_tensorflow(path):
         startup.load_tensorflow()
     predictor = inference.load(path).with_geometry(geometry.given(args))
-    found, failures = answers.answer(photos, predictor, args.top)
+    found, failures = answers.answer(photos, predictor, args.top, args.class_map)
     if args.json:
         answers.print_json(found, failures, predictor)
     elif args.csv:
@@ -67,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         answers.print_table(found, title=str(path))
     if args.picture and found:
         answers.draw(found, args.picture)
+    if args.class_map and found:
+        pictures = console.counted(len(found), "class map", "class maps")
+        console.say(f"{pictures} in {args.class_map}, such as {found[0].class_map}")
     for photo, reason in failures.items():
         console.say(f"error: {photo}: {reason}")
     if not (args.json or args.csv or failures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqznet.core import console, plots
+from sqznet.core import console, files, plots
 from sqznet.core.errors import InputError, NotAnImage, Reject
-from sqznet.images import colour
-from sqznet.predict import photographs, prediction
+from sqznet.images import colour, resize
+from sqznet.predict import class_maps, photographs, prediction
 from sqznet.predict.inference import Predictor
 from sqznet.predict.prediction import Ranking
 
@@ -28,6 +29,7 @@ class Answer:
 
     photo: Path
     predictions: Ranking
+    class_map: Path | None = None  # the picture of the class map, if one was drawn
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns the predictions as written in JSON and CSV."""
@@ -43,23 +45,30 @@ class Answer:
         ]
 
 
-def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[list[Answer], dict[str, str]]:
+def answer(
+    photos: dict[Path, bool], predictor: Predictor, top: int, class_maps_in: Path | None = None
+) -> tuple[list[Answer], dict[str, str]]:
     """Returns the answers, and the reason for each photograph that could not be read.
 
     Args:
         photos: from `photographs.list_photos`.
         top: number of classes for each photograph.
+        class_maps_in: the folder for a picture of the class map of each photograph, or None for no pictures. The pixels
+            of the answers then show the class map, too.
 
     Raises:
-        InputError: no file is a photograph.
+        InputError: no file is a photograph, or the model is a file without a class map.
     """
+    if class_maps_in is not None:
+        predictor.require_class_map()
     answers: list[Answer] = []
     failures: dict[str, str] = {}
     others: list[Path] = []  # files of folders that are not photographs
+    pictures: set[str] = set()  # names, in lower case
     broken_profiles = 0
     for photo in with_bar(photos):
         try:
-            pixels, colours = photographs.read(photo, predictor)
+            photograph, colours = photographs.read(photo)
         except Reject as reason:
             if isinstance(reason, NotAnImage) and not photos[photo]:
                 others.append(photo)
@@ -67,11 +76,20 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
                 failures[str(photo)] = str(reason)
             continue
         broken_profiles += colours == colour.BROKEN
-        ranking = prediction.rank(predictor, pixels, top)
+        picture = None
+        if class_maps_in is None:
+            ranking = prediction.rank(predictor, resize.prepare(photograph, predictor.card.preprocessing), top)
+        else:
+            found = class_maps.compute(predictor, photograph, top)
+            picture = class_maps_in / _unused_name(photo, pictures)
+            with files.replacing(picture) as temporary:
+                found.picture().save(temporary, "PNG")
+            ranking = found.ranking
+            ranking.pixels = found.square()
         # The pixels of thousands of photographs would fill the memory.
         if len(answers) >= plots.SHEET:
             ranking.pixels = None
-        answers.append(Answer(photo, ranking))
+        answers.append(Answer(photo, ranking, picture))
     if others:
         what = console.counted(len(others), "file is no photograph and was", "files are no photographs and were")
         console.say(f"{what} left out, such as {others[0]}")
@@ -84,6 +102,18 @@ def answer(photos: dict[Path, bool], predictor: Predictor, top: int) -> tuple[li
             f"{others[0]} is no photograph" if len(others) == 1 else f"none of {len(others)} files is a photograph"
         )
     return answers, failures
+
+
+def _unused_name(photo: Path, used: set[str]) -> str:
+    """Returns a file name for the class map of a photograph, and adds it to the names in use.
+
+    The name never is that of a photograph, which may lie in the same folder.
+    """
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (f"{photo.stem}{ending}.class_map.png" for ending in endings)
+    name = next(each for each in names if each.lower() not in used)
+    used.add(name.lower())
+    return name
 
 
 def with_bar(photographs: Iterable[Each]) -> Iterator[Each]:
@@ -123,10 +153,15 @@ def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predi
         "model": str(predictor.path),
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "geometry_override": predictor.geometry or None,
-        "photographs": [{"photograph": str(each.photo), "predictions": each.rows()} for each in answers],
+        "photographs": [_photograph(each) for each in answers],
         "errors": failures,
     }
     print(json.dumps(content, indent=1))
+
+
+def _photograph(answer: Answer) -> dict[str, Any]:
+    content = {"photograph": str(answer.photo), "predictions": answer.rows()}
+    return content if answer.class_map is None else {**content, "class_map": str(answer.class_map)}
 
 
 def draw(answers: list[Answer], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from sqznet import weights
 from sqznet.core import console, foreign, metrics
 from sqznet.core.errors import InputError
 from sqznet.images import geometry
-from sqznet.network import exported, keras_file, labels, metadata
+from sqznet.network import class_map, exported, keras_file, labels, metadata
+from sqznet.network.class_map import Grid
 from sqznet.network.keras_file import Card
 from sqznet.network.sqz import decoder
 from sqznet.predict.runtimes import FILE_RUNTIMES, KerasRuntime, Runtime, SavedModelRuntime
@@ -65,16 +67,46 @@ class Predictor:
         Raises:
             InputError: the images have another type or shape, or the outputs of the model are not probabilities.
         """
+        probabilities = np.concatenate([self.runtime(some) for some in self._batches(images)])
+        self._check(probabilities)
+        return probabilities
+
+    def predict_with_class_map(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Converts uint8 (n, size, size, 3) to probabilities (n, classes) and class maps (n, side, side, classes).
+
+        Both are float32. `network/class_map.py` defines the class map.
+
+        Raises:
+            InputError: as `predict`, and if the model is a file without a class map.
+        """
+        self.require_class_map()
+        parts = [self.runtime.with_class_map(some) for some in self._batches(images)]
+        probabilities, maps = (np.concatenate(each) for each in zip(*parts, strict=True))
+        self._check(probabilities)
+        return probabilities, maps
+
+    def require_class_map(self) -> Grid:
+        """Returns the grid of the class map.
+
+        Raises:
+            InputError: the model is a file without a class map.
+        """
+        if self.runtime.grid is None:
+            raise InputError(f"{self.path} has no {class_map.NAME}, only probabilities: {class_map.HOW_TO}")
+        return self.runtime.grid
+
+    def _batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
         _require_inputs(images, self.image_size)
         batch = self.runtime.batch or max(1, len(images))
-        parts = [self.runtime(images[start : start + batch]) for start in range(0, len(images), batch)]
-        probabilities = np.concatenate(parts)
+        return (images[start : start + batch] for start in range(0, len(images), batch))
+
+    def _check(self, probabilities: np.ndarray) -> None:
+        """Raises InputError if the outputs of the model are not probabilities."""
         try:
             # The outputs of integer files are multiples of a step.
             metrics.check_probabilities(probabilities, getattr(self.runtime, "step", 0.0))
         except ValueError as error:
             raise InputError(f"{self.path} {error}") from None
-        return probabilities
 
     def outputs_of(self, classes: tuple[str, ...], where: Path) -> np.ndarray:
         """Returns the model's output for each class of a data set, int64 (classes,).

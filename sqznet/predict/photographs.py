@@ -1,4 +1,4 @@
-"""Finds the photographs that a user names, and reads them as a model's input."""
+"""Finds the photographs that a user names, and reads them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from sqznet.core import console
 from sqznet.core.errors import InputError, Reject
 from sqznet.data.sources import walk
-from sqznet.images import decode, resize
-from sqznet.predict.inference import Predictor
+from sqznet.images import decode
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
 
@@ -63,8 +62,8 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
-    """Reads a photograph as the model's input, uint8 (size, size, 3). Also returns how its colours were converted.
+def read(photo: Path) -> tuple[np.ndarray, str]:
+    """Reads a whole photograph, upright, uint8 RGB (height, width, 3). Also returns how its colours were converted.
 
     Raises:
         Reject: the photograph does not exist, or cannot be used.
@@ -73,5 +72,4 @@ def read(photo: Path, predictor: Predictor) -> tuple[np.ndarray, str]:
         content = photo.read_bytes()
     except OSError as error:
         raise Reject(f"cannot be read: {error.strerror}") from None
-    photograph, colours = decode.decode(content)
-    return resize.prepare(photograph, predictor.card.preprocessing), colours
+    return decode.decode(content)

@@ -85,8 +85,13 @@ class Predictions(list[Ranking]):
 
 def rank(predictor: Predictor, pixels: np.ndarray, top: int) -> Ranking:
     """Classifies one prepared photograph, uint8 (size, size, 3), and returns its `top` likeliest classes."""
-    names, classes = predictor.labels, predictor.classes
     (probabilities,) = predictor.predict(pixels[None])
+    return ranking_of(predictor, probabilities, pixels, top)
+
+
+def ranking_of(predictor: Predictor, probabilities: np.ndarray, pixels: np.ndarray, top: int) -> Ranking:
+    """Returns the `top` likeliest classes of one photograph, from its probabilities (classes,)."""
+    names, classes = predictor.labels, predictor.classes
     order = metrics.ranking(probabilities)[:top].tolist()
     return Ranking([Prediction(names[i], float(probabilities[i]), i, classes[i]) for i in order], pixels)
 

@@ -59,7 +59,7 @@ def fit(recipe: Recipe, records: int, replicas: int, chosen: Container[str]) -> 
         console.say(
             f"fitted to {console.counted(records, 'training record')}: batches of {after.global_batch_size} instead "
             f"of {recipe.global_batch_size}{rate if after.learning_rate != recipe.learning_rate else ''} "
-            "(--global_batch_size and --learning_rate set others)"
+            "(global_batch_size and learning_rate set others)"
         )
     return after
 

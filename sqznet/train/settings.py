@@ -136,11 +136,11 @@ def _default_recipe(data: Path, has_weights: bool) -> str:
         startup.load_tensorflow()  # needed to read it
     records = manifest.load(data, whole=False).records("train")
     name = fitting.default_recipe(records, has_weights)
-    console.say(f"no --recipe: using {name}, for {console.counted(records, 'training record')}")
+    console.say(f"no recipe is given: using {name}, for {console.counted(records, 'training record')}")
     if name == recipes.IMAGENETTE.name:
         console.say(
-            "note: it trains from scratch. Published weights, where they can be downloaded, give a better model in "
-            "less time: --recipe=finetune --init_weights=squeezenet-v1.1"
+            f"note: {name} starts from random weights. The recipe {recipes.FINETUNE.name} starts from published "
+            "weights: it gives a better model in less time, if the weights can be downloaded"
         )
     return name
 
@@ -197,4 +197,8 @@ def override(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         # The crop keeps its share of the photograph. The smaller training sizes were chosen for another size.
         changes.setdefault("resize_to", recipe.preprocessing.at(changes["image_size"]).resize_to)
         changes.setdefault("train_sizes", ())
-    return recipe.replace(**changes)
+    made = recipe.replace(**changes)
+    if "epochs" in overrides and "warmup_epochs" not in overrides and made.warmup_epochs >= made.epochs:
+        # Otherwise the learning rate would never reach its value.
+        made = made.replace(warmup_epochs=recipe.warmup_epochs * made.epochs / recipe.epochs)
+    return made

@@ -12,6 +12,7 @@ import numpy as np
 
 from sqznet.core import protobuf
 from sqznet.core.errors import InputError
+from sqznet.network import class_map
 from sqznet.network.architecture import ARCHS, FIRES, SIMPLY_BYPASSED, map_sides
 from sqznet.weights import activations
 from sqznet.weights.convolutions import Convolution, Found, as_float32
@@ -84,7 +85,8 @@ class _Walk:
         self.channels_last = {inputs[0].name} if shape[3:] == [3] and shape[1] != 3 else set()
         self.outputs = [each.name for each in graph.output]
         # Files exported by sqznet, which take raw pixels.
-        self.ours = bool(self.channels_last) and inputs[0].name == "image" and self.outputs == ["probabilities"]
+        ours = (["probabilities"], ["probabilities", class_map.NAME])
+        self.ours = bool(self.channels_last) and inputs[0].name == "image" and self.outputs in ours
 
     def refuse(self, node: Any, why: str) -> InputError:
         return InputError(

@@ -20,7 +20,7 @@ EXPORT = HERE.parents[1] / "sqznet" / "export" / "kits"
 KOTLIN_COMPILER = "kotlin-compiler@2.4.20"  # of npm
 SWIFT_MODULES = ("CoreGraphics", "CryptoKit", "ImageIO", "TensorFlowLite", "UIKit")
 # All but MediaPipe's, which has no arithmetic of its own.
-KOTLIN_SOURCES = ("Backends.kt", "Classifier.kt", "Resize.kt", "ResizeCheck.kt", "SelfTest.kt")
+KOTLIN_SOURCES = ("Backends.kt", "ClassMap.kt", "Classifier.kt", "Resize.kt", "ResizeCheck.kt", "SelfTest.kt")
 
 
 class MissingError(Exception):

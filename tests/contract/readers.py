@@ -16,7 +16,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from PIL import Image, ImageCms
 from sqznet.data import pipeline, records
 from sqznet.data.manifest import Manifest
 from sqznet.export import programs
-from sqznet.images import crop
+from sqznet.images import crop, resize
 from sqznet.images.preprocessing import DECODING, Preprocessing
 from sqznet.predict import photographs
 from sqznet.serve import server as web_server
@@ -86,11 +85,11 @@ def _built(pictures: list[Picture], folder: Path, **options: Any) -> tuple[Manif
 
 def predict(pictures: list[Picture], folder: Path) -> Squares:
     """The input that `predict` computes."""
-    predictor: Any = SimpleNamespace(card=SimpleNamespace(preprocessing=CONTRACT))
     squares: Squares = {}
     for picture in pictures:
         (folder / picture.name).write_bytes(picture.content)
-        squares[picture.name], _ = photographs.read(folder / picture.name, predictor)
+        photograph, _ = photographs.read(folder / picture.name)
+        squares[picture.name] = resize.prepare(photograph, CONTRACT)
     return squares
 
 

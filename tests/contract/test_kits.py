@@ -7,6 +7,8 @@ import pytest
 
 from sqznet.images import crop
 from sqznet.images.preprocessing import CORNER, Preprocessing
+from sqznet.network.class_map import Grid
+from sqznet.predict import class_maps
 from tests.contract.readers import CONTRACT
 
 pytestmark = pytest.mark.slow  # downloads a compiler, which takes half a minute to run
@@ -91,6 +93,21 @@ def test_a_kit_reports_that_it_is_older_than_the_bundle_only_if_it_is(kit, resiz
     kit.run([["refused", kit.folder / "refused.txt", resize, interpolation]])
     said = (kit.folder / "refused.txt").read_text()
     assert message in said and said.endswith("it is older than the bundle")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("size", [CONTRACT.image_size, 3 * CONTRACT.image_size])
+def test_a_kit_draws_the_overlay_of_python(kit, index, size):
+    grid = Grid(3, CONTRACT.image_size / 4, CONTRACT.image_size / 6)
+    scores = np.random.default_rng(2).normal(1, 2, (3, 3, 2)).astype(np.float32)
+    target = kit.folder / "overlay.rgba"
+    kit.run([["overlay", target, grid.side, grid.stride, grid.offset, index, size, *scores.ravel()]])
+    rgba = np.fromfile(target, np.uint8).reshape(size, size, 4).astype(int)
+    places = (np.arange(size) + 0.5) * CONTRACT.image_size / size
+    black = np.zeros((size, size, 3), np.uint8)
+    expected = class_maps.draw(black, scores[..., index], grid, places, places, CONTRACT.image_size)
+    drawn = rgba[..., :3] * rgba[..., 3:] / 255
+    assert np.abs(drawn - expected).max() <= 1.5 and expected.max() > 170
 
 
 def test_the_android_kit_keeps_the_fastest_backend_that_passes_the_self_test(kotlin_kit):

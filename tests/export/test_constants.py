@@ -56,6 +56,8 @@ MANIFEST = {
         "model_nchw.onnx": entry("onnx", "none", "float32", "NCHW", None),
     },
 }
+MAPS = {"name": "class_map", "dtype": "float32", "shape": [1, 14, 14, 3], "side": 14, "stride": 16.0, "offset": 15.5}
+MANIFEST["files"]["model_int8.tflite"]["class_map"] = MAPS
 GOLDEN = {"expected": {"model.tflite": {"tolerance": 1e-5}, "model_int8.tflite": {"tolerance": 0.05}}}
 
 
@@ -115,6 +117,9 @@ def test_each_file_that_a_phone_loads_is_there_with_its_ports(source):
             assert [None if n == -1 else n for n in fields[f"{side}Shape"]] == expected[side]["shape"]
         assert fields["inputLayout"] == expected["input"]["layout"]
         assert (fields["outputScale"], fields["outputZeroPoint"]) == (expected["output"]["scale"], 0)
+        maps = expected.get("class_map", {})
+        for field in ("shape", "side", "stride", "offset"):
+            assert fields[f"classMap{field.capitalize()}"] == maps.get(field)
         assert fields["tolerance"] == GOLDEN["expected"].get(name, {}).get("tolerance")
 
 

@@ -138,10 +138,14 @@ def test_check_without_a_runtime_does_not_pass(alone, environment):
     assert "photo.jpg was not prepared, because Pillow is not installed" in done.stdout
 
 
+def prepared(photo: Path, predictor: inference.Predictor) -> np.ndarray:
+    return resize.prepare(reading.read(photo)[0], predictor.card.preprocessing)
+
+
 def expected(path: Path, photo: Path) -> tuple[str, float]:
     """What `python -m sqznet.predict` answers."""
     predictor = inference.load(path)
-    (probabilities,) = predictor.predict(reading.read(photo, predictor)[0][None])
+    (probabilities,) = predictor.predict(prepared(photo, predictor)[None])
     assert predictor.card.classes
     return predictor.card.classes[probabilities.argmax()], float(probabilities.max())
 
@@ -326,7 +330,7 @@ def test_two_hundred_photographs_get_the_answers_of_predict(alone, two_hundred, 
     assert len(two_hundred) == 200
     found = answers(ort if "ONNX" in kind else litert, alone, model, two_hundred)
     predictor = inference.load(path)
-    pixels = np.stack([reading.read(photo, predictor)[0] for photo in two_hundred])
+    pixels = np.stack([prepared(photo, predictor) for photo in two_hundred])
     probabilities = predictor.predict(pixels)
     names = metadata.labels_of(path) if path.suffix == ".tflite" else predictor.card.classes
     assert names

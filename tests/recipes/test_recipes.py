@@ -92,6 +92,12 @@ def test_counting_in_epochs_replaces_counting_in_steps():
     assert settings.override(recipes.PAPER, {"epochs": 3}).total_steps is None
 
 
+def test_fewer_epochs_than_the_warmup_shorten_the_warmup_in_proportion():
+    assert settings.override(recipes.IMAGENETTE, {"epochs": 16}).warmup_epochs == 5
+    assert settings.override(recipes.IMAGENETTE, {"epochs": 4}).warmup_epochs == 5 * 4 / 32
+    assert settings.override(recipes.IMAGENETTE, {"epochs": 4, "warmup_epochs": 6}).warmup_epochs == 6
+
+
 def test_another_image_size_keeps_the_share_of_the_crop():
     changed = settings.override(recipes.ARTICLE, {"image_size": 113})
     assert (changed.image_size, changed.resize_to) == (113, 127)

@@ -1,7 +1,8 @@
 // The page: runs the chosen model file on the chosen photographs and shows the answers.
 
-import { admit, fastest, measure, runWithin } from "./backends.js";
+import { admit, fastest, measure, runWithin, runWithMapWithin } from "./backends.js";
 import { CARD, fetchBytes, loadBundle, sha256 } from "./bundle.js";
+import { drawMap, scoresOf } from "./class_map.js";
 import { checkAnswers, checkPixels } from "./golden.js";
 import { labelsOf } from "./labels.js";
 import { decode, preprocess, show } from "./photo.js";
@@ -158,16 +159,21 @@ function clearDescription(name) {
   for (const id of ["file-input", "file-output", "file-bytes", "file-sha256"]) at(id).textContent = "–";
   setVerdict(at("file-intact"), "pending", "");
   for (const id of ["golden", "resize"]) showTest(id, "pending");
-  at("again").disabled = true;
+  at("again").disabled = at("map").disabled = true;
 }
 
 function describe(chosen) {
   network = chosen;
   const { entry, labels, preprocessing, facts } = network;
   const port = ({ dtype, shape }) => `${dtype} (${shape.map((side) => side ?? "any").join(", ")})`;
-  const { input, output } = entry;
+  const { input, output, class_map: map } = entry;
   at("file-input").textContent = `${port(input)} ${input.layout}, ${input.colour_order} ${input.range.join("–")}`;
-  at("file-output").textContent = port(output) + (output.scale === 1 ? "" : `, in steps of 1/${1 / output.scale}`);
+  const steps = output.scale === 1 ? "" : `, in steps of 1/${1 / output.scale}`;
+  at("file-output").textContent = port(output) + steps + (map ? `; class map ${port(map)}` : "");
+  at("map").disabled = !map;
+  at("map-note").textContent = map
+    ? "Red is the place with the largest score of the class, grey is a score of 0."
+    : "This file has no class maps. Export it with --outputs=probabilities,class_map.";
   const files = at("file").length;
   const classes = counted(labels.length, "class", "classes");
   at("about").textContent = `${facts.Name ?? "A model"}: ${classes}, ${counted(files, "file", "files")} to run`;
@@ -425,20 +431,35 @@ async function classify({ source, card }) {
   canvas.setAttribute("aria-label", `${source.name}, as the network sees it`);
   const size = [width, height].join("\u00a0×\u00a0"); // no line break
   card.querySelector(".note").textContent = `${source.name}, ${size}`;
-  if (used) showAnswer(card, probabilities(await answer(pixels), network.entry.output));
+  if (!used) return;
+  const [raw, map] = await answer(pixels);
+  const best = showAnswer(card, probabilities(raw, network.entry.output));
+  if (map) showMap(card, source.name, pixels, map, best);
 }
 
-// The raw output. A backend that fails now is not used again.
+// The raw output, and the class map if it is shown. A backend that fails now is not used again.
 async function answer(pixels) {
+  const withMap = at("map").checked && network.entry.class_map;
+  const run = async () =>
+    withMap ? runWithMapWithin(used.model, pixels) : [await runWithin(used.model, pixels), undefined];
   try {
-    return await runWithin(used.model, pixels);
+    return await run();
   } catch (error) {
     if (used === trials[0]) throw error;
     refuse(used, error);
     use(trials[0]);
     showBackend();
-    return runWithin(used.model, pixels);
+    return run();
   }
+}
+
+// Draws the class map of an answer onto the input of the network.
+function showMap(card, name, pixels, map, index) {
+  const { preprocessing, entry, labels } = network;
+  const size = preprocessing.image_size;
+  const canvas = card.querySelector("canvas");
+  show(drawMap(pixels, size, scoresOf(map, index, labels.length), entry.class_map), size, canvas);
+  canvas.setAttribute("aria-label", `${name}, and where the network sees: ${labels[index]}`);
 }
 
 function showReason({ card, source }, error) {
@@ -456,12 +477,14 @@ function clearAnswer(card) {
   card.querySelector(".results").replaceChildren();
 }
 
+// Returns the index of the most probable class.
 function showAnswer(card, shares) {
   const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
   const best = order.slice(0, TOP);
   card.querySelector(".answer").textContent = network.labels[best[0]];
   card.querySelector(".results").replaceChildren(...best.map((index) => bar(index, shares[index])));
   card.dataset.state = "ready";
+  return best[0];
 }
 
 function bar(index, share) {
@@ -535,6 +558,7 @@ for (const id of ["photo", "sqz"]) {
     event.target.value = ""; // so that choosing the same file again is a change
   });
 }
+at("map").addEventListener("change", () => enqueue(classifyAll));
 at("class-search").addEventListener("input", showClasses);
 addEventListener("pagehide", () => [...marks].forEach(removeMark)); // not called where a backend blocks the thread
 at("camera-button").addEventListener("click", () => pressCamera().catch(complain));

@@ -60,6 +60,11 @@ export function runWithin(model, pixels, limit = RUN_MS) {
   return within(limit, model.run(pixels));
 }
 
+/** The raw output and the class map for `pixels`; an error if the backend does not answer in time. */
+export function runWithMapWithin(model, pixels, limit = RUN_MS) {
+  return within(limit, model.runWithMap(pixels));
+}
+
 /** The index of the trial with the lowest `ms` whose model passed its test; -1 if there is none. */
 export function fastest(trials) {
   const times = trials.map(({ model, test, ms }) => (model && test?.passed && ms >= 0 ? ms : Infinity));

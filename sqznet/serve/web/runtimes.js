@@ -32,8 +32,9 @@ async function requireDevice(backend) {
  * @param {ArrayBuffer} bytes its content
  * @param {object} entry of the file in manifest.json
  * @param {string} backend a key of BACKENDS
- * @returns {Promise<{runtime: string, run: Function, release: Function}>}
- *   `run` takes RGB pixels (size, size, 3), 0..255, and returns the raw output (classes,). It must not be called again
+ * @returns {Promise<{runtime: string, run: Function, runWithMap: Function, release: Function}>}
+ *   `run` takes RGB pixels (size, size, 3), 0..255, and returns the raw output (classes,). `runWithMap` returns it with
+ *   the class map (side, side, classes), as [raw, map]; the entry must have a `class_map`. Neither must be called again
  *   before its promise settles.
  */
 export async function load(name, bytes, entry, backend = "wasm") {
@@ -100,15 +101,23 @@ async function loadTflite(name, bytes, entry, backend) {
     model.delete();
     throw new Error(problem);
   }
-  const run = async (pixels) => {
+  // The outputs are found by name: LiteRT may order them in another way than the file.
+  const names = model.getOutputDetails().map((output) => output.name);
+  const outputsOf = async (pixels, ports) => {
     const tensor = new Tensor(toInput(pixels, entry.input), shapeOf(entry.input));
     const outputs = await model.run(tensor);
     tensor.delete();
-    const values = await outputs[0].data();
+    const values = [];
+    for (const { name } of ports) values.push(await outputs[names.length > 1 ? names.indexOf(name) : 0].data());
     for (const output of outputs) output.delete();
     return values;
   };
-  return { runtime: `LiteRT.js ${await versionOf("@litertjs/core")}`, run, release: () => model.delete() };
+  return {
+    runtime: `LiteRT.js ${await versionOf("@litertjs/core")}`,
+    run: async (pixels) => (await outputsOf(pixels, [entry.output]))[0],
+    runWithMap: (pixels) => outputsOf(pixels, [entry.output, entry.class_map]),
+    release: () => model.delete(),
+  };
 }
 
 async function startOrt(accelerated) {
@@ -124,15 +133,17 @@ async function loadOnnx(bytes, entry, backend) {
   const device = DEVICES[backend];
   const provider = device ? { name: "webnn", deviceType: device } : backend;
   const session = await InferenceSession.create(new Uint8Array(bytes), { executionProviders: [provider] });
-  const { input, output } = entry;
-  const run = async (pixels) => {
+  const { input } = entry;
+  const outputsOf = async (pixels, ports) => {
     const tensor = new Tensor(input.dtype, toInput(pixels, input), shapeOf(input));
-    const outputs = await session.run({ [input.name]: tensor });
-    return outputs[output.name].data;
+    const names = ports.map(({ name }) => name);
+    const outputs = await session.run({ [input.name]: tensor }, names);
+    return names.map((name) => outputs[name].data);
   };
   return {
     runtime: `ONNX Runtime Web ${await versionOf("onnxruntime-web")}`,
-    run,
+    run: async (pixels) => (await outputsOf(pixels, [entry.output]))[0],
+    runWithMap: (pixels) => outputsOf(pixels, [entry.output, entry.class_map]),
     release: () => session.release(),
   };
 }

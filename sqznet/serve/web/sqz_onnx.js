@@ -2,7 +2,7 @@
 // with its softmax. The protocol buffers are written by hand.
 //
 // Input `image`, float32 RGB pixels 0..255 (1, 3, size, size): the page converts pixels to planes, so the graph has no
-// transpose. Output `probabilities`, float32 (1, classes).
+// transpose. Outputs `probabilities`, float32 (1, classes), and `class_map`, float32 (1, side, side, classes).
 
 const IR_VERSION = 8; // of the opset's release
 const OPSET = 17;
@@ -17,7 +17,9 @@ const ACTIVATIONS = { relu: "Relu", elu: "Elu" };
  *
  * @param {object} network of sqz.decode
  */
-export function portsOf({ image_size: size, classes }) {
+export function portsOf(network) {
+  const { image_size: size, classes } = network;
+  const grid = gridOf(network);
   return {
     input: {
       name: "image",
@@ -28,7 +30,16 @@ export function portsOf({ image_size: size, classes }) {
       range: [0, 255],
     },
     output: { name: "probabilities", dtype: "float32", shape: [1, classes], scale: 1, zero_point: 0 },
+    class_map: { name: "class_map", dtype: "float32", shape: [1, grid.side, grid.side, classes], ...grid },
   };
+}
+
+// The places of the cells of the class map, as in sqznet/network/class_map.py.
+function gridOf({ arch, layers, image_size: size, conv10_padding: padding }) {
+  const [kernel] = layers.conv1.shape;
+  let [side, stride, offset] = [Math.floor((size - kernel) / 2) + 1, 2, kernel / 2];
+  for (const _ of POOLED_AFTER[arch]) [side, stride, offset] = [Math.floor(side / 2), 2 * stride, offset + stride];
+  return { side: side + 2 * padding, stride, offset: offset - padding * stride };
 }
 
 /**
@@ -37,20 +48,21 @@ export function portsOf({ image_size: size, classes }) {
  * @throws {Error} the images are too small for the pooling layers
  */
 export function toOnnx(network) {
-  const { input, output } = portsOf(network);
-  const { nodes, weights } = graphOf(network, input.name, output.name);
+  const { input, output, class_map: map } = portsOf(network);
+  const { nodes, weights } = graphOf(network, input.name, output.name, map.name);
   const graph = [
     ...nodes.flatMap((each) => message(1, each)),
     ...text(2, "squeezenet"),
     ...weights.flatMap((each) => message(5, each)),
     ...message(11, port(input)),
     ...message(12, port(output)),
+    ...message(12, port(map)),
   ];
   const opset = [...text(1, ""), ...integer(2, OPSET)];
   return joined([...integer(1, IR_VERSION), ...text(2, "sqznet"), ...message(7, graph), ...message(8, opset)]);
 }
 
-function graphOf(network, image, probabilities) {
+function graphOf(network, image, probabilities, classMap) {
   const { arch, activation, bypass, layers, image_size: size } = network;
   const [nodes, weights] = [[], []];
   let side = Math.floor((size - layers.conv1.shape[0]) / 2) + 1; // of the feature map between two pools
@@ -97,6 +109,7 @@ function graphOf(network, image, probabilities) {
   x = poolIfDue(convolve(x, "conv1", { stride: 2 }), "conv1");
   for (const name of FIRES) x = poolIfDue(fire(x, name), name);
   x = convolve(x, "conv10", { pad: network.conv10_padding });
+  add("Transpose", [x], classMap, { perm: [0, 2, 3, 1] });
   const logits = add("Flatten", [add("GlobalAveragePool", [x], "averages")], "logits");
   add("Softmax", [logits], probabilities, { axis: 1 });
   return { nodes, weights };

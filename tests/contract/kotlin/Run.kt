@@ -5,6 +5,7 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
 import sqznet.Backend
+import sqznet.ClassMap
 import sqznet.Classifier
 import sqznet.ModelContract
 import sqznet.ModelFile
@@ -42,6 +43,14 @@ private fun run(job: List<String>) = when (job[0]) {
     "labels" -> File(job[2]).writeText(labels(AssetManager(File(job[1]))).joinToString("|"))
     // backends, to, folder of the marks
     "backends" -> File(job[1]).writeText(backends(File(job[2])))
+    // overlay, to, side, stride, offset, index, size, scores of two classes by row and column
+    "overlay" -> {
+        val scores = job.drop(7).map(String::toFloat).toFloatArray()
+        val map = ClassMap(floatArrayOf(), scores, job[2].toInt(), job[3].toDouble(), job[4].toDouble())
+        val colours = map.overlay(job[5].toInt(), job[6].toInt())
+        val rgba = colours.flatMap { listOf(it shr 16, it shr 8, it, it ushr 24) }
+        File(job[1]).writeBytes(ByteArray(rgba.size) { rgba[it].toByte() })
+    }
     // refused, to, resize, interpolation
     "refused" -> File(job[1]).writeText(runCatching { Resize(4, 5, job[2], job[3], true) }.exceptionOrNull().toString())
     else -> error(job)

@@ -29,5 +29,7 @@ class Interpreter(model: ByteBuffer, options: Options) : AutoCloseable {
 
     fun run(input: Any, output: Any): Unit = TODO()
 
+    fun runForMultipleInputsOutputs(inputs: Array<out Any>, outputs: Map<Int, Any>): Unit = TODO()
+
     override fun close(): Unit = TODO()
 }

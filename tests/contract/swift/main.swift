@@ -28,6 +28,11 @@ func run(_ job: [String]) throws {
     case "labels":  // folder, to
         let read = try labels(in: URL(fileURLWithPath: job[1]))
         try write(Data(read.joined(separator: "|").utf8), job[2])
+    case "overlay":  // to, side, stride, offset, index, size, scores of two classes by row and column
+        let map = ClassMap(
+            probabilities: [], values: job.dropFirst(7).map { Float($0)! }, side: Int(job[2])!,
+            stride: Double(job[3])!, offset: Double(job[4])!)
+        try write(Data(map.overlay(output: Int(job[5])!, size: Int(job[6])!)), job[1])
     case "refused":  // to, resize, interpolation
         do {
             _ = try Resize(imageSize: 4, resizeTo: 5, resize: job[2], interpolation: job[3], antialias: true)

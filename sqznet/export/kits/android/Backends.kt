@@ -19,13 +19,14 @@ data class Trial(val backend: String, val milliseconds: Double?, val refused: St
 /** The classifier to use, or null if every backend is refused, and all trials. */
 class Chosen(val classifier: Classifier?, val trials: List<Trial>)
 
-/** The backends of a file, the safest first. A uint8 file runs on the CPU only. */
+/** The backends of a file, the safest first. A uint8 file and a file with a class map run on the CPU only. */
 fun backends(context: Context, model: ModelFile, threads: Int = 2): List<Backend> {
     val compiled = listOf(Accelerator.GPU, Accelerator.NPU).map { accelerator ->
         Backend(accelerator.name) { CompiledClassifier(context, model, accelerator, threads) }
     }
     val cpu = Backend("CPU") { InterpreterClassifier(context.assets, model, threads) }
-    return listOf(cpu) + if (model.inputType == "float32" && model.outputType == "float32") compiled else emptyList()
+    val isFloat = model.inputType == "float32" && model.outputType == "float32"
+    return listOf(cpu) + if (isFloat && model.classMapShape == null) compiled else emptyList()
 }
 
 /**

@@ -111,25 +111,56 @@ class InterpreterClassifier(
     private val interpreter = Interpreter(readModel(assets, model), options)
     private val input = portBuffer(oneImage(model.inputShape), model.inputType)
     private val output = portBuffer(oneImage(model.outputShape), model.outputType)
+    private val map = model.classMapShape?.let { portBuffer(oneImage(it), "float32") }
 
     init {
         requireUsable(model)
         checkPort(interpreter.getInputTensor(0), oneImage(model.inputShape), model.inputType)
         checkPort(interpreter.getOutputTensor(0), oneImage(model.outputShape), model.outputType)
+        model.classMapShape?.let { checkPort(interpreter.getOutputTensor(1), oneImage(it), "float32") }
     }
 
     @Synchronized
     override fun probabilities(pixels: ByteArray): FloatArray {
+        fillInput(pixels)
+        output.rewind()
+        interpreter.run(input, output)
+        return readProbabilities()
+    }
+
+    /**
+     * Classifies and tells where each class is seen. The file must have a class map: export it with
+     * --outputs=probabilities,class_map.
+     *
+     * @param pixels as for `probabilities`
+     */
+    @Synchronized
+    fun classMap(pixels: ByteArray): ClassMap {
+        val (side, stride, offset) = listOf(model.classMapSide, model.classMapStride, model.classMapOffset)
+        require(map != null && side != null && stride != null && offset != null) {
+            "${model.name} has no class map; export it with --outputs=probabilities,class_map"
+        }
+        fillInput(pixels)
+        output.rewind()
+        map.rewind()
+        interpreter.runForMultipleInputsOutputs(arrayOf(input), mapOf(0 to output, 1 to map))
+        map.rewind()
+        val values = FloatArray(map.remaining() / Float.SIZE_BYTES) { map.float }
+        return ClassMap(readProbabilities(), values, side.toInt(), stride.toDouble(), offset.toDouble())
+    }
+
+    private fun fillInput(pixels: ByteArray) {
         requireSize(pixels)
         input.rewind()
-        output.rewind()
         if (model.inputType == "uint8") {
             input.put(pixels)
         } else {
             for (pixel in pixels) input.putFloat((pixel.toInt() and 0xFF).toFloat())
         }
         input.rewind()
-        interpreter.run(input, output)
+    }
+
+    private fun readProbabilities(): FloatArray {
         output.rewind()
         return FloatArray(ModelContract.CLASSES) {
             val value = if (model.outputType == "uint8") (output.get().toInt() and 0xFF).toFloat() else output.float
@@ -142,7 +173,8 @@ class InterpreterClassifier(
 
 /**
  * Runs a .tflite file with the CompiledModel API: on the CPU (XNNPACK), on the GPU, or on an NPU, if the device and the
- * Gradle dependencies support it. Input and output must be float32, because CompiledModel has no uint8 buffers.
+ * Gradle dependencies support it. Input and output must be float32, because CompiledModel has no uint8 buffers. Files
+ * with a class map are refused.
  *
  * On the GPU, a file of which the GPU cannot run a part is refused. On the NPU, the CPU runs that part.
  */
@@ -158,6 +190,8 @@ class CompiledClassifier(
     init {
         requireUsable(model)
         require(model.inputType == "float32" && model.outputType == "float32") { "${model.name} is no float32 file" }
+        // CompiledModel may order the outputs in another way than the file.
+        require(model.classMapShape == null) { "${model.name} has a class map, which InterpreterClassifier runs" }
         readModel(context.assets, model) // checks its SHA-256; CompiledModel opens the asset itself
         environment = if (accelerator == Accelerator.NPU) npuEnvironment(context) else Environment.create()
         val options = CompiledModel.Options(accelerator)

@@ -46,6 +46,9 @@ final class Classifier {
         try interpreter.allocateTensors()
         try Classifier.check(try interpreter.input(at: 0), shape: input, type: model.inputType)
         try Classifier.check(try interpreter.output(at: 0), shape: output, type: model.outputType)
+        if let map = model.classMapShape {
+            try Classifier.check(try interpreter.output(at: 1), shape: Classifier.oneImage(map), type: "float32")
+        }
     }
 
     /// Classifies a photograph; the most probable class comes first.
@@ -75,6 +78,19 @@ final class Classifier {
         return probabilitiesOf(try interpreter.output(at: 0).data, type: model.outputType, model: model)
     }
 
+    /// Classifies and tells where each class is seen. The file must have a class map: export it with
+    /// --outputs=probabilities,class_map.
+    ///
+    /// - Parameter pixels: as for `probabilities`.
+    func classMap(of pixels: [UInt8]) throws -> ClassMap {
+        guard let side = model.classMapSide, let stride = model.classMapStride, let offset = model.classMapOffset else {
+            throw ClassifierError("\(model.name) has no class map; export it with --outputs=probabilities,class_map")
+        }
+        let probabilities = try probabilities(of: pixels)
+        let values = floats(try interpreter.output(at: 1).data)
+        return ClassMap(probabilities: probabilities, values: values, side: side, stride: stride, offset: offset)
+    }
+
     /// The shape for one image: a free batch size (-1) becomes 1.
     private static func oneImage(_ shape: [Int]) -> [Int] {
         return shape[0] == -1 ? [1] + shape.dropFirst() : shape
@@ -91,14 +107,14 @@ final class Classifier {
 
 /// Converts the output of a model (float32, or uint8 with a scale) to probabilities.
 func probabilitiesOf(_ data: Data, type: String, model: ModelFile) -> [Float] {
-    var values: [Float]
-    if type == "uint8" {
-        values = data.map { Float($0) }
-    } else {
-        values = [Float](repeating: 0, count: data.count / MemoryLayout<Float>.size)
-        _ = values.withUnsafeMutableBytes { data.copyBytes(to: $0) }
-    }
+    let values = type == "uint8" ? data.map { Float($0) } : floats(data)
     return values.map { ($0 - Float(model.outputZeroPoint)) * Float(model.outputScale) }
+}
+
+private func floats(_ data: Data) -> [Float] {
+    var values = [Float](repeating: 0, count: data.count / MemoryLayout<Float>.size)
+    _ = values.withUnsafeMutableBytes { data.copyBytes(to: $0) }
+    return values
 }
 
 /// Classes by probability, the highest first; equal ones in the order of labels.txt.

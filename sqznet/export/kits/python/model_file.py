@@ -50,7 +50,7 @@ def _litert(path):
 
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
-    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,), (output, *_) = interpreter.get_input_details(), interpreter.get_output_details()  # then the class map
     scale, zero_point = output["quantization"]  # 0, 0 for float32
 
     def run(pixels):
