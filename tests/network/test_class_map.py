@@ -63,7 +63,7 @@ def test_a_file_without_a_description_has_no_grid():
     [
         ({"stride": "16"}, r'sqznet.json, class_map: stride is "16"; expected a number'),
         ({"side": None}, "sqznet.json, class_map: side is null; expected a whole number"),
-        ({"stride": 0}, "expected a side of 1 or more, and a stride above 0; export again"),
+        ({"stride": 0}, "expected a side of 1 or more, a stride and a divisor above 0; export again"),
     ],
 )
 def test_a_wrong_description_is_refused(changes, message):
