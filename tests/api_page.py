@@ -45,7 +45,7 @@ names. The programs in [examples/](../examples) and the [notebook](notebooks/pho
 GROUPS = {
     "Functions": ("build_shards", "fit", "load", "dataset", "SqueezeNet", "set_verbose"),
     "Models and runs": ("Classifier", "TrainingRun", "Recipe"),
-    "Results": ("Shards", "Evaluation", "Prediction", "Ranking", "Predictions", "Bundle"),
+    "Results": ("Shards", "Evaluation", "Prediction", "Ranking", "Predictions", "ClassMap", "Bundle"),
     "Callbacks": ("Callback", "ActiveRun", "CSVLogger", "TensorBoard", "MLflow", "WandB"),
     "Errors": ("InputError", "CheckFailed"),
 }

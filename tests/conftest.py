@@ -81,6 +81,7 @@ def pytest_runtest_setup() -> None:
     """Seeds what Keras takes its random weights from, so that no test depends on chance or on the tests before it."""
     random.seed(0)
     np.random.seed(0)
+    tf.random.set_seed(None)  # `keras.utils.set_random_seed` of an earlier test would change the order of records
 
 
 @pytest.fixture(scope="session")

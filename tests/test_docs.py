@@ -227,7 +227,7 @@ def test_evaluations_are_called_what_the_document_says(trained_run, bundle, shar
     for path, stem in ((trained_run, "SPLIT"), (bundle / "model.tflite", "SPLIT-MODEL")):
         predictor = inference.load(path)
         accuracy_report.report(scoring.evaluate(predictor, shard_set, "val"), predictor, shard_set, "val", tmp_path)
-        for name in (f"evaluation-{stem}.json", f"confusion-{stem}.png"):
+        for name in (f"evaluation-{stem}.json", f"confusion-{stem}.png", f"reliability-{stem}.png"):
             assert f"`{name}`" in text
             written = name.replace("SPLIT", "val").replace("MODEL", path.name)
             assert (tmp_path / written).is_file(), written

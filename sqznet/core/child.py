@@ -25,7 +25,8 @@ from typing import Any
 def start(module: str, flags: list[str], **options: Any) -> subprocess.Popen:
     """Starts `python -m MODULE FLAGS` as a child. `options` are the options of Popen."""
     if os.name == "posix":
-        options["process_group"] = 0
+        if sys.version_info >= (3, 11):  # on Python 3.10, the child makes the group itself
+            options["process_group"] = 0
     else:
         options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
     command = [sys.executable, "-m", "sqznet.core.child", module, *flags]
@@ -71,6 +72,8 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
+    if os.name == "posix" and sys.version_info < (3, 11):
+        os.setpgid(0, 0)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     module = sys.argv[1]
     sys.argv = sys.argv[1:]

@@ -45,7 +45,7 @@ def sources() -> dict[str, bytes]:
     """Returns the files that are the same in every bundle, by their paths in it."""
     found = {}
     for folder, kit in KITS.items():
-        for source in resources.files("sqznet").joinpath("export", "kits", kit).iterdir():
+        for source in resources.files("sqznet").joinpath(f"export/kits/{kit}").iterdir():
             if source.is_file():
                 found[f"{folder}/{source.name}"] = source.read_bytes()
     for name in (_PACKAGES, *_modules()):
@@ -63,4 +63,4 @@ def _modules() -> list[str]:
 
 
 def _of_page(name: str) -> bytes:
-    return resources.files("sqznet").joinpath("serve", "web", name).read_bytes()
+    return resources.files("sqznet").joinpath(f"serve/web/{name}").read_bytes()

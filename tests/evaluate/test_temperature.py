@@ -74,7 +74,8 @@ def test_exported_files_give_the_calibrated_probabilities(run, shard_set, tmp_pa
     uncalibrated = inference.load(run)
     set_temperature(run)
     calibrated = inference.load(run)
-    bundle = export(run, shard_set, tmp_path / "bundle", quantize="none")
+    bundle = tmp_path / "bundle"
+    export(run, shard_set, bundle, quantize="none")
     images, _ = next(pipeline.examples(shard_set, "val", calibrated.card.preprocessing, 16, 16))
     expected = calibrated.predict(images)
     assert np.abs(expected - uncalibrated.predict(images)).max() > 1e-3

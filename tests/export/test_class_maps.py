@@ -22,7 +22,7 @@ from tests.conftest import MAP_FILES, export
 from tests.network.test_metadata import metadata_of
 from tests.predict.test_class_maps import check_file
 
-GRID = {"side": 5, "stride": 16, "offset": 15.5}
+GRID = {"side": 5, "stride": 16, "offset": 15.5, "divisor": 1.0}
 
 
 def test_the_manifest_describes_the_class_map_of_each_file(map_bundle):

@@ -17,6 +17,7 @@ from sqznet.data import pipeline
 from sqznet.evaluate import __main__ as evaluate
 from sqznet.evaluate import scoring
 from sqznet.export import check, onnx, saved_model, tflite, variants, verify
+from sqznet.images import resize
 from sqznet.images.preprocessing import Preprocessing
 from sqznet.network import architecture, fold, labels, metadata, model
 from sqznet.network.keras_file import Card
@@ -147,7 +148,8 @@ def test_golden_pictures_are_the_golden_inputs(bundle, trained_run):
     stored = np.fromfile(bundle / "golden" / "expected" / "model.onnx.bin", "<f4").reshape(len(pixels), -1)
     assert np.abs(stored - expected).max() < 1e-5
     for name in (golden["photo"], golden["photo_turned"]):
-        read = reading.read(bundle / "golden" / name, inference.load(trained_run))[0].astype(int)
+        photograph, _ = reading.read(bundle / "golden" / name)
+        read = resize.prepare(photograph, inference.load(trained_run).card.preprocessing).astype(int)
         assert np.abs(read - pixels[0]).mean() < 2  # Pillow decodes, not TensorFlow
     assert len(set(golden["labels"])) == len(CLASSES)
 
@@ -215,7 +217,7 @@ def test_a_bundle_with_synthetic_pictures_has_no_photograph(trained_run, shard_s
     nearest = [np.abs(records - picture).mean(axis=(1, 2, 3)).min() for picture in pixels.astype(int)]
     assert min(nearest) > 5  # levels of 255
     assert json.loads((golden / "golden.json").read_text())["labels"] is None
-    read = reading.read(golden / "photo.jpg", predictor)[0].astype(int)
+    read = resize.prepare(reading.read(golden / "photo.jpg")[0], predictor.card.preprocessing).astype(int)
     assert np.abs(read - pixels[0]).mean() < 1
     report = (tmp_path / "synthetic" / "report.html").read_text()
     assert "of none of the classes" in report and "✗" not in report

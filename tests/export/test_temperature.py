@@ -19,7 +19,6 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def trained() -> keras.Model:
-    keras.utils.set_random_seed(0)
     made = model.build(Network(5, "v1.1", "elu", image_size=SIZE), channel_means=(120.0, 110.0, 100.0))
     kernel, bias = made.get_layer("conv10").get_weights()
     made.get_layer("conv10").set_weights([30 * kernel, bias])  # logits that differ
@@ -31,7 +30,15 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "model_int8.tflite", "model_int8.onnx"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.tflite",
+        "model.onnx",
+        pytest.param("model_int8.tflite", marks=pytest.mark.slow),
+        pytest.param("model_int8.onnx", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_with_elu_divides_by_the_temperature(trained, images, tmp_path, name):
     folded, path = fold.inference_model(trained, SIZE, 3.0), tmp_path / name
     match name:

@@ -69,6 +69,11 @@ def classify(classifier: sqznet.Classifier, photographs: list[str]) -> None:
     print(probabilities, classifier.classes, classifier.path, classifier.preprocessing.resize_to)
 
 
+def explain(classifier: sqznet.Classifier) -> None:
+    found: sqznet.ClassMap = classifier.class_map("photo.jpg", top=3)
+    found.picture(found.ranking[0].index).save("map.png")
+
+
 def measure(classifier: sqznet.Classifier) -> sqznet.Evaluation:
     evaluation = classifier.evaluate("data/mine", split="test")
     top1: float = evaluation.top1
@@ -104,6 +109,7 @@ def main() -> None:
     try:
         shards = build(Path("photos"))
         classify(train(shards).best, ["a.jpg", "b.jpg"])
+        explain(sqznet.load("runs/mine"))
         measure(sqznet.load("model.tflite", threads=2))
         export(with_keras(shards))
     except sqznet.InputError as error:
