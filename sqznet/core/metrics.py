@@ -160,7 +160,11 @@ class ByClass:
     @classmethod
     def of(cls, confusion: np.ndarray) -> ByClass:
         """Computes the values from a confusion matrix, rows true, columns predicted."""
-        hits, records, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+        return cls.of_counts(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+    @classmethod
+    def of_counts(cls, hits: np.ndarray, records: np.ndarray, predicted: np.ndarray) -> ByClass:
+        """Computes the values from the hits, the records and the predictions of each class, (classes,)."""
         return cls(
             records,
             hits / np.maximum(predicted, 1),

@@ -124,7 +124,7 @@ def find_ahead(manifest: Manifest, ahead: tf.data.Dataset) -> list[BadRecord]:
             reason = why_unusable(record, manifest)
             if reason:
                 found.append(BadRecord(shards[int(shard)].path.name, int(number), reason))
-    except tf.errors.OpError:  # a whole file is damaged
+    except (tf.errors.OpError, UnicodeDecodeError):  # a whole file is damaged, or the order needs the label
         found += [each for shard in _progress(shards) for each in _bad_in(shard)]
     return sorted(set(found))
 

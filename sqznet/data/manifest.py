@@ -65,10 +65,13 @@ class Manifest:
         """Identifies the records of a split by their content."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards_of(split)).encode()).hexdigest()
 
+    def per_class(self, split: str) -> list[int]:
+        """Returns the number of records of each class in a split, in the order of the classes."""
+        return self.content["splits"][split]["per_class"]
+
     def classes_without(self, split: str) -> list[str]:
         """Returns the classes that have no records in a split."""
-        counts = self.content["splits"][split]["per_class"]
-        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        return [name for name, count in zip(self.classes, self.per_class(split), strict=True) if not count]
 
 
 def load(folder: Path, *, whole: bool = True) -> Manifest:

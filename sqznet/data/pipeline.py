@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from sqznet.core import console, startup
 from sqznet.core.errors import InputError
-from sqznet.data import augment, corruption, records
+from sqznet.data import augment, corruption, records, sampling
 from sqznet.data.manifest import Manifest
 from sqznet.images import crop
 from sqznet.images.preprocessing import Preprocessing
@@ -72,6 +72,8 @@ def order(manifest: Manifest, schedule: Schedule, start_step: int = 0) -> tf.dat
 def epoch_order(manifest: Manifest, recipe: Recipe, epoch: tf.Tensor) -> tf.data.Dataset:
     """Returns the records of an epoch in training order, which depends on the recipe's seed and the epoch only.
 
+    The recipe's `sampling` decides whether each record comes once (natural) or each class equally often (balanced).
+
     Args:
         epoch: int64 (), 0 or more.
 
@@ -92,6 +94,8 @@ def epoch_order(manifest: Manifest, recipe: Recipe, epoch: tf.Tensor) -> tf.data
     )
     # TensorFlow raises no error if a shard ends too early, at the end of a record.
     stream = stream.apply(tf.data.experimental.assert_cardinality(records))
+    if recipe.sampling == "balanced":
+        stream = sampling.balanced(stream, manifest.per_class("train"), epoch, epoch_seed)
     return stream.shuffle(_shuffle_buffer(manifest, recipe), seed=epoch_seed[0], reshuffle_each_iteration=False)
 
 
@@ -136,6 +140,11 @@ def training_batches(
     """
     recipe = schedule.recipe
     batch = recipe.global_batch_size
+    if service and recipe.sampling != "natural":
+        raise InputError(
+            f"--data_service does not support --sampling={recipe.sampling}: leave one of them out, or use "
+            "--class_weights"
+        )
     if recipe.mixes and teacher is not None:
         raise InputError("--teacher does not support mixed images: leave out --mixup and --cutmix")
     if recipe.mixes and batch // replicas % 2:

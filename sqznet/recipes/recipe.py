@@ -22,6 +22,9 @@ OPTIMIZERS = ("sgd", "nesterov", "adamw")
 FREEZES = tuple(f"until:{module}" for module in MODULES[1:])
 SCHEDULES = ("step", "linear", "cosine")
 STRONGEST = 10.0  # strength at which RandAugment's operations reach their limits
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+SAMPLINGS = ("natural", "balanced")
+BESTS = ("top1", "balanced_accuracy", "macro_f1", "loss")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 NETWORK_FIELDS = ("arch", "activation", "batch_norm", "bypass", "conv10_padding")  # fixed by the weights of a network
 
@@ -93,6 +96,12 @@ class Recipe:
         "alpha of CutMix, which pastes part of another image; an image gets CutMix or mixup; 0 turns CutMix off",
         _NON_NEGATIVE,
     )
+    sampling: str = _setting(
+        "natural",
+        "records of an epoch; natural: each once; balanced: the same number of each class, so that records of small "
+        "classes come several times",
+        SAMPLINGS,
+    )
     shuffle_mib: int = _setting(1_024, "size in MiB of the shuffle buffer, which contains encoded records", _POSITIVE)
 
     # The optimisation.
@@ -137,12 +146,24 @@ class Recipe:
     label_smoothing: float = _setting(
         0.0, "fraction of the target spread evenly over the classes, 0 to below 1", _BELOW_ONE
     )
+    class_weights: str = _setting(
+        "none",
+        "weight of a record in the loss, by its class; balanced: inverse to the records of the class; effective: "
+        "inverse to the effective number of records",
+        CLASS_WEIGHTS,
+    )
     seed: int = _setting(0, "seed of initial weights, order, crops and dropout", _SEED)
     precision: str = _setting(
         "auto",
         "number format of the convolutions; auto: the shortest format that this machine computes fast",
         PRECISIONS,
     )
+
+    # The end, and the epoch that is kept.
+    patience: int = _setting(
+        0, "end after this number of epochs without a better val figure (`best`); 0 turns it off", _NON_NEGATIVE
+    )
+    best: str = _setting("top1", "figure of val that decides which epoch best.keras holds", BESTS)
 
     # How the training runs. These fields do not change what is computed.
     steps_per_call: int = _setting(10, "updates in one call of the compiled training function", _POSITIVE)

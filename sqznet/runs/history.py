@@ -40,7 +40,38 @@ class History:
     @property
     def best(self) -> dict[str, float] | None:
         """Returns the line of the best epoch, or None before the first evaluation."""
-        return best.of(self.metrics)
+        return best.of(self.metrics, self.chosen_by)
+
+    @property
+    def chosen_by(self) -> str:
+        """Returns the figure of val that decides which epoch is the best."""
+        return self.config.get("recipe", {}).get("best", "top1")
+
+    @property
+    def epochs(self) -> int | None:
+        """Returns the number of epochs in the schedule, or None for a config that does not say it."""
+        steps, records = self.config.get("total_steps"), self.config.get("train_records")
+        batch = self.config.get("recipe", {}).get("global_batch_size")
+        if not steps or not records or not batch:
+            return None
+        return (steps - 1) * batch // records + 1  # as `Schedule.epochs`
+
+    @property
+    def ended_early(self) -> str | None:
+        """Returns the reason why the run ended before the last epoch of its schedule, or None if it did not."""
+        patience = self.config.get("recipe", {}).get("patience", 0)
+        if len(self.metrics) == self.epochs or not best.out_of_patience(self.metrics, self.best, patience):
+            return None
+        return best.no_better(self.chosen_by, patience)
+
+    @property
+    def state(self) -> str:
+        """Returns `finished`, `ended early` or `unfinished`, or `-` if the config does not tell."""
+        if self.epochs is None:
+            return "-"
+        if self.ended_early:
+            return "ended early"
+        return "finished" if len(self.metrics) >= self.epochs else "unfinished"
 
     @property
     def seconds(self) -> float:

@@ -19,7 +19,7 @@ def print_runs(root: Path) -> None:
     """
     runs = history.find(root)
     readable = [run for run in runs if not run.damage]
-    columns = ["run", "val top-1", "top-5", "best epoch", "of", "minutes", "images/s", "data", "recipe"]
+    columns = ["run", "val top-1", "top-5", "best epoch", "of", "state", "minutes", "images/s", "data", "recipe"]
     table = [columns, *map(_row, readable)]
     if not any(run.has_top5 for run in readable):
         table = [row[:2] + row[3:] for row in table]
@@ -30,6 +30,10 @@ def print_runs(root: Path) -> None:
         if changes:
             changed = ", ".join(f"{name}={_text(here)}" for name, (_, here) in changes.items())
             console.result(f"{run.folder.name}: {run.recipe['name']} with {changed}")
+        if run.ended_early:
+            console.result(
+                f"{run.folder.name}: ended early, after epoch {len(run.metrics)} of {run.epochs}: {run.ended_early}"
+            )
     if readable and readable[0].best:
         console.next_step("sqznet.evaluate", f"--model={readable[0].folder}")
     for run in runs:
@@ -40,13 +44,14 @@ def print_runs(root: Path) -> None:
 def _row(run: History) -> list[Any]:
     about = [Path(run.config["data"]).name, run.recipe["name"]]
     if run.best is None:
-        return [run.folder.name, *6 * "-", *about]
+        return [run.folder.name, *4 * "-", run.state, *2 * "-", *about]
     return [
         run.folder.name,
         console.percent(run.best["val_top1"]),
         console.percent(run.best["val_top5"]) if run.has_top5 else "-",
         f"{run.best['epoch']:.0f}",
         len(run.metrics),
+        run.state,
         f"{run.seconds / 60:.1f}",
         f"{run.images_per_second:,.0f}",
         *about,

@@ -43,8 +43,9 @@ class Callback:
     Its type is `sqznet.train.callbacks.ActiveRun`.
 
     `line` contains the metrics of an epoch: `epoch` (the first is 1), `image_size` (pixels), `learning_rate`,
-    `train_loss`, `train_top1`, `images_per_second`, `seconds`, and in evaluated epochs `val_loss`, `val_top1` and
-    `val_top5`. Accuracies are numbers from 0 to 1.
+    `train_loss`, `train_top1`, `images_per_second`, `seconds`, and in evaluated epochs `val_loss`, `val_top1`,
+    `val_top5`, `val_balanced_accuracy` and `val_macro_f1`. Accuracies and F1 are numbers from 0 to 1. With class
+    weights, `train_loss` is the weighted loss.
     """
 
     def on_train_begin(self, run: ActiveRun) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sqznet.network import sparse as sparse_weights
@@ -51,15 +52,19 @@ def make_train_steps(
     strategy: tf.distribute.Strategy,
     averaged: keras.Model | None = None,
     counter: tf.Variable | None = None,
+    class_weights: np.ndarray | None = None,
 ) -> Callable[..., tf.Tensor]:
     """Returns a function of (iterator, learning_rates, sparse) that does one update for each learning rate.
 
     The function returns the `Sums` of each update, float32 (steps, 4). Their loss is the minimised one without weight
-    decay: cross-entropy with the recipe's label smoothing, mixed with the distillation loss if there is a teacher.
+    decay: cross-entropy with the recipe's label smoothing, mixed with the distillation loss if there is a teacher, and
+    multiplied by the class weights.
 
     Args:
         averaged: with the recipe's `ema`, the copy of the model that holds the averaged weights.
         counter: each update adds 1 to it, so that another thread can show the progress within a call.
+        class_weights: a factor of the loss for each label, float32 (classes,). None means 1. The loss of a mixed image
+            is the sum of the losses of both labels, each with its share and the weight of its class.
 
     The function's arguments: `iterator` yields the batches of `pipeline.training_batches`. In these, the label -1 marks
         a corrupt record, which is ignored. `sparse`, bool (steps,), states for each update whether zero weights stay
@@ -68,6 +73,9 @@ def make_train_steps(
     scales = finetune.rate_scales(model, recipe)
 
     kernels = sparse_weights.kernels(model)
+
+    def weighted(losses, labels):
+        return losses if class_weights is None else losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
 
     def replica_step(images, labels, *others):
         weights = tf.cast(labels >= 0, tf.float32)
@@ -78,11 +86,15 @@ def make_train_steps(
             losses = cross_entropy(labels, logits, recipe.label_smoothing)  # (batch,)
             if recipe.mixes:
                 neighbours, shares = others
-                theirs = cross_entropy(tf.maximum(neighbours, 0), logits, recipe.label_smoothing)
-                losses = shares * losses + (1 - shares) * theirs
-            elif others:
-                (probabilities,), share = others, recipe.distill_weight
-                losses = (1 - share) * losses + share * distillation(probabilities, logits, recipe.distill_temperature)
+                neighbours = tf.maximum(neighbours, 0)
+                theirs = cross_entropy(neighbours, logits, recipe.label_smoothing)
+                losses = shares * weighted(losses, labels) + (1 - shares) * weighted(theirs, neighbours)
+            else:
+                if others:
+                    (probabilities,), share = others, recipe.distill_weight
+                    distilled = distillation(probabilities, logits, recipe.distill_temperature)
+                    losses = (1 - share) * losses + share * distilled
+                losses = weighted(losses, labels)
             losses *= weights
             # Gradients are summed over replicas: divide by the global batch, and count the decay once.
             loss = tf.reduce_sum(losses) / recipe.global_batch_size
@@ -146,16 +158,20 @@ def average(averaged: keras.Model, model: keras.Model, decay: float, steps: tf.T
 
 
 def make_eval_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., tf.Tensor]:
-    """Returns a function from one distributed batch (images, labels, weights) to its `Sums`, float32 (4,)."""
+    """Returns a function from one distributed batch (images, labels, weights) to its sums.
+
+    The function returns the batch's `Sums`, float32 (4,), and its `counts_by_class`, float32 (3, classes).
+    """
 
     def replica_step(images, labels, weights):
         logits = model(images, training=False)
-        return sums_of(cross_entropy(labels, logits) * weights, labels, logits, weights)
+        sums = sums_of(cross_entropy(labels, logits) * weights, labels, logits, weights)
+        return sums, counts_by_class(labels, logits, weights)
 
     @tf.function(reduce_retracing=True)
     def eval_step(batch):
         sums = strategy.run(replica_step, args=batch)
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        return [strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None) for each in sums]
 
     return eval_step
 
@@ -208,3 +224,18 @@ def sums_of(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf
         return tf.reduce_sum(tf.cast(finite & (ahead < k), tf.float32) * weights)
 
     return tf.stack([tf.reduce_sum(losses), hits(1), hits(5), tf.reduce_sum(weights)])
+
+
+def counts_by_class(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Returns [top-1 hits, examples, predictions] of each class, float32 (3, classes).
+
+    Examples of weight 0 are not counted. Logits that are not finite predict no class.
+    """
+    classes = logits.shape[-1]
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    predicted = tf.where(finite, tf.argmax(logits, axis=1, output_type=labels.dtype), -1)
+
+    def count(of: tf.Tensor) -> tf.Tensor:  # a negative class is not counted
+        return tf.math.unsorted_segment_sum(weights, of, classes)
+
+    return tf.stack([count(tf.where(predicted == labels, labels, -1)), count(labels), count(predicted)])

@@ -28,7 +28,7 @@ from sqznet.predict.inference import Predictor
 from sqznet.recipes import NETWORK_FIELDS, Recipe, schedule
 from sqznet.runs import best, checkpoint, run_folder
 from sqznet.runs.best import Line
-from sqznet.train import finetune, loop, precision
+from sqznet.train import class_weights, finetune, loop, precision
 from sqznet.train import strategy as strategies
 from sqznet.train.batch_norm import FusedBatchNormalization
 from sqznet.train.callbacks import Callback, TensorBoard
@@ -73,6 +73,11 @@ class Run:
             callbacks: callbacks of the chief, in addition to the callback for TensorBoard.
         """
         _require_trainable(manifest, recipe, strategy.num_replicas_in_sync)
+        if max_bad_records and recipe.sampling != "natural":
+            raise InputError(
+                f"--sampling={recipe.sampling} needs every record, and --max_bad_records={max_bad_records} may leave "
+                "some out: build the set again without the corrupt records, or leave one of the flags out"
+            )
         recipe = recipe.replace(precision=precision.choose(recipe.precision))
         self.manifest, self.recipe, self.strategy, self.run_dir = manifest, recipe, strategy, run_dir
         self.teacher, self.keep, self.save_minutes, self.max_bad_records = teacher, keep, save_minutes, max_bad_records
@@ -89,6 +94,9 @@ class Run:
             weights=origin.get("weights"),
         )
         self.schedule = schedule.plan(recipe, manifest.records("train"))
+        per_class = manifest.per_class("train")
+        seen = per_class if recipe.sampling == "natural" else [float(count > 0) for count in per_class]
+        self.class_weights = class_weights.of(recipe.class_weights, per_class, seen)
         self.network = architecture.Network(
             classes=len(manifest.classes),
             image_size=recipe.image_size,
@@ -121,7 +129,7 @@ class Run:
         with tf.device("CPU:0"):
             self.counter = tf.Variable(0, dtype=tf.int64)  # of updates, for the progress bar
         self.train_steps = loop.make_train_steps(
-            self.model, self.optimizer, recipe, strategy, self.averaged, self.counter
+            self.model, self.optimizer, recipe, strategy, self.averaged, self.counter, self.class_weights
         )
         self.eval_step = loop.make_eval_step(self.evaluated_model, strategy)
         self.total = loop.make_total(strategy)
@@ -140,6 +148,13 @@ class Run:
     def history(self) -> list[Line]:
         """The lines of the finished epochs."""
         return self.state.history
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the recipe's patience has ended the run."""
+        state = self.state
+        is_last = len(state.history) >= self.schedule.epochs
+        return not is_last and best.out_of_patience(state.history, state.kept, self.recipe.patience)
 
     def stop(self) -> None:
         """Saves the state and ends the training after the current steps, as SIGINT does. For callbacks."""
@@ -200,7 +215,7 @@ class Run:
     # Training.
 
     def train(self) -> None:
-        """Trains to the end of the schedule.
+        """Trains to the end of the schedule, or until the recipe's patience ends the run.
 
         Raises:
             Stopped: after a signal, with the state saved.
@@ -241,6 +256,8 @@ class Run:
             iterator = iter(batches)
         # An epoch that was stopped after its last update is not in the history yet: it is only evaluated.
         for epoch in range(len(self.state.history), self.schedule.epochs):
+            if self.stopped_early:
+                return
             self._train_epoch(epoch, iterator)
             self._end_epoch(epoch)
 
@@ -361,7 +378,8 @@ class Run:
             "seconds": state.seconds,
         }
         state.history.append(line)
-        is_best = due and (state.kept is None or best.rank(line) > best.rank(state.kept))
+        by = self.recipe.best
+        is_best = due and (state.kept is None or best.rank(line, by) > best.rank(state.kept, by))
         if is_best:
             state.kept_epoch = epoch + 1
         state.sums, state.seconds = Sums(), 0.0
@@ -381,6 +399,8 @@ class Run:
         if "val_top1" in line:
             top5 = f", top-5 {console.percent(line['val_top5'])}" if 5 in metrics.ranks(self.network.classes) else ""
             val = f"val loss {line['val_loss']:.3f}, top-1 {console.percent(line['val_top1'])}{top5}"
+            if self.recipe.best in ("balanced_accuracy", "macro_f1"):
+                val += f", {best.NAMES[self.recipe.best]} {console.percent(line[f'val_{self.recipe.best}'])}"
             val += " (best so far); " if is_best else "; "
         console.say(
             f"epoch {line['epoch']}: train loss {line['train_loss']:.3f}, top-1 {console.percent(line['train_top1'])}; "
@@ -390,7 +410,7 @@ class Run:
             each.on_epoch_end(self, dict(line))
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Returns the loss, top-1 and top-5 over every record of a split, each record counted once."""
+        """Returns the loss, top-1, top-5, balanced accuracy and macro F1 of a split. Each record is counted once."""
         replicas = self.strategy.num_replicas_in_sync
         batches = self.strategy.distribute_datasets_from_function(
             lambda context: pipeline.evaluation_batches(
@@ -403,19 +423,21 @@ class Run:
                 workers=context.num_input_pipelines,
             )
         )
-        total = tf.zeros([4], tf.float64)
+        total, by_class = tf.zeros([4], tf.float64), tf.zeros([3, self.network.classes], tf.float64)
         expected = self.manifest.records(split)
         bar = console.progress("images/s", transient=True)
         task = bar.add_task(f"evaluating on {split}", total=expected)
         with pipeline.naming_bad_records(self.manifest, split), bar:
             for batch in batches:
                 self._save_or_stop()
-                total += tf.cast(self.eval_step(batch), tf.float64)
+                sums, counts = self.eval_step(batch)
+                total, by_class = total + tf.cast(sums, tf.float64), by_class + tf.cast(counts, tf.float64)
                 bar.update(task, completed=float(total[3]))
         sums = Sums(*total.numpy().tolist())
         if sums.count != expected:
             raise InputError(f"{sums.count:,.0f} of {expected:,} records of {split} were scored; {pipeline.VERIFY}")
-        return sums.means()
+        macro = metrics.ByClass.of_counts(*by_class.numpy()).macro()
+        return {**sums.means(), **{name: macro[name] for name in ("balanced_accuracy", "macro_f1")}}
 
     @contextlib.contextmanager
     def _calling_back(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from tensorflow.python.framework import config as tf_config  # TensorFlow does n
 from sqznet.core import console, files, plots, startup
 from sqznet.core.errors import InputError, TryAgain
 from sqznet.core.version import __version__
-from sqznet.data import build, corruption
+from sqznet.data import build, corruption, sampling, summary
 from sqznet.data import manifest as manifests
 from sqznet.data.manifest import Manifest
 from sqznet.data.sources import listing
@@ -45,6 +45,7 @@ def config(run: Run, strategy_name: str, origin: Origin | None, command: Sequenc
         "init_weights": origin.to_dict() if origin else None,
         "teacher": str(run.teacher.path) if run.teacher else None,
         "total_steps": run.schedule.total_steps,
+        **_by_class(run),
         "strategy": strategy_name,
         "replicas": run.strategy.num_replicas_in_sync,
         "command": list(command),
@@ -54,6 +55,21 @@ def config(run: Run, strategy_name: str, origin: Origin | None, command: Sequenc
             "keras": keras.__version__,
         },
     }
+
+
+def _by_class(run: Run) -> dict[str, Any]:
+    """Returns the fields of config.json about the weights of the classes and the sampling, if the recipe uses them."""
+    fields: dict[str, Any] = {}
+    if run.class_weights is not None:
+        fields["weight_of_class"] = dict(zip(run.manifest.classes, map(float, run.class_weights), strict=True))
+    if run.recipe.sampling == "balanced":
+        per_class = run.manifest.per_class("train")
+        ranges = sampling.range_of_counts(per_class)
+        fields["seen_per_epoch"] = {
+            name: {"records": count, "least": least, "most": most}
+            for name, count, (least, most) in zip(run.manifest.classes, per_class, ranges, strict=True)
+        }
+    return fields
 
 
 def load_data(job: Settings, *, whole: bool = True) -> Manifest:
@@ -241,11 +257,16 @@ def require_weights(recipe: Recipe, init_weights: Path | None) -> None:
 def _conclude(run: Run) -> None:
     history, kept, records = run.state.history, run.state.kept, run.manifest.records("val")
     assert kept is not None  # the last epoch is always evaluated
+    if run.stopped_early:
+        why = best.no_better(run.recipe.best, run.recipe.patience)
+        console.result(f"ended early, after epoch {len(history)} of {run.schedule.epochs}: {why}")
     with console.doing("drawing the curve"):
         plots.training_curve(
             history, run.run_dir / "curve.png", run.run_dir.name, kept=kept, classes=run.network.classes
         )
-    console.result(f"{best.explained(kept, history, records, run.network.classes)}, on {run.manifest.folder}")
+    console.result(
+        f"{best.explained(kept, history, records, run.network.classes, run.recipe.best)}, on {run.manifest.folder}"
+    )
     coarse = best.small_split_warning(records)
     if coarse:
         console.result(f"note: {coarse}")
@@ -285,6 +306,39 @@ def _check_same_data(manifest: Manifest, stored: dict[str, Any], run_dir: Path) 
             )
 
 
+def _print_classes(run: Run) -> None:
+    """Prints the weight of each class, and how often an epoch has its records. Of many classes, prints the extremes."""
+    classes, per_class = run.manifest.classes, run.manifest.per_class("train")
+    seen = sampling.range_of_counts(per_class) if run.recipe.sampling == "balanced" else [(1, 1)] * len(classes)
+    order = sorted(range(len(classes)), key=lambda label: (per_class[label], label))
+    is_long = len(classes) > summary.MOST_ROWS
+    if is_long:
+        half = summary.MOST_ROWS // 2
+        order = order[:half] + order[-half:]
+    rows = [
+        [
+            classes[label],
+            f"{per_class[label]:,}",
+            _times(*seen[label]) if per_class[label] else "-",
+            f"{1.0 if run.class_weights is None else run.class_weights[label]:.3f}",
+        ]
+        for label in order
+    ]
+    title = f"class_weights={run.recipe.class_weights}, sampling={run.recipe.sampling}"
+    if is_long:
+        title += f"; the {half} smallest and the {half} largest of {len(classes):,} classes"
+    console.table(["class", "training records", "each seen in an epoch", "weight in the loss"], rows, title=title)
+    if run.class_weights is not None and run.recipe.sampling == "balanced":
+        console.say(
+            "note: class_weights and sampling=balanced both raise the small classes; small classes now count more than "
+            "large ones"
+        )
+
+
+def _times(least: int, most: int) -> str:
+    return console.counted(most, "time") if least == most else f"{least:,} to {most:,} times"
+
+
 def _print_settings(run: Run, strategy_name: str) -> None:
     recipe = run.recipe
     norm = ", batch norm" if recipe.batch_norm else ""
@@ -304,6 +358,8 @@ def _print_settings(run: Run, strategy_name: str) -> None:
             f"note: {len(without):,} of {console.counted(run.network.classes, 'class', 'classes')} without training "
             f"photographs will not be learned: {listing.abbreviated(without)}"
         )
+    if run.class_weights is not None or recipe.sampling == "balanced":
+        _print_classes(run)
     console.say(f"a step computes in {recipe.precision}; {startup.described()}")
     if recipe.freeze:
         moving = sum(int(np.prod(each.shape)) for each in run.model.trainable_variables)

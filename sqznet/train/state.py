@@ -12,6 +12,7 @@ from sqznet.train.loop import Sums
 
 METRIC_COLUMNS = (
     "epoch", "image_size", "learning_rate", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5",
+    "val_balanced_accuracy", "val_macro_f1",
 )  # fmt: skip
 TIMING_COLUMNS = ("epoch", "images_per_second", "seconds")  # in a file of their own: the metrics are reproducible
 
