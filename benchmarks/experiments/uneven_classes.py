@@ -129,7 +129,7 @@ def measure(args, data: Path, ratio: int, start: str, seed: int, variant: str) -
         "macro_f1": score["macro_f1"],
         "largest": float(recall[:3].mean()),
         "smallest": float(recall[-3:].mean()),
-        "n": score["records"],
+        "n": score["n"],
     }
 
 
