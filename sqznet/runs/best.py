@@ -34,19 +34,22 @@ def of(history: Iterable[Line], by: str = "top1") -> Line | None:
     return max((line for line in history if "val_top1" in line), key=lambda line: rank(line, by), default=None)
 
 
-def out_of_patience(history: Sequence[Line], kept: Line | None, patience: int) -> bool:
-    """Returns whether a run ends after its last epoch, because for `patience` epochs no epoch was better than `kept`.
+def out_of_patience(history: Sequence[Line], patience: int, by: str = "top1") -> bool:
+    """Returns whether a run ends after its last epoch, because its figure has not risen for `patience` epochs.
 
-    An epoch that was not evaluated does not end a run.
+    An epoch with an equal figure and a lower loss is kept, but it does not count as better here. An epoch that was not
+    evaluated does not end a run.
 
     Args:
         history: the finished epochs.
-        kept: the line of the best of these epochs, or None before the first evaluation.
         patience: 0 means that a run does not end early.
+        by: the figure, a key of NAMES.
     """
-    if not patience or kept is None or "val_top1" not in history[-1]:
+    evaluated = [line for line in history if "val_top1" in line]
+    if not patience or not evaluated or evaluated[-1] is not history[-1]:
         return False
-    return history[-1]["epoch"] - kept["epoch"] >= patience
+    first = max(evaluated, key=lambda line: rank(line, by)[0])  # the first of those with the best figure
+    return history[-1]["epoch"] - first["epoch"] >= patience
 
 
 def no_better(by: str, patience: int) -> str:

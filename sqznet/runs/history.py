@@ -60,7 +60,7 @@ class History:
     def ended_early(self) -> str | None:
         """Returns the reason why the run ended before the last epoch of its schedule, or None if it did not."""
         patience = self.config.get("recipe", {}).get("patience", 0)
-        if len(self.metrics) == self.epochs or not best.out_of_patience(self.metrics, self.best, patience):
+        if len(self.metrics) == self.epochs or not best.out_of_patience(self.metrics, patience, self.chosen_by):
             return None
         return best.no_better(self.chosen_by, patience)
 

@@ -152,9 +152,9 @@ class Run:
     @property
     def stopped_early(self) -> bool:
         """Whether the recipe's patience has ended the run."""
-        state = self.state
-        is_last = len(state.history) >= self.schedule.epochs
-        return not is_last and best.out_of_patience(state.history, state.kept, self.recipe.patience)
+        history = self.state.history
+        is_last = len(history) >= self.schedule.epochs
+        return not is_last and best.out_of_patience(history, self.recipe.patience, self.recipe.best)
 
     def stop(self) -> None:
         """Saves the state and ends the training after the current steps, as SIGINT does. For callbacks."""

@@ -46,6 +46,56 @@ def test_the_end_says_which_epoch_was_kept_and_why():
     assert ";" not in best.explained(TIED[0], TIED[:1], 27, 6)
 
 
+FIGURES = [
+    {**line(1, 0.9, 0.3), "val_balanced_accuracy": 0.5, "val_macro_f1": 0.6},
+    {**line(2, 0.8, 0.2), "val_balanced_accuracy": 0.7, "val_macro_f1": 0.6},
+    {**line(3, 0.7, 0.1), "val_balanced_accuracy": 0.6, "val_macro_f1": 0.5},
+]
+
+
+@pytest.mark.parametrize(("by", "epoch"), [("top1", 1), ("balanced_accuracy", 2), ("macro_f1", 2), ("loss", 3)])
+def test_the_figure_of_the_recipe_decides(by, epoch, tmp_path):
+    assert best.of(FIGURES, by)["epoch"] == epoch
+    assert history.History(tmp_path, {"recipe": {"best": by}}, FIGURES, []).best["epoch"] == epoch
+
+
+def test_an_epoch_without_the_figure_is_the_worst():
+    """The epochs of a run of an older version have no balanced accuracy."""
+    assert best.of([line(1, 1.0, 0.1), FIGURES[0]], "balanced_accuracy") is FIGURES[0]
+
+
+def test_the_end_names_the_figure_that_decided():
+    assert best.explained(FIGURES[1], FIGURES, 50, 3, "macro_f1") == (
+        "kept epoch 2 of 3: val top-1 (rank-1) 80.00 %, macro F1 60.00 % (n = 50), val loss 0.200; 2 epochs have this "
+        "macro F1, and of these it has the lowest loss"
+    )
+    assert best.explained(FIGURES[2], FIGURES, 50, 3, "loss").endswith("val loss 0.100")
+
+
+@pytest.mark.parametrize(
+    ("top1", "patience", "ends"),
+    [
+        ([0.5, 0.6, 0.6, 0.5], 2, True),
+        ([0.5, 0.6, 0.6, 0.5], 3, False),
+        ([0.5, 0.6, 0.6, 0.7], 1, False),
+        ([0.5, 0.4], 0, False),
+        ([math.nan, math.nan, math.nan], 2, True),
+        ([0.5, None, None, None], 1, False),
+        ([0.5, None, None, 0.5], 3, True),
+        ([], 1, False),
+    ],
+)
+def test_patience_counts_the_epochs_since_the_figure_rose(top1, patience, ends):
+    lines = [{"epoch": i} if value is None else line(i, value, 1 / i) for i, value in enumerate(top1, start=1)]
+    assert best.out_of_patience(lines, patience) is ends
+
+
+def test_patience_goes_by_the_figure_of_the_recipe():
+    assert best.out_of_patience(FIGURES, 2, "top1")
+    assert not best.out_of_patience(FIGURES, 2, "balanced_accuracy")
+    assert not best.out_of_patience(FIGURES, 1, "loss")
+
+
 @pytest.mark.parametrize(("records", "said"), [(1, "100.0 points"), (27, "3.7 points"), (99, "1.0 points")])
 def test_a_val_split_too_small_to_tell_is_named(records, said):
     assert said in best.small_split_warning(records)

@@ -43,6 +43,34 @@ def test_runs_are_listed_best_first_with_what_was_changed(two, capsys):
     assert "98.70 %" in shown and shown.index("two") < shown.index("begun")
 
 
+def with_recipe(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())
+    config["recipe"] |= fields
+    config["total_steps"] = -(-config["recipe"]["epochs"] * config["train_records"] // 8)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_the_list_says_which_runs_have_ended_and_why(two, capsys):
+    assert [run.state for run in history.find(two)] == ["finished", "finished"]
+    with_recipe(two / "two", epochs=8)
+    with_recipe(two / "one", epochs=8, patience=1)
+    metrics = (two / "one" / "metrics.csv").read_text().splitlines()
+    cells = metrics[3].split(",")
+    cells[metrics[0].split(",").index("val_top1")] = "0.0"
+    (two / "one" / "metrics.csv").write_text("\n".join([*metrics[:3], ",".join(cells)]) + "\n")
+    assert runs.main([f"--runs={two}"]) == 0
+    shown = capsys.readouterr().out
+    assert "unfinished" in shown
+    assert "one: ended early, after epoch 3 of 8: no better val top-1 in 1 epoch (patience=1)" in shown
+
+
+def test_a_config_without_the_number_of_steps_tells_no_state(two):
+    config = json.loads((two / "one" / "config.json").read_text())
+    del config["total_steps"]
+    (two / "one" / "config.json").write_text(json.dumps(config))
+    assert history.read(two / "one").state == "-"
+
+
 def test_two_runs_are_compared(two, capsys):
     assert runs.main(["--compare", str(two / "one"), str(two / "two")]) == 0
     shown = capsys.readouterr().out

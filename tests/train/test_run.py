@@ -19,13 +19,15 @@ from sqznet.core import metrics
 from sqznet.core.errors import InputError, Stopped
 from sqznet.data import manifest
 from sqznet.predict import inference
-from sqznet.runs import checkpoint, run_folder
+from sqznet.runs import checkpoint, history, run_folder
 from sqznet.train import __main__ as train
 from sqznet.train import loop, settings, start, strategy
 from sqznet.train.run import Run
 from sqznet.train.state import METRIC_COLUMNS
 from tests.conftest import CLASSES, TINY
 from tests.data.test_build import flip_a_bit
+
+NEW_FIELDS = ("class_weights", "sampling", "patience", "best")  # of recipes, since the first release
 
 
 def test_a_run_folder_holds_what_it_promises(trained_run, shard_set):
@@ -66,7 +68,7 @@ def test_the_best_model_scores_what_the_run_said(trained_run, shard_set):
 
 def fresh_run(shard_set, run_dir, **changes) -> Run:
     run_dir.mkdir(exist_ok=True)
-    return Run(shard_set, TINY.replace(epochs=2, **changes), strategy.create("one"), run_dir)
+    return Run(shard_set, TINY.replace(**{"epochs": 2, **changes}), strategy.create("one"), run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,84 @@ def test_the_same_command_with_resume_added_will_do(trained_run, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "recipe": recipe.to_dict()}))
     args = train.make_parser().parse_args(["--resume", f"--run_dir={tmp_path}", "--recipe=imagenette"])
     assert settings.resumed(args, {"image_size": 96}).recipe == recipe
+
+
+STALLED = TINY.replace(epochs=6, patience=2, learning_rate=1e-9, warmup_epochs=0.0, batch_norm=False)
+
+
+def test_a_run_ends_early_when_val_gets_no_better_and_stays_ended(shard_set, tmp_path, capsys):
+    def train_on(resume):
+        return start.train(shard_set, STALLED, strategy_name="one", run_dir=tmp_path / "run", resume=resume)
+
+    ended = train_on(resume=False)
+    said = "ended early, after epoch 3 of 6: no better val top-1 in 2 epochs (patience=2)"
+    assert said in capsys.readouterr().out
+    assert (len(ended.history), ended.state.step) == (3, 45)
+    assert train_on(resume=True).state == ended.state
+    assert said in capsys.readouterr().out
+    assert history.read(tmp_path / "run").state == "ended early"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampling": "balanced", "class_weights": "effective"},
+        {"patience": 2, "epochs": 6, "learning_rate": 1e-9, "batch_norm": False},
+    ],
+    ids=["balanced", "patience"],
+)
+def test_a_stopped_run_counts_on_with_sampling_and_patience(shard_set, tmp_path, changes):
+    def made(name):
+        return fresh_run(shard_set, tmp_path / name, **changes)
+
+    uninterrupted, stopped = made("whole"), made("stopped")
+    uninterrupted.train()
+    real_call = stopped._train_call
+
+    def call_and_stop(iterator, steps):
+        real_call(iterator, steps)
+        if steps.stop == 23:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped._train_call = call_and_stop
+    with pytest.raises(Stopped):
+        stopped.train()
+    resumed = made("stopped")
+    resumed.resume()
+    resumed.train()
+    expected = checkpoint.read(uninterrupted.variables)
+    for name, array in checkpoint.read(resumed.variables).items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert resumed.stopped_early == uninterrupted.stopped_early == ("patience" in changes)
+    assert (tmp_path / "stopped" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+
+
+def test_an_evaluation_counts_hits_records_and_predictions_of_each_class():
+    logits = tf.constant([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 3.0, 1.0], [float("nan")] * 3, [9.0, 0.0, 0.0]])
+    labels, weights = tf.constant([0, 1, 1, 2, 2], tf.int64), tf.constant([1.0, 1.0, 1.0, 1.0, 0.0])
+    counts = loop.counts_by_class(labels, logits, weights).numpy()
+    assert counts.tolist() == [[1, 1, 0], [1, 2, 1], [2, 1, 0]]
+    macro = metrics.ByClass.of_counts(*counts).macro()
+    assert macro["balanced_accuracy"] == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_a_run_writes_the_balanced_accuracy_of_each_epoch(trained_run, shard_set):
+    """The classes of val are equally large, so that it is top-1."""
+    for line in history.read(trained_run).metrics:
+        assert line["val_balanced_accuracy"] == pytest.approx(line["val_top1"])
+        assert 0 <= line["val_macro_f1"] <= 1
+
+
+def test_another_figure_for_the_best_epoch_is_refused_when_a_run_is_resumed(trained_run):
+    with pytest.raises(InputError, match=r"was trained with --best=top1, not loss: a resumed run keeps its recipe"):
+        train.main(["--resume", f"--run_dir={trained_run}", "--best=loss"])
+
+
+def test_a_run_of_an_older_version_has_the_defaults_of_the_new_fields(trained_run):
+    config = json.loads((trained_run / "config.json").read_text())
+    older = {name: value for name, value in config["recipe"].items() if name not in NEW_FIELDS}
+    assert recipes.from_dict(older, "config.json") == TINY
 
 
 def test_equal_logits_rank_in_class_order_as_in_an_evaluation():
