@@ -3,7 +3,7 @@
 config.json      recipe, classes, channel means, data, versions: all that is needed to repeat the run
 metrics.csv      a line an epoch; a repeated run writes the same
 timings.csv      images per second and seconds of each epoch
-best.keras       the model of the best epoch: the highest val top-1, then the lowest val loss
+best.keras       the model of the best epoch: the highest val top-1 (or the recipe's `best`), then the lowest val loss
 checkpoints/     the last checkpoints, to resume from
 curve.png        loss and accuracy by epoch
 events/          the same for TensorBoard
