@@ -66,12 +66,12 @@ def parse(serialized: tf.Tensor, decoded: bool) -> tuple[tf.Tensor, tf.Tensor]:
     return photograph, features["image/class/label"]
 
 
-def parse_label(serialized: tf.Tensor) -> tf.Tensor:
-    """Parses the label of a serialized record, int64 (). The photograph is not decoded."""
+def parse_labels(serialized: tf.Tensor) -> tf.Tensor:
+    """Parses the labels of serialized records (n,), int64 (n,). No photograph is decoded."""
     import tensorflow as tf
 
     key = "image/class/label"
-    return tf.io.parse_single_example(serialized, {key: tf.io.FixedLenFeature([], tf.int64)})[key]
+    return tf.io.parse_example(serialized, {key: tf.io.FixedLenFeature([], tf.int64)})[key]
 
 
 def wrong_label(label: int, classes: int) -> str | None:
