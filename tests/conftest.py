@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,7 @@ from sqznet.train import start  # noqa: E402
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("ball", "house", "star")
 MAP_FILES = ("savedmodel", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx")
+UNEVEN = (25, 10, 3)  # training photographs of the classes of `uneven_set`
 COUNTS = {"train": 40, "val": 11, "test": 9}
 
 TINY = recipes.IMAGENETTE.replace(
@@ -121,6 +123,22 @@ def build_set(spec: str, out: Path, *, seed: int = 0, workers: int = 1, **option
 @pytest.fixture(scope="session")
 def shard_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return manifest.load(once(tmp_path_factory, "set", lambda out: build_set(f"folder:{photographs}", out)))
+
+
+@pytest.fixture(scope="session")
+def uneven_set(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Classes of 25, 10 and 3 training photographs, in three shards."""
+
+    def make(out: Path) -> None:
+        cut = out.with_name(f"{out.name}-photographs")
+        for split, sizes in (("train", UNEVEN), ("val", (4, 4, 4))):
+            for name, size in zip(CLASSES, sizes, strict=True):
+                (cut / split / name).mkdir(parents=True, exist_ok=True)
+                for path in sorted((photographs / split / name).iterdir())[:size]:
+                    shutil.copy(path, cut / split / name)
+        build_set(f"folder:{cut}", out)
+
+    return manifest.load(once(tmp_path_factory, "uneven", make))
 
 
 @pytest.fixture(scope="session")

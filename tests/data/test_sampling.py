@@ -10,24 +10,12 @@ import tensorflow as tf
 from sqznet.core.errors import InputError
 from sqznet.data import corruption, pipeline, sampling
 from sqznet.recipes import schedule
-from tests.conftest import CLASSES, TINY, build_set
+from tests.conftest import CLASSES, TINY
+from tests.conftest import UNEVEN as SIZES
 from tests.data.test_pipeline import assert_same, batches, joined
 from tests.train.test_bad_records import rewrite
 
-SIZES = (25, 10, 3)
 BALANCED = TINY.replace(sampling="balanced", epochs=3)
-
-
-@pytest.fixture(scope="module")
-def uneven(photographs, tmp_path_factory):
-    """Classes of 25, 10 and 3 training photographs, in three shards."""
-    folder = tmp_path_factory.mktemp("uneven")
-    for split, sizes in (("train", SIZES), ("val", (4, 4, 4))):
-        for name, size in zip(CLASSES, sizes, strict=True):
-            for path in sorted((photographs / split / name).iterdir())[:size]:
-                (folder / "photographs" / split / name).mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, folder / "photographs" / split / name)
-    return build_set(f"folder:{folder / 'photographs'}", folder / "set")
 
 
 def counts_of(per_class, epoch: int, seed: int = 0) -> list[np.ndarray]:
@@ -61,24 +49,24 @@ def test_the_records_of_a_large_class_change_from_epoch_to_epoch():
     assert seen.min() > 10 and seen.max() < 32  # of 20.8 on average
 
 
-def labels_by_epoch(uneven, recipe) -> list[np.ndarray]:
-    plan = schedule.plan(recipe, uneven.records("train"))
-    labels = np.concatenate([labels for _, labels in batches(uneven, recipe)])
+def labels_by_epoch(uneven_set, recipe) -> list[np.ndarray]:
+    plan = schedule.plan(recipe, uneven_set.records("train"))
+    labels = np.concatenate([labels for _, labels in batches(uneven_set, recipe)])
     return [labels[epoch * plan.records : (epoch + 1) * plan.records] for epoch in range(recipe.epochs)]
 
 
-def test_training_has_each_class_equally_often(uneven):
-    for labels in labels_by_epoch(uneven, BALANCED):
+def test_training_has_each_class_equally_often(uneven_set):
+    for labels in labels_by_epoch(uneven_set, BALANCED):
         assert sorted(np.bincount(labels)) == [12, 13, 13]
-    natural = labels_by_epoch(uneven, BALANCED.replace(sampling="natural"))
+    natural = labels_by_epoch(uneven_set, BALANCED.replace(sampling="natural"))
     assert [np.bincount(labels).tolist() for labels in natural] == [list(SIZES)] * 3
 
 
-def test_each_photograph_is_seen_as_often_as_the_run_says(uneven):
+def test_each_photograph_is_seen_as_often_as_the_run_says(uneven_set):
     """Crops are of the whole photograph, mirrored or not, so each photograph can be identified."""
     recipe = BALANCED.replace(crop="window", epochs=1)
     seen: list[Counter[bytes]] = [Counter() for _ in CLASSES]
-    for images, labels in batches(uneven, recipe.replace(global_batch_size=1)):
+    for images, labels in batches(uneven_set, recipe.replace(global_batch_size=1)):
         for image, label in zip(images, labels, strict=True):
             seen[label][min(image.tobytes(), image[:, ::-1].tobytes())] += 1
     for counts, (least, most), size in zip(seen, sampling.range_of_counts(SIZES), SIZES, strict=True):
@@ -86,27 +74,27 @@ def test_each_photograph_is_seen_as_often_as_the_run_says(uneven):
         assert len(counts) == size if least else len(counts) <= most * 13
 
 
-def test_copies_of_a_record_are_not_neighbours(uneven):
-    labels = labels_by_epoch(uneven, BALANCED)[0]
+def test_copies_of_a_record_are_not_neighbours(uneven_set):
+    labels = labels_by_epoch(uneven_set, BALANCED)[0]
     changes = (labels[1:] != labels[:-1]).sum()
     assert changes > 12  # 2 if nothing shuffled the copies of three classes; 25 by chance
 
 
 @pytest.mark.parametrize("start_step", [1, 7])
-def test_a_resumed_stream_continues_where_it_stopped(uneven, start_step):
-    assert_same(batches(uneven, BALANCED, start_step=start_step), batches(uneven, BALANCED)[start_step:])
+def test_a_resumed_stream_continues_where_it_stopped(uneven_set, start_step):
+    assert_same(batches(uneven_set, BALANCED, start_step=start_step), batches(uneven_set, BALANCED)[start_step:])
 
 
-def test_the_order_does_not_depend_on_replicas_or_workers(uneven):
-    whole, halves = batches(uneven, BALANCED), batches(uneven, BALANCED, replicas=2)
+def test_the_order_does_not_depend_on_replicas_or_workers(uneven_set):
+    whole, halves = batches(uneven_set, BALANCED), batches(uneven_set, BALANCED, replicas=2)
     assert_same(joined([halves[0::2], halves[1::2]]), whole)
-    parts = [batches(uneven, BALANCED, replicas=2, worker=worker, workers=2) for worker in (0, 1)]
+    parts = [batches(uneven_set, BALANCED, replicas=2, worker=worker, workers=2) for worker in (0, 1)]
     assert_same(joined(parts), whole)
 
 
-def test_a_small_shuffle_buffer_leaves_the_counts_equal(uneven, monkeypatch):
+def test_a_small_shuffle_buffer_leaves_the_counts_equal(uneven_set, monkeypatch):
     monkeypatch.setattr(pipeline, "_shuffle_buffer", lambda *_: 4)
-    assert sorted(np.bincount(labels_by_epoch(uneven, BALANCED)[0])) == [12, 13, 13]
+    assert sorted(np.bincount(labels_by_epoch(uneven_set, BALANCED)[0])) == [12, 13, 13]
 
 
 def test_equal_classes_have_each_record_once(shard_set):
@@ -115,10 +103,10 @@ def test_equal_classes_have_each_record_once(shard_set):
     assert sampling.range_of_counts([40, 40, 40]) == [(1, 1)] * 3
 
 
-def test_a_corrupt_record_is_named_with_balanced_sampling_too(uneven, tmp_path):
+def test_a_corrupt_record_is_named_with_balanced_sampling_too(uneven_set, tmp_path):
     from sqznet.data import manifest as manifests
 
-    copied = manifests.load(shutil.copytree(uneven.folder, tmp_path / "copied"))
+    copied = manifests.load(shutil.copytree(uneven_set.folder, tmp_path / "copied"))
     shard = copied.shards_of("train")[1]
     rewrite(shard, 2, lambda record: record[:40])
     plan = schedule.plan(BALANCED, copied.records("train"))
@@ -126,6 +114,6 @@ def test_a_corrupt_record_is_named_with_balanced_sampling_too(uneven, tmp_path):
     assert [(each.shard, each.record) for each in found] == [(shard.path.name, 2)]
 
 
-def test_a_data_service_is_refused(uneven):
+def test_a_data_service_is_refused(uneven_set):
     with pytest.raises(InputError, match="--data_service does not support --sampling=balanced"):
-        batches(uneven, BALANCED, service="grpc://localhost:1")
+        batches(uneven_set, BALANCED, service="grpc://localhost:1")

@@ -20,7 +20,7 @@ from sqznet.train import loop, start
 from sqznet.train.cluster import Cluster
 from tests.conftest import TINY
 
-data, run_dir, strategy, replicas, workers, index = sys.argv[1:]
+data, run_dir, strategy, replicas, fields, workers, index = sys.argv[1:]
 losses = []
 
 class Recorded(loop.Sums):
@@ -38,7 +38,7 @@ def call(self, iterator, steps):
 run.Run._train_call = call
 recipe = TINY.replace(
     batch_norm=False, activation="elu", dropout=0.5, image_size=48, resize_to=48, learning_rate=0.002,
-    global_batch_size=24, total_steps=20,
+    global_batch_size=24, total_steps=20, **json.loads(fields),
 )
 start.train(
     manifest.load(Path(data)), recipe, strategy_name=strategy, replicas=int(replicas) or None, run_dir=Path(run_dir),
@@ -49,10 +49,11 @@ print(json.dumps(losses))
 """
 
 
-def losses(data: Path, run_dir: Path, strategy: str, replicas: int, workers: int = 1) -> list[float]:
+def losses(data: Path, run_dir: Path, strategy: str, replicas: int, workers: int = 1, **fields) -> list[float]:
     """The loss of each step, on processes of their own."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in local_cluster.free_ports(workers)) if workers > 1 else ""
-    command = [sys.executable, "-c", SCRIPT, str(data), str(run_dir), strategy, str(replicas), addresses]
+    command = [sys.executable, "-c", SCRIPT, str(data), str(run_dir), strategy, str(replicas)]
+    command += [json.dumps(fields), addresses]
     processes = [
         subprocess.Popen(
             [*command, str(index)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -77,3 +78,12 @@ def test_losses_do_not_depend_on_replicas_and_workers(shard_set, tmp_path):
     assert len(one) == STEPS and max(one) - min(one) > 0.1
     assert two == pytest.approx(one, abs=1e-5)
     assert workers == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_class_weights_and_balanced_sampling_do_not_depend_on_replicas(uneven_set, tmp_path):
+    fields = {"class_weights": "effective", "sampling": "balanced"}
+    one = losses(uneven_set.folder, tmp_path / "one", "one", 0, **fields)
+    two = losses(uneven_set.folder, tmp_path / "two", "mirrored", 2, **fields)
+    assert len(one) == STEPS and max(one) - min(one) > 0.1
+    assert two == pytest.approx(one, abs=1e-5)
