@@ -21,7 +21,8 @@ from sqznet.data.survey.photographs import THUMBNAIL, Survey
 EXACT, NEAR = "exact", "near"
 LARGEST_DISTANCE = 8  # bits of 64 that may differ between the hashes of a candidate pair
 BANDS = 6  # parts of a hash: a candidate pair has at least one equal part
-LEAST_SIMILARITY = 0.9  # correlation of two thumbnails; see benchmarks/experiments/dataset_check.md
+LEAST_SIMILARITY = 0.7  # of two thumbnails; see benchmarks/experiments/dataset_check.md
+_LEAST_DETAIL = 1e-3  # so that the details of even surfaces, which are 0, are not divided by 0
 SHARES = (0.95, 0.9)  # of a side that a crop may keep
 MOST_CANDIDATES = 500_000  # pairs whose thumbnails are compared
 _BLOCK = 4_096  # hashes that are compared with one another in one call
@@ -35,7 +36,7 @@ class Pair:
     kept: int
     other: int
     kind: str  # EXACT or NEAR
-    similarity: float  # correlation of the thumbnails, 1 for exact duplicates
+    similarity: float  # correlation of the details of the thumbnails; 1 for exact duplicates
 
     def is_leak(self, survey: Survey) -> bool:
         """Whether the photographs are in different splits."""
@@ -106,7 +107,7 @@ def candidate_pairs(hashes: np.ndarray) -> np.ndarray:
     with console.progress("parts/s") as bar:
         task = bar.add_task("comparing hashes", total=hashes.shape[1] * BANDS)
         for variant in hashes.T:
-            for low, high in zip(edges, edges[1:], strict=False):
+            for low, high in itertools.pairwise(edges):
                 for a, b, distance in _equal_in_band(hashes[:, 0], variant, low, high):
                     keys = np.minimum(a, b) * n + np.maximum(a, b)
                     for key, bits in zip(keys[a != b].tolist(), distance[a != b].tolist(), strict=True):
@@ -140,10 +141,16 @@ def _equal_in_band(
 
 
 def similarity_of(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the largest correlation of two thumbnails over crops of either one and a mirror image, -1 to 1.
+    """Returns the largest correlation of the details of two thumbnails, over crops of either one and a mirror image.
+
+    The details of a thumbnail are its difference from its blurred copy. Photographs of the same scene have similar large
+    areas, but other details.
 
     Args:
         one, other: grey, uint8 (THUMBNAIL, THUMBNAIL).
+
+    Returns:
+        -1 to 1.
     """
     one, other = one.astype(np.float32), other.astype(np.float32)
     best = -1.0
@@ -154,23 +161,40 @@ def similarity_of(one: np.ndarray, other: np.ndarray) -> float:
 
 def _best_crop(whole: np.ndarray, cropped: np.ndarray) -> float:
     rows, columns = _windows()
-    return float((_normalized(rows @ whole @ columns) * _normalized(cropped)).sum(axis=(1, 2)).max())
+    crops = (rows @ _details(whole) @ columns).reshape(len(rows), -1)
+    details = _details(cropped).ravel()
+    lengths = np.linalg.norm(crops, axis=1) * np.linalg.norm(details)
+    return float((crops @ details / np.maximum(lengths, _LEAST_DETAIL)).max())
 
 
-def _normalized(values: np.ndarray) -> np.ndarray:
-    """Returns images with mean 0 and length 1. An image of one colour becomes 0."""
-    centred = values - values.mean(axis=(-2, -1), keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=(-2, -1), keepdims=True))
-    return centred / np.maximum(length, 1e-3)
+def _details(values: np.ndarray) -> np.ndarray:
+    """Returns a thumbnail without what is left after a blur over 5 x 5 pixels."""
+    blur = _blur()
+    return values - blur @ values @ blur.T
+
+
+@functools.cache
+def _blur() -> np.ndarray:
+    """Returns the matrix of the mean over 5 pixels of a line, whose ends are repeated, float32 (64, 64)."""
+    places = np.clip(np.arange(THUMBNAIL)[:, None] + np.arange(-2, 3), 0, THUMBNAIL - 1)
+    matrix = np.zeros((THUMBNAIL, THUMBNAIL), np.float32)
+    np.add.at(matrix, (np.arange(THUMBNAIL)[:, None], places), 1 / 5)
+    return matrix
 
 
 @functools.cache
 def _windows() -> tuple[np.ndarray, np.ndarray]:
-    """Returns the matrices that cut and scale a thumbnail: rows (crops, 64, 64) and columns, transposed."""
-    parts = [(1.0, 0.0), *((share, (1 - share) * at) for share in SHARES for at in (0, 0.5, 1))]
-    scalings = [_scaling(*part) for part in parts]
-    rows, columns = zip(*itertools.product(scalings, [each.T for each in scalings]), strict=True)
-    return np.stack(rows), np.stack(columns)
+    """Returns the matrices that cut and scale a thumbnail: rows (crops, 64, 64) and columns, transposed.
+
+    A crop keeps the same share of both sides, or one whole side.
+    """
+    whole = _scaling(1.0, 0.0)
+    windows = [(whole, whole)]
+    for share in SHARES:
+        parts = [_scaling(share, (1 - share) * at) for at in np.linspace(0, 1, 5)]
+        windows += itertools.product([*parts, whole], [*parts, whole])
+    rows, columns = zip(*windows, strict=True)
+    return np.stack(rows), np.stack([each.T for each in columns])
 
 
 def _scaling(share: float, start: float) -> np.ndarray:

@@ -10,7 +10,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -24,8 +23,8 @@ from sqznet.images import decode
 
 THUMBNAIL = 64  # side of the grey thumbnails in pixels
 MEASURED = 256  # longest side in pixels at which sharpness is measured
-# Each photograph has a hash for each of these crops (share of the side, left and top as shares of the cut margin), plain
-# and mirrored. The first one is that of the whole photograph.
+# Each photograph has a hash for each of these crops, plain and mirrored, and the first one is that of the whole
+# photograph. A crop is: share of the side, left and top as shares of the cut margin.
 CROPS = ((1.0, 0, 0), (0.95, 0.5, 0.5), (0.95, 0, 0), (0.95, 0, 1), (0.95, 1, 0), (0.95, 1, 1), (0.9, 0.5, 0.5))
 VARIANTS = 2 * len(CROPS)
 _WINDOW = 16  # photographs that are read ahead for each thread
@@ -90,6 +89,14 @@ class Stored(Photographs):
                 if wanted is None or number in wanted:
                     yield number, *_of_record(shard.split, features, self._manifest.decoded)
 
+    def names(self, split: str) -> list[Named]:
+        """Returns the names of all records of a split, in order."""
+        return [
+            _of_record(split, features, self._manifest.decoded)[0]
+            for shard in self._manifest.shards_of(split)
+            for features in records.read(shard.path)
+        ]
+
 
 def _named(split: str, photo: Photo) -> Named:
     return Named(split, photo.label, photo.filename)
@@ -118,7 +125,7 @@ class Survey:
     names: list[Named]
     numbers: np.ndarray  # of each photograph in `photographs`, int64 (n,)
     sizes: np.ndarray  # width and height in pixels, int32 (n, 2)
-    bytes: np.ndarray  # of the encoded photograph, int64 (n,)
+    encoded_bytes: np.ndarray  # of the encoded photograph, int64 (n,)
     brightness: np.ndarray  # mean grey, 0 to 255, float32 (n,)
     sharpness: np.ndarray  # variance of the Laplacian (Pech-Pacheco et al. 2000), float32 (n,)
     digests: list[bytes]  # BLAKE2b of the content, 16 bytes
@@ -167,13 +174,13 @@ def survey(photographs: Photographs) -> Survey:
         found.names.append(named)
         found.numbers[row] = number
         found.digests.append(measures.digest)
-        found.sizes[row], found.bytes[row] = measures.size, measures.bytes
+        found.sizes[row], found.encoded_bytes[row] = measures.size, measures.encoded_bytes
         found.brightness[row], found.sharpness[row] = measures.brightness, measures.sharpness
         found.hashes[row], found.thumbnails[row] = measures.hashes, measures.thumbnail
     rows = len(found.names)
     if not rows:
         raise InputError(f"{photographs.where}: no photograph can be read")
-    for name in ("numbers", "sizes", "bytes", "brightness", "sharpness", "hashes", "thumbnails"):
+    for name in ("numbers", "sizes", "encoded_bytes", "brightness", "sharpness", "hashes", "thumbnails"):
         setattr(found, name, getattr(found, name)[:rows])
     return found
 
@@ -202,7 +209,7 @@ class Measures:
     """The measures of one photograph; see `Survey`."""
 
     size: tuple[int, int]
-    bytes: int
+    encoded_bytes: int
     brightness: float
     sharpness: float
     digest: bytes
