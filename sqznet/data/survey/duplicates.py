@@ -143,8 +143,8 @@ def _equal_in_band(
 def similarity_of(one: np.ndarray, other: np.ndarray) -> float:
     """Returns the largest correlation of the details of two thumbnails, over crops of either one and a mirror image.
 
-    The details of a thumbnail are its difference from its blurred copy. Photographs of the same scene have similar large
-    areas, but other details.
+    The details of a thumbnail are its difference from its blurred copy. Photographs of similar scenes have similar
+    large areas, but other details.
 
     Args:
         one, other: grey, uint8 (THUMBNAIL, THUMBNAIL).

@@ -144,7 +144,7 @@ class Survey:
 
 
 def survey(photographs: Photographs) -> Survey:
-    """Measures every photograph, in threads. Memory: about 300 bytes for each photograph.
+    """Measures every photograph, in threads. Memory: about 500 bytes for each photograph.
 
     The thumbnails are in a temporary file, of 4 GB for a million photographs.
 
