@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the photographs and of what is planted")
     parser.add_argument("--out", type=Path, required=True, help="folder for photographs, shards, runs and reports")
     args = parser.parse_args()
+    console.stop_heartbeat()  # the commands print their own progress
     planted = _plant(args.photographs, args.out, args.seed)
     for name in SETS:
         _examine(args.out, name, args.init_weights)
