@@ -13,6 +13,8 @@
       also the points of accuracy lost against a second model, paired on the same records
   python -m sqznet.evaluate --model=runs/NAME --calibrate --split=test
       first fits a temperature on val and stores it in runs/NAME/best.keras (docs/probabilities.md)
+  python -m sqznet.evaluate --model=runs/NAME --split=val --predictions=val.npz
+      also writes the probabilities of every record, with which data --report finds label errors
 
 --model is a run folder, a .keras, .tflite, .onnx or .sqz file, a SavedModel folder, the folder of a bundle, or
 published weights (a file, or a name that python -m sqznet.weights --list prints). Each file runs in its own runtime.
@@ -49,6 +51,11 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="first fit one temperature on val and store it in the model's .keras file",
     )
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        help="also write the probabilities of every record to this .npz file, for data --report",
+    )
     parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     files.check_folder(out)
     startup.load_tensorflow()
     from sqznet.data import manifest as manifests
-    from sqznet.evaluate import accuracy_report, scoring, temperature
+    from sqznet.evaluate import accuracy_report, predicted, scoring, temperature
 
     if args.calibrate:
         file = temperature.file_of(path)
@@ -96,7 +103,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.resize_as:
         predictor = scoring.resizing_as(predictor, args.resize_as)
     mistakes = scoring.Mistakes(accuracy_report.MISTAKES_SHOWN)
-    score = scoring.evaluate(predictor, manifest, split, mistakes)
+    kept: list | None = [] if args.predictions else None
+    score = scoring.evaluate(predictor, manifest, split, mistakes, kept)
+    if kept is not None:
+        predicted.write(args.predictions, kept, manifest, split, predictor.card)
     loss = scoring.Loss.of(score, other, scoring.evaluate(other, manifest, split)) if other else None
     accuracy_report.report(score, predictor, manifest, split, out, args.resize_as, loss, mistakes.kept)
     if is_run:
