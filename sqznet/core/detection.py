@@ -65,9 +65,7 @@ def measured(measure: Measure, own: np.ndarray, foreign: np.ndarray) -> Figure:
     return _bootstrap(measure(own, foreign), lambda i, j: measure(own[i], foreign[j]), len(own), len(foreign))
 
 
-def difference(
-    measure: Measure, first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
-) -> Figure:
+def difference(measure: Measure, first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> Figure:
     """Returns the measure of the first score minus that of the second, on the same records (paired), with its interval.
 
     Args:

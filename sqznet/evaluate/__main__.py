@@ -13,6 +13,8 @@
       also the points of accuracy lost against a second model, paired on the same records
   python -m sqznet.evaluate --model=runs/NAME --calibrate --split=test
       first fits a temperature on val and stores it in runs/NAME/best.keras (docs/probabilities.md)
+  python -m sqznet.evaluate --model=runs/NAME --foreign=folder:others
+      how often the model answers for photographs of none of its classes (docs/not_sure.md)
 
 --model is a run folder, a .keras, .tflite, .onnx or .sqz file, a SavedModel folder, the folder of a bundle, or
 published weights (a file, or a name that python -m sqznet.weights --list prints). Each file runs in its own runtime.
@@ -49,6 +51,12 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="first fit one temperature on val and store it in the model's .keras file",
     )
+    parser.add_argument(
+        "--foreign",
+        metavar="SOURCE",
+        help="instead measure how often the model answers for these photographs of none of its classes: a folder, "
+        "folder:PATH, or shards",
+    )
     parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
@@ -61,6 +69,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
             f"{' and '.join(geometry.as_flags(given))}, or --resize_as"
+        )
+    if args.foreign and (args.against or args.resize_as):
+        raise InputError(
+            "--foreign compares photographs of the classes with others: leave out "
+            f"{'--against' if args.against else '--resize_as'}, or --foreign"
         )
     if args.calibrate and (args.resize_as or given):
         raise InputError(
@@ -88,6 +101,11 @@ def main(argv: list[str] | None = None) -> int:
     predictor = inference.load(path).with_geometry(given)
     manifest = manifests.load(args.data or run_folder.trained_on(predictor.card, path))
     split = args.split or scoring.default_split(manifest)
+    if args.foreign:
+        from sqznet.evaluate import none_of_these
+
+        none_of_these.report(predictor, manifest, split, args.foreign, out)
+        return 0
     other = None
     if args.against:
         other = inference.load(args.against)

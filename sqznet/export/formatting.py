@@ -130,7 +130,7 @@ def _map_contract(maps: dict[str, Any]) -> str:
 
 
 def answered_rows(manifest: dict[str, Any]) -> list[list[str]]:
-    """Returns the lines of the table ANSWERED: how many records are answered at each threshold, and how many rightly."""
+    """Returns the lines of the table ANSWERED: the answered records at each threshold, and their accuracy."""
     chosen = (manifest.get("threshold") or {}).get("value")
     return [
         [
@@ -146,14 +146,14 @@ def answered_text(manifest: dict[str, Any]) -> str:
     """Describes the table of `answered_rows`, and the chosen threshold."""
     fitted, chosen = manifest["temperature"], manifest.get("threshold")
     text = (
-        f"The calibrated Keras model on {fitted['records']:,} records of {fitted['split']}. A record is answered if its "
-        "largest probability is at least the threshold."
+        f"The calibrated Keras model on {fitted['records']:,} records of {fitted['split']}. A record is answered if "
+        "its largest probability is at least the threshold."
     )
     if chosen is None:
         return f"{text} These files answer every photograph: they were exported without --min_precision."
     return (
-        f"{text} These files answer \"not sure\" below {chosen['value']:g}, the lowest threshold of the table at which at "
-        f"least {100 * chosen['min_precision']:g} % of the answers are right. On other photographs, this share differs."
+        f'{text} These files answer "not sure" below {chosen["value"]:g}, the lowest threshold of the table at which '
+        f"at least {100 * chosen['min_precision']:g} % of the answers are right. On other photographs, this share differs."
     )
 
 

@@ -24,7 +24,9 @@ OTHERS = ("report.html", card.FILE, check.LABELS, check.MANIFEST)
 OTHERS_WITH_PROGRAMS = (readme.FILE, readme.LICENCE)  # earlier versions wrote neither these nor programs
 OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
 COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
-REPORT = re.compile(r"(evaluation|foreign)-.+\.json|(confusion|reliability|mistakes|foreign)-.+\.png")  # files that `evaluate` writes beside a model
+REPORT = re.compile(
+    r"(evaluation|foreign)-.+\.json|(confusion|reliability|mistakes|foreign)-.+\.png"
+)  # files that `evaluate` writes beside a model
 SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
     "model_sha256": "other weights",

@@ -174,8 +174,7 @@ def draw(answers: list[Answer], path: Path) -> None:
     """Writes a sheet of the first plots.SHEET photographs with their likeliest class, as PNG."""
     drawn = {each.photo: each.predictions.pixels for each in answers if each.predictions.pixels is not None}
     captions = [
-        f"{console.printable(each.photo.name)}\n{each.predictions.answer} "
-        f"{100 * each.predictions[0].probability:.0f} %"
+        f"{console.printable(each.photo.name)}\n{each.predictions.answer} {100 * each.predictions[0].probability:.0f} %"
         for each in answers[: len(drawn)]
     ]
     with console.doing("drawing the picture"):

@@ -49,7 +49,7 @@ class Predictor:
 
     @property
     def threshold(self) -> float | None:
-        """The largest probability below which the answer is "not sure". None means that every photograph is answered."""
+        """The largest probability below which the answer is "not sure". None means none."""
         return None if self.card.threshold is None else self.card.threshold["value"]
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""The threshold for "not sure": the table of the calibration, `export --min_precision`, and the answers of `predict`."""
+"""The threshold for "not sure": the calibration's table, `export --min_precision`, and the answers of `predict`."""
 
 from __future__ import annotations
 
