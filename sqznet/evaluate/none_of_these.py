@@ -67,6 +67,7 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
     hits = own.predicted == np.concatenate(true)
     measured, threshold, share = figures(own, foreign, predictor.threshold)
     gain = better(own, foreign)
+    rows_by_threshold = by_threshold(own, foreign, hits)
     content = {
         "model": remote.published(predictor.path),
         "data": remote.published(manifest.folder),
@@ -79,7 +80,7 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
         "own_answered": share,
         "scores": measured,
         "energy_minus_max_probability": gain,
-        "by_threshold": by_threshold(own, foreign, hits),
+        "by_threshold": rows_by_threshold,
     }
     is_run = (predictor.path / run_folder.CONFIG).is_file()
     stem = out / f"foreign-{split if is_run else f'{split}-{predictor.path.name}'}"
@@ -87,7 +88,7 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
     picture = stem.with_name(f"{stem.name}.png")
     with console.doing("drawing the answered shares"):
         title = f"{predictor.path.name}: {own.n:,} records of {split}, {foreign.n:,} foreign photographs"
-        plots.answered(content["by_threshold"], threshold, picture, title)
+        plots.answered(rows_by_threshold, threshold, picture, title)
     rows = [
         [NAMES[name], *(shown(each[key]) for key in ("auroc", "fpr", "answered"))] for name, each in measured.items()
     ]
@@ -192,8 +193,11 @@ def figures(own: Scored, foreign: Scored, threshold: float | None) -> tuple[dict
 
     found = {}
     for name, scores in own.scores.items():
-        measures = {"auroc": detection.auroc, "fpr": detection.fpr_at_tpr}
-        measures["answered"] = at_threshold if name == PROBABILITY else at_share
+        measures: dict[str, detection.Measure] = {
+            "auroc": detection.auroc,
+            "fpr": detection.fpr_at_tpr,
+            "answered": at_threshold if name == PROBABILITY else at_share,
+        }
         both = scores, foreign.scores[name]
         found[name] = {key: _as_dict(detection.measured(each, *both)) for key, each in measures.items()}
     return found, used, share

@@ -153,7 +153,8 @@ def answered_text(manifest: dict[str, Any]) -> str:
         return f"{text} These files answer every photograph: they were exported without --min_precision."
     return (
         f'{text} These files answer "not sure" below {chosen["value"]:g}, the lowest threshold of the table at which '
-        f"at least {100 * chosen['min_precision']:g} % of the answers are right. On other photographs, this share differs."
+        f"at least {100 * chosen['min_precision']:g} % of the answers are right. On other photographs, this share "
+        "differs."
     )
 
 

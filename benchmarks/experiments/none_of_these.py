@@ -1,0 +1,146 @@
+"""Measures how well scores tell photographs of a network's classes (own) from those of other classes (foreign).
+
+  python -m benchmarks.experiments.none_of_these --model=runs/NAME --data=data/seven --foreign=photos/three
+
+The seed splits val into two halves. On the first half, the temperature is fitted, and each score gets the threshold
+that 95 % of the own photographs reach. The table shows the second half and all foreign photographs: the own photographs
+that are answered, the foreign photographs that get the answer "not sure" at this threshold, the AUROC, and the foreign
+photographs that get "not sure" at the threshold that 95 % of the second half reach. Intervals are 95 % bootstrap
+intervals with a fixed seed.
+
+Outputs of the network that are no class of --data, such as a class "other", count as "not sure": a photograph is
+answered by the largest score of an own class.
+
+Scores: the largest probability; the energy (Liu et al. 2020); the largest logit (Hendrycks et al. 2022); the negative
+entropy; the cosine to the 10th nearest of 3,000 train photographs, in the pooled features of fire9 (Sun et al. 2022);
+and the sum of this cosine and the largest logit, each divided by its standard deviation on the first half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sqznet.core import cli, console, detection, probabilities, startup
+from sqznet.data import manifest as manifests
+from sqznet.predict import inference
+
+NEIGHBOUR, TRAIN_RECORDS = 10, 3000
+Arrays = tuple[np.ndarray, np.ndarray]  # logits (n, classes) and features (n, 512)
+
+
+def main() -> int:
+    parser = cli.parser("benchmarks.experiments.none_of_these", __doc__)
+    parser.add_argument("--model", type=Path, required=True, help="run folder or .keras file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards with the own classes")
+    parser.add_argument("--foreign", type=Path, required=True, help="folder of photographs of other classes")
+    parser.add_argument("--seed", type=int, default=0, help="of the two halves")
+    args = parser.parse_args()
+    startup.load_tensorflow()
+    import keras
+
+    from sqznet.data import pipeline
+    from sqznet.evaluate import none_of_these
+
+    predictor = inference.load(args.model)
+    model, card = inference.load_keras(args.model)
+    pooled = keras.layers.GlobalAveragePooling2D()(model.get_layer("fire9").output)
+    network = keras.Model(model.input, [model.output, pooled])
+    manifest = manifests.load(args.data)
+    outputs = predictor.outputs_of(manifest.classes, args.data)
+
+    def run(batches: Iterator[np.ndarray]) -> Arrays:
+        found = [[each.numpy() for each in network(images, training=False)] for images in batches]
+        logits, features = (np.concatenate(each) for each in zip(*found, strict=True))
+        return logits.astype(np.float64), features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    labels: list[np.ndarray] = []
+
+    def own(split: str, records: int | None) -> Iterator[np.ndarray]:
+        labels.clear()
+        for images, some in pipeline.examples(manifest, split, card.preprocessing, records, 64):
+            labels.append(outputs[some])
+            yield images
+
+    train = run(own("train", TRAIN_RECORDS))[1]
+    val = run(own("val", None))
+    true = np.concatenate(labels)
+    foreign = run(none_of_these.foreign_images(predictor, args.foreign))
+    order = np.random.default_rng(args.seed).permutation(len(true))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    temperature = probabilities.fit_temperature(val[0][first], true[first])
+    top1 = float((val[0][second].argmax(axis=1) == true[second]).mean())
+    rows = []
+    for name, score in scores(temperature, outputs, train, (val[0][first], val[1][first])).items():
+        fitted, held_out, others = (score(*each) for each in (_at(val, first), _at(val, second), foreign))
+        rows.append([name, *_figures(fitted, held_out, others)])
+    columns = ["score", "own answered", "foreign not sure", "AUROC", "foreign not sure at 95 % of own"]
+    sizes = f"{len(first):,} for the fit, {len(second):,} own and {len(foreign[0]):,} foreign photographs for the table"
+    console.table(columns, rows, title=f"temperature {temperature:.3f}, top-1 {console.percent(top1)}; {sizes}")
+    return 0
+
+
+def _at(arrays: Arrays, places: np.ndarray) -> Arrays:
+    return arrays[0][places], arrays[1][places]
+
+
+def scores(
+    temperature: float, own: np.ndarray, train: np.ndarray, fitted: Arrays
+) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """Returns functions from logits and features to a score, (n,), by name.
+
+    Args:
+        own: the outputs of the own classes.
+        train: the features of train photographs.
+        fitted: the arrays of the first half of val.
+    """
+
+    def shares(logits: np.ndarray) -> np.ndarray:
+        return probabilities.softmax(logits / temperature)[:, own].astype(np.float64)
+
+    def entropy(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
+        values = np.maximum(shares(logits), 1e-12)
+        return (values * np.log(values)).sum(axis=1)
+
+    def nearest(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
+        return np.sort(features @ train.T, axis=1)[:, -NEIGHBOUR]
+
+    def largest(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
+        return logits[:, own].max(axis=1)
+
+    scales = [float(each(*fitted).std()) for each in (nearest, largest)]
+    return {
+        "largest probability": lambda logits, features: shares(logits).max(axis=1),
+        "energy": lambda logits, features: detection.energy(logits[:, own] / temperature),
+        "largest logit": largest,
+        "entropy": entropy,
+        "nearest train photographs": nearest,
+        "nearest + largest logit": lambda *each: nearest(*each) / scales[0] + largest(*each) / scales[1],
+    }
+
+
+def _figures(fitted: np.ndarray, own: np.ndarray, foreign: np.ndarray) -> list[str]:
+    """Returns the cells of a score's line."""
+    threshold = detection.threshold_at(fitted, detection.TPR)
+
+    def not_sure(own: np.ndarray, foreign: np.ndarray) -> float:
+        return float((foreign < threshold).mean())
+
+    def answered(own: np.ndarray, foreign: np.ndarray) -> float:
+        return float((own >= threshold).mean())
+
+    def not_sure_at_tpr(own: np.ndarray, foreign: np.ndarray) -> float:
+        return 1 - detection.fpr_at_tpr(own, foreign)
+
+    measures = (answered, not_sure, detection.auroc, not_sure_at_tpr)
+    found = [detection.measured(measure, own, foreign) for measure in measures]
+    return [
+        f"{100 * each.value:.1f} % ({100 * each.interval_95[0]:.1f} to {100 * each.interval_95[1]:.1f})"
+        for each in found
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main)
