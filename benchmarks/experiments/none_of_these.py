@@ -13,7 +13,7 @@ answered by the largest score of an own class.
 
 Scores: the largest probability; the energy (Liu et al. 2020); the largest logit (Hendrycks et al. 2022); the negative
 entropy; the cosine to the 10th nearest of 3,000 train photographs, in the pooled features of fire9 (Sun et al. 2022);
-and the sum of this cosine and the largest logit, each divided by its standard deviation on the first half.
+and ViM (Wang et al. 2022), the energy minus the scaled part of these features outside their 256 principal directions.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
     def run(batches: Iterator[np.ndarray]) -> Arrays:
         found = [[each.numpy() for each in network(images, training=False)] for images in batches]
         logits, features = (np.concatenate(each) for each in zip(*found, strict=True))
-        return logits.astype(np.float64), features / np.linalg.norm(features, axis=1, keepdims=True)
+        return logits.astype(np.float64), features.astype(np.float64)
 
     labels: list[np.ndarray] = []
 
@@ -64,7 +64,7 @@ def main() -> int:
             labels.append(outputs[some])
             yield images
 
-    train = run(own("train", TRAIN_RECORDS))[1]
+    train = run(own("train", TRAIN_RECORDS))
     val = run(own("val", None))
     true = np.concatenate(labels)
     foreign = run(none_of_these.foreign_images(predictor, args.foreign))
@@ -73,7 +73,7 @@ def main() -> int:
     temperature = probabilities.fit_temperature(val[0][first], true[first])
     top1 = float((val[0][second].argmax(axis=1) == true[second]).mean())
     rows = []
-    for name, score in scores(temperature, outputs, train, (val[0][first], val[1][first])).items():
+    for name, score in scores(temperature, outputs, train).items():
         fitted, held_out, others = (score(*each) for each in (_at(val, first), _at(val, second), foreign))
         rows.append([name, *_figures(fitted, held_out, others)])
     columns = ["score", "own answered", "foreign not sure", "AUROC", "foreign not sure at 95 % of own"]
@@ -87,15 +87,17 @@ def _at(arrays: Arrays, places: np.ndarray) -> Arrays:
 
 
 def scores(
-    temperature: float, own: np.ndarray, train: np.ndarray, fitted: Arrays
+    temperature: float, own: np.ndarray, train: Arrays
 ) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
     """Returns functions from logits and features to a score, (n,), by name.
 
     Args:
         own: the outputs of the own classes.
-        train: the features of train photographs.
-        fitted: the arrays of the first half of val.
+        train: the logits and features of train photographs.
     """
+    train_directions = _unit(train[1])
+    centre = train[1].mean(axis=0)
+    outside = np.linalg.eigh(np.cov((train[1] - centre).T))[1][:, : train[1].shape[1] // 2]  # smallest variances
 
     def shares(logits: np.ndarray) -> np.ndarray:
         return probabilities.softmax(logits / temperature)[:, own].astype(np.float64)
@@ -105,20 +107,27 @@ def scores(
         return (values * np.log(values)).sum(axis=1)
 
     def nearest(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
-        return np.sort(features @ train.T, axis=1)[:, -NEIGHBOUR]
+        return np.sort(_unit(features) @ train_directions.T, axis=1)[:, -NEIGHBOUR]
 
     def largest(logits: np.ndarray, features: np.ndarray) -> np.ndarray:
         return logits[:, own].max(axis=1)
 
-    scales = [float(each(*fitted).std()) for each in (nearest, largest)]
+    def residual(features: np.ndarray) -> np.ndarray:
+        return np.linalg.norm((features - centre) @ outside, axis=1)
+
+    scale = largest(*train).mean() / residual(train[1]).mean()
     return {
         "largest probability": lambda logits, features: shares(logits).max(axis=1),
         "energy": lambda logits, features: detection.energy(logits[:, own] / temperature),
         "largest logit": largest,
         "entropy": entropy,
         "nearest train photographs": nearest,
-        "nearest + largest logit": lambda *each: nearest(*each) / scales[0] + largest(*each) / scales[1],
+        "ViM": lambda logits, features: detection.energy(logits[:, own]) - scale * residual(features),
     }
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def _figures(fitted: np.ndarray, own: np.ndarray, foreign: np.ndarray) -> list[str]:
