@@ -61,8 +61,9 @@ test test-all test-part: install
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(SELECT)
 
 # In one process: the tests share one installed environment of 3 GB.
+test-wheel: SELECT ?= -m wheel
 test-wheel: install
-	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+	$(BIN)/python -m pytest $(SELECT) tests/test_wheel.py
 
 test-pythons:
 	@for version in $(PYTHONS); do \

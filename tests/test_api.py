@@ -172,6 +172,7 @@ def test_squeezenet_with_imagenet_weights_computes_what_load_does(photo):
     np.testing.assert_allclose(built(pixels), loaded.probabilities(pixels), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_that_keras_has_trained_is_evaluated_saved_and_exported(shard_set, tmp_path):
     network = sqznet.SqueezeNet("v1.1", weights=None, classes=3, image_size=32)
     network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -211,6 +212,7 @@ def test_a_head_that_is_not_squeezenets_is_refused():
         sqznet.Classifier.from_keras(sqznet.SqueezeNet(weights=None, classes=4), **CARD)
 
 
+@pytest.mark.slow
 def test_fit_trains_calls_callbacks_and_returns_the_best_network(shard_set, tmp_path):
     calls = []
 
@@ -237,6 +239,7 @@ def test_fit_trains_calls_callbacks_and_returns_the_best_network(shard_set, tmp_
     assert np.random.get_state()[1].tolist() == before, "the caller's random generator was changed"
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_is_saved_and_resumed(shard_set, tmp_path):
     class StopsAfterOne(sqznet.Callback):
         def on_epoch_end(self, run, line):

@@ -55,12 +55,14 @@ def run_example(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return run
 
 
+@pytest.mark.slow
 def test_keras_fit_trains_evaluates_and_saves(run_example, weights, capsys):
     run_example("keras_fit.py", "--size=64", "--epochs=1", f"--weights={weights if PUBLISHED.is_file() else ''}")
     assert "rank-1 (top-1)" in capsys.readouterr().out
     assert sqznet.load("mine.keras").classes == ("ball", "house", "star")
 
 
+@pytest.mark.slow
 def test_a_custom_loop_lowers_the_loss(run_example, weights, capsys):
     run_example("custom_loop.py", "--size=64", f"--weights={weights if PUBLISHED.is_file() else ''}")
     said = capsys.readouterr().out

@@ -217,6 +217,7 @@ def test_the_section_in_python_of_the_readme_runs(installed, run):
     assert (alone.work / "export/artifacts/mine/model_int8.tflite").is_file()
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_to_the_exported_file(installed, monkeypatch):
     installed.run("pip", "install", "--quiet", f"--constraint={CONSTRAINTS}", "ipykernel")
     monkeypatch.delenv("PYTHONPATH", raising=False)

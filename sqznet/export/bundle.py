@@ -366,6 +366,11 @@ def _accuracy(score: metrics.Score) -> dict[str, Any]:
         "top1_interval_95": score.top1_interval,
         "top5": score.top5,
         "top5_interval_95": score.top5_interval,
+        "ece": score.ece,
+        "nll": score.nll,
+        "brier": score.brier,
+        "balanced_accuracy": (macro := score.by_class.macro())["balanced_accuracy"],
+        "macro_f1": macro["macro_f1"],
     }
 
 
@@ -389,6 +394,7 @@ def _write_descriptions(
         "data": remote.published(against.data),
         "split": against.split,
         **_accuracy(against.score),
+        "reliability": against.score.reliability,
         **against.coverage.to_dict(),
     }
     card.write(folder, manifest, names, reference)

@@ -41,6 +41,8 @@ def write(folder: Path, manifest: dict[str, Any], labels: tuple[str, ...], refer
         ],
         accuracy=[[name, formatting.accuracy(reference, key)] for name, key in names.items()],
         by_file=[_line(name, entry) for name, entry in entries],
+        quality=[["Keras model", *formatting.quality(reference)]]
+        + [[f"`{name}`", *formatting.quality(entry["proof"])] for name, entry in entries],
         ports=[[f"`{name}`", *formatting.ports(name, entry)[1:]] for name, entry in entries],
     )
     files.write_text(folder / FILE, content)

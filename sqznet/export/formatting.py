@@ -17,6 +17,7 @@ QUANTIZATION_NAMES = {
     "dynamic": "int8 weights",
     "int8": "int8 weights and activations",
 }
+QUALITY = ["ECE", "NLL", "Brier score", "balanced accuracy", "macro F1"]
 PORTS = ["file", "format", "input", "output", "probability"]
 ANSWERED = ["threshold", "answered", "accuracy of the answered (records; 95 % interval)"]
 NONE_STATED = "none stated"  # the licence in the catalogue of weights whose authors name none
@@ -77,6 +78,26 @@ def points(value: float, interval: tuple[float, float]) -> str:
 def points_of(value: float) -> str:
     text = f"{100 * value:.2f}"
     return "0.00" if text == "-0.00" else text
+
+
+def quality(score: dict[str, Any]) -> list[str]:
+    """Returns a line of the table QUALITY."""
+    averages = (f"{100 * score[name]:.2f} %" for name in ("balanced_accuracy", "macro_f1"))
+    return [f"{100 * score['ece']:.2f} %", f"{score['nll']:.4f}", f"{score['brier']:.4f}", *averages]
+
+
+def temperature(manifest: dict[str, Any]) -> str:
+    """Says whether the probabilities were calibrated, and on what."""
+    fitted = manifest.get("temperature")
+    if fitted is None:
+        return "The probabilities are those of the network. They were not calibrated."
+    text = (
+        f"The probabilities were calibrated: every file divides its logits by the temperature {fitted['value']:.4f}, "
+        f"which was fitted on {fitted['records']:,} records of {fitted['split']}."
+    )
+    if any(entry["proof"].get("records_sha256") == fitted["records_sha256"] for entry in manifest["files"].values()):
+        text += " The accuracy was measured on the same records: on other records the calibration error may be higher."
+    return text
 
 
 def shape(sizes: list[int | None]) -> str:

@@ -24,9 +24,8 @@ OTHERS = ("report.html", card.FILE, check.LABELS, check.MANIFEST)
 OTHERS_WITH_PROGRAMS = (readme.FILE, readme.LICENCE)  # earlier versions wrote neither these nor programs
 OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
 COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
-REPORT = re.compile(
-    r"(evaluation|foreign)-.+\.json|(confusion|reliability|mistakes|foreign)-.+\.png"
-)  # files that `evaluate` writes beside a model
+# `evaluate` writes them.
+REPORT = re.compile(r"(evaluation|foreign)-.+\.json|(confusion|reliability|mistakes|foreign)-.+\.png")
 SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
     "model_sha256": "other weights",
@@ -97,8 +96,10 @@ class OlderBundle:
             if self.manifest.get(key) != model.get(key):
                 return f"it was exported with {called}"
         result = entry.get("proof", {})
-        if any(result.get(key) != compared_on[key] for key in SAME_RECORDS) or "changed_answers" not in result:
+        if any(result.get(key) != compared_on[key] for key in SAME_RECORDS):
             return f"it was compared on other records: {result.get('n')} of {result.get('split')}"
+        if "ece" not in result:
+            return "it was exported with an earlier version of sqznet, which did not measure its calibration error"
         if entry["quantize"] == "int8" and model["calibration"] not in (None, self.manifest["calibration"]):
             return "it was calibrated on other records"
         if files.sha256_below(self.folder / name) != entry["sha256"]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sqznet.core import files, sizes
+from sqznet.core import files, metrics, sizes
+from sqznet.core.probabilities import Bin
 from sqznet.export import advice, by_class, charts, formatting, rendering, samples, transfer
 
 FILE = "report.html"
@@ -34,7 +35,8 @@ def write(
         manifest: the content of manifest.json.
         labels: the classes in words, in the order of the outputs.
         budget: maximum bytes of a file.
-        reference: the Keras model's accuracy on the records that all files were compared on.
+        reference: the Keras model's accuracy on the records that all files were compared on, with the bins of its
+            reliability diagram.
         confusion: confusion matrix of the Keras model on these records: rows true, columns predicted, (classes,
             classes).
         curve: a PNG of the training, if there is one.
@@ -66,6 +68,8 @@ def write(
             (name, each["top1"], each["top1_interval_95"], formatting.accuracy(each, "top1")) for name, each in scores
         ],
         accuracy_rows=[_comparison(name, entry["proof"])[: 5 if len(labels) > 5 else 4] for name, entry in entries],
+        bins=[_of_bin(each) for each in reference["reliability"]],
+        quality_rows=[[name, *formatting.quality(score)] for name, score in scores],
         map_rows=[_of_map(name, entry) for name, entry in entries if "class_map" in entry],
         curve=base64.b64encode(curve.read_bytes()).decode() if curve else None,
         ports=[formatting.ports(name, entry) for name, entry in entries],
@@ -83,6 +87,11 @@ def _comparison(name: str, result: dict[str, Any]) -> list[str]:
         f"{result['largest_difference']:.1e}",
         formatting.accuracy(result, "top5"),
     ]
+
+
+def _of_bin(each: Bin) -> tuple[float, float, tuple[float, float]]:
+    """Returns confidence, accuracy and the 95 % interval of the accuracy of a bin."""
+    return each.confidence, each.accuracy, metrics.wilson_interval(round(each.accuracy * each.n), each.n)
 
 
 def _of_map(name: str, entry: dict[str, Any]) -> list[str]:

@@ -135,7 +135,7 @@ class _Comparison:
     def __init__(self, path: Path, quantize: str, classes: int, split: str) -> None:
         self.path, self.quantize, self.split = path, quantize, split
         self.predictor = inference.load(path)
-        self.tally = metrics.Tally(classes)
+        self.tally = metrics.Tally(classes, getattr(self.predictor.runtime, "step", 0.0))
         self.difference, self.records = 0.0, 0
         self.changed: Counter[tuple[int, int]] = Counter()
         grid = self.predictor.runtime.grid

@@ -70,6 +70,7 @@ def test_calibration_lowers_the_loss_and_keeps_every_top1(run, shard_set):
     np.testing.assert_array_equal(after.hits, before.hits)
 
 
+@pytest.mark.slow
 def test_exported_files_give_the_calibrated_probabilities(run, shard_set, tmp_path):
     uncalibrated = inference.load(run)
     set_temperature(run)

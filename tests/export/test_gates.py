@@ -284,7 +284,8 @@ def test_a_bundle_with_foreign_files_is_not_replaced(bundle, trained_run, shard_
 def test_all_files_of_an_export_are_recognized(bundle, tmp_path):
     """So are reports of `evaluate`, and the files that a killed export left."""
     out = shutil.copytree(bundle, tmp_path / "out")
-    for name in ("evaluation-val-model.onnx-as-tflite.json", "confusion-val.png", ".tmp-0123-report.html"):
+    written = [f"{kind}-val-model.onnx.png" for kind in ("confusion", "reliability", "mistakes")]
+    for name in ("evaluation-val-model.onnx-as-tflite.json", *written, ".tmp-0123-report.html"):
         (out / name).write_text("")
     assert set(previous.find(out).models) == set(check.load(bundle)["files"])
 
@@ -403,9 +404,13 @@ def as_if(out: Path, change) -> None:
             lambda content: [each["proof"].update(n=7) for each in content["files"].values()],
             "it was compared on other records: 7 of val",
         ),
+        (
+            lambda content: [each["proof"].pop("ece") for each in content["files"].values()],
+            "it was exported with an earlier version of sqznet, which did not measure its calibration error",
+        ),
         (lambda content: content["files"]["model.tflite"].update(sha256="0"), "it was changed or damaged"),
     ],
-    ids=["weights", "version", "preprocessing", "records", "damaged"],
+    ids=["weights", "version", "preprocessing", "records", "no calibration error", "damaged"],
 )
 def test_files_of_another_model_are_not_removed_without_replace(bundle, trained_run, shard_set, tmp_path, change, why):
     out = shutil.copytree(bundle, tmp_path / "out")

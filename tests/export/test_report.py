@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from sqznet.core import metrics
+from sqznet.core.probabilities import Bin
 from sqznet.export import advice, card, charts, formatting, report
 from sqznet.weights.catalogue import CATALOGUE
 
@@ -25,6 +26,12 @@ REFERENCE = {
     "top1_interval_95": (0.88, 0.92),
     "top5": 0.99,
     "top5_interval_95": (0.98, 0.995),
+    "ece": 0.0345,
+    "nll": 0.4321,
+    "brier": 0.1234,
+    "balanced_accuracy": 0.8642,
+    "macro_f1": 0.8531,
+    "reliability": [Bin(617, 0.75, 0.7), Bin(617, 0.95, 0.9)],
 }
 NOTHING_CHANGED = {"records": 0, "pairs": 0, "most_frequent": []}
 CHANGES = {
@@ -292,6 +299,26 @@ def test_classes_without_confusions_are_reported_as_such(folder):
     report.write(folder, MANIFEST, tuple(map(str, range(50))), BUDGET, REFERENCE, np.diag(np.full(50, 3)))
     text = Words((folder / report.FILE).read_text()).text
     assert "No two classes are confused." in text and "No class has 10 records or more" in text
+
+
+def test_the_report_and_the_card_have_the_measures_of_the_probabilities(folder):
+    measures = ["3.45 %", "0.4321", "0.1234", "86.42 %", "85.31 %"]
+    assert " | ".join(["Keras model", *measures]) in write_card(folder)
+    content = write_report(folder)
+    assert "".join(f"<td>{each}</td>" for each in ["Keras model", *measures]) in content
+    dots = re.findall(r'<circle class="dot" cx="([\d.]+)" cy="([\d.]+)" r="5"/>', content)
+    assert dots == [("225.0", "90.0"), ("285.0", "30.0")]  # 300 pixels are 100 %, and y points down
+
+
+def test_the_report_and_the_card_say_whether_the_probabilities_were_calibrated(folder):
+    assert "They were not calibrated" in write_report(folder) and "They were not calibrated" in write_card(folder)
+    fitted = changed(temperature={"value": 1.25, "split": "val", "records": 1234, "records_sha256": "0" * 64})
+    for content in (write_report(folder, fitted), write_card(folder, fitted)):
+        assert "by the temperature 1.2500, which was fitted on 1,234 records of val" in content
+        assert "not calibrated" not in content and "on the same records: on other records" not in content
+    for each in fitted["files"].values():
+        each["proof"]["records_sha256"] = "0" * 64
+    assert "measured on the same records: on other records the calibration error may be" in write_card(folder, fitted)
 
 
 def test_the_curve_of_the_run_is_in_the_report(folder):

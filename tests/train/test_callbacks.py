@@ -29,6 +29,7 @@ def test_tensorboard_gets_the_metrics_of_each_epoch(trained_run):
     assert found["val_top1"] == found["train_loss"] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_mlflow_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs the package mlflow-skinny")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a database needs more packages
@@ -43,6 +44,7 @@ def test_mlflow_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path, mon
     ]
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_recipe_and_the_metrics_of_each_epoch(fit, tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="needs the package wandb")
     monkeypatch.chdir(tmp_path)
@@ -71,6 +73,7 @@ def test_a_missing_package_is_named_with_its_extra(name, package, monkeypatch):
         getattr(sqznet, name)()
 
 
+@pytest.mark.slow
 def test_a_callback_that_fails_ends_the_training_with_the_epoch_saved(fit, tmp_path):
     class Fails(sqznet.Callback):
         def on_epoch_end(self, run, line):

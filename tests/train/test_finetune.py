@@ -212,6 +212,7 @@ def test_an_activation_may_be_exchanged(imported, shard_set, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["activation"] == "elu"
 
 
+@pytest.mark.slow
 def test_frozen_modules_keep_every_bit_and_the_others_move(imported, shard_set, tmp_path):
     before = {f"{layer}/{name}": array for (layer, name), array in finetune.load(imported).arrays.items()}
     after = train_from(imported, shard_set, tmp_path / "run", freeze="until:fire8")
