@@ -8,8 +8,8 @@ that are answered, the foreign photographs that get the answer "not sure" at thi
 photographs that get "not sure" at the threshold that 95 % of the second half reach. Intervals are 95 % bootstrap
 intervals with a fixed seed.
 
-A second table shows `export --min_precision`: the threshold of the largest probability that the first half gives, and the
-answers on the second half and the foreign photographs. --picture draws them for all thresholds.
+A second table shows `export --min_precision`: the threshold of the largest probability that the first half gives, and
+the answers on the second half and the foreign photographs. --picture draws them for all thresholds.
 
 Outputs of the network that are no class of --data, such as a class "other", count as "not sure": a photograph is
 answered by the largest score of an own class.
