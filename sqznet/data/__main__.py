@@ -9,6 +9,11 @@
   python -m sqznet.data --source=folder:photos --out=data/shards --update
       rebuilds the set after photographs were added or removed
   python -m sqznet.data --verify --out=data/shards
+  python -m sqznet.data --report --out=data/shards
+      writes dataset.html: duplicates, leaks between splits, sizes, extremes (docs/dataset_check.md)
+  python -m sqznet.data --report --source=folder:photos --out=data/shards --predictions=val.npz
+      the same before a build; with the predictions of a model, also likely label errors
+  python -m sqznet.data --source=folder:photos --out=data/shards --exclude=data/shards/duplicates.csv
 
 Sources:
   folder:PATH    folders train/<class>/* and val/<class>/* (test/<class>/* too), or <class>/* alone, which are split by
@@ -56,6 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--runner", choices=("local", "beam"), default="local", help="beam: Apache Beam (pip install 'sqznet[beam]')")
     add("--beam_options", help="flags for Beam, in quotes; default: Beam's runner in this process")
     add("--update", action="store_true", help="rebuild the set in --out if its photographs or the options have changed")
+    add("--exclude", type=Path, help="leave out the photographs that this duplicates.csv or suspects.csv marks")
+    add("--report", action="store_true", help="check the photographs of --source, or of the set in --out")
+    add("--predictions", type=Path, action="append", help="with --report: a file of sqznet.evaluate --predictions")
     add("--verify", action="store_true", help="check the set in --out against its manifest")
     return parser
 
@@ -69,8 +77,12 @@ def main(argv: list[str] | None = None) -> int:
         summary.print_counts(build.verify(args.out))
         console.result(f"{args.out}: every byte and record is as the manifest says")
         return 0
+    if args.predictions and not args.report:
+        raise InputError("--predictions goes with --report")
+    if args.report:
+        return _report(args)
     if not args.source:
-        raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), or --verify")
+        raise InputError("give --source=folder:PATH (or ilsvrc:, tfds:, tfrecord:, synthetic), --verify or --report")
     if args.beam_options is not None and args.runner != "beam":
         raise InputError("--beam_options goes with --runner=beam")
     manifest = build.build(
@@ -82,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         blacklist=args.blacklist,
         label_offset=args.label_offset,
         test_files=args.test_files,
+        exclude=args.exclude,
         shard_records=args.shard_records,
         workers=args.workers,
         beam_flags=(args.beam_options or "") if args.runner == "beam" else None,
@@ -92,6 +105,33 @@ def main(argv: list[str] | None = None) -> int:
         console.next_step("sqznet.train", f"--data={args.out}", *_training_flags(args.source, manifest))
     else:
         console.next_step("sqznet.evaluate", "--model=MODEL", f"--data={args.out}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from sqznet.data import exclusion, predictions, sources
+    from sqznet.data import manifest as manifests
+    from sqznet.data.survey import photographs, report
+
+    found = [predictions.load(path) for path in args.predictions or []]
+    if args.source is None:
+        if args.exclude:
+            raise InputError("--exclude goes with --source: a built set keeps its records; build it again")
+        of: photographs.Photographs = photographs.Stored(manifests.load(args.out))
+    else:
+        with console.doing(f"listing {args.source}"):
+            source = sources.open_source(
+                args.source,
+                seed=args.seed,
+                holdout_per_class=args.holdout_per_class,
+                blacklist=args.blacklist,
+                label_offset=args.label_offset,
+                test_files=args.test_files,
+            )
+        if args.exclude:
+            source = exclusion.without(source, exclusion.read(args.exclude), args.exclude)
+        of = photographs.Listed(args.source, source)
+    report.report(of, args.out, found)
     return 0
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from sqznet.core import console, files, locks, startup, typed
 from sqznet.core.errors import CheckFailed, InputError, checking
-from sqznet.data import beam, build_pool, shards, sources, summary, update
+from sqznet.data import beam, build_pool, exclusion, shards, sources, summary, update
 from sqznet.data import manifest as manifests
 from sqznet.data.shard_plan import BuildOptions, PlannedShard, plan_shards
 from sqznet.data.sources import Source
@@ -34,6 +34,7 @@ def build(
     blacklist: bool = False,
     label_offset: int | None = None,
     test_files: str | None = None,
+    exclude: Path | None = None,
     shard_records: int | None = None,
     workers: int = 1,
     beam_flags: str | None = None,
@@ -46,6 +47,7 @@ def build(
 
     Args:
         seed, holdout_per_class, blacklist, label_offset, test_files: see `sources.open_source`.
+        exclude: a CSV file that marks photographs to leave out; see `exclusion`.
         shard_records: see `shard_plan.plan_shards`.
         workers: processes on this machine.
         beam_flags: flags for Apache Beam, which then writes the shards. None means that Beam is not used.
@@ -63,6 +65,12 @@ def build(
     }
     with console.doing(f"listing {spec}"):
         source = sources.open_source(spec, seed=seed, **listing)  # type: ignore[arg-type]
+    excluded = {}  # no entry without `exclude`, as in the manifests of earlier versions
+    if exclude is not None:
+        names = exclusion.read(exclude)
+        source = exclusion.without(source, names, exclude)
+        source.notes.append(f"{console.counted(len(names), 'photograph')} left out, as {exclude.name} says")
+        excluded = {"excluded": {"photographs": len(names), "sha256": exclusion.sha256(names)}}
     _require_text(out)
     identity = {
         "source": sources.published(spec),
@@ -74,6 +82,7 @@ def build(
             "short_side": options.short_side,
             "decoded": options.decoded,
             "shard_records": shard_records,
+            **excluded,
         },
         "listing_sha256": _listing_sha256(source),
     }
@@ -181,7 +190,7 @@ def _claim(out: Path, identity: dict[str, Any], replace: bool) -> None:
             files.remove(each)
     elif found is not None:
         _require_same(out, found, identity)
-    elif any(each.name not in (".build", manifests.LOCK) for each in out.iterdir()):
+    elif any(each.name not in (".build", manifests.LOCK, *manifests.REPORTS) for each in out.iterdir()):
         raise InputError(f"{out} is not empty and not an unfinished build; choose another --out")
     if restart or found is None:
         files.write_json(path, identity)
@@ -222,10 +231,30 @@ def _finish(out: Path, source: Source, spec: str, identity: dict[str, Any], desc
             ],
             "rejected": len(rejects),
             "colours": dict(sorted(colours.items())),
-            "notes": [sources.with_relative_paths(note, spec) for note in source.notes],
+            "notes": [sources.with_relative_paths(note, spec) for note in source.notes] + _leaks(described),
         },
     )
     files.remove(out / ".build")
+
+
+def _leaks(described: list[dict[str, Any]]) -> list[str]:
+    """Returns a note if photographs of train are also in val or test, with the same bytes. The note is one line."""
+    of: dict[str, set[str]] = {}
+    for each in described:
+        # A shard that an earlier version has finished has no digests.
+        of.setdefault(each["split"], set()).update(each.get("digests", ()))
+    both = {split: len(of["train"] & of[split]) for split in ("val", "test") if "train" in of and split in of} | {
+        "val and test": len(of["val"] & of["test"]) if {"val", "test"} <= set(of) else 0
+    }
+    shared = [
+        f"{console.counted(count, 'photograph')} of {'train' if split in of else 'val'} "
+        f"{'is' if count == 1 else 'are'} in {split if split in of else 'test'} too"
+        for split, count in both.items()
+        if count
+    ]
+    if not shared:
+        return []
+    return [f"{', '.join(shared)}, with the same bytes: python -m sqznet.data --report lists them"]
 
 
 def _require_usable(out: Path, source: Source, splits: dict[str, Any], described: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from sqznet.core.errors import InputError
 
 FILE = "manifest.json"
 LOCK = ".lock"  # held while a set is built; inside the folder, because containers may share nothing else
+REPORTS = ("dataset.html", "duplicates.csv", "suspects.csv")  # files of `survey.report` that a set may contain
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,8 +28,8 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
 
     Returns:
         The description for the manifest: file, split, records, bytes, sha256, per_class (records by label),
-        sum_of_means (R, G, B: sum of the images' channel means), colours (records by colour conversion) and rejects
-        ([key, reason] pairs).
+        sum_of_means (R, G, B: sum of the images' channel means), colours (records by colour conversion), digests (of
+        the photographs, to find duplicates) and rejects ([key, reason] pairs).
 
     Raises:
         InputError: an image was rejected and options.strict is set.
@@ -36,6 +37,7 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
     per_class: Counter[int] = Counter()
     colours: Counter[str] = Counter()
     rejects: list[tuple[str, str]] = []
+    digests: list[str] = []
     sum_of_means = np.zeros(3)
     with files.replacing(folder / shard.file) as path:
         with tf.io.TFRecordWriter(str(path)) as writer:
@@ -58,6 +60,7 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
                 writer.write(record)
                 per_class[photo.label] += 1
                 colours[photograph.colours] += 1
+                digests.append(hashlib.blake2b(photograph.content, digest_size=8).hexdigest())
                 sum_of_means += means
         description = {
             "file": shard.file,
@@ -68,6 +71,7 @@ def write(source: Source, shard: PlannedShard, folder: Path, options: BuildOptio
             "per_class": {str(label): count for label, count in sorted(per_class.items())},
             "sum_of_means": sum_of_means.tolist(),
             "colours": dict(sorted(colours.items())),
+            "digests": digests,
             "rejects": rejects,
         }
         # The description is written before the shard itself, so that each complete shard has a description.

@@ -13,6 +13,8 @@
       also the points of accuracy lost against a second model, paired on the same records
   python -m sqznet.evaluate --model=runs/NAME --calibrate --split=test
       first fits a temperature on val and stores it in runs/NAME/best.keras (docs/probabilities.md)
+  python -m sqznet.evaluate --model=runs/NAME --split=val --predictions=val.npz
+      also writes the probabilities of every record, with which data --report finds label errors
   python -m sqznet.evaluate --model=runs/NAME --foreign=folder:others
       how often the model answers for photographs of none of its classes (docs/not_sure.md)
 
@@ -52,6 +54,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="first fit one temperature on val and store it in the model's .keras file",
     )
     parser.add_argument(
+        "--predictions",
+        type=Path,
+        help="also write the probabilities of every record to this .npz file, for data --report",
+    )
+    parser.add_argument(
         "--foreign",
         metavar="SOURCE",
         help="instead measure how often the model answers for these photographs of none of its classes: a folder, "
@@ -70,10 +77,10 @@ def main(argv: list[str] | None = None) -> int:
             f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
             f"{' and '.join(geometry.as_flags(given))}, or --resize_as"
         )
-    if args.foreign and (args.against or args.resize_as):
+    others = [name for name in ("against", "resize_as", "predictions") if getattr(args, name)]
+    if args.foreign and others:
         raise InputError(
-            "--foreign compares photographs of the classes with others: leave out "
-            f"{'--against' if args.against else '--resize_as'}, or --foreign"
+            f"--foreign compares photographs of the classes with others: leave out --{others[0]}, or --foreign"
         )
     if args.calibrate and (args.resize_as or given):
         raise InputError(
@@ -92,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     files.check_folder(out)
     startup.load_tensorflow()
     from sqznet.data import manifest as manifests
-    from sqznet.evaluate import accuracy_report, scoring, temperature
+    from sqznet.evaluate import accuracy_report, predicted, scoring, temperature
 
     if args.calibrate:
         file = temperature.file_of(path)
@@ -114,7 +121,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.resize_as:
         predictor = scoring.resizing_as(predictor, args.resize_as)
     mistakes = scoring.Mistakes(accuracy_report.MISTAKES_SHOWN)
-    score = scoring.evaluate(predictor, manifest, split, mistakes)
+    kept: list | None = [] if args.predictions else None
+    score = scoring.evaluate(predictor, manifest, split, mistakes, kept)
+    if kept is not None:
+        predicted.write(args.predictions, kept, manifest, split, predictor.card)
     loss = scoring.Loss.of(score, other, scoring.evaluate(other, manifest, split)) if other else None
     accuracy_report.report(score, predictor, manifest, split, out, args.resize_as, loss, mistakes.kept)
     if is_run:

@@ -1,7 +1,4 @@
-"""Renders the Jinja2 templates of templates/: the report, the model card and the constants for apps.
-
-Values in HTML templates are escaped. A value that a template needs and does not get is an error.
-"""
+"""Renders the templates of export/templates: the report, the model card and the constants for apps."""
 
 from __future__ import annotations
 
@@ -10,27 +7,17 @@ from typing import Any
 
 import jinja2
 
-from sqznet.core import sizes
+from sqznet.core import rendering
 from sqznet.export import formatting
 
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sqznet.export"),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = rendering.environment("sqznet.export")
     environment.filters |= {
         "counted": formatting.counted,
-        "fixed": lambda value, digits: f"{value:.{digits}f}",
         "markdown": formatting.markdown,
         "points": formatting.points_of,
-        "size": sizes.describe,
-        "thousands": "{:,}".format,
         "yaml": formatting.yaml,
     }
     return environment

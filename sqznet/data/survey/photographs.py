@@ -1,0 +1,286 @@
+"""Reads every photograph of a source or of a built set once, and measures it: size, brightness, sharpness, hashes."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import hashlib
+import io
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from sqznet.core import console, startup
+from sqznet.core.errors import InputError, Reject
+from sqznet.data import records
+from sqznet.data.manifest import SPLITS, Manifest
+from sqznet.data.sources import Photo, Source
+from sqznet.images import decode
+
+THUMBNAIL = 64  # side of the grey thumbnails in pixels
+MEASURED = 256  # longest side in pixels at which sharpness is measured
+# Each photograph has a hash for each of these crops, plain and mirrored, and the first one is that of the whole
+# photograph. A crop is: share of the side, left and top as shares of the cut margin.
+CROPS = ((1.0, 0, 0), (0.95, 0.5, 0.5), (0.95, 0, 0), (0.95, 0, 1), (0.95, 1, 0), (0.95, 1, 1), (0.9, 0.5, 0.5))
+VARIANTS = 2 * len(CROPS)
+_WINDOW = 16  # photographs that are read ahead for each thread
+_LAPLACIAN_EDGE = 3  # a photograph with fewer pixels on a side has no Laplacian
+
+Content = bytes | np.ndarray | OSError  # encoded, or pixels of a `decoded` set, or the reason why it cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Names one photograph."""
+
+    split: str
+    label: int  # from 0
+    file: str  # path in the source, as in image/filename of a record
+
+
+class Photographs(ABC):
+    """All photographs of a source or of a built set, in a fixed order."""
+
+    where: str  # for messages
+    classes: tuple[str, ...]
+    total: int
+
+    @abstractmethod
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Named, Content]]:
+        """Yields number, name and content of each photograph, in order, or of the `chosen` numbers only."""
+
+
+class Listed(Photographs):
+    """The photographs of a source."""
+
+    def __init__(self, spec: str, source: Source) -> None:
+        self.where, self.classes, self._source = spec, tuple(source.classes), source
+        self._photos = [(split, photo) for split in SPLITS for photo in source.splits.get(split, [])]
+        self.total = len(self._photos)
+
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Named, Content]]:
+        numbers = range(self.total) if chosen is None else sorted(chosen)
+        contents = self._source.read([self._photos[number][1] for number in numbers])
+        for number, content in zip(numbers, contents, strict=True):
+            split, photo = self._photos[number]
+            yield number, _named(split, photo), content
+
+
+class Stored(Photographs):
+    """The records of a built set."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.where, self.classes, self._manifest = str(manifest.folder), manifest.classes, manifest
+        self.total = sum(shard.records for shard in manifest.shards)
+
+    def read(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Named, Content]]:
+        wanted = None if chosen is None else set(chosen)
+        number = -1
+        for shard in (each for split in self._manifest.splits for each in self._manifest.shards_of(split)):
+            if wanted is not None and wanted.isdisjoint(range(number + 1, number + 1 + shard.records)):
+                number += shard.records
+                continue
+            for features in records.read(shard.path):
+                number += 1
+                if wanted is None or number in wanted:
+                    yield number, *_of_record(shard.split, features, self._manifest.decoded)
+
+    def names(self, split: str) -> list[Named]:
+        """Returns the names of all records of a split, in order."""
+        return [
+            _of_record(split, features, self._manifest.decoded)[0]
+            for shard in self._manifest.shards_of(split)
+            for features in records.read(shard.path)
+        ]
+
+
+def _named(split: str, photo: Photo) -> Named:
+    return Named(split, photo.label, photo.filename)
+
+
+def _of_record(split: str, features, decoded: bool) -> tuple[Named, bytes | np.ndarray]:
+    def first(name: str, kind: str):
+        return getattr(features[name], kind).value[0]
+
+    content = first("image/encoded", "bytes_list")
+    # Shards of other builders may have no file name.
+    names = features["image/filename"].bytes_list.value
+    file = names[0].decode(errors="surrogateescape") if names else ""
+    named = Named(split, first("image/class/label", "int64_list"), file)
+    if not decoded:
+        return named, content
+    height, width = (first(f"image/{side}", "int64_list") for side in ("height", "width"))
+    return named, np.frombuffer(content, np.uint8).reshape(height, width, 3)
+
+
+@dataclass
+class Survey:
+    """The measures of all readable photographs. Row i of each array belongs to `names[i]`."""
+
+    photographs: Photographs
+    names: list[Named]
+    numbers: np.ndarray  # of each photograph in `photographs`, int64 (n,)
+    sizes: np.ndarray  # width and height in pixels, int32 (n, 2)
+    encoded_bytes: np.ndarray  # of the encoded photograph, int64 (n,)
+    brightness: np.ndarray  # mean grey, 0 to 255, float32 (n,)
+    sharpness: np.ndarray  # variance of the Laplacian (Pech-Pacheco et al. 2000), float32 (n,)
+    digests: list[bytes]  # BLAKE2b of the content, 16 bytes
+    hashes: np.ndarray  # perceptual hashes, uint64 (n, VARIANTS)
+    thumbnails: np.ndarray  # grey, uint8 (n, THUMBNAIL, THUMBNAIL)
+    unreadable: list[tuple[Named, str]] = field(default_factory=list)  # with the reason
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.photographs.classes
+
+    @property
+    def splits(self) -> list[str]:
+        present = {name.split for name in self.names}
+        return [split for split in SPLITS if split in present]
+
+
+def survey(photographs: Photographs) -> Survey:
+    """Measures every photograph, in threads. Memory: about 500 bytes for each photograph.
+
+    The thumbnails are in a temporary file, of 4 GB for a million photographs.
+
+    Raises:
+        InputError: no photograph can be read, or ImageHash is not installed.
+    """
+    _perceptual_hash()  # raises InputError before the work
+    n = photographs.total
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the array keeps it open
+    found = Survey(
+        photographs,
+        [],
+        np.zeros(n, np.int64),
+        np.zeros((n, 2), np.int32),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+        [],
+        np.zeros((n, VARIANTS), np.uint64),
+        np.memmap(file, np.uint8, "w+", shape=(max(1, n), THUMBNAIL, THUMBNAIL)),
+    )
+    for number, named, measures in _measured(photographs):
+        if isinstance(measures, Reject):
+            found.unreadable.append((named, str(measures)))
+            continue
+        row = len(found.names)
+        found.names.append(named)
+        found.numbers[row] = number
+        found.digests.append(measures.digest)
+        found.sizes[row], found.encoded_bytes[row] = measures.size, measures.encoded_bytes
+        found.brightness[row], found.sharpness[row] = measures.brightness, measures.sharpness
+        found.hashes[row], found.thumbnails[row] = measures.hashes, measures.thumbnail
+    rows = len(found.names)
+    if not rows:
+        raise InputError(f"{photographs.where}: no photograph can be read")
+    for name in ("numbers", "sizes", "encoded_bytes", "brightness", "sharpness", "hashes", "thumbnails"):
+        setattr(found, name, getattr(found, name)[:rows])
+    return found
+
+
+def _measured(photographs: Photographs) -> Iterator[tuple[int, Named, Measures | Reject]]:
+    workers = startup.cores()
+    waiting: collections.deque = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool, console.progress("images/s") as bar:
+        task = bar.add_task(f"reading {photographs.where}", total=photographs.total)
+
+        def next_done():
+            number, named, future = waiting.popleft()
+            bar.advance(task)
+            return number, named, future.result()
+
+        for number, named, content in photographs.read():
+            waiting.append((number, named, pool.submit(measure, content)))
+            if len(waiting) > workers * _WINDOW:
+                yield next_done()
+        while waiting:
+            yield next_done()
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The measures of one photograph; see `Survey`."""
+
+    size: tuple[int, int]
+    encoded_bytes: int
+    brightness: float
+    sharpness: float
+    digest: bytes
+    hashes: list[int]
+    thumbnail: np.ndarray
+
+
+def measure(content: Content) -> Measures | Reject:
+    """Measures one photograph. Returns a Reject if it cannot be decoded."""
+    if isinstance(content, OSError):
+        return Reject(content.strerror or str(content))
+    try:
+        pixels = content if isinstance(content, np.ndarray) else decode.to_pixels(content)
+    except Reject as reason:
+        return reason
+    stored = content.tobytes() if isinstance(content, np.ndarray) else content
+    height, width, _ = pixels.shape
+    grey = Image.fromarray(pixels).convert("L")
+    thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    grey.thumbnail((MEASURED, MEASURED), Image.Resampling.BOX)
+    values = np.asarray(grey, np.float32)
+    return Measures(
+        (width, height),
+        len(stored),
+        float(values.mean()),
+        _sharpness(values),
+        hashlib.blake2b(stored, digest_size=16).digest(),
+        _hashes(thumbnail),
+        np.asarray(thumbnail),
+    )
+
+
+def _sharpness(grey: np.ndarray) -> float:
+    if min(grey.shape) < _LAPLACIAN_EDGE:
+        return 0.0
+    centre = grey[1:-1, 1:-1]
+    return float((grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre).var())
+
+
+def _hashes(thumbnail: Image.Image) -> list[int]:
+    """Returns the hashes of a thumbnail for each of CROPS: plain, then mirrored."""
+    phash, found = _perceptual_hash(), []
+    for share, x, y in CROPS:
+        side, margin = THUMBNAIL * share, THUMBNAIL * (1 - share)
+        box = (margin * x, margin * y, margin * x + side, margin * y + side)
+        crop = thumbnail.resize((32, 32), Image.Resampling.LANCZOS, box=box)
+        for each in (crop, crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
+            bits = np.packbits(phash(each).hash.ravel())
+            found.append(int.from_bytes(bits.tobytes(), "big"))
+    return found
+
+
+def _perceptual_hash():
+    try:
+        import imagehash
+    except ImportError:
+        raise InputError("--report needs the package ImageHash: pip install 'sqznet[report]'") from None
+    return imagehash.phash
+
+
+def pictures(photographs: Photographs, numbers: Collection[int], side: int) -> dict[int, bytes]:
+    """Returns JPEGs of some photographs, shrunk to `side` pixels on their longest side, by number."""
+    found = {}
+    with console.progress("images/s") as bar:
+        task = bar.add_task("drawing the pictures", total=len(numbers))
+        for number, _, content in photographs.read(numbers):
+            if not isinstance(content, OSError):
+                pixels = content if isinstance(content, np.ndarray) else decode.to_pixels(content)
+                image, buffer = Image.fromarray(pixels), io.BytesIO()
+                image.thumbnail((side, side), Image.Resampling.LANCZOS)
+                image.save(buffer, "JPEG", quality=80)
+                found[number] = buffer.getvalue()
+            bar.advance(task)
+    return found
