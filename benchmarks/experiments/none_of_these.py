@@ -70,10 +70,10 @@ def main() -> int:
             labels.append(outputs[some])
             yield images
 
-    train = run(own("train", TRAIN_RECORDS))
-    val = run(own("val", None))
+    train = run(none_of_these.with_progress(own("train", TRAIN_RECORDS), "train"))
+    val = run(none_of_these.with_progress(own("val", None), "val"))
     true = np.concatenate(labels)
-    foreign = run(none_of_these.foreign_images(predictor, args.foreign))
+    foreign = run(none_of_these.with_progress(none_of_these.foreign_images(predictor, args.foreign), "foreign"))
     order = np.random.default_rng(args.seed).permutation(len(true))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     temperature = probabilities.fit_temperature(val[0][first], true[first])
