@@ -96,7 +96,7 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
     where = "the threshold of the file" if predictor.threshold is not None else "no threshold in the model; 95 % of own"
     console.result(
         f"wrongly answered: at the threshold {threshold:.4g} ({where}), which answers {console.percent(share)} of "
-        f"{split}; for the energy score, at the threshold that answers as many"
+        f"{split}" + ("; for the energy score, at the threshold that answers as many" if ENERGY in measured else "")
     )
     console.result(verdict(gain))
     console.result(f"report: {stem.with_name(f'{stem.name}.json')}, {picture}")
