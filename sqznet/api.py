@@ -330,7 +330,9 @@ class Classifier:
             data: folder of the shards for the comparison. None means the shards that the model was trained on.
             options: further settings. `budget` is the maximum number of bytes of a file. `max_drop` is the maximum loss
                 of top-1, as a share. `records` is the number of records to compare on, and None means all. `split` is
-                the split of these records. `calibration_records` is the number of training records that an int8 file
+                the split of these records. `min_precision` is a share of right answers, such as 0.98. It sets the
+                threshold below which the answer is "not sure", and needs a model that `evaluate --calibrate` has
+                calibrated. `calibration_records` is the number of training records that an int8 file
                 is calibrated on. `outputs=("probabilities", "class_map")` writes files with class maps. `latency_runs`
                 is the number of timed runs of each file. `tflite_batch` is the number of images per run of a TFLite
                 file, and None means any number. `sparse=True` makes an int8 file that packs well. `synthetic=True` puts

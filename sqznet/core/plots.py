@@ -151,6 +151,33 @@ def reliability(bins: Sequence[Bin], ece: float, path: Path, title: str) -> None
     _save(figure, path)
 
 
+def answered(rows: Sequence[dict[str, Any]], threshold: float, path: Path, title: str) -> None:
+    """Plots the answered shares of own and foreign photographs, and the accuracy of the own answers, as PNG.
+
+    Args:
+        rows: of `evaluate.none_of_these.by_threshold`.
+        threshold: that the figures are for.
+    """
+    figure = _figure(7, 4.5)
+    axes = figure.subplots()
+    places = range(len(rows))  # the thresholds are closer together near 1
+    for name, label in (
+        ("accuracy", "right, of the answered own photographs"),
+        ("own_answered", "answered, of the own photographs"),
+        ("foreign_answered", "answered, of the foreign photographs"),
+    ):
+        values = [float("nan") if row[name] is None else 100 * row[name] for row in rows]
+        axes.plot(places, values, marker="o", markersize=4, label=label)
+    place = float(np.interp(threshold, [row["threshold"] for row in rows], places))
+    axes.axvline(place, linestyle="--", color="gray", label=f"threshold {threshold:.4g}")
+    axes.set_xticks(places, [f"{row['threshold']:g}" for row in rows], rotation=90)
+    axes.set(xlabel="threshold of the largest probability", ylabel="%", ylim=(0, 101))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    figure.suptitle(_literal("\n".join(textwrap.wrap(title, 70))))
+    _save(figure, path)
+
+
 def rates(values: np.ndarray, losses: Sequence[float], means: np.ndarray, suggested: float, path: Path) -> None:
     """Plots the raw and the smoothed loss at each learning rate as PNG, and marks the suggested rate."""
     figure = _figure(7, 4)

@@ -12,6 +12,12 @@ LIMITS = (0.05, 20.0)  # of a temperature
 STEPS = 60  # of the bisection: the last interval is below the precision of float64
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of logits (n, classes), float32."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Bin:
     """Describes one bin of a reliability diagram."""

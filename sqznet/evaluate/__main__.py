@@ -15,6 +15,8 @@
       first fits a temperature on val and stores it in runs/NAME/best.keras (docs/probabilities.md)
   python -m sqznet.evaluate --model=runs/NAME --split=val --predictions=val.npz
       also writes the probabilities of every record, with which data --report finds label errors
+  python -m sqznet.evaluate --model=runs/NAME --foreign=folder:others
+      how often the model answers for photographs of none of its classes (docs/not_sure.md)
 
 --model is a run folder, a .keras, .tflite, .onnx or .sqz file, a SavedModel folder, the folder of a bundle, or
 published weights (a file, or a name that python -m sqznet.weights --list prints). Each file runs in its own runtime.
@@ -56,6 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         help="also write the probabilities of every record to this .npz file, for data --report",
     )
+    parser.add_argument(
+        "--foreign",
+        metavar="SOURCE",
+        help="instead measure how often the model answers for these photographs of none of its classes: a folder, "
+        "folder:PATH, or shards",
+    )
     parser.add_argument("--out", type=Path, help="folder for the report; default: beside the model, or runs/NAME")
     geometry.add_flags(parser)
     return parser
@@ -68,6 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"--resize_as={args.resize_as} scales and cuts in that runtime's own way; leave out "
             f"{' and '.join(geometry.as_flags(given))}, or --resize_as"
+        )
+    others = [name for name in ("against", "resize_as", "predictions") if getattr(args, name)]
+    if args.foreign and others:
+        raise InputError(
+            f"--foreign compares photographs of the classes with others: leave out --{others[0]}, or --foreign"
         )
     if args.calibrate and (args.resize_as or given):
         raise InputError(
@@ -95,6 +108,11 @@ def main(argv: list[str] | None = None) -> int:
     predictor = inference.load(path).with_geometry(given)
     manifest = manifests.load(args.data or run_folder.trained_on(predictor.card, path))
     split = args.split or scoring.default_split(manifest)
+    if args.foreign:
+        from sqznet.evaluate import none_of_these
+
+        none_of_these.report(predictor, manifest, split, args.foreign, out)
+        return 0
     other = None
     if args.against:
         other = inference.load(args.against)

@@ -1,5 +1,8 @@
 """Calibrates a model: fits one temperature on a split and stores it in the model's .keras file (Guo et al. 2017).
 
+The file also gets a table: for each threshold of the largest probability, how many records of the split are answered,
+and how many of the answers are right (`core.threshold`).
+
 `predict`, `evaluate` and `export` divide the logits by the temperature. The top-1 class of a record does not change.
 """
 
@@ -12,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sqznet.core import console, locks, probabilities
+from sqznet.core import console, locks, probabilities, threshold
 from sqznet.core.errors import InputError
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
@@ -80,7 +83,9 @@ def calibrate(path: Path, manifest: Manifest) -> float:
         "records": len(labels),
         "records_sha256": manifest.records_sha256(SPLIT),
     }
-    keras_file.replace_card(file, dataclasses.replace(card, temperature=fitted))
+    found = probabilities.softmax(logits / value)
+    rows = threshold.table(found.max(axis=1), found.argmax(axis=1) == outputs[labels])
+    keras_file.replace_card(file, dataclasses.replace(card, temperature=fitted, answered=rows))
     console.say(f"temperature {value:.4f}, fitted on {len(labels):,} records of {SPLIT}, is stored in {file}")
     return value
 

@@ -8,6 +8,8 @@
   python -m sqznet.export --model=squeezenet-v1.1 --data=data/imagenet
   python -m sqznet.export --outputs=probabilities,class_map
       files that also tell where in the photograph each class is seen (docs/class_maps.md)
+  python -m sqznet.export --min_precision=0.98
+      files that answer "not sure" below a probability, so that 98 % of the answers are right (docs/not_sure.md)
   python -m sqznet.export --check=export/artifacts/NAME
       check a bundle against its manifest
 
@@ -49,6 +51,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--split", help="split for the comparison; default: test, or val if there is no test")
     add("--records", type=cli.whole, default=RECORDS, help="number of records for the comparison; 0 means all")
     add("--max_drop", type=cli.within(0, 100), default=1.0, help="maximum loss of top-1 of a file, in points")
+    add(
+        "--min_precision",
+        type=cli.within(0, 1),
+        help="share of right answers, 0 to 1: below the lowest threshold that has it on val, the answer is 'not sure'",
+    )
     add("--calibration_records", type=cli.positive, default=128, help="training records for the int8 calibration")
     add("--sparse", action="store_true", help="int8 weights with coarse steps, many of them zero: smaller downloads")
     add(
@@ -109,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         split=args.split,
         budget=args.budget,
         max_drop=args.max_drop / 100,
+        min_precision=args.min_precision,
         records=args.records or None,
         calibration_records=args.calibration_records,
         sparse=args.sparse,

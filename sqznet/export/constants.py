@@ -86,7 +86,10 @@ def _render(
 
 
 def _constants(manifest: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """Returns (name in lower-case words, type, value) of each constant that is the same for every file."""
+    """Returns (name in lower-case words, type, value) of each constant that is the same for every file.
+
+    A threshold of 0 means that every photograph is answered.
+    """
     preprocessing, labels = manifest["preprocessing"], manifest["labels"]
     texts = ("resize", "interpolation", "colour order", "colour space", "orientation", "transparency")
     return [
@@ -99,6 +102,7 @@ def _constants(manifest: dict[str, Any]) -> list[tuple[str, str, Any]]:
         ("resize to", "Int", preprocessing["resize_to"]),
         ("classes", "Int", len(manifest["classes"])),
         ("antialias", "Bool", bool(preprocessing["antialias"])),
+        ("threshold", "Double", float((manifest.get("threshold") or {"value": 0})["value"])),
     ]
 
 

@@ -19,6 +19,7 @@ QUANTIZATION_NAMES = {
 }
 QUALITY = ["ECE", "NLL", "Brier score", "balanced accuracy", "macro F1"]
 PORTS = ["file", "format", "input", "output", "probability"]
+ANSWERED = ["threshold", "answered", "accuracy of the answered (records; 95 % interval)"]
 NONE_STATED = "none stated"  # the licence in the catalogue of weights whose authors name none
 Entries = list[tuple[str, dict[str, Any]]]  # file name, its entry of manifest["files"]
 
@@ -146,6 +147,35 @@ def _map_contract(maps: dict[str, Any]) -> str:
         "average over rows and columns gives the logits, and the softmax of the logits gives the probabilities. The "
         f"centre of the cell in row r and column c is at {maps['offset']:g} + {maps['stride']:g} r pixels from the top "
         f"of the input and {maps['offset']:g} + {maps['stride']:g} c pixels from its left."
+    )
+
+
+def answered_rows(manifest: dict[str, Any]) -> list[list[str]]:
+    """Returns the lines of the table ANSWERED: the answered records at each threshold, and their accuracy."""
+    chosen = (manifest.get("threshold") or {}).get("value")
+    return [
+        [
+            f"{row['threshold']:g}" + (" (chosen)" if row["threshold"] == chosen else ""),
+            f"{100 * row['share']:.2f} % ({row['n']:,} of {round(row['n'] / row['share']):,})",
+            share(row["accuracy"], row["accuracy_interval_95"], row["n"]),
+        ]
+        for row in manifest.get("answered") or []
+    ]
+
+
+def answered_text(manifest: dict[str, Any]) -> str:
+    """Describes the table of `answered_rows`, and the chosen threshold."""
+    fitted, chosen = manifest["temperature"], manifest.get("threshold")
+    text = (
+        f"The calibrated Keras model on {fitted['records']:,} records of {fitted['split']}. A record is answered if "
+        "its largest probability is at least the threshold."
+    )
+    if chosen is None:
+        return f"{text} These files answer every photograph: they were exported without --min_precision."
+    return (
+        f'{text} These files answer "not sure" below {chosen["value"]:g}, the lowest threshold of the table at which '
+        f"at least {100 * chosen['min_precision']:g} % of the answers are right. On other photographs, this share "
+        "differs."
     )
 
 

@@ -24,12 +24,14 @@ OTHERS = ("report.html", card.FILE, check.LABELS, check.MANIFEST)
 OTHERS_WITH_PROGRAMS = (readme.FILE, readme.LICENCE)  # earlier versions wrote neither these nor programs
 OF_EARLIER_VERSIONS = ("kotlin/ModelContract.kt", "swift/ModelContract.swift")  # which their manifests do not list
 COMPILED = re.compile(r"(python/)__pycache__/([\w-]+)\.[\w.-]+\.pyc")  # Python writes them when a program runs
-REPORT = re.compile(r"evaluation-.+\.json|(confusion|reliability|mistakes)-.+\.png")  # `evaluate` writes them
+# `evaluate` writes them.
+REPORT = re.compile(r"(evaluation|foreign)-.+\.json|(confusion|reliability|mistakes|foreign)-.+\.png")
 SAME = {  # entries of the manifest that all files of a bundle share, and the words for another value
     "sqznet": "another version of sqznet",
     "model_sha256": "other weights",
     "classes": "other classes",
     "preprocessing": "another preprocessing",
+    "threshold": "another --min_precision",
 }
 SAME_RECORDS = ("split", "n", "records_sha256")  # entries about the records that a file was compared on
 
@@ -91,7 +93,7 @@ class OlderBundle:
         """Returns the reason why a file cannot be in the same bundle as the files of this export, or None if it can."""
         assert self.manifest is not None
         for key, called in SAME.items():
-            if self.manifest.get(key) != model[key]:
+            if self.manifest.get(key) != model.get(key):
                 return f"it was exported with {called}"
         result = entry.get("proof", {})
         if any(result.get(key) != compared_on[key] for key in SAME_RECORDS):

@@ -5,6 +5,7 @@ The command `sqznet.export` and `Classifier.export` call `export_model`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import keras
 
-from sqznet.core import console, files, locks, notebook, typed
+from sqznet.core import console, files, locks, notebook, threshold, typed
 from sqznet.core.errors import InputError
 from sqznet.data import manifest as manifests
 from sqznet.export import bundle, check, variants, verify
@@ -95,6 +96,7 @@ def export_model(
     max_drop: float = MAX_DROP,
     records: int | None = RECORDS,
     outputs: Iterable[str] = (variants.PROBABILITIES,),
+    min_precision: float | None = None,
     **options: Any,
 ) -> Bundle:
     """Exports a model as a verified bundle.
@@ -109,11 +111,15 @@ def export_model(
         max_drop: maximum loss of top-1 accuracy, as a share.
         records: how many records to compare on. None means all.
         outputs: the outputs of each file: `probabilities`, or `probabilities` and `class_map`.
+        min_precision: share of right answers, 0 to 1, that sets the threshold for "not sure". None sets no threshold.
         options: of `bundle.export`.
 
     Raises:
-        InputError: the reasons of `bundle.export`, an output is unknown, or another process exports to the same folder.
+        InputError: the reasons of `bundle.export`, an output is unknown, no threshold has `min_precision`, or another
+            process exports to the same folder.
     """
+    if min_precision is not None:
+        card = with_threshold(source, card, min_precision)
     with_class_map = variants.has_class_map(outputs)
     manifest = manifests.load(data or run_folder.trained_on(card, source))
     out = out or ARTIFACTS / bundle.name_of(source)
@@ -133,3 +139,33 @@ def export_model(
             **options,
         )
     return Bundle(out, exported, against, budget)
+
+
+def with_threshold(source: Path, card: Card, min_precision: float) -> Card:
+    """Returns the card with the lowest threshold at which this share of the answers on val is right.
+
+    Raises:
+        InputError: the share is not above 0 and at most 1, the model was not calibrated, or no threshold has it.
+    """
+    if not 0 < min_precision <= 1:
+        raise InputError(f"--min_precision={min_precision:g} is not above 0 and at most 1; 0.98 means 98 %")
+    if not card.answered or card.temperature is None:
+        raise InputError(
+            f"--min_precision={min_precision:g} takes the threshold from a table that the calibration on val writes, "
+            f"and {source} has none: run python -m sqznet.evaluate --model={source} --calibrate first"
+        )
+    row = threshold.lowest(card.answered, min_precision)
+    records, split = card.temperature["records"], card.temperature["split"]
+    if row is None:
+        best = max(card.answered, key=lambda each: each["accuracy"])
+        raise InputError(
+            f"no threshold gives --min_precision={min_precision:g}: on {records:,} records of {split}, the highest "
+            f"accuracy of the answers is {console.percent(best['accuracy'])}, at the threshold {best['threshold']:g}. "
+            "Give a lower --min_precision, or train a more accurate model"
+        )
+    low, high = (console.percent(each) for each in row["accuracy_interval_95"])
+    console.say(
+        f"threshold {row['threshold']:g}: of {records:,} records of {split}, {console.percent(row['share'])} are "
+        f"answered, and {console.percent(row['accuracy'])} of the answers are right (95 % interval {low} to {high})"
+    )
+    return dataclasses.replace(card, threshold={"value": row["threshold"], "min_precision": min_precision})

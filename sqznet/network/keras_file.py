@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqznet.core import files, typed
+from sqznet.core import files, threshold, typed
 from sqznet.core.errors import InputError
 from sqznet.core.version import __version__
 from sqznet.images.preprocessing import Preprocessing
@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 MEMBER = "sqznet.json"
 _PREPROCESSING = [field.name for field in dataclasses.fields(Preprocessing)]
 _REQUIRED = {"classes": list[str], "preprocessing": dict}
-_OPTIONAL = {"data": str | None, "pretrained_on": str | None, "weights": dict | None, "temperature": dict | None}
+_OPTIONAL = {
+    "data": str | None,
+    "pretrained_on": str | None,
+    "weights": dict | None,
+    "temperature": dict | None,
+    "answered": list[dict] | None,
+    "threshold": dict | None,
+}
 _TEMPERATURE = {"value": float, "split": str, "records": int, "records_sha256": str}
+_THRESHOLD = {"value": float, "min_precision": float}
+_LATER = ("temperature", "answered", "threshold")  # fields that a card without them does not write, as earlier versions
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,10 @@ class Card:
     # The calibration (`evaluate.temperature`): value, split, records, records_sha256. The outputs of an exported file
     # are divided by the value already. The logits of a Keras model are not.
     temperature: dict[str, Any] | None = None
+    answered: list[dict[str, Any]] | None = None  # of the calibrated model on val: `core.threshold.table`
+    # Of an exported file: `value`, the largest probability below which the answer is "not sure", and `min_precision`,
+    # the accuracy for which it was chosen.
+    threshold: dict[str, Any] | None = None
 
     @property
     def divisor(self) -> float:
@@ -48,9 +61,7 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         content = {"sqznet": __version__, **dataclasses.asdict(self)}
-        if self.temperature is None:
-            del content["temperature"]  # as in the files of earlier versions
-        return content
+        return {name: value for name, value in content.items() if name not in _LATER or value is not None}
 
 
 def card_from_dict(content: Any, where: str) -> Card:
@@ -69,6 +80,12 @@ def card_from_dict(content: Any, where: str) -> Card:
             typed.require(optional["temperature"], _TEMPERATURE, f"{where}, temperature")
             if optional["temperature"]["value"] <= 0:
                 raise InputError(f"{where}: temperature is {optional['temperature']['value']}; expected more than 0")
+        for row in optional["answered"] or ():
+            typed.require(row, threshold.ROW, f"{where}, answered")
+        if optional["threshold"] is not None:
+            typed.require(optional["threshold"], _THRESHOLD, f"{where}, threshold")
+            if not 0 <= optional["threshold"]["value"] <= 1:
+                raise InputError(f"{where}: threshold is {optional['threshold']['value']}; expected 0 to 1")
         preprocessing = {"antialias": True, **content["preprocessing"]}  # version 0.2 always antialiased
         preprocessing = {name: preprocessing[name] for name in _PREPROCESSING}
         return Card(tuple(content["classes"]), Preprocessing(**preprocessing), **optional)

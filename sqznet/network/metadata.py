@@ -43,12 +43,15 @@ def describe(card: Card) -> dict[str, Any]:
 
 
 def card_text(card: Card, grid: Grid | None = None) -> str:
-    """Returns the text of sqznet.json. It omits the folder of the training data, which exists on one machine only.
+    """Returns the text of sqznet.json.
+
+    It omits the folder of the training data, which exists on one machine only, and the table of thresholds, which is in
+    the manifest.
 
     Args:
         grid: the grid of the file's class map, or None if the file has none.
     """
-    content = {key: value for key, value in describe(card).items() if key != "data"}
+    content = {key: value for key, value in describe(card).items() if key not in ("data", "answered")}
     if grid is not None:
         content[class_map.NAME] = {**grid.to_dict(), "description": class_map.DESCRIPTION}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -16,6 +16,9 @@ weights. Photographs may be JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM, and HE
 installed. Folders are read with their subfolders, without hidden and system files. --picture writes a sheet of the
 first 48 photographs with their predictions. If probabilities are equal, the first class ranks first.
 
+A bundle that was exported with --min_precision has a threshold. If no class has this probability, the answer is "not
+sure", with the best guess beside it. In --json and --csv, `answered` is then false.
+
 --class_map draws onto each photograph where the network sees its first answer, and darkens the part of the photograph
 that the network does not see. Run folders, .keras and .sqz files and published weights always have class maps. An
 exported file has them if it was exported with --outputs=probabilities,class_map.

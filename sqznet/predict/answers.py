@@ -130,7 +130,7 @@ def print_table(answers: list[Answer], title: str) -> None:
         [
             str(each.photo) if rank == 1 else "",
             rank,
-            found.label,
+            each.predictions.answer if rank == 1 else found.label,
             console.percent(found.probability),
         ]
         for each in answers
@@ -142,10 +142,11 @@ def print_table(answers: list[Answer], title: str) -> None:
 
 def print_csv(answers: list[Answer]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["photograph", "rank", "index", "class", "name", "probability"])
+    writer.writerow(["photograph", "rank", "index", "class", "name", "probability", "answered"])
     for each in answers:
+        answered = json.dumps(each.predictions.answered)
         for found in each.rows():
-            writer.writerow([console.printable(str(each.photo), keep=""), *found.values()])
+            writer.writerow([console.printable(str(each.photo), keep=""), *found.values(), answered])
 
 
 def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predictor) -> None:
@@ -153,6 +154,7 @@ def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predi
         "model": str(predictor.path),
         "preprocessing": predictor.card.preprocessing.to_dict(),
         "geometry_override": predictor.geometry or None,
+        "threshold": predictor.threshold,
         "photographs": [_photograph(each) for each in answers],
         "errors": failures,
     }
@@ -160,7 +162,11 @@ def print_json(answers: list[Answer], failures: dict[str, str], predictor: Predi
 
 
 def _photograph(answer: Answer) -> dict[str, Any]:
-    content = {"photograph": str(answer.photo), "predictions": answer.rows()}
+    content = {
+        "photograph": str(answer.photo),
+        "answered": answer.predictions.answered,
+        "predictions": answer.rows(),
+    }
     return content if answer.class_map is None else {**content, "class_map": str(answer.class_map)}
 
 
@@ -168,8 +174,7 @@ def draw(answers: list[Answer], path: Path) -> None:
     """Writes a sheet of the first plots.SHEET photographs with their likeliest class, as PNG."""
     drawn = {each.photo: each.predictions.pixels for each in answers if each.predictions.pixels is not None}
     captions = [
-        f"{console.printable(each.photo.name)}\n{each.predictions[0].label} "
-        f"{100 * each.predictions[0].probability:.0f} %"
+        f"{console.printable(each.photo.name)}\n{each.predictions.answer} {100 * each.predictions[0].probability:.0f} %"
         for each in answers[: len(drawn)]
     ]
     with console.doing("drawing the picture"):

@@ -47,6 +47,11 @@ class Predictor:
         """The names of the classes in the data set, or their numbers if the model does not name them."""
         return self.card.classes or tuple(map(str, range(self.runtime.classes)))
 
+    @property
+    def threshold(self) -> float | None:
+        """The largest probability below which the answer is "not sure". None means none."""
+        return None if self.card.threshold is None else self.card.threshold["value"]
+
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes for people."""

@@ -14,6 +14,7 @@ from sqznet.core import console, metrics, notebook
 from sqznet.predict.inference import Predictor
 
 SHOWN = 12  # photographs of a folder in a notebook
+NOT_SURE = "not sure"
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,41 @@ class Prediction:
 
 
 class Ranking(list[Prediction]):
-    """Lists the most probable classes of one photograph. The most probable class is the first."""
+    """Lists the most probable classes of one photograph. The most probable class is the first.
 
-    def __init__(self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None) -> None:
+    Attributes:
+        threshold: the probability that the first class must have for an answer. None means that there is always an
+            answer. A bundle that was exported with `min_precision` has a threshold.
+    """
+
+    def __init__(
+        self, predictions: Sequence[Prediction], pixels: np.ndarray | None = None, threshold: float | None = None
+    ) -> None:
         """
         Args:
             pixels: the input of the network, uint8 (size, size, 3), for the picture in a notebook.
         """
         super().__init__(predictions)
         self.pixels = pixels
+        self.threshold = threshold
+
+    @property
+    def answered(self) -> bool:
+        """Whether the first class is an answer. If not, the answer is "not sure", and the first class is a guess."""
+        return self.threshold is None or self[0].probability >= self.threshold
+
+    @property
+    def answer(self) -> str:
+        """The label of the first class, or `not sure (best guess: LABEL)`."""
+        label = self[0].label
+        return label if self.answered else f"{NOT_SURE} (best guess: {label})"
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self))
+        return "\n".join(map(str, self) if self.answered else [NOT_SURE, *map(str, self)])
 
     def _repr_html_(self) -> str:
-        rows = [(each.label, console.percent(each.probability)) for each in self]
+        names = [self.answer, *(each.label for each in self[1:])]
+        rows = [(name, console.percent(each.probability)) for name, each in zip(names, self, strict=True)]
         picture = "" if self.pixels is None else _picture(self.pixels)
         return f"<div>{picture}{notebook.table(['class', 'probability'], rows)}</div>"
 
@@ -73,7 +94,10 @@ class Predictions(list[Ranking]):
 
     def __str__(self) -> str:
         names = self.paths or range(len(self))
-        return "\n".join(f"{name}: {ranking[0]}" for name, ranking in zip(names, self, strict=True))
+        return "\n".join(
+            f"{name}: {ranking.answer} {console.percent(ranking[0].probability)}"
+            for name, ranking in zip(names, self, strict=True)
+        )
 
     def _repr_html_(self) -> str:
         shown = "".join(
@@ -93,7 +117,8 @@ def ranking_of(predictor: Predictor, probabilities: np.ndarray, pixels: np.ndarr
     """Returns the `top` likeliest classes of one photograph, from its probabilities (classes,)."""
     names, classes = predictor.labels, predictor.classes
     order = metrics.ranking(probabilities)[:top].tolist()
-    return Ranking([Prediction(names[i], float(probabilities[i]), i, classes[i]) for i in order], pixels)
+    found = [Prediction(names[i], float(probabilities[i]), i, classes[i]) for i in order]
+    return Ranking(found, pixels, predictor.threshold)
 
 
 def _picture(pixels: np.ndarray) -> str:

@@ -40,7 +40,11 @@ Squares = dict[str, np.ndarray | str]
 
 def manifest(preprocessing: Preprocessing) -> dict[str, Any]:
     """A manifest.json with that preprocessing."""
-    return {**MANIFEST, "preprocessing": {**preprocessing.to_dict(), **DECODING, "colour_order": "RGB"}}
+    return {
+        **MANIFEST,
+        "preprocessing": {**preprocessing.to_dict(), **DECODING, "colour_order": "RGB"},
+        "threshold": {"value": 0.75, "min_precision": 0.98},
+    }
 
 
 def shards(pictures: list[Picture], folder: Path) -> Squares:

@@ -66,6 +66,11 @@ def test_of_equal_probabilities_a_kit_ranks_the_first_class_first(kit, probabili
     assert (kit.folder / "order.txt").read_text() == order
 
 
+def test_a_kit_is_sure_from_the_threshold_of_the_contract_on(kit):
+    kit.run([["sure", kit.folder / "sure.txt", "0.749", "0.75", "1"]])
+    assert (kit.folder / "sure.txt").read_text() == "false true true"
+
+
 @pytest.mark.parametrize(
     ("content", "labels"),
     [

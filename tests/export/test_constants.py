@@ -68,7 +68,7 @@ def source(request) -> str:
 
 def constants_of(source: str) -> dict:
     """The constants of the source, with names as words: {"image size": 224}."""
-    found = re.findall(r"^    (?:const val|static let) (\w+): (?:String|Int|Bool|Boolean) = (.+)$", source, re.M)
+    found = re.findall(r"^    (?:const val|static let) (\w+): (?:String|Int|Double|Bool|Boolean) = (.+)$", source, re.M)
     return {re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower(): json.loads(value) for name, value in found}
 
 
@@ -99,9 +99,16 @@ def test_the_constants_are_those_of_the_manifest(source):
         "resize to": 256,
         "classes": 3,
         "antialias": True,
+        "threshold": 0.0,
     }
     assert "c" * 64 in source.splitlines()[1]
     assert "Generated" in source and "Do not edit" in source
+
+
+@pytest.mark.parametrize("write", WRITERS.values())
+def test_the_threshold_for_not_sure_is_that_of_the_manifest(write):
+    source = write({**MANIFEST, "threshold": {"value": 0.85, "min_precision": 0.98}}, GOLDEN)
+    assert constants_of(source)["threshold"] == 0.85
 
 
 def test_each_file_that_a_phone_loads_is_there_with_its_ports(source):

@@ -61,6 +61,9 @@ def classify(classifier: sqznet.Classifier, photographs: list[str]) -> None:
         failures: dict[str, str] = answer.failures
         ranking: sqznet.Ranking = answer[0]
         best: sqznet.Prediction = ranking[0]
+        is_answer: bool = ranking.answered
+        threshold: float | None = ranking.threshold
+        print(is_answer, threshold, ranking.answer)
         label: str = best.label
         probability: float = best.probability
         print(paths, failures, label, probability, best.index, best.class_name)

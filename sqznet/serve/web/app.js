@@ -16,7 +16,9 @@ const SHORT = 12; // digits of a hash
 
 const at = (id) => document.getElementById(id);
 let bundle = { files: [], golden: null }; // of loadBundle; a .sqz file works without a bundle
-let network; // the chosen file: { name, entry, labels, preprocessing, facts }; preprocessing as in the bundle
+// The chosen file: { name, entry, labels, preprocessing, threshold, facts }; preprocessing as in the bundle. Below the
+// threshold, a probability, the answer is "not sure".
+let network;
 let trials = []; // of the chosen file, the first in WebAssembly: { backend, model, ms, test, refused }
 let used; // the trial whose model answers
 let photos = []; // of the cards: { source: File, card: Element }
@@ -98,7 +100,8 @@ function isSqz(name) {
 async function openListed(name) {
   const { manifest, labels } = bundle;
   const entry = manifest.files[name];
-  describe({ name, entry, labels, preprocessing: manifest.preprocessing, facts: factsOfBundle() });
+  const { preprocessing, threshold } = manifest;
+  describe({ name, entry, labels, preprocessing, threshold: threshold?.value ?? 0, facts: factsOfBundle() });
   const bytes = await fetchBytes(name);
   at("file-bytes").textContent = grouped(bytes.byteLength);
   const intact = (await showHash(bytes)) === entry.sha256;
@@ -124,7 +127,7 @@ async function openSqz(name) {
     Origin: note,
     Version: `${hash.slice(0, SHORT)} (SHA-256 of the file)`,
   };
-  describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing, facts });
+  describe({ name, entry: portsOf(stored), labels: await labelsOf(stored), preprocessing, threshold: 0, facts });
   return toOnnx(stored);
 }
 
@@ -140,7 +143,7 @@ function timed(job, failure) {
 // What is known of the bundle's model. An empty value is not shown.
 function factsOfBundle() {
   const { manifest, title } = bundle;
-  const { data, pretrained_on: before, weights, sqznet, model_sha256: hash } = manifest;
+  const { data, pretrained_on: before, weights, sqznet, model_sha256: hash, threshold } = manifest;
   return {
     Name: title,
     "Trained on": data,
@@ -148,6 +151,7 @@ function factsOfBundle() {
     "Published file": weights?.file,
     "Made with": sqznet && `sqznet ${sqznet}`,
     Version: hash && `${hash.slice(0, SHORT)} (SHA-256 of the weights)`,
+    "Not sure": threshold && `below a probability of ${threshold.value}`,
     Card: title && CARD,
   };
 }
@@ -481,7 +485,9 @@ function clearAnswer(card) {
 function showAnswer(card, shares) {
   const order = Array.from(shares.keys()).sort((a, b) => shares[b] - shares[a] || a - b);
   const best = order.slice(0, TOP);
-  card.querySelector(".answer").textContent = network.labels[best[0]];
+  const guess = network.labels[best[0]];
+  const sure = shares[best[0]] >= network.threshold;
+  card.querySelector(".answer").textContent = sure ? guess : `not sure (best guess: ${guess})`;
   card.querySelector(".results").replaceChildren(...best.map((index) => bar(index, shares[index])));
   card.dataset.state = "ready";
   return best[0];

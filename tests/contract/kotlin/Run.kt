@@ -4,6 +4,7 @@ package sqznet.check
 import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
+import sqznet.Answer
 import sqznet.Backend
 import sqznet.ClassMap
 import sqznet.Classifier
@@ -39,6 +40,8 @@ private fun run(job: List<String>) = when (job[0]) {
     }
     // ranked, to, probabilities
     "ranked" -> File(job[1]).writeText(ranked(job.drop(2).map(String::toFloat).toFloatArray()).joinToString(" "))
+    // sure, to, probabilities
+    "sure" -> File(job[1]).writeText(job.drop(2).map { Answer("any", it.toFloat()).isSure }.joinToString(" "))
     // labels, folder, to
     "labels" -> File(job[2]).writeText(labels(AssetManager(File(job[1]))).joinToString("|"))
     // backends, to, folder of the marks

@@ -25,6 +25,9 @@ func run(_ job: [String]) throws {
     case "ranked":  // to, probabilities
         let order = ranked(job.dropFirst(2).map { Float($0)! })
         try write(Data(order.map(String.init).joined(separator: " ").utf8), job[1])
+    case "sure":  // to, probabilities
+        let sure = job.dropFirst(2).map { Answer(label: "any", probability: Float($0)!).isSure }
+        try write(Data(sure.map { String($0) }.joined(separator: " ").utf8), job[1])
     case "labels":  // folder, to
         let read = try labels(in: URL(fileURLWithPath: job[1]))
         try write(Data(read.joined(separator: "|").utf8), job[2])

@@ -18,7 +18,11 @@ import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.Tensor
 
-data class Answer(val label: String, val probability: Float)
+/** A class. If the first answer of a photograph is not sure, show "not sure", and its label as a guess at most. */
+data class Answer(val label: String, val probability: Float) {
+    /** Without --min_precision at the export, THRESHOLD is 0 and every answer is sure. */
+    val isSure: Boolean get() = probability >= ModelContract.THRESHOLD
+}
 
 /** A loaded model file. Do not load it on the main thread: that takes tens of milliseconds. */
 interface Classifier : AutoCloseable {

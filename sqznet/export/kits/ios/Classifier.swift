@@ -7,9 +7,13 @@ import TensorFlowLite
     import UIKit
 #endif
 
+/// A class. If the first answer of a photograph is not sure, show "not sure", and its label as a guess at most.
 struct Answer {
     let label: String
     let probability: Float
+
+    /// Without --min_precision at the export, the threshold is 0 and every answer is sure.
+    var isSure: Bool { return Double(probability) >= ModelContract.threshold }
 }
 
 /// Runs any .tflite file of the bundle, with float32 or uint8 input and output. One thread at a time, not the main one.

@@ -1,5 +1,7 @@
 """Prints the five likeliest classes of photographs, with a model of this bundle or with a .tflite or .onnx file alone.
 
+If the model has a threshold, and no class has this probability, the first line says "not sure".
+
     python predict.py photo.jpg ...
     python predict.py --model=FILE photo.jpg ...
 
@@ -20,9 +22,10 @@ def main():
     args = parser.parse_args()
     path = model_file.find(args.model) if args.model.is_dir() else args.model
     run, contract, labels = model_file.load(path)
+    threshold = (contract.get("threshold") or {"value": 0})["value"]
     for photo in args.photos:
         probabilities = run(photograph.read(photo, contract["preprocessing"]))
-        print(f"{photo}, with {path.name}")
+        print(f"{photo}, with {path.name}{'' if probabilities.max() >= threshold else ': not sure'}")
         for index in (-probabilities).argsort(kind="stable")[:5]:
             print(f"  {probabilities[index]:.4f} {labels[index]}")
 
