@@ -131,7 +131,7 @@ def _report(args: argparse.Namespace) -> int:
         if args.exclude:
             source = exclusion.without(source, exclusion.read(args.exclude), args.exclude)
         of = photographs.Listed(args.source, source)
-    report.report(of, args.out, found)
+    report.report(of, args.out, found, args.max_pixels)
     return 0
 
 

@@ -5,38 +5,42 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 from sqznet.core.errors import InputError
 from sqznet.data.sources import Source
 
-FILE, EXCLUDE = "file", "exclude"  # columns
+SPLIT, FILE, EXCLUDE = "split", "file", "exclude"  # columns
 YES, NO = "yes", "no"
+Names = set[tuple[str, str]]  # split and file of each photograph
 
 
-def read(path: Path) -> set[str]:
-    """Returns the files whose column `exclude` is yes. The other columns are not used.
+def read(path: Path) -> Names:
+    """Returns split and file of the rows whose column `exclude` is yes. The other columns are not used.
 
     Raises:
         InputError: there is no such file, it lacks a column, or a value of `exclude` is neither yes nor no.
     """
     excluded = set()
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        # Spreadsheets write a mark (BOM) at the beginning.
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
-            missing = [column for column in (FILE, EXCLUDE) if column not in (rows.fieldnames or ())]
+            missing = [column for column in (SPLIT, FILE, EXCLUDE) if column not in (rows.fieldnames or ())]
             if missing:
                 raise InputError(
-                    f"{path} has no column {missing[0]!r}; expected {FILE} and {EXCLUDE}, as in the duplicates.csv of "
-                    "python -m sqznet.data --report"
+                    f"{path} has no column {missing[0]!r}; expected {SPLIT}, {FILE} and {EXCLUDE}, as in the "
+                    "duplicates.csv of python -m sqznet.data --report"
                 )
             for row in rows:
-                if row[EXCLUDE] not in (YES, NO):
+                if row[EXCLUDE] not in (YES, NO) or not row[SPLIT] or not row[FILE]:
                     raise InputError(
-                        f"{path}, line {rows.line_num}: {EXCLUDE} is {row[EXCLUDE]!r}; expected {YES} or {NO}"
+                        f"{path}, line {rows.line_num}: {EXCLUDE} is {row[EXCLUDE]!r}, {SPLIT} is {row[SPLIT]!r} and "
+                        f"{FILE} is {row[FILE]!r}; expected {YES} or {NO}, and the names of a split and of a file"
                     )
                 if row[EXCLUDE] == YES:
-                    excluded.add(row[FILE])
+                    excluded.add((row[SPLIT], row[FILE]))
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except (OSError, csv.Error) as error:
@@ -44,30 +48,40 @@ def read(path: Path) -> set[str]:
     return excluded
 
 
-def sha256(files: set[str]) -> str:
-    """Identifies a set of files."""
-    return hashlib.sha256("\n".join(sorted(files)).encode(errors="surrogateescape")).hexdigest()
+def sha256(excluded: Names) -> str:
+    """Identifies a set of photographs."""
+    lines = (f"{split}\0{file}\n" for split, file in sorted(excluded))
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def without(source: Source, excluded: set[str], path: Path) -> Source:
+def without(source: Source, excluded: Names, path: Path) -> Source:
     """Returns the source without the photographs in `excluded`.
 
     Args:
         path: of the CSV file, for messages.
 
     Raises:
-        InputError: a file is not in the source, or a class of train loses all photographs.
+        InputError: a file is not in its split, several photographs of the split have this name, or a class of train
+            loses all photographs.
     """
-    known = {photo.filename for photos in source.splits.values() for photo in photos}
-    if unknown := sorted(excluded - known):
+    known = Counter((split, photo.filename) for split, photos in source.splits.items() for photo in photos)
+    unknown = sorted(excluded - known.keys())
+    if unknown:
+        split, file = unknown[0]
         raise InputError(
-            f"{path}: {len(unknown):,} of {len(excluded):,} files are not in the source, first {unknown[0]!r}; "
-            "expected the names that python -m sqznet.data --report writes for this source"
+            f"{path}: {len(unknown):,} of {len(excluded):,} photographs are not in the source, first {file!r} of "
+            f"{split}; expected the names that python -m sqznet.data --report writes for this source"
         )
+    for split, file in sorted(excluded):
+        if known[split, file] > 1:
+            raise InputError(
+                f"{path}: {known[split, file]:,} photographs of {split} have the name {file!r}; expected a name of one "
+                f"photograph: mark it with {EXCLUDE}={NO}"
+            )
     splits = {
         split: kept
         for split, photos in source.splits.items()
-        if (kept := [photo for photo in photos if photo.filename not in excluded])
+        if (kept := [photo for photo in photos if (split, photo.filename) not in excluded])
     }
     left = {photo.label for photo in splits.get("train", [])}
     for photo in source.splits.get("train", []):

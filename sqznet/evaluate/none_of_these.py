@@ -189,7 +189,7 @@ def figures(own: Scored, foreign: Scored, threshold: float | None) -> tuple[dict
         return float((others >= used).mean())
 
     def at_share(scores: np.ndarray, others: np.ndarray) -> float:
-        return float((others >= detection.threshold_at(scores, share)).mean())
+        return float((others >= detection.threshold_at(scores, share)).mean()) if share else 0.0
 
     found = {}
     for name, scores in own.scores.items():

@@ -7,8 +7,9 @@ import pytest
 
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
-from sqznet.data import manifest
-from sqznet.data.sources import synthetic
+from sqznet.data import exclusion, manifest
+from sqznet.data.sources import Photo, synthetic
+from sqznet.data.sources.synthetic import SyntheticSource
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def build(folder: Path, out: Path, *flags: str) -> manifest.Manifest:
 
 
 def marked(path: Path, *files: str, exclude: str = "yes") -> Path:
-    path.write_text("class,file,exclude\n" + "".join(f"ball,{file},{exclude}\n" for file in files))
+    rows = (f"ball,{file.partition('/')[0]},{file},{exclude}\n" for file in files)
+    path.write_text("class,split,file,exclude\n" + "".join(rows))
     return path
 
 
@@ -60,11 +62,15 @@ def test_another_exclusion_is_another_set(folder, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name,exclude\na,yes\n", "has no column 'file'"),
-        ("file,exclude\ntrain/ball/1.jpg,perhaps\n", "line 2: exclude is 'perhaps'; expected yes or no"),
-        ("file,exclude\ntrain/ball/9.jpg,yes\n", "1 of 1 files are not in the source, first 'train/ball/9.jpg'"),
+        ("split,name,exclude\ntrain,a,yes\n", "has no column 'file'"),
+        ("split,file,exclude\ntrain,train/ball/1.jpg,perhaps\n", "line 2: exclude is 'perhaps', .* expected yes or no"),
+        ("exclude,split,file\nyes\n", "line 2: exclude is 'yes', split is None and file is None"),
         (
-            "file,exclude\n" + "".join(f"train/ball/{number}.jpg,yes\n" for number in range(4)),
+            "split,file,exclude\ntrain,train/ball/9.jpg,yes\n",
+            "1 of 1 photographs are not in the source, first 'train/ball/9.jpg' of train",
+        ),
+        (
+            "split,file,exclude\n" + "".join(f"train,train/ball/{number}.jpg,yes\n" for number in range(4)),
             "excludes all photographs of class 'ball' in train",
         ),
     ],
@@ -81,3 +87,29 @@ def test_a_build_says_that_photographs_are_in_two_splits(folder, tmp_path, capfd
     build(folder, tmp_path / "set")
     said = "note: 1 photograph of train is in val too, with the same bytes: python -m sqznet.data --report lists them"
     assert said in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_file_that_a_spreadsheet_has_written_is_read(folder, tmp_path):
+    csv = marked(tmp_path / "out.csv", "train/ball/1.jpg")
+    csv.write_text(csv.read_text(), encoding="utf-8-sig")
+    assert build(folder, tmp_path / "set", f"--exclude={csv}").records("train") == 7
+
+
+def named(split: str, name: str) -> Photo:
+    return Photo(f"{split}[{name}]", 0, name=name)
+
+
+def test_only_the_photograph_of_the_named_split_is_left_out(tmp_path):
+    splits = {split: [named(split, "1.jpg"), named(split, "2.jpg")] for split in ("train", "test")}
+    source = SyntheticSource(["ball"], splits, [], 0)
+    left = exclusion.without(source, {("train", "1.jpg")}, tmp_path / "out.csv")
+    assert {split: [photo.filename for photo in photos] for split, photos in left.splits.items()} == {
+        "train": ["2.jpg"],
+        "test": ["1.jpg", "2.jpg"],
+    }
+
+
+def test_a_name_of_two_photographs_of_a_split_is_refused(tmp_path):
+    source = SyntheticSource(["ball"], {"train": [named("train", "1.jpg"), named("train", "1.jpg")]}, [], 0)
+    with pytest.raises(InputError, match="2 photographs of train have the name '1.jpg'"):
+        exclusion.without(source, {("train", "1.jpg")}, tmp_path / "out.csv")

@@ -21,7 +21,7 @@ from sqznet.data.survey.photographs import THUMBNAIL, Survey
 EXACT, NEAR = "exact", "near"
 LARGEST_DISTANCE = 8  # bits of 64 that may differ between the hashes of a candidate pair
 BANDS = 6  # parts of a hash: a candidate pair has at least one equal part
-LEAST_SIMILARITY = 0.7  # of two thumbnails; see benchmarks/experiments/dataset_check.md
+LEAST_SIMILARITY = 0.7  # of two thumbnails; see benchmarks/experiments/dataset-check.md
 _LEAST_DETAIL = 1e-3  # so that the details of even surfaces, which are 0, are not divided by 0
 SHARES = (0.95, 0.9)  # of a side that a crop may keep
 MOST_CANDIDATES = 500_000  # pairs whose thumbnails are compared
@@ -43,46 +43,49 @@ class Pair:
         return survey.names[self.kept].split != survey.names[self.other].split
 
     def is_conflict(self, survey: Survey) -> bool:
-        """Whether the photographs have different classes."""
-        return survey.names[self.kept].label != survey.names[self.other].label
+        """Whether the photographs are in one split, with different classes. The user decides which one is dropped."""
+        one, other = survey.names[self.kept], survey.names[self.other]
+        return one.split == other.split and one.label != other.label
 
 
 def find(survey: Survey) -> list[Pair]:
     """Returns a pair for each photograph that is a duplicate of another one that is kept.
 
     Of duplicates, one of test is kept before one of val, and one of val before one of train. In a split, the first one
-    is kept.
+    is kept. A photograph with another class in the same split as its duplicate counts as kept too.
     """
     order = sorted(range(len(survey.names)), key=lambda row: (_PRIORITY[survey.names[row].split], row))
-    first: dict[bytes, int] = {}
-    pairs = []
+    copies: dict[bytes, list[int]] = {}
     for row in order:
-        kept = first.setdefault(survey.digests[row], row)
-        if kept != row:
-            pairs.append(Pair(kept, row, EXACT, 1.0))
-    rows = np.array(list(first.values()), np.int64)  # in order of priority
+        copies.setdefault(survey.digests[row], []).append(row)
+    rows = np.array([some[0] for some in copies.values()], np.int64)  # in order of priority
     neighbours: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
     for a, b, similarity in _near(survey, rows):
         neighbours[max(a, b)].append((min(a, b), similarity))  # places in `rows`
-    dropped = set()
-    for place in sorted(neighbours):
-        kept_ones = [each for each in neighbours[place] if each[0] not in dropped]
-        if kept_ones:
-            kept, similarity = max(kept_ones, key=lambda each: each[1])
+    pairs = []
+    dropped = set()  # places whose photograph the user need not decide about
+    for place, (first, *others) in enumerate(copies.values()):
+        kept = [(similarity, -other) for other, similarity in neighbours[place] if other not in dropped]
+        if not kept:
+            pairs += [Pair(first, row, EXACT, 1.0) for row in others]
+            continue
+        similarity, other = max(kept)
+        # The exact copies are near duplicates of the same photograph, perhaps in other splits or classes.
+        found = [Pair(int(rows[-other]), row, NEAR, similarity) for row in (first, *others)]
+        pairs += found
+        if not found[0].is_conflict(survey):
             dropped.add(place)
-            pairs.append(Pair(int(rows[kept]), int(rows[place]), NEAR, similarity))
     return pairs
 
 
 def _near(survey: Survey, rows: np.ndarray) -> Iterator[tuple[int, int, float]]:
     """Yields each near pair (places in `rows`) with its similarity."""
     candidates = candidate_pairs(survey.hashes[rows])
-    if len(candidates) > MOST_CANDIDATES:
+    if len(candidates) == MOST_CANDIDATES:
         console.say(
-            f"note: {len(candidates):,} pairs have similar hashes, as in films; the {MOST_CANDIDATES:,} most similar "
-            "pairs are compared"
+            f"note: more than {MOST_CANDIDATES:,} pairs have similar hashes, as in films; the most similar pairs are "
+            "compared"
         )
-        candidates = candidates[:MOST_CANDIDATES]
     with console.progress("pairs/s") as bar:
         task = bar.add_task("comparing similar photographs", total=len(candidates))
         for a, b in candidates:
@@ -95,6 +98,8 @@ def _near(survey: Survey, rows: np.ndarray) -> Iterator[tuple[int, int, float]]:
 def candidate_pairs(hashes: np.ndarray) -> np.ndarray:
     """Returns the pairs with similar hashes, the most similar first: int64 (pairs, 2), the smaller number first.
 
+    At most MOST_CANDIDATES pairs are returned, and the memory is bounded by a multiple of this number.
+
     A pair is similar if the first hash of a photograph and any hash of the other differ by LARGEST_DISTANCE bits or
     less and have an equal band. The work grows with the square of the photographs divided by 2^9.
 
@@ -102,19 +107,30 @@ def candidate_pairs(hashes: np.ndarray) -> np.ndarray:
         hashes: uint64 (n, variants).
     """
     n = len(hashes)
-    found: dict[int, int] = {}
     edges = np.linspace(0, 64, BANDS + 1).astype(int)
+    found = np.zeros(0, np.int64)  # distance, first and second number in one integer: the most similar pairs first
+    new: list[np.ndarray] = []
+    waiting = 0  # pairs in `new`
     with console.progress("parts/s") as bar:
         task = bar.add_task("comparing hashes", total=hashes.shape[1] * BANDS)
         for variant in hashes.T:
             for low, high in itertools.pairwise(edges):
                 for a, b, distance in _equal_in_band(hashes[:, 0], variant, low, high):
-                    keys = np.minimum(a, b) * n + np.maximum(a, b)
-                    for key, bits in zip(keys[a != b].tolist(), distance[a != b].tolist(), strict=True):
-                        found[key] = min(bits, found.get(key, bits))
+                    keys = (distance.astype(np.int64) * n + np.minimum(a, b)) * n + np.maximum(a, b)
+                    new.append(keys[a != b])
+                    waiting += len(new[-1])
+                    if waiting > MOST_CANDIDATES:
+                        found, new, waiting = _most_similar([found, *new], n), [], 0
                 bar.advance(task)
-    keys = np.array(sorted(found, key=lambda key: (found[key], key)), np.int64)
-    return np.stack([keys // max(1, n), keys % max(1, n)], axis=1)
+    pairs = _most_similar([found, *new], n) % max(1, n * n)
+    return np.stack([pairs // max(1, n), pairs % max(1, n)], axis=1)
+
+
+def _most_similar(parts: list[np.ndarray], n: int) -> np.ndarray:
+    """Returns at most MOST_CANDIDATES keys of `candidate_pairs`, sorted, each pair once with its least distance."""
+    keys = np.unique(np.concatenate(parts))
+    _, first = np.unique(keys % max(1, n * n), return_index=True)
+    return np.sort(keys[first])[:MOST_CANDIDATES]
 
 
 def _equal_in_band(

@@ -6,6 +6,8 @@ import collections
 import concurrent.futures
 import hashlib
 import io
+import itertools
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
@@ -64,10 +66,15 @@ class Listed(Photographs):
 
     def read(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Named, Content]]:
         numbers = range(self.total) if chosen is None else sorted(chosen)
-        contents = self._source.read([self._photos[number][1] for number in numbers])
-        for number, content in zip(numbers, contents, strict=True):
-            split, photo = self._photos[number]
-            yield number, _named(split, photo), content
+        # One call for each split, because some sources read in ascending positions only.
+        for split, some in itertools.groupby(numbers, lambda number: self._photos[number][0]):
+            mine = list(some)
+            contents = iter(self._source.read([self._photos[number][1] for number in mine]))
+            for number in mine:
+                content = next(contents, None)
+                if content is None:
+                    raise InputError(f"{self.where} has changed since it was listed: run the command again")
+                yield number, _named(split, self._photos[number][1]), content
 
 
 class Stored(Photographs):
@@ -143,10 +150,13 @@ class Survey:
         return [split for split in SPLITS if split in present]
 
 
-def survey(photographs: Photographs) -> Survey:
+def survey(photographs: Photographs, max_pixels: int = decode.MAX_PIXELS) -> Survey:
     """Measures every photograph, in threads. Memory: about 500 bytes for each photograph.
 
     The thumbnails are in a temporary file, of 4 GB for a million photographs.
+
+    Args:
+        max_pixels: larger photographs are not read, as in a build.
 
     Raises:
         InputError: no photograph can be read, or ImageHash is not installed.
@@ -154,6 +164,8 @@ def survey(photographs: Photographs) -> Survey:
     _perceptual_hash()  # raises InputError before the work
     n = photographs.total
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the array keeps it open
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would kill the process later
+        os.posix_fallocate(file.fileno(), 0, max(1, n) * THUMBNAIL**2)
     found = Survey(
         photographs,
         [],
@@ -166,7 +178,7 @@ def survey(photographs: Photographs) -> Survey:
         np.zeros((n, VARIANTS), np.uint64),
         np.memmap(file, np.uint8, "w+", shape=(max(1, n), THUMBNAIL, THUMBNAIL)),
     )
-    for number, named, measures in _measured(photographs):
+    for number, named, measures in _measured(photographs, max_pixels):
         if isinstance(measures, Reject):
             found.unreadable.append((named, str(measures)))
             continue
@@ -185,7 +197,7 @@ def survey(photographs: Photographs) -> Survey:
     return found
 
 
-def _measured(photographs: Photographs) -> Iterator[tuple[int, Named, Measures | Reject]]:
+def _measured(photographs: Photographs, max_pixels: int) -> Iterator[tuple[int, Named, Measures | Reject]]:
     workers = startup.cores()
     waiting: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool, console.progress("images/s") as bar:
@@ -197,7 +209,7 @@ def _measured(photographs: Photographs) -> Iterator[tuple[int, Named, Measures |
             return number, named, future.result()
 
         for number, named, content in photographs.read():
-            waiting.append((number, named, pool.submit(measure, content)))
+            waiting.append((number, named, pool.submit(measure, content, max_pixels)))
             if len(waiting) > workers * _WINDOW:
                 yield next_done()
         while waiting:
@@ -217,15 +229,12 @@ class Measures:
     thumbnail: np.ndarray
 
 
-def measure(content: Content) -> Measures | Reject:
+def measure(content: Content, max_pixels: int = decode.MAX_PIXELS) -> Measures | Reject:
     """Measures one photograph. Returns a Reject if it cannot be decoded."""
-    if isinstance(content, OSError):
-        return Reject(content.strerror or str(content))
-    try:
-        pixels = content if isinstance(content, np.ndarray) else decode.to_pixels(content)
-    except Reject as reason:
-        return reason
-    stored = content.tobytes() if isinstance(content, np.ndarray) else content
+    pixels = _pixels(content, max_pixels)
+    if isinstance(pixels, Reject):
+        return pixels
+    stored = content if isinstance(content, bytes) else pixels.tobytes()
     height, width, _ = pixels.shape
     grey = Image.fromarray(pixels).convert("L")
     thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
@@ -240,6 +249,16 @@ def measure(content: Content) -> Measures | Reject:
         _hashes(thumbnail),
         np.asarray(thumbnail),
     )
+
+
+def _pixels(content: Content, max_pixels: int = decode.MAX_PIXELS) -> np.ndarray | Reject:
+    """Returns upright RGB pixels, uint8 (height, width, 3)."""
+    if isinstance(content, OSError):
+        return Reject(content.strerror or str(content))
+    try:
+        return content if isinstance(content, np.ndarray) else decode.to_pixels(content, max_pixels=max_pixels)
+    except Reject as reason:
+        return reason
 
 
 def _sharpness(grey: np.ndarray) -> float:
@@ -270,17 +289,19 @@ def _perceptual_hash():
     return imagehash.phash
 
 
-def pictures(photographs: Photographs, numbers: Collection[int], side: int) -> dict[int, bytes]:
+def pictures(
+    photographs: Photographs, numbers: Collection[int], side: int, max_pixels: int = decode.MAX_PIXELS
+) -> dict[int, bytes]:
     """Returns JPEGs of some photographs, shrunk to `side` pixels on their longest side, by number."""
     found = {}
     with console.progress("images/s") as bar:
         task = bar.add_task("drawing the pictures", total=len(numbers))
         for number, _, content in photographs.read(numbers):
-            if not isinstance(content, OSError):
-                pixels = content if isinstance(content, np.ndarray) else decode.to_pixels(content)
+            bar.advance(task)
+            pixels = _pixels(content, max_pixels)
+            if not isinstance(pixels, Reject):  # else the file has changed since the survey
                 image, buffer = Image.fromarray(pixels), io.BytesIO()
                 image.thumbnail((side, side), Image.Resampling.LANCZOS)
                 image.save(buffer, "JPEG", quality=80)
                 found[number] = buffer.getvalue()
-            bar.advance(task)
     return found

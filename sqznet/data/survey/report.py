@@ -26,6 +26,7 @@ from sqznet.data.survey import duplicates, label_errors, photographs
 from sqznet.data.survey.duplicates import Pair
 from sqznet.data.survey.label_errors import Suspect
 from sqznet.data.survey.photographs import Photographs, Survey
+from sqznet.images import decode
 from sqznet.network import labels
 
 FILE, DUPLICATES, SUSPECTS = REPORTS
@@ -48,7 +49,9 @@ class Found:
     suspects: list[tuple[Predictions, Suspect]]
 
 
-def report(of: Photographs, out: Path, predictions: Sequence[Predictions] = ()) -> Found:
+def report(
+    of: Photographs, out: Path, predictions: Sequence[Predictions] = (), max_pixels: int = decode.MAX_PIXELS
+) -> Found:
     """Reads all photographs, and writes the report into the folder `out`.
 
     Raises:
@@ -58,7 +61,7 @@ def report(of: Photographs, out: Path, predictions: Sequence[Predictions] = ()) 
     files.check_folder(out)
     for each in predictions:
         _require_same_classes(each, of)
-    survey = photographs.survey(of)
+    survey = photographs.survey(of, max_pixels)
     pairs = duplicates.find(survey)
     same_split = [pair for pair in pairs if not pair.is_leak(survey)]
     found = Found(
@@ -80,7 +83,7 @@ def report(of: Photographs, out: Path, predictions: Sequence[Predictions] = ()) 
         [exclusion.FILE, exclusion.EXCLUDE, "split", "class", "likely_class", "margin"],
         [_suspect_row(each, suspect) for each, suspect in found.suspects],
     )
-    _write_html(out / FILE, survey, found, predictions, rows, names)
+    _write_html(out / FILE, survey, found, predictions, rows, names, max_pixels)
     _say(found, survey, out)
     return found
 
@@ -115,11 +118,9 @@ def _suspects(predictions: Sequence[Predictions]) -> list[tuple[Predictions, Sus
 
 def _pair_row(pair: Pair, survey: Survey) -> list[Any]:
     kept, other = survey.names[pair.kept], survey.names[pair.other]
-    # Of two photographs in one split with different classes, either class may be wrong: the user decides.
-    undecided = pair.is_conflict(survey) and not pair.is_leak(survey)
     return [
         other.file,
-        exclusion.NO if undecided else exclusion.YES,
+        exclusion.NO if pair.is_conflict(survey) else exclusion.YES,
         other.split,
         survey.classes[other.label],
         pair.kind,
@@ -152,6 +153,7 @@ def _write_html(
     predictions: Sequence[Predictions],
     rows: dict[tuple[str, str], int],
     names: Sequence[str],
+    max_pixels: int,
 ) -> None:
     sections = {name: getattr(found, name)[:PAIRS_SHOWN] for name in ("leaks", "conflicts", "others")}
     shown = [
@@ -163,7 +165,7 @@ def _write_html(
     wanted = {row for some in sections.values() for pair in some for row in (pair.kept, pair.other)}
     wanted |= {row for row, *_ in shown} | {row for _, some in extremes for row, _ in some}
     numbers = {int(survey.numbers[row]): row for row in wanted}
-    jpegs = photographs.pictures(survey.photographs, numbers, _SIDE)
+    jpegs = photographs.pictures(survey.photographs, numbers, _SIDE, max_pixels)
     pictures = {row: base64.b64encode(jpegs[number]).decode() for number, row in numbers.items() if number in jpegs}
 
     def card(row: int, more: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sqznet.data import sources
 from sqznet.data.survey import duplicates, photographs
-from tests.data.survey.conftest import jpeg
+from tests.data.survey.conftest import PER_CLASS, jpeg
 
 
 def pairs(folder) -> list[tuple[str, str, str]]:
@@ -69,6 +69,34 @@ def test_a_copy_of_a_changed_copy_is_found_too(folder):
         ("val/ball/copy.jpg", "train/ball/3.jpg", "near"),
         ("val/ball/copy.jpg", "val/house/copy.jpg", "exact"),
     ]
+
+
+def test_a_copy_of_val_in_two_classes_of_train_is_two_leaks(folder):
+    original = (folder / "train/ball/1.jpg").read_bytes()
+    (folder / "train/house/copy.jpg").write_bytes(original)
+    (folder / "val/ball/copy.jpg").write_bytes(change(original, "resized"))
+    assert sorted(pairs(folder)) == [
+        ("val/ball/copy.jpg", "train/ball/1.jpg", "near"),
+        ("val/ball/copy.jpg", "train/house/copy.jpg", "near"),
+    ]
+
+
+def test_a_leak_into_a_photograph_of_unknown_class_is_found(folder, monkeypatch):
+    survey = photographs.survey(photographs.Listed("folder", sources.open_source(f"folder:{folder}", seed=0)))
+    rows = {name.file: row for row, name in enumerate(survey.names)}
+    order = [*range(PER_CLASS["train"] * 2, len(rows)), *range(PER_CLASS["train"] * 2)]  # val before train
+    ball, house, train = (order.index(rows[each]) for each in ("val/ball/0.jpg", "val/house/0.jpg", "train/ball/0.jpg"))
+    monkeypatch.setattr(duplicates, "_near", lambda *_: [(ball, house, 0.9), (house, train, 0.9)])
+    found = {(survey.names[pair.kept].file, survey.names[pair.other].file) for pair in duplicates.find(survey)}
+    assert found == {("val/ball/0.jpg", "val/house/0.jpg"), ("val/house/0.jpg", "train/ball/0.jpg")}
+
+
+def test_the_most_similar_of_too_many_pairs_are_kept(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_CANDIDATES", 50)
+    hashes = np.full((100, 2), 7, np.uint64)
+    hashes[2:] ^= np.uint64(1) << np.arange(98, dtype=np.uint64)[:, None] % 64
+    found = duplicates.candidate_pairs(hashes)
+    assert len(found) == 50 and found[0].tolist() == [0, 1]
 
 
 def test_even_surfaces_are_no_near_duplicates(folder):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from pathlib import Path
 
@@ -137,8 +138,33 @@ def test_predictions_of_another_set_are_refused(folder, tmp_path):
         report(f"--source=folder:{folder}", f"--out={tmp_path}", f"--predictions={tmp_path / 'val.npz'}")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04pickle"])
+def array_file() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x04pickle", array_file()], ids=["empty", "cut", "pickle", "array"]
+)
 def test_another_file_is_no_predictions(folder, tmp_path, content):
     (tmp_path / "val.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"val.npz cannot be read as predictions"):
         report(f"--source=folder:{folder}", f"--out={tmp_path}", f"--predictions={tmp_path / 'val.npz'}")
+
+
+@pytest.mark.parametrize("flags", [[], ["--decoded"]], ids=["JPEGs", "pixels"])
+def test_shards_as_a_source_have_the_same_findings_too(with_leak, tmp_path, flags):
+    assert command.main([f"--source=folder:{with_leak}", f"--out={tmp_path / 'set'}", "--workers=1", *flags]) == 0
+    report(f"--out={tmp_path / 'set'}")
+    of_set = (tmp_path / "set" / "duplicates.csv").read_text()
+    assert of_set.count("exact") == 1
+    if not flags:
+        report(f"--source=tfrecord:{tmp_path / 'set'}", f"--out={tmp_path / 'report'}")
+        assert (tmp_path / "report" / "duplicates.csv").read_text() == of_set
+
+
+def test_photographs_over_max_pixels_are_not_read(folder, tmp_path):
+    (folder / "train/ball/small.jpg").write_bytes(jpeg(Image.effect_noise((40, 30), 90)))
+    content = report(f"--source=folder:{folder}", f"--out={tmp_path}", "--max_pixels=2000")
+    assert "Photographs that cannot be read" in content
