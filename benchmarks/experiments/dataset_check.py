@@ -1,11 +1,16 @@
 """Measures what `data --report` finds of planted duplicates and label errors among 4,000 photographs of Imagenette.
 
   python -m benchmarks.experiments.dataset_check --out=FOLDER
+  python -m benchmarks.experiments.dataset_check --changes
+  python -m benchmarks.experiments.dataset_check --hashes=1000000
 
 The script copies 400 photographs of each class into two halves of 200, plants copies of photographs of one half in the
 other one, and gives other classes to some photographs. Each half is the val split of one set and the train split of
 another one. A network is fine-tuned on each train split and finds label errors in the val split. The copies and the
 label errors are drawn by the seed. Finished steps in FOLDER are not repeated.
+
+--changes shows the similarity of 60 photographs and their changed copies. --hashes measures the time to compare one of
+the variants of this number of random hashes.
 """
 
 from __future__ import annotations
@@ -16,18 +21,23 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sqznet.core import cli, console, files
+from sqznet.core.errors import InputError
+from sqznet.data.survey import duplicates, measures
 
 SHARED = Path("../shared/data")
 PER_CLASS = 200  # photographs of each class in each half
 EXACT, NEAR, WRONG = 50, 50, 40  # planted in both halves together
 SIZE, EPOCHS = 128, 3
 SUSPECTS = 60  # how many of the first suspects are compared with the planted ones
+PLANTED_QUALITY, COMPARED_QUALITY = 85, 70  # of the JPEGs
+COMPARED = 60  # photographs of --changes
 KINDS = ("recompressed", "resized", "cropped", "mirrored")
 SETS = {"a": ("one", "two"), "b": ("two", "one")}  # the halves in train and val
 
@@ -39,8 +49,18 @@ def main() -> int:
         "--init_weights", default=str(SHARED / "weights/squeezenet_v1.1_caffe_fp16.npz"), help="file or name"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the photographs and of what is planted")
-    parser.add_argument("--out", type=Path, required=True, help="folder for photographs, shards, runs and reports")
+    parser.add_argument("--out", type=Path, help="folder for photographs, shards, runs and reports")
+    parser.add_argument("--changes", action="store_true", help="show the similarity of changed copies")
+    parser.add_argument("--hashes", type=cli.positive, help="measure the comparison of this number of hashes")
     args = parser.parse_args()
+    if args.changes:
+        _print_changes(args.photographs, args.seed)
+        return 0
+    if args.hashes:
+        _print_time(args.hashes)
+        return 0
+    if not args.out:
+        raise InputError("give --out=FOLDER, --changes or --hashes=NUMBER")
     console.stop_heartbeat()  # the commands print their own progress
     planted = _plant(args.photographs, args.out, args.seed)
     for name in SETS:
@@ -94,7 +114,7 @@ def _plant(photographs: Path, out: Path, seed: int) -> dict:
 def _changed(photograph: bytes, kind: str, random: np.random.Generator) -> bytes:
     image = Image.open(io.BytesIO(photograph)).convert("RGB")
     width, height = image.size
-    quality = 85
+    quality = PLANTED_QUALITY
     if kind == "recompressed":
         quality = 40
     elif kind == "resized":
@@ -105,9 +125,75 @@ def _changed(photograph: bytes, kind: str, random: np.random.Generator) -> bytes
         image = image.crop((left, top, left + side[0], top + side[1]))
     else:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return _jpeg(image, quality)
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _print_changes(photographs: Path, seed: int) -> None:
+    """Prints the smallest similarity of each change, and the largest difference of the nearest hashes."""
+    paths = sorted(photographs.rglob("*.JPEG"))
+    similarities: dict[str, list[float]] = {}
+    distances: dict[str, list[int]] = {}
+    for index in np.random.default_rng(seed).choice(len(paths), COMPARED, replace=False):
+        content = paths[index].read_bytes()
+        one = measures.measure(content)
+        for change, jpeg in _changes(Image.open(io.BytesIO(content)).convert("RGB")).items():
+            other = measures.measure(jpeg)
+            assert isinstance(one, measures.Measures) and isinstance(other, measures.Measures)
+            both = np.array([one.hashes, other.hashes], np.uint64)
+            nearest = min(np.bitwise_count(both[:, :1] ^ both[::-1]).min(axis=1))
+            similarities.setdefault(change, []).append(duplicates.similarity_of(one.thumbnail, other.thumbnail))
+            distances.setdefault(change, []).append(int(nearest))
+    rows = [
+        [
+            change,
+            f"{min(found):.3f}",
+            max(distances[change]),
+            sum(bits <= duplicates.LARGEST_DISTANCE for bits in distances[change]),
+        ]
+        for change, found in similarities.items()
+    ]
+    console.table(
+        ["change", "smallest similarity", "largest difference, bits", f"of {COMPARED} with a similar hash"], rows
+    )
+
+
+def _changes(image: Image.Image) -> dict[str, bytes]:
+    """Returns changed copies of a photograph as JPEGs."""
+    width, height = image.size
+    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    def cropped(of: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+        """Cuts shares of the sides off."""
+        x, y = round(left * width), round(top * height)
+        return of.crop((x, y, width - round(right * width), height - round(bottom * height)))
+
+    smaller = image.resize((round(0.8 * width), round(0.8 * height)), Image.Resampling.LANCZOS)
+    changed = {
+        "resized by 0.8": smaller,
+        "cropped by 5 % at a corner": cropped(image, 0.05, 0.05, 0, 0),
+        "cropped by 5 % at each side": cropped(image, 0.05, 0.05, 0.05, 0.05),
+        "cropped by 5 % at uneven places": cropped(image, 0.03, 0.01, 0.02, 0.04),
+        "cropped by 5 % at the bottom": cropped(image, 0, 0, 0, 0.05),
+        "mirrored and cropped by 5 % at a corner": cropped(mirrored, 0.05, 0.05, 0, 0),
+        "1.3 times brighter": image.point(lambda value: min(255, int(1.3 * value))),
+    }
+    jpegs = {change: _jpeg(each, COMPARED_QUALITY) for change, each in changed.items()}
+    return {"recompressed with quality 30": _jpeg(image, 30), **jpegs}
+
+
+def _print_time(number: int) -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, (number, 1), dtype=np.uint64)
+    started = time.process_time()
+    duplicates.candidate_pairs(hashes)
+    console.result(
+        f"{time.process_time() - started:.1f} s of a core for one of {measures.VARIANTS} variants of {number:,} hashes"
+    )
 
 
 def _examine(out: Path, name: str, init_weights: str) -> None:

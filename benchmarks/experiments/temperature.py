@@ -53,7 +53,7 @@ def main() -> int:
     calibration = [images for images, _ in pipeline.examples(manifest, "train", card.preprocessing, CALIBRATED_ON, 32)]
     answers: dict[tuple[str, float], np.ndarray] = {}
     for value in (1.0, fitted):
-        answers["Keras", value] = _softmax(logits[held_out] / value)
+        answers["Keras", value] = probabilities.softmax(logits[held_out] / value)
         with tempfile.TemporaryDirectory() as folder:
             for name, runtime in _files(model, card.preprocessing.image_size, value, calibration, Path(folder)).items():
                 console.say(f"running {name}, temperature {value:.4f}")
@@ -76,11 +76,6 @@ def _files(model, size: int, value: float, calibration: list[np.ndarray], folder
     tflite.write_int8(quantized, folder / "model_int8.tflite")
     kinds: dict[str, type[OnnxRuntime] | type[TfliteRuntime]] = {".onnx": OnnxRuntime, ".tflite": TfliteRuntime}
     return {path.name: kinds[path.suffix](path) for path in sorted(folder.iterdir())}
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _score(rows: np.ndarray, labels: np.ndarray, name: str) -> metrics.Score:

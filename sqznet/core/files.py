@@ -212,9 +212,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a CSV file. File names that are not UTF-8 keep their bytes."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([list(columns), *rows])
-    write_text(path, text.getvalue())
+    write_bytes(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def remove(path: Path) -> None:

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sqznet import recipes
 from sqznet.core import cli, console, startup
@@ -90,10 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         args.out,
         seed=args.seed,
         options=shard_plan.BuildOptions(args.max_pixels, args.short_side, args.decoded, args.strict),
-        holdout_per_class=args.holdout_per_class,
-        blacklist=args.blacklist,
-        label_offset=args.label_offset,
-        test_files=args.test_files,
+        **_listing(args),
         exclude=args.exclude,
         shard_records=args.shard_records,
         workers=args.workers,
@@ -108,6 +106,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _listing(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the flags that decide which photographs a source lists, as arguments of `sources.open_source`."""
+    return {name: getattr(args, name) for name in ("holdout_per_class", "blacklist", "label_offset", "test_files")}
+
+
 def _report(args: argparse.Namespace) -> int:
     from sqznet.data import exclusion, predictions, sources
     from sqznet.data import manifest as manifests
@@ -120,14 +123,7 @@ def _report(args: argparse.Namespace) -> int:
         of: photographs.Photographs = photographs.Stored(manifests.load(args.out))
     else:
         with console.doing(f"listing {args.source}"):
-            source = sources.open_source(
-                args.source,
-                seed=args.seed,
-                holdout_per_class=args.holdout_per_class,
-                blacklist=args.blacklist,
-                label_offset=args.label_offset,
-                test_files=args.test_files,
-            )
+            source = sources.open_source(args.source, seed=args.seed, **_listing(args))
         if args.exclude:
             source = exclusion.without(source, exclusion.read(args.exclude), args.exclude)
         of = photographs.Listed(args.source, source)

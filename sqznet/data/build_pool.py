@@ -37,10 +37,7 @@ def write(
             write_shard(source, folder, options, shard)
             done(shard)
         return
-    context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
-    with concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(planned)), mp_context=context, initializer=_start_worker
-    ) as pool:
+    with processes(min(workers, len(planned))) as pool:
         with _main_hidden():
             futures = {pool.submit(write_shard, source, folder, options, shard): shard for shard in planned}
         try:
@@ -54,6 +51,12 @@ def write(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processes(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Starts processes that print nothing and end with this process."""
+    context = multiprocessing.get_context("spawn")  # forking a process that runs TensorFlow may hang
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 @contextlib.contextmanager

@@ -46,8 +46,7 @@ def report(
     # A model may have more classes than the data. All count as predictions, but only the classes of the data are drawn.
     drawn, totals = score.confusion[np.ix_(outputs, outputs)], score.confusion.sum(axis=1)[outputs]
     names = labels.readable(manifest.classes)
-    is_run = (predictor.path / run_folder.CONFIG).is_file()
-    stem = split if is_run else f"{split}-{predictor.path.name}"
+    stem = stem_of(predictor, split)
     otherwise = ""
     if resize_as:
         stem, otherwise = f"{stem}-as-{resize_as}", f", resized as {resize_as} does"
@@ -133,3 +132,9 @@ def _print_by_class(score: Score, classes: tuple[str, ...]) -> None:
             title += f"; {few} and are left out"
     columns = ["class", "n", "right", "top-1", "95 % interval", "precision", "F1", "most often taken for"]
     console.table(columns, [row for _, _, row in shown], title=title)
+
+
+def stem_of(predictor: Predictor, split: str) -> str:
+    """Returns the part of the names of reports that names the split and, outside a run folder, the model."""
+    is_run = (predictor.path / run_folder.CONFIG).is_file()
+    return split if is_run else f"{split}-{predictor.path.name}"

@@ -19,12 +19,12 @@ from sqznet.core.threshold import THRESHOLDS
 from sqznet.data import manifest as manifests
 from sqznet.data import pipeline
 from sqznet.data.manifest import Manifest
+from sqznet.evaluate import accuracy_report
 from sqznet.evaluate.scoring import BATCH
 from sqznet.images import resize
 from sqznet.network import class_map, exported, labels
 from sqznet.predict import photographs
 from sqznet.predict.inference import Predictor
-from sqznet.runs import run_folder
 
 PROBABILITY, ENERGY = "max_probability", "energy"
 NAMES = {PROBABILITY: "largest probability", ENERGY: "energy"}
@@ -82,10 +82,9 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
         "energy_minus_max_probability": gain,
         "by_threshold": rows_by_threshold,
     }
-    is_run = (predictor.path / run_folder.CONFIG).is_file()
-    stem = out / f"foreign-{split if is_run else f'{split}-{predictor.path.name}'}"
-    files.write_json(stem.with_name(f"{stem.name}.json"), content)
-    picture = stem.with_name(f"{stem.name}.png")
+    stem = f"foreign-{accuracy_report.stem_of(predictor, split)}"
+    table, picture = out / f"{stem}.json", out / f"{stem}.png"
+    files.write_json(table, content)
     with console.doing("drawing the answered shares"):
         title = f"{predictor.path.name}: {own.n:,} records of {split}, {foreign.n:,} foreign photographs"
         plots.answered(rows_by_threshold, threshold, picture, title)
@@ -99,7 +98,7 @@ def report(predictor: Predictor, manifest: Manifest, split: str, source: str, ou
         f"{split}" + ("; for the energy score, at the threshold that answers as many" if ENERGY in measured else "")
     )
     console.result(verdict(gain))
-    console.result(f"report: {stem.with_name(f'{stem.name}.json')}, {picture}")
+    console.result(f"report: {table}, {picture}")
     return content
 
 

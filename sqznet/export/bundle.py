@@ -360,6 +360,7 @@ def _map_proof(result: verify.MapVerification | None) -> dict[str, Any]:
 
 
 def _accuracy(score: metrics.Score) -> dict[str, Any]:
+    macro = score.by_class.macro()
     return {
         "n": score.n,
         "top1": score.top1,
@@ -369,7 +370,7 @@ def _accuracy(score: metrics.Score) -> dict[str, Any]:
         "ece": score.ece,
         "nll": score.nll,
         "brier": score.brier,
-        "balanced_accuracy": (macro := score.by_class.macro())["balanced_accuracy"],
+        "balanced_accuracy": macro["balanced_accuracy"],
         "macro_f1": macro["macro_f1"],
     }
 

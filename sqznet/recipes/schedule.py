@@ -29,7 +29,7 @@ class Schedule:
 
     def epoch_of(self, step: int) -> int:
         """Returns the epoch (0 first) of the first record of a step."""
-        return step * self.recipe.global_batch_size // self.records
+        return epoch_of(step, self.recipe.global_batch_size, self.records)
 
     def epoch_start(self, epoch: int) -> int:
         """Returns the first step of an epoch (0 first): the first record of this step belongs to the epoch."""
@@ -67,6 +67,11 @@ class Schedule:
             if epoch >= first_epoch:
                 size = pixels
         return size
+
+
+def epoch_of(step: int, global_batch_size: int, records: int) -> int:
+    """Returns the epoch (0 first) of the first record of a step, with `records` records in the training split."""
+    return step * global_batch_size // records
 
 
 def plan(recipe: Recipe, records: int) -> Schedule:

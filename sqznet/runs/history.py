@@ -12,6 +12,7 @@ from typing import Any
 from sqznet import recipes
 from sqznet.core import metrics
 from sqznet.core.errors import InputError
+from sqznet.recipes import schedule
 from sqznet.runs import best, checkpoint, run_folder
 
 METRICS = ("epoch", "train_loss", "val_loss", "val_top1", "val_top5")  # columns of metrics.csv that must exist
@@ -54,7 +55,7 @@ class History:
         batch = self.config.get("recipe", {}).get("global_batch_size")
         if not steps or not records or not batch:
             return None
-        return (steps - 1) * batch // records + 1  # as `Schedule.epochs`
+        return schedule.epoch_of(steps - 1, batch, records) + 1
 
     @property
     def ended_early(self) -> str | None:

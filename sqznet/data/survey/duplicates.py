@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqznet.core import console
-from sqznet.data.survey.photographs import THUMBNAIL, Survey
+from sqznet.data.survey.measures import THUMBNAIL, Survey
 
 EXACT, NEAR = "exact", "near"
 LARGEST_DISTANCE = 8  # bits of 64 that may differ between the hashes of a candidate pair

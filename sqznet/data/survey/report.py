@@ -7,10 +7,8 @@ shows the first ones with their pictures.
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,11 @@ from sqznet.core.errors import InputError
 from sqznet.data import exclusion
 from sqznet.data.manifest import REPORTS
 from sqznet.data.predictions import Predictions
-from sqznet.data.survey import duplicates, label_errors, photographs
+from sqznet.data.survey import duplicates, label_errors, measures
 from sqznet.data.survey.duplicates import Pair
 from sqznet.data.survey.label_errors import Suspect
-from sqznet.data.survey.photographs import Photographs, Survey
+from sqznet.data.survey.measures import Survey
+from sqznet.data.survey.photographs import Photographs
 from sqznet.images import decode
 from sqznet.network import labels
 
@@ -48,6 +47,11 @@ class Found:
     others: list[Pair]  # in one split, with the same class
     suspects: list[tuple[Predictions, Suspect]]
 
+    @property
+    def pairs(self) -> list[Pair]:
+        """All duplicates, in the order of the report."""
+        return [*self.leaks, *self.conflicts, *self.others]
+
 
 def report(
     of: Photographs, out: Path, predictions: Sequence[Predictions] = (), max_pixels: int = decode.MAX_PIXELS
@@ -61,24 +65,23 @@ def report(
     files.check_folder(out)
     for each in predictions:
         _require_same_classes(each, of)
-    survey = photographs.survey(of, max_pixels)
+    survey = measures.survey(of, max_pixels)
     pairs = duplicates.find(survey)
-    same_split = [pair for pair in pairs if not pair.is_leak(survey)]
     found = Found(
         [pair for pair in pairs if pair.is_leak(survey)],
-        [pair for pair in same_split if pair.is_conflict(survey)],
-        [pair for pair in same_split if not pair.is_conflict(survey)],
+        [pair for pair in pairs if pair.is_conflict(survey)],
+        [pair for pair in pairs if not pair.is_leak(survey) and not pair.is_conflict(survey)],
         _suspects(predictions),
     )
-    rows = {(name.split, name.file): row for row, name in enumerate(survey.names)}
+    rows = rows_by_name(survey)
     _require_known(predictions, rows, of)
     names = labels.readable(survey.classes)
-    _write_csv(
+    files.write_csv(
         out / DUPLICATES,
         [exclusion.FILE, exclusion.EXCLUDE, "split", "class", *_PAIR_COLUMNS],
-        [_pair_row(pair, survey) for pair in (*found.leaks, *found.conflicts, *found.others)],
+        [_pair_row(pair, survey) for pair in found.pairs],
     )
-    _write_csv(
+    files.write_csv(
         out / SUSPECTS,
         [exclusion.FILE, exclusion.EXCLUDE, "split", "class", "likely_class", "margin"],
         [_suspect_row(each, suspect) for each, suspect in found.suspects],
@@ -86,6 +89,12 @@ def report(
     _write_html(out / FILE, survey, found, predictions, rows, names, max_pixels)
     _say(found, survey, out)
     return found
+
+
+def rows_by_name(survey: Survey) -> dict[tuple[str, str], int]:
+    """Returns the row of each photograph by split and file. A name of several photographs has no row."""
+    times = Counter((name.split, name.file) for name in survey.names)
+    return {(name.split, name.file): row for row, name in enumerate(survey.names) if times[name.split, name.file] == 1}
 
 
 def _require_same_classes(each: Predictions, of: Photographs) -> None:
@@ -139,13 +148,6 @@ def _suspect_row(of: Predictions, suspect: Suspect) -> list[Any]:
     ]  # fmt: skip
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file in which names that are not UTF-8 keep their bytes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    files.write_bytes(path, text.getvalue().encode(errors="surrogateescape"))
-
-
 def _write_html(
     path: Path,
     survey: Survey,
@@ -165,7 +167,7 @@ def _write_html(
     wanted = {row for some in sections.values() for pair in some for row in (pair.kept, pair.other)}
     wanted |= {row for row, *_ in shown} | {row for _, some in extremes for row, _ in some}
     numbers = {int(survey.numbers[row]): row for row in wanted}
-    jpegs = photographs.pictures(survey.photographs, numbers, _SIDE, max_pixels)
+    jpegs = measures.pictures(survey.photographs, numbers, _SIDE, max_pixels)
     pictures = {row: base64.b64encode(jpegs[number]).decode() for number, row in numbers.items() if number in jpegs}
 
     def card(row: int, more: str = "") -> dict[str, Any]:
@@ -190,8 +192,8 @@ def _write_html(
                 name: [(card(pair.kept), card(pair.other), pair.kind, pair.similarity) for pair in some]
                 for name, some in sections.items()
             },
-            exact=sum(pair.kind == duplicates.EXACT for pair in (*found.leaks, *found.conflicts, *found.others)),
-            near=sum(pair.kind == duplicates.NEAR for pair in (*found.leaks, *found.conflicts, *found.others)),
+            exact=sum(pair.kind == duplicates.EXACT for pair in found.pairs),
+            near=sum(pair.kind == duplicates.NEAR for pair in found.pairs),
             suspects=[card(row, f"likely {names[each.likely]}, margin {each.margin:.2f}") for row, _, each in shown],
             predicted=[each.split for each in predictions if each.held_out],
             not_held_out=[each.split for each in predictions if not each.held_out],
@@ -199,6 +201,7 @@ def _write_html(
             class_columns=["class", *(f"{split}, {what}" for split in survey.splits for what in ("photographs", "MB"))],
             class_rows=_class_rows(survey, names),
             classes_shown=CLASSES_SHOWN,
+            measured=measures.MEASURED,
             size_columns=["", "smallest", "5 %", "median", "95 %", "largest"],
             size_rows=_size_rows(survey),
             extremes=[(title, [card(row, text) for row, text in some]) for title, some in extremes],
@@ -248,7 +251,7 @@ def _class_rows(survey: Survey, names: Sequence[str]) -> list[list[str]]:
 
 def _size_rows(survey: Survey) -> list[list[str]]:
     width, height = survey.sizes.T.astype(np.float64)
-    measures = {
+    by_name = {
         "width, pixels": (width, ",.0f"),
         "height, pixels": (height, ",.0f"),
         "width / height": (width / height, ".2f"),
@@ -257,7 +260,7 @@ def _size_rows(survey: Survey) -> list[list[str]]:
     }
     return [
         [name, *(format(float(value), form) for value in np.percentile(values, _PERCENTILES))]
-        for name, (values, form) in measures.items()
+        for name, (values, form) in by_name.items()
     ]
 
 

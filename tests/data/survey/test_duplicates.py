@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from sqznet.data import sources
-from sqznet.data.survey import duplicates, photographs
+from sqznet.data.survey import duplicates, measures, photographs
 from tests.data.survey.conftest import PER_CLASS, jpeg
 
 
 def pairs(folder) -> list[tuple[str, str, str]]:
     """Finds the duplicates of a folder: kept file, other file and kind."""
-    survey = photographs.survey(photographs.Listed("folder", sources.open_source(f"folder:{folder}", seed=0)))
+    survey = measures.survey(photographs.Listed("folder", sources.open_source(f"folder:{folder}", seed=0)))
     return [
         (survey.names[pair.kept].file, survey.names[pair.other].file, pair.kind) for pair in duplicates.find(survey)
     ]
@@ -82,7 +82,7 @@ def test_a_copy_of_val_in_two_classes_of_train_is_two_leaks(folder):
 
 
 def test_a_leak_into_a_photograph_of_unknown_class_is_found(folder, monkeypatch):
-    survey = photographs.survey(photographs.Listed("folder", sources.open_source(f"folder:{folder}", seed=0)))
+    survey = measures.survey(photographs.Listed("folder", sources.open_source(f"folder:{folder}", seed=0)))
     rows = {name.file: row for row, name in enumerate(survey.names)}
     order = [*range(PER_CLASS["train"] * 2, len(rows)), *range(PER_CLASS["train"] * 2)]  # val before train
     ball, house, train = (order.index(rows[each]) for each in ("val/ball/0.jpg", "val/house/0.jpg", "train/ball/0.jpg"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -9,9 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sqznet.core import startup
 from sqznet.core.errors import InputError
 from sqznet.data import __main__ as command
 from sqznet.data import manifest, predictions
+from sqznet.data.survey import measures
+from sqznet.data.survey import report as reports
+from sqznet.data.survey.photographs import Stored
 from tests.data.survey.conftest import CLASSES, PER_CLASS, jpeg
 
 COPY = "val/ball/copy.jpg"
@@ -168,3 +173,21 @@ def test_photographs_over_max_pixels_are_not_read(folder, tmp_path):
     (folder / "train/ball/small.jpg").write_bytes(jpeg(Image.effect_noise((40, 30), 90)))
     content = report(f"--source=folder:{folder}", f"--out={tmp_path}", "--max_pixels=2000")
     assert "Photographs that cannot be read" in content
+
+
+def test_processes_find_the_same(with_leak, tmp_path, monkeypatch):
+    report(f"--source=folder:{with_leak}", f"--out={tmp_path / 'one'}")
+    monkeypatch.setattr(measures, "_LEAST_OF_A_WORKER", 1)
+    monkeypatch.setattr(startup, "cores", lambda: 2)
+    (tmp_path / "two").mkdir()
+    report(f"--source=folder:{with_leak}", f"--out={tmp_path / 'two'}")
+    for name in manifest.REPORTS:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_name_of_two_records_of_a_split_shows_no_picture_of_a_suspect(with_leak, tmp_path):
+    assert command.main([f"--source=folder:{with_leak}", f"--out={tmp_path / 'set'}", "--workers=1"]) == 0
+    survey = measures.survey(Stored(manifest.load(tmp_path / "set")))
+    twice = dataclasses.replace(survey, names=[*survey.names[:-1], survey.names[0]])
+    assert (survey.names[0].split, survey.names[0].file) not in reports.rows_by_name(twice)
+    assert len(reports.rows_by_name(survey)) == len(survey.names)
